@@ -1,0 +1,38 @@
+# Each target works alone on a bare checkout; a second run sets nothing up again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SWEEP ?= smoke
+STORAGE ?= results
+
+.PHONY: setup smoke test check report bench clean
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11 setup"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[test]'
+	@touch $@
+
+smoke: setup
+	$(BIN)/python run_sweep.py search_spaces/smoke.yaml
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+report: setup
+	$(BIN)/python -m analysis.report $(STORAGE)/$(SWEEP)
+
+bench: setup
+	$(BIN)/python -m benchmarks.mixers
+	$(BIN)/python -m benchmarks.trial_start
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

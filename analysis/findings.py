@@ -1,0 +1,188 @@
+"""What the numbers say, and what they do not, in sentences. Plain text; the page escapes it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.load import Sweep, records
+from analysis.stats import ALPHA, claim_of, seeds_needed, smallest_p
+from analysis.units import Unit, name_of, p_text, si, unit_of
+
+SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
+
+
+def question(sweep: Sweep) -> str:
+    """What the sweep asks, in a sentence."""
+    goal, metric = "highest" if sweep.maximise else "lowest", name_of(sweep.metric)
+    if len(sweep.arms) == 1:
+        return f"How well does {sweep.arms[0]} do on {metric}?"
+    varied = join([f"`{factor}`" for factor in sweep.factors])
+    return f"Which of {len(sweep.arms)} arms ({varied} varied) reaches the {goal} {metric}?"
+
+
+def design(sweep: Sweep) -> str:
+    """How the sweep answers it, in a sentence or two."""
+    space, scheduler = sweep.space, sweep.space.get("scheduler") or {}
+    kind, over = scheduler.get("kind", "fifo"), scheduler.get("max_t")
+    seeds = seeds_text(space.get("seeds") or [])
+    horizon = f" for {si(float(over))} {scheduler.get('time_attr', 'samples')}" if over else ""
+    stopping = "none stopped early"
+    if kind != "fifo":
+        scope = "its own draws" if scheduler.get("scope") == "arm" else "all others"
+        judged = name_of(str(scheduler.get("metric") or sweep.metric))
+        stopping = f"{kind} stops the weak early, each judged against {scope} on {judged}"
+    if space.get("tune"):
+        search = space.get("search") or {}
+        draws, kept = search.get("draws_per_arm", "several"), search.get("keep", 1)
+        return (
+            f"Each arm is tuned over {join([f'`{name}`' for name in space['tune']])} with {draws} draws "
+            f"({search.get('algorithm', 'sobol')}; {stopping}); its best {kept} then trained anew{horizon} "
+            f"on {seeds}, none stopped early. Only these trials carry claims. The baseline is "
+            f"{sweep.baseline}."
+        )
+    return f"Every arm trains{horizon} on {seeds}; {stopping}. The baseline is {sweep.baseline}."
+
+
+def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
+    """The one sentence to remember."""
+    best, prefix = ranked.iloc[0], "test_" if sweep.test_metric else ""
+    unit = unit_of(sweep.metric)
+    metric = sweep.test_metric or sweep.metric
+    rival = best if best["arm"] != sweep.baseline else None
+    head = (
+        f"{best['arm']} ranks first, with {unit.text(best[f'{prefix}mean'])}{unit.suffix} {name_of(metric)}"
+    )
+    head += f" over {best[f'{prefix}n']} seed{'s' if best[f'{prefix}n'] != 1 else ''}"
+    if rival is None or not best[f"{prefix}n_pairs"]:
+        head += " (it is the baseline)." if rival is None and len(ranked) > 1 else "."
+    else:
+        head += (
+            f", {_span(best, f'{prefix}diff', unit)} {unit.difference} from {sweep.baseline} over "
+            f"{best[f'{prefix}n_pairs']} shared seeds."
+        )
+    if best["claim"] == "exploratory":
+        return head + " This is exploratory: it may guide the next sweep, it proves nothing."
+    if rival is not None and best[f"{prefix}n_pairs"]:
+        p = best[f"{prefix}p_holm"]
+        held = "the difference is significant" if p <= ALPHA else "the difference is not significant"
+        head += f" By the sign-flip test {held} (p = {p_text(p)}, Holm-adjusted)."
+    return head
+
+
+def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
+    """The limits, each with its reason and, where there is one, its remedy."""
+    return [
+        *_limits_of_the_phase(sweep),
+        *_limits_of_n(sweep, ranked),
+        *_limits_of_the_missing(ranked),
+        *_limits_of_the_budget(ranked),
+    ]
+
+
+def _limits_of_the_phase(sweep: Sweep) -> list[str]:
+    found = []
+    if claim_of(sweep) == "exploratory":
+        found.append(
+            "Any difference between arms: the trials shown were chosen, or spared from stopping, on the very "
+            "results that are shown, which flatters them, and so no p-value is given. Run the arms of "
+            "interest to the end, with `scheduler: {kind: fifo}` or an evidence phase."
+        )
+    if sweep.test_metric is None:
+        found.append(
+            "How the arms do on data that took no part in choosing: no test counterpart of "
+            f"{name_of(sweep.metric)} was reported, so that the figures are those of the split that ranks."
+        )
+    keep = (sweep.space.get("search") or {}).get("keep", 1)
+    if sweep.space.get("tune") and claim_of(sweep) == "confirmatory" and keep > 1:
+        found.append(
+            "How an arm does at its single best setting: an arm's value at a seed is the mean of its "
+            f"{keep} kept draws, and a seed counts where all of them completed."
+        )
+    return found
+
+
+def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
+    prefix = "test_" if sweep.test_metric else ""
+    found, others = [], ranked[ranked["arm"] != sweep.baseline]
+    if len(others) and not ranked.loc[ranked["arm"] == sweep.baseline, "n"].any():
+        found.append(f"How far any arm is from the baseline: {sweep.baseline} has no completed trial.")
+    if (ranked["n"] == 1).any():
+        arms = join(list(ranked.loc[ranked["n"] == 1, "arm"]))
+        found.append(f"How much luck is in {arms}: with one seed there is no interval.")
+    pairs = others[others[f"{prefix}n_pairs"] > 0]
+    small = pairs[pairs[f"{prefix}too_small"]]
+    if len(small):
+        n, family = int(small[f"{prefix}n_pairs"].max()), len(sweep.arms) - 1
+        found.append(
+            f"Whether {join(list(small['arm']))} differ{'s' if len(small) == 1 else ''} from "
+            f"{sweep.baseline}: n too small. With {n} shared seed{'s' if n != 1 else ''} the sign-flip "
+            f"test cannot give less than p = {p_text(smallest_p(n))}, and {family} "
+            f"comparison{'s are' if family > 1 else ' is'} made; from {seeds_needed(family)} seeds on it "
+            "could."
+        )
+    open_ = pairs[~pairs[f"{prefix}too_small"] & (pairs[f"{prefix}p_holm"] > ALPHA)]
+    if len(open_):
+        found.append(
+            f"Whether {join(list(open_['arm']))} differ{'s' if len(open_) == 1 else ''} from "
+            f"{sweep.baseline}: the difference is not significant, which does not show that there is none; "
+            "the interval bounds its size."
+        )
+    return found
+
+
+def _limits_of_the_missing(ranked: pd.DataFrame) -> list[str]:
+    found = []
+    absent = ranked[ranked["n"] == 0]
+    if len(absent):
+        ends = join([f"{row.arm} (trained {si(row.samples)} samples)" for row in records(absent)])
+        found.append(
+            f"What {ends} would have reached: no trial of {'them' if len(absent) > 1 else 'it'} completed, "
+            "and the last value of a stopped trial is not its final one."
+        )
+    lost = ranked[(ranked["n_diverged"] + ranked["n_failed"] > 0) & (ranked["n"] > 0)]
+    for row in records(lost):
+        found.append(
+            f"How {row.arm} does on the whole: of its {row.n_trials} trials {row.n_diverged} diverged and "
+            f"{row.n_failed} failed, and the mean of the rest leaves these out."
+        )
+    waiting = int(ranked["n_open"].sum())
+    if waiting:
+        found.append(
+            f"The final standing: {waiting} planned trials have not run to their end; `--resume` goes on."
+        )
+    return found
+
+
+def _limits_of_the_budget(ranked: pd.DataFrame) -> list[str]:
+    found, done = [], ranked[ranked["n"] > 0]
+    sizes = done["num_params"].dropna()
+    if len(sizes) > 1 and sizes.max() > SAME_SIZE * sizes.min():
+        found.append(
+            f"What is due to the factor alone: the arms also differ in size, from {si(sizes.min())} to "
+            f"{si(sizes.max())} parameters."
+        )
+    costs = done["flops_per_sample"].dropna()
+    if len(costs) > 1 and costs.max() > SAME_SIZE * costs.min():
+        found.append(
+            "Which arm is best for a given compute: at equal samples they differ in cost, from "
+            f"{si(costs.min())} to {si(costs.max())} FLOPs a sample; compare the curves over FLOPs."
+        )
+    return found
+
+
+def _span(row: pd.Series, name: str, unit: Unit) -> str:
+    middle, low, high = (unit.text(row[key], sign=True) for key in (name, f"{name}_low", f"{name}_high"))
+    return middle if pd.isna(row[f"{name}_low"]) else f"{middle} [{low}, {high}]"
+
+
+def seeds_text(seeds: list[int]) -> str:
+    """[1, 2, 3, 4] -> "seeds 1 to 4"; [0, 5] -> "seeds 0 and 5"."""
+    seeds = sorted(seeds)
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' * (len(seeds) != 1)} {join([str(seed) for seed in seeds])}"
+
+
+def join(words: list[str]) -> str:
+    """["a", "b", "c"] -> "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

@@ -1,0 +1,274 @@
+"""Read a sweep's results, from its folder or from MLflow, into pandas.
+
+Both ways give the same `Sweep`: `trials` has a row a trial, `history` a row a report, `decisions` a row for
+each time the scheduler looked at a trial, and `space` is the search space as it was resolved.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+READS_UP_TO = 1  # the major version of results that this code understands
+
+STATUSES = ("completed", "pruned", "diverged", "failed", "interrupted", "not_started", "running")
+_TEXT = ("trial_id", "arm", "phase", "status", "reason", "mlflow_run_id")
+_NUMBERS = ("draw", "seed", "num_params", "flops_per_sample", "samples", "flops", "wall_s", "best_step")
+_NEEDED = ("trial_id", "arm", "seed", "status")
+_HISTORY = ("trial_id", "step", "samples", "flops", "wall_s")
+_PARENT = "mlflow.parentRunId"
+_DOMAIN = re.compile(r"\.(?:values|levels|when|uniform|loguniform|int|logint|choice)(?:\.|$)")
+_DECISIONS = ("trial_id", "member", "rung", "value", "cutoff", "action")
+
+
+class AnalysisError(ValueError):
+    """Results that cannot be analysed. The message says what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The results of one sweep. Missing numbers are NaN; `folder` is None where they came from MLflow."""
+
+    trials: pd.DataFrame
+    history: pd.DataFrame
+    decisions: pd.DataFrame
+    space: Mapping[str, Any]
+    folder: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.space.get("name") or (self.folder.name if self.folder else "sweep"))
+
+    @property
+    def metric(self) -> str:
+        """The objective, by which arms are ranked."""
+        return str(self.space["objective"]["metric"])
+
+    @property
+    def maximise(self) -> bool:
+        return self.space["objective"].get("mode", "max") == "max"
+
+    @property
+    def test_metric(self) -> str | None:
+        """The objective's counterpart on the test split, if some trial reported it."""
+        name = "test/" + self.metric.removeprefix("val/")
+        reported = self.metric.startswith("val/") and name in self.trials and self.trials[name].notna().any()
+        return name if reported else None
+
+    @property
+    def resolved(self) -> Mapping[str, Any]:
+        return self.space.get("resolved") or {}
+
+    @property
+    def arms(self) -> list[str]:
+        """Every arm, in the order of the plan."""
+        planned = list(self.resolved.get("arms") or {})
+        return planned + [arm for arm in self.trials["arm"].unique() if arm not in planned]
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with: the one that the plan names, else the first."""
+        named = str(self.resolved.get("baseline") or "")
+        return named if named in self.arms else self.arms[0]
+
+    @property
+    def factors(self) -> list[str]:
+        return list(self.resolved.get("factors") or self.space.get("ablate") or {})
+
+    def arm_number(self, arm: str, name: str) -> float:
+        """`num_params` or `flops_per_sample` of an arm; NaN where the trainer does not say."""
+        value = ((self.resolved.get("arms") or {}).get(arm) or {}).get(name)
+        if value is None:
+            value = self.trials.loc[self.trials["arm"] == arm, name].median()
+        return float(value)
+
+
+def records(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows as named tuples, untyped: a row's fields are as mixed as its columns."""
+    yield from frame.itertuples(index=False)
+
+
+def load_sweep(path: Path | str) -> Sweep:
+    """The sweep in folder `path` (`results/NAME`).
+
+    Raises AnalysisError where the folder or one of its files is missing, broken, or of a later version.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise AnalysisError(
+            f"{folder} is no folder: give a sweep's results, such as results/smoke. "
+            f"`python run_sweep.py search_spaces/smoke.yaml` makes them"
+        )
+    space = _read_space(folder / "sweep.yaml")
+    trials, history = _read_parquet(folder / "trials.parquet"), _read_parquet(folder / "history.parquet")
+    return _sweep(trials, history, _read_decisions(folder / "journal.jsonl"), space, folder)
+
+
+def load_mlflow(experiment_name: str, tracking_uri: str = "sqlite:///mlflow.db") -> Sweep:
+    """The sweep that MLflow keeps as experiment `experiment_name`.
+
+    Where several sweeps had that name, the newest. The space comes from the parent run's artifact
+    `sweep.yaml`, or else from its params. Params come as strings and are turned back into numbers, truth
+    values and lists. What only the journal knows (decisions) is empty.
+    Raises AnalysisError where there is no such experiment, or no sweep in it.
+    """
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name(experiment_name)
+    if experiment is None:
+        names = ", ".join(sorted(found.name for found in client.search_experiments())) or "none"
+        raise AnalysisError(f"{tracking_uri} has no experiment {experiment_name!r}; it has: {names}")
+    runs = _all_runs(client, experiment.experiment_id)
+    parents = [run for run in runs if run.data.tags.get("role") == "sweep"]
+    newest = max(parents, key=lambda run: run.info.start_time, default=None)
+    children = [run for run in runs if newest and run.data.tags.get(_PARENT) == newest.info.run_id]
+    if newest is None or not children:
+        raise AnalysisError(
+            f"experiment {experiment_name!r} at {tracking_uri} holds no sweep: it has {len(runs)} runs, "
+            f"{len(parents)} tagged role=sweep, {len(children)} of them children of the newest one"
+        )
+    space = _space_of_run(client, newest)
+    trials = pd.DataFrame([_trial_of_run(run) for run in children])
+    history = pd.concat([_history_of_run(client, run) for run in children], ignore_index=True)
+    return _sweep(trials, history, pd.DataFrame(), space, None)
+
+
+def _sweep(
+    trials: pd.DataFrame,
+    history: pd.DataFrame,
+    decisions: pd.DataFrame,
+    space: dict[str, Any],
+    folder: Path | None,
+) -> Sweep:
+    """Bring the tables into the one shape that all else relies on."""
+    missing = [column for column in _NEEDED if column not in trials]
+    if missing:
+        raise AnalysisError(f"the trials of {space.get('name')} have no column {', '.join(missing)}")
+    numbers = (*_NUMBERS, str(space["objective"]["metric"]))
+    trials = trials.assign(**{column: float("nan") for column in numbers if column not in trials})
+    trials = trials.assign(**{column: "" for column in _TEXT if column not in trials})
+    trials[list(_TEXT)] = trials[list(_TEXT)].fillna("").astype(str)
+    trials["phase"] = trials["phase"].replace("", "evidence")
+    trials["draw"] = pd.to_numeric(trials["draw"], errors="coerce").fillna(0)
+    arms = (space.get("resolved") or {}).get("arms") or {}
+    named = {*_TEXT, *(space.get("ablate") or {}), *(space.get("tune") or {})}
+    named |= {name for arm in arms.values() for name in arm.get("levels") or {}}
+    for column in set(trials) - named:
+        trials[column] = pd.to_numeric(trials[column], errors="coerce").astype(float)
+    trials[["draw", "seed"]] = trials[["draw", "seed"]].astype("Int64")
+    history = history.assign(**{column: float("nan") for column in _HISTORY if column not in history})
+    for column in set(history) - {"trial_id"}:
+        history[column] = pd.to_numeric(history[column], errors="coerce").astype(float)
+    decisions = decisions.reindex(columns=list(dict.fromkeys([*_DECISIONS, *decisions])))
+    return Sweep(trials.reset_index(drop=True), history.reset_index(drop=True), decisions, space, folder)
+
+
+def _read_space(path: Path) -> dict[str, Any]:
+    try:
+        space = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise AnalysisError(f"{path} is missing: {path.parent} does not hold a sweep's results") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AnalysisError(f"{path} is not YAML: {error}") from error
+    if not isinstance(space, dict) or not isinstance(space.get("resolved"), dict):
+        raise AnalysisError(f"{path} has no key `resolved`: it is a search space, not the results of one")
+    if not isinstance(space.get("objective"), dict) or "metric" not in space["objective"]:
+        raise AnalysisError(f"{path} has no objective.metric: what should the arms be ranked by?")
+    version = str(space["resolved"].get("version", "0"))
+    major = version.partition(".")[0]
+    if not major.isdigit() or int(major) > READS_UP_TO:
+        raise AnalysisError(
+            f"{path} was written by version {version}; this one reads results of version {READS_UP_TO} and "
+            f"before: analyse it with the version that wrote it"
+        )
+    return space
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise AnalysisError(f"{path} is missing: no trial has ended yet, or the sweep's folder is incomplete")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise AnalysisError(f"{path} is not a readable parquet file: {error}") from error
+
+
+def _read_decisions(path: Path) -> pd.DataFrame:
+    """The journal's decisions. A torn last line, as a crash leaves one, is passed over."""
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("event") == "decision":
+            events.append(event)
+    decisions = pd.DataFrame(events)
+    for column in {"rung", "value", "cutoff"} & set(decisions):
+        decisions[column] = pd.to_numeric(decisions[column], errors="coerce").astype(float)
+    return decisions
+
+
+def _space_of_run(client: Any, parent: Any) -> dict[str, Any]:
+    if any(artifact.path == "sweep.yaml" for artifact in client.list_artifacts(parent.info.run_id)):
+        with tempfile.TemporaryDirectory() as scratch:
+            return _read_space(Path(client.download_artifacts(parent.info.run_id, "sweep.yaml", scratch)))
+    space: dict[str, Any] = {"ablate": {}, "tune": {}, "objective": {}, "scheduler": {}, "search": {}}
+    for key, text in parent.data.params.items():
+        top, _, rest = key.partition(".")
+        if top in ("ablate", "tune"):  # "ablate.model.mixer.d_state.values" -> the factor alone
+            space[top][_DOMAIN.split(rest)[0]] = parse_param(text)
+        elif rest and top in space:
+            space[top][rest] = parse_param(text)
+        elif not rest:
+            space[top] = parse_param(text)
+    if "metric" not in space["objective"]:
+        raise AnalysisError(
+            f"MLflow run {parent.info.run_id} has no sweep.yaml and no param objective.metric"
+        )
+    return space
+
+
+def _all_runs(client: Any, experiment_id: str) -> list[Any]:
+    runs, token = [], None
+    while True:
+        page = client.search_runs([experiment_id], page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _trial_of_run(run: Any) -> dict[str, Any]:
+    tags = run.data.tags
+    fixed = {key: tags.get(key, "") for key in ("trial_id", "arm", "phase", "status", "reason")}
+    fixed |= {key: parse_param(tags[key]) for key in ("draw", "seed") if key in tags}
+    params = {key: parse_param(value) for key, value in run.data.params.items()}
+    return {**params, **run.data.metrics, **fixed, "mlflow_run_id": run.info.run_id}
+
+
+def _history_of_run(client: Any, run: Any) -> pd.DataFrame:
+    series = {
+        name: {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+        for name in run.data.metrics
+    }
+    table = pd.DataFrame(series).sort_index().rename_axis("step").reset_index(drop="step" in series)
+    return table.assign(trial_id=run.data.tags.get("trial_id", run.info.run_id))
+
+
+def parse_param(text: str) -> Any:
+    """An MLflow param, always text, as the value that it was: `"1e-4"` -> 0.0001, `"mlp"` -> "mlp"."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "null": None, "nan": float("nan")}.get(text, text)

@@ -1,0 +1,82 @@
+"""Numbers as a reader wants them: accuracies in percent, counts with a prefix, no more digits than meant."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a metric is shown: times `factor`, with `decimals`; `difference` names the unit of differences.
+
+    `bounds` are the least and greatest value that it can have, in shown units.
+    """
+
+    factor: float
+    suffix: str
+    difference: str
+    decimals: int | None
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+
+    def clip(self, value: float) -> float:
+        """A value in shown units, cut at the bounds; NaN stays NaN."""
+        if not math.isfinite(value):
+            return math.nan
+        return min(max(value * self.factor, self.bounds[0]), self.bounds[1])
+
+    def text(self, value: float, sign: bool = False) -> str:
+        """Shown value without its unit; a dash where there is none."""
+        if not math.isfinite(value):
+            return "–"
+        spec = f".{self.decimals}f" if self.decimals is not None else ".4g"
+        return format(value * self.factor, ("+" if sign else "") + spec).replace("-", "−")
+
+
+def unit_of(metric: str) -> Unit:
+    """Accuracies are shares and shown in percent; all else as it is."""
+    if "accuracy" in metric:
+        return Unit(100.0, "%", "points", 1, (0.0, 100.0))
+    return Unit(1.0, "", "", None)
+
+
+def name_of(metric: str) -> str:
+    """`val/exact_accuracy` -> "val exact accuracy"."""
+    return metric.replace("/", " ").replace("_", " ")
+
+
+def title_of(metric: str) -> str:
+    """`val/exact_accuracy` -> "val exact accuracy (%)"."""
+    suffix = unit_of(metric).suffix
+    return name_of(metric) + (f" ({suffix})" if suffix else "")
+
+
+def si(value: float, digits: int = 3) -> str:
+    """1234567 -> "1.23M"; a dash where there is no number."""
+    if not math.isfinite(value):
+        return "–"
+    for size, prefix in _PREFIXES:
+        if abs(value) >= size * (1 - 0.5 * 10**-digits):
+            return f"{value / size:.{digits}g}{prefix}"
+    return f"{value:.{digits}g}"
+
+
+def duration(seconds: float) -> str:
+    """75 -> "1 min 15 s"; 7260 -> "2 h 1 min"."""
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def p_text(p: float) -> str:
+    """Two significant digits, and no false zero."""
+    if not math.isfinite(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"

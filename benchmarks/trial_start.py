@@ -1,0 +1,75 @@
+"""What it costs to start a trial: `python -m benchmarks.trial_start [--trials 12]`.
+
+A sweep of tiny TRM trials on one core, one after the other, MLflow and checkpoints included. From its journal:
+the time from one trial's end to the next one's first report, less the time that the trainer says it trained.
+Printed as JSON; the first trial, which starts Ray's worker and imports torch, stands apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.journal import read_journal
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def space(trials: int) -> dict[str, Any]:
+    return {
+        "name": "trial_start",
+        "base": {
+            "model": {
+                "hidden_size": 32,
+                "h_cycles": 1,
+                "l_cycles": 1,
+                "halt_max_steps": 2,
+                "mixer": {"kind": "mlp"},
+            },
+            "data": {"task": "sudoku", "source": "embedded", "size": 4},
+            "optim": {"lr_warmup_steps": 0},
+            "train": {"batch_size": 32, "max_samples": 64},
+            "eval": {"every_samples": 32, "val_rows": 32, "batch_size": 64},
+        },
+        "objective": {"metric": "val/exact_accuracy", "mode": "max"},
+        "ablate": {"model.mixer.kind": ["mlp"]},
+        "seeds": list(range(1, trials + 1)),
+        "max_concurrent": 1,
+    }
+
+
+def measure(trials: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trial_start.yaml")
+        path.write_text(yaml.safe_dump(space(trials)))
+        command = [sys.executable, str(ROOT / "run_sweep.py"), str(path), "--quiet"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        events = list(read_journal(Path(folder, "results", "trial_start", "journal.jsonl")))
+    costs, free_since, reported = [], events[0]["time"], set()
+    for event in events:
+        if event["event"] == "report" and event["trial_id"] not in reported:
+            reported.add(event["trial_id"])
+            costs.append(event["time"] - free_since - event["wall_s"])
+        elif event["event"] == "end":
+            free_since = event["time"]
+    later = costs[1:]
+    return {
+        "trials": trials,
+        "first_s": round(costs[0], 2),
+        "later_median_s": round(statistics.median(later), 3),
+        "later_max_s": round(max(later), 3),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=12)
+    print(json.dumps(measure(parser.parse_args().trials), indent=2))

@@ -1,0 +1,71 @@
+#!/usr/bin/env python
+"""Launch a sweep: `python run_sweep.py search_spaces/smoke.yaml`. See --help, and the README."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sweeps.errors import SpecError
+from sweeps.runner import BAD_INPUT, Launch, Outcome, launch
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    overrides = tuple(given.overrides)
+    del given.overrides
+    try:
+        outcome = launch(Launch(**vars(given), overrides=overrides))
+    except SpecError as error:
+        print(f"run_sweep: {error}", file=sys.stderr)
+        return BAD_INPUT
+    if outcome.folder is not None:
+        _report(outcome, outcome.folder, given.quiet)
+    return outcome.status
+
+
+def _report(outcome: Outcome, folder: Path, quiet: bool) -> None:
+    """Write the report beside the tables and say where everything is."""
+    from analysis.load import AnalysisError
+    from analysis.report import write_report
+    from analysis.summary import ranking_text, write_summary
+
+    try:
+        write_summary(folder)
+        report = write_report(folder)
+        if not quiet:
+            print(ranking_text(folder))
+        print(f"Report: {report}")
+    except AnalysisError as error:
+        print(f"No report yet: {error}")
+    for note in outcome.notes:
+        print(note)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="run_sweep.py", description=__doc__)
+    parser.add_argument("space", type=Path, metavar="SPACE.yaml", help="the search space")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--resume", action="store_true", help="go on with a sweep that did not finish")
+    parser.add_argument("--name", help="default: the space's own")
+    parser.add_argument(
+        "--storage", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+    )
+    parser.add_argument("--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow")
+    parser.add_argument("--address", metavar="ADDR", help="a Ray cluster that runs already")
+    parser.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once, at most")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="a setting of the base, such as model.h_cycles=2; may be repeated",
+    )
+    parser.add_argument("--quiet", action="store_true", help="only the last lines")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""A trial's checkpoints on disk: the last one and the best one, each whole or not there at all.
+
+DIR/TRIAL_ID/step_000000012/   what the trainer gave, and report.json: the metrics reported with it
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeps.journal import encode
+
+REPORT = "report.json"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class CheckpointStore:
+    """`metric` and `mode` say which checkpoint is the best one; without the metric only the last is kept."""
+
+    def __init__(self, directory: Path, metric: str, mode: str) -> None:
+        self._directory = directory
+        self._metric = metric
+        self._sign = 1.0 if mode == "max" else -1.0
+
+    def commit(self, source: Path, metrics: Mapping[str, float]) -> Path:
+        """Copy `source` in under the report's step, durably, then drop what is neither last nor best."""
+        target = self._directory / f"step_{int(metrics['step']):09d}"
+        staging = self._directory / f".{target.name}.{os.getpid()}"
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.copytree(source, staging)
+        (staging / REPORT).write_text(json.dumps(encode(dict(metrics))))
+        for path in [*staging.rglob("*"), staging]:
+            _sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
+        _sync(self._directory)
+        self._prune()
+        return target
+
+    def latest(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest whole checkpoint and the metrics reported with it; None where there is none."""
+        for path in reversed(self._all()):
+            try:
+                return path, json.loads((path / REPORT).read_text())
+            except (OSError, ValueError):  # damaged: the one before it is still good
+                continue
+        return None
+
+    def _all(self) -> list[Path]:
+        return sorted(self._directory.glob("step_*"))
+
+    def _score(self, path: Path) -> float:
+        try:
+            value = self._sign * float(json.loads((path / REPORT).read_text())[self._metric])
+        except (OSError, ValueError, KeyError):
+            return -math.inf
+        return value if math.isfinite(value) else -math.inf
+
+    def _prune(self) -> None:
+        paths = self._all()
+        best = max(paths, key=self._score)
+        for path in paths[:-1]:
+            if path != best:
+                shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,234 @@
+"""The course of a sweep: which trial is next, what a report leads to, which draws go on to the evidence.
+
+Knows nothing of Ray: it is told what happens and answers what to do, and every step of it is an event in the
+journal. A conductor built from an old journal goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from sweeps.journal import Event, Journal
+from sweeps.plan import Arm, Draw, Plan, TrialPlan
+from sweeps.schedulers import Verdict, build_scheduler
+from sweeps.search import TPESearch, open_storage
+from sweeps.state import SweepState, TrialState
+
+
+class Conductor:
+    """`history` is what the journal holds already; `journal` takes what is new; `studies` is Optuna's file."""
+
+    def __init__(
+        self, plan: Plan, journal: Journal, history: Iterable[Event] = (), studies: Path | None = None
+    ) -> None:
+        self.plan = plan
+        self.state = SweepState()
+        self._journal = journal
+        self._arms = {arm.name: arm for arm in plan.arms}
+        self._scheduler = build_scheduler(plan.spec.scheduler)
+        for event in history:
+            self.state.apply(event)
+            self._replay(event)
+        journal.listeners.append(self.state.apply)
+        self._searches = self._open_searches(studies)
+
+    def begin(self, **launch: object) -> None:
+        """Note the launch, and plan every trial that is known by now."""
+        self._journal.append("launch", hash=self.plan.hash, **launch)
+        for trial in self.plan.search_trials() or self._evidence_without_search():
+            self._plan_trial(trial)
+        for arm in self.plan.arms:
+            self._select(arm)
+
+    # What to run
+
+    def next_trial(self, exclude: Collection[str] = ()) -> TrialPlan | None:
+        """A trial to start now, or None. Interrupted trials come first, then the rest in the plan's order.
+
+        `exclude` are those handed out already, which may not have started yet.
+        """
+        trials = [trial for trial in self.state.trials.values() if trial.trial_id not in exclude]
+        waiting = [trial for trial in trials if trial.status == "interrupted"]
+        waiting += [trial for trial in trials if trial.status == "not_started"]
+        for trial in waiting:
+            if self._stop_if_its_member_was(trial):
+                continue
+            return self._as_plan(trial)
+        return self._ask(exclude)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every trial has ended and none will be added."""
+        return all(trial.ended for trial in self.state.trials.values()) and not any(
+            search.wants_more for search in self._searches.values()
+        )
+
+    def _ask(self, exclude: Collection[str]) -> TrialPlan | None:
+        for search in sorted(self._searches.values(), key=lambda search: search.asked):
+            if search.wants_more:
+                draw = search.ask()
+                for seed in self.plan.spec.search.seeds:
+                    self._plan_trial(self.plan.trial(self._arms[search.arm], draw, seed, "search"))
+                return self.next_trial(exclude)
+        return None
+
+    # What happens
+
+    def started(self, trial_id: str) -> None:
+        trial = self.state.trials[trial_id]
+        config = self._as_plan(trial).config
+        self._journal.append("start", trial_id=trial_id, attempt=trial.attempts + 1, config=config)
+
+    def report(self, trial_id: str, metrics: Mapping[str, float], repeated: bool = False) -> bool:
+        """Take a report in. False: the trial stops here, and its end is noted.
+
+        `repeated` marks the report that a checkpoint was committed with, handed over again when a trial goes on
+        from it; it counts only where the crash came between the two.
+        """
+        trial = self.state.trials[trial_id]
+        if not (repeated and int(metrics["step"]) in trial.reports):
+            self._write_report(trial_id, metrics)
+        if trial.phase == "search":
+            verdicts = self._scheduler.on_report(*self._membership(trial), trial_id, metrics)
+            self._note(verdicts, trial_id)
+        return not self._stop_if_its_member_was(trial)
+
+    def ended(
+        self, trial_id: str, status: str, reason: str = "", metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Note how a trial ended: completed, diverged or failed. A second end is passed over.
+
+        `metrics` are those of a last report that came with the end, as when it is what diverged.
+        """
+        trial = self.state.trials[trial_id]
+        if trial.ended:
+            return
+        if metrics:
+            self._write_report(trial_id, metrics)
+        self._journal.append("end", trial_id=trial_id, status=status, reason=reason)
+        if status in ("diverged", "failed") and trial.phase == "search":
+            self._note(self._scheduler.on_diverged(*self._membership(trial), trial_id), trial_id)
+        self._after_end(trial)
+
+    def finish(self, status: str) -> None:
+        self._journal.append("finish", status=status)
+
+    # Stopping
+
+    def _replay(self, event: Event) -> None:
+        """Let the scheduler hear what it heard before; it decides again what it decided."""
+        trial = self.state.trials.get(event.get("trial_id", ""))
+        if trial is None or trial.phase != "search":
+            return
+        if event["event"] == "report":
+            metrics = trial.reports[int(event["step"])]
+            self._scheduler.on_report(*self._membership(trial), trial.trial_id, metrics)
+        elif event["event"] == "end" and event["status"] in ("diverged", "failed"):
+            self._scheduler.on_diverged(*self._membership(trial), trial.trial_id)
+
+    def _membership(self, trial: TrialState) -> tuple[str, str, list[str]]:
+        """The pool, the member, and the member's trials."""
+        pool = trial.arm if self.plan.spec.scheduler.scope == "arm" else "sweep"
+        return pool, self._member(trial), [other.trial_id for other in self._siblings(trial)]
+
+    @staticmethod
+    def _member(trial: TrialState) -> str:
+        return f"{trial.arm}-d{trial.draw}"
+
+    def _siblings(self, trial: TrialState) -> list[TrialState]:
+        return [
+            other
+            for other in self.state.trials.values()
+            if (other.arm, other.draw, other.phase) == (trial.arm, trial.draw, trial.phase)
+        ]
+
+    def _note(self, verdicts: Iterable[Verdict], trial_id: str) -> None:
+        for verdict in verdicts:
+            self._journal.append(
+                "decision",
+                member=verdict.member,
+                trial_id=trial_id,
+                rung=verdict.rung,
+                value=verdict.value,
+                cutoff=verdict.cutoff,
+                action=verdict.action,
+            )
+
+    def _stop_if_its_member_was(self, trial: TrialState) -> bool:
+        verdict = self._scheduler.stopped.get(self._member(trial))
+        if verdict is None or trial.phase != "search":
+            return False
+        if not trial.ended:
+            self._journal.append("end", trial_id=trial.trial_id, status="pruned", reason=verdict.why)
+            self._after_end(trial)
+        return True
+
+    # Search and evidence
+
+    def _open_searches(self, studies: Path | None) -> dict[str, TPESearch]:
+        if not self.plan.spec.tune or self.plan.spec.search.algorithm != "tpe":
+            return {}
+        storage = open_storage(studies)
+        return {arm.name: TPESearch(self.plan, arm, self.state, storage) for arm in self.plan.arms}
+
+    def _after_end(self, trial: TrialState) -> None:
+        if trial.phase != "search":
+            return
+        search = self._searches.get(trial.arm)
+        if search is not None and all(other.ended for other in self._siblings(trial)):
+            search.tell(trial.draw)
+        self._select(self._arms[trial.arm])
+
+    def _select(self, arm: Arm) -> None:
+        """When all of an arm's search has ended, plan the evidence of its best draws.
+
+        Draws are ranked by the objective at the end of the search, averaged over its seeds; one with a seed
+        that did not complete is out.
+        """
+        spec = self.plan.spec
+        if not spec.tune:
+            return
+        if arm.name not in self.state.selected:
+            search = [t for t in self.state.trials.values() if t.arm == arm.name and t.phase == "search"]
+            more = arm.name in self._searches and self._searches[arm.name].wants_more
+            if more or not all(trial.ended for trial in search):
+                return
+            scores = self._scores(search)
+            best = sorted(scores, key=lambda draw: (-scores[draw], draw))[: spec.search.keep]
+            self._journal.append("select", arm=arm.name, draws=best)
+        values = {t.draw: t.values for t in self.state.trials.values() if t.arm == arm.name}
+        for index in self.state.selected[arm.name]:
+            for trial in self.plan.evidence_trials(arm, Draw(index, values[index])):
+                self._plan_trial(trial)
+
+    def _scores(self, search: list[TrialState]) -> dict[int, float]:
+        objective = self.plan.spec.objective
+        sign = 1.0 if objective.mode == "max" else -1.0
+        by_draw: dict[int, list[TrialState]] = {}
+        for trial in search:
+            by_draw.setdefault(trial.draw, []).append(trial)
+        return {
+            draw: statistics.fmean(sign * trial.last[objective.metric] for trial in trials)
+            for draw, trials in by_draw.items()
+            if all(trial.status == "completed" and objective.metric in trial.last for trial in trials)
+        }
+
+    # The plan's trials and the state's
+
+    def _write_report(self, trial_id: str, metrics: Mapping[str, float]) -> None:
+        self._journal.append("report", trial_id=trial_id, **{**metrics, "step": int(metrics["step"])})
+
+    def _evidence_without_search(self) -> list[TrialPlan]:
+        """Without anything to tune and anything to stop there is one draw an arm, and all of it is evidence."""
+        return [trial for arm in self.plan.arms for trial in self.plan.evidence_trials(arm, Draw(0, {}))]
+
+    def _plan_trial(self, trial: TrialPlan) -> None:
+        if trial.trial_id not in self.state.trials:
+            keys = ("trial_id", "arm", "draw", "values", "seed", "phase")
+            self._journal.append("trial", **{key: getattr(trial, key) for key in keys})
+
+    def _as_plan(self, trial: TrialState) -> TrialPlan:
+        draw = Draw(trial.draw, trial.values)
+        return self.plan.trial(self._arms[trial.arm], draw, trial.seed, trial.phase)

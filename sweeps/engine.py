@@ -1,0 +1,212 @@
+"""Ray Tune behind the conductor: Ray places trials on processors and runs them, the conductor decides.
+
+A Searcher hands out the trials, a TrialScheduler passes reports on and stops trials, a Callback notes starts
+and looks for an interrupt. Ray's own state is thrown away at the end; nothing is ever restored from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before ray is imported. Without the first, every part of a local Ray instance listens on all interfaces.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "10")
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from sweeps.conductor import Conductor
+from sweeps.errors import SpecError
+from sweeps.plan import TrialPlan
+from sweeps.resources import Resources, local_resources
+from sweeps.trainable import Payload, TrialActor
+
+
+class Interrupted(BaseException):
+    """A signal asked for the end. Raised between two steps of Ray's loop, so that no event is half written."""
+
+
+def connect(address: str | None) -> Resources:
+    """Start a Ray instance of our own on the loopback, or join the cluster at `address`.
+
+    Raises SpecError where the cluster cannot be reached.
+    """
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    here = local_resources()
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                num_cpus=int(here.cpu),
+                num_gpus=int(here.gpu),
+                include_dashboard=False,
+                **quiet,
+            )
+        else:
+            ray.init(address=address, **quiet)
+    except ConnectionError as error:
+        raise SpecError(
+            f"--address {address}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "
+            f"leave --address out to run on this machine"
+        ) from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    total = ray.cluster_resources()
+    return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0))
+
+
+def disconnect() -> None:
+    """Leave the cluster; the Ray instance that `connect` started ends here."""
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+class _NotSaved:
+    """Ray pickles its parts into snapshots of its own state, which nobody reads: they are left empty."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Trials(_NotSaved, Searcher):  # type: ignore[misc]
+    """Ray asks, the conductor answers with a trial, as long as fewer than `concurrency` run."""
+
+    def __init__(
+        self, conductor: Conductor, concurrency: int, payload: Callable[[TrialPlan], Payload]
+    ) -> None:
+        super().__init__()
+        self._conductor = conductor
+        self._concurrency = concurrency
+        self._payload = payload
+        self._running: set[str] = set()
+        self._handed_out: set[str] = set()
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        return True  # or Ray would wrap this in a limiter of its own
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._conductor.finished:
+            return Searcher.FINISHED
+        if len(self._running) >= self._concurrency:
+            return None
+        trial = self._conductor.next_trial(exclude=self._handed_out)
+        if trial is None:
+            return None
+        self._running.add(trial_id)
+        self._handed_out.add(trial.trial_id)
+        return {"payload": self._payload(trial).dumps()}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        self._running.discard(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Ray's snapshot; never read."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a sweep goes on from its journal, not from Ray's state")
+
+
+class _Decisions(_NotSaved, FIFOScheduler):  # type: ignore[misc]
+    """Passes what a trial says on to the conductor."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self._conductor = conductor
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        go_on = self._conductor.report(_id(trial), dict(result["report"]), repeated=result["repeated"])
+        return self.CONTINUE if go_on else self.STOP  # type: ignore[no-any-return]
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if result.get("outcome"):
+            metrics = dict(result["report"])
+            self._conductor.ended(_id(trial), result["outcome"], result["reason"], metrics)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._conductor.ended(_id(trial), "failed", _reason(trial.get_pickled_error()))
+
+
+class _Watch(_NotSaved, tune.Callback):  # type: ignore[misc]
+    """Notes each start of a trial, and leaves Ray's loop when a signal came."""
+
+    def __init__(self, conductor: Conductor, interrupted: Callable[[], bool]) -> None:
+        self._conductor = conductor
+        self._interrupted = interrupted
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._conductor.started(_id(trial))
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self._interrupted():
+            raise Interrupted
+
+
+def _id(trial: Any) -> str:
+    return Payload.loads(trial.config["payload"]).trial_id
+
+
+def _reason(error: BaseException | None) -> str:
+    """The trainer's own words, without Ray's traceback around them."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    return lines[-1].strip().removeprefix("RuntimeError: ") if lines else type(cause).__name__
+
+
+def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Callable[[], bool]) -> None:
+    """Run all that is left of a sweep. Ray must be connected. Raises Interrupted."""
+    spec = conductor.plan.spec
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
+
+    def payload(trial: TrialPlan) -> Payload:
+        return Payload(
+            trial_id=trial.trial_id,
+            trainer=spec.trainer,
+            config=trial.config,
+            seed=trial.seed,
+            checkpoints=str(folder / "checkpoints" / trial.trial_id),
+            log=str(folder / "logs" / f"{trial.trial_id}.log"),
+            metric=spec.objective.metric,
+            mode=spec.objective.mode,
+            cpu=spec.resources.cpu,
+            sys_path=[path for path in sys.path if path],
+        )
+
+    scratch = Path(tempfile.mkdtemp(prefix="sweep-ray-"))
+    try:
+        tune.Tuner(
+            tune.with_resources(TrialActor, {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}),
+            tune_config=tune.TuneConfig(
+                search_alg=_Trials(conductor, concurrency, payload),
+                scheduler=_Decisions(conductor),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_id,
+                trial_dirname_creator=_id,
+            ),
+            run_config=tune.RunConfig(
+                name=spec.name,
+                storage_path=str(scratch),
+                # Checkpoints are the trial's own business (sweeps.checkpoints); Ray makes none.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=spec.max_failures),
+                callbacks=[_Watch(conductor, interrupted)],
+                verbose=0,
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

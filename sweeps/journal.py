@@ -1,0 +1,96 @@
+"""The journal: an append-only file of JSON lines, the one record that every other result is derived from.
+
+Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The names:
+
+    launch    a process began to work on the sweep: version, hash
+    trial     a trial was planned: trial_id, arm, draw, values, seed, phase
+    start     a trial began to run, or went on: trial_id, attempt, config
+    report    trial_id, step, samples and the trainer's metrics
+    decision  the scheduler looked at a member of a pool: member, trial_id, rung, value, cutoff, action
+    end       trial_id, status, reason
+    select    the draws of an arm that go on to the evidence: arm, draws
+    mlflow    the run that mirrors a trial: trial_id, run_id
+    finish    the process stopped: status
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+
+def encode(value: Any) -> Any:
+    """Non-finite floats as strings, since JSON has none; `float("nan")` reads them back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    return value
+
+
+def read_journal(path: Path) -> Iterator[Event]:
+    """The events in order. A torn last line, which a crash in mid-write leaves, is passed over.
+
+    Raises ValueError for a broken line anywhere else: that is no crash, somebody changed the file.
+    """
+    if not path.exists():
+        return
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            if all(not later.strip() for later in lines[number:]):
+                return
+            raise ValueError(
+                f"{path}, line {number}: not a JSON object ({error}); restore the file"
+            ) from error
+
+
+class Journal:
+    """Appends events to `path`, each handed to the operating system before `append` returns.
+
+    `listeners` hear every event, one at a time and in the file's order. They must be quick and not raise.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.listeners: list[Callable[[Event], None]] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._mend_torn_line()
+        self._file = path.open("ab", buffering=0)
+        self._lock = threading.RLock()  # the tracker's thread appends too
+
+    def _mend_torn_line(self) -> None:
+        """Cut off a last line without its newline, so that the next event starts on a line of its own."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb+") as file:
+            content = file.read()
+            if content and not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+
+    def append(self, event: str, **fields: Any) -> Event:
+        with self._lock:
+            record: Event = {"time": round(time.time(), 3), "event": event, **fields}
+            line = json.dumps(encode(record), separators=(",", ":"), allow_nan=False)
+            self._file.write(line.encode() + b"\n")
+            for listener in self.listeners:
+                listener(record)
+        return record
+
+    def close(self) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()

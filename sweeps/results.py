@@ -1,0 +1,90 @@
+"""The tables: derived from a sweep's journal and sweep.yaml, and so written anew whenever they are wanted."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sweeps.journal import read_journal
+from sweeps.state import SweepState, TrialState
+
+FIRST = [
+    "trial_id", "arm", "draw", "phase", "seed", "status", "reason",
+    "num_params", "flops_per_sample", "samples", "flops", "wall_s", "mlflow_run_id",
+]  # fmt: skip
+HISTORY_FIRST = ["trial_id", "step", "samples", "flops", "wall_s"]
+
+
+def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> None:
+    """Write trials.parquet and history.parquet into `folder`. `space` is the content of sweep.yaml."""
+    _replace(folder / "trials.parquet", trials_frame(state, space).to_parquet)
+    _replace(folder / "history.parquet", history_frame(state).to_parquet)
+
+
+def rebuild(folder: Path) -> None:
+    """Write the tables from the files alone. Raises FileNotFoundError where there is no sweep."""
+    from trm.yaml import load_yaml
+
+    state = SweepState()
+    space = load_yaml(folder / "sweep.yaml")
+    for event in read_journal(folder / "journal.jsonl"):
+        state.apply(event)
+    write_results(folder, state, space)
+
+
+def trials_frame(state: SweepState, space: dict[str, Any]) -> pd.DataFrame:
+    """A row a trial; see the README for the columns. What a trainer does not say is blank."""
+    arms, objective = space["resolved"]["arms"], space["objective"]
+    rows = [_trial_row(trial, arms[trial.arm], objective) for trial in state.trials.values()]
+    frame = pd.DataFrame(rows)
+    return frame.reindex(columns=[*FIRST, *(name for name in frame.columns if name not in FIRST)])
+
+
+def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]) -> dict[str, Any]:
+    last = {name: value for name, value in trial.last.items() if name != "step"}
+    best = trial.best(objective["metric"], objective["mode"])
+    return {
+        **{name: _column_value(level) for name, level in arm["levels"].items()},
+        **trial.values,
+        **last,
+        f"best/{objective['metric']}": best[0] if best else math.nan,
+        "best_step": best[1] if best else None,
+        "trial_id": trial.trial_id,
+        "arm": trial.arm,
+        "draw": trial.draw,
+        "phase": trial.phase,
+        "seed": trial.seed,
+        "status": "interrupted" if trial.status == "running" else trial.status,
+        "reason": trial.reason,
+        "num_params": arm["num_params"],
+        "flops_per_sample": arm["flops_per_sample"],
+        "mlflow_run_id": trial.mlflow_run_id,
+    }
+
+
+def _column_value(level: Any) -> Any:
+    """Parquet wants one type a column: what is not a scalar goes in as its text."""
+    return level if isinstance(level, str | int | float | bool) or level is None else str(level)
+
+
+def history_frame(state: SweepState) -> pd.DataFrame:
+    """A row a report, in the order of trials and steps."""
+    rows = [
+        {"trial_id": trial.trial_id, **metrics, "step": step}
+        for trial in state.trials.values()
+        for step, metrics in sorted(trial.reports.items())
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.reindex(columns=[*HISTORY_FIRST, *(c for c in frame.columns if c not in HISTORY_FIRST)])
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Whole or not at all: a reader never meets half a file."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    write(staging)
+    staging.replace(path)

@@ -1,0 +1,275 @@
+"""From a search space to finished results: the course of one launch.
+
+    load and plan -> refuse what cannot be run -> connect to Ray -> run -> write the tables
+
+Everything that can be refused is refused before a file is written or a process started.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from sweeps import __version__
+from sweeps.conductor import Conductor
+from sweeps.console import Display
+from sweeps.errors import SpecError
+from sweeps.journal import Event, Journal, read_journal
+from sweeps.plan import Plan, check_data, load_plan
+from sweeps.preview import preview
+from sweeps.resources import local_resources
+from sweeps.results import write_results
+from sweeps.state import SweepState
+from sweeps.tracking import Mirror, absolute_uri, runs_link
+from trm.yaml import load_yaml
+
+OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
+MIRROR_TIMEOUT_S = {"completed": 120.0, "interrupted": 20.0}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The arguments of one launch, as `run_sweep.py` takes them."""
+
+    space: Path
+    dry_run: bool = False
+    resume: bool = False
+    name: str | None = None
+    storage: Path = Path("results")
+    tracking_uri: str = "sqlite:///mlflow.db"
+    address: str | None = None
+    max_concurrent: int | None = None
+    overrides: tuple[str, ...] = ()
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a launch came to. `folder` is None where nothing was run."""
+
+    status: int
+    folder: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def launch(given: Launch) -> Outcome:
+    """Do what the arguments say. Raises SpecError for bad input, with nothing written."""
+    plan = load_plan(given.space, given.overrides, given.name)
+    folder = given.storage.resolve() / plan.spec.name
+    if given.dry_run:
+        _show(plan, given)
+        return Outcome(OK)
+    if _is_done(plan, folder, given):
+        return Outcome(
+            _status_of(_read_state(folder)), folder, ("This sweep is finished; its report again.",)
+        )
+    check_data(plan)
+    return _run(plan, folder, given)
+
+
+def _show(plan: Plan, given: Launch) -> None:
+    here, wanted = local_resources(), plan.spec.resources
+    fits = here.concurrency(wanted.cpu, wanted.gpu)
+    why = f"{wanted.cpu:g} CPU and {wanted.gpu:g} GPU a trial; {here.cpu:g} CPU and {here.gpu:g} GPU on this machine"
+    if given.address:
+        why += f", for want of a look at {given.address}"
+    print(preview(plan, _bound(plan, given, fits), why))
+
+
+def _is_done(plan: Plan, folder: Path, given: Launch) -> bool:
+    """Whether the sweep has nothing left to run. Raises SpecError where the name is taken, or not there."""
+    if not (folder / "sweep.yaml").exists():
+        if given.resume:
+            raise SpecError(f"--resume: there is no sweep in {folder}; launch it first, without --resume")
+        return False
+    there = load_yaml(folder / "sweep.yaml")["resolved"]
+    if there["hash"] != plan.hash:
+        differences = "\n".join(f"  {line}" for line in plan.differences(there["identity"]))
+        raise SpecError(
+            f"{folder} holds another sweep of the name {plan.spec.name!r}:\n{differences}\n"
+            f"choose another --name, or another --storage"
+        )
+    state = _read_state(folder)
+    if state.finished == "completed":
+        return True
+    if not given.resume:
+        left = sum(not trial.ended for trial in state.trials.values())
+        raise SpecError(f"{folder} holds this sweep, unfinished ({left} trials to go); go on with --resume")
+    return False
+
+
+def _read_state(folder: Path) -> SweepState:
+    state = SweepState()
+    for event in read_journal(folder / "journal.jsonl"):
+        state.apply(event)
+    return state
+
+
+def _bound(plan: Plan, given: Launch, fits: int) -> int:
+    """Trials at once: as many as fit, and no more than asked for."""
+    asked = given.max_concurrent if given.max_concurrent is not None else plan.spec.max_concurrent
+    return max(1, fits if asked == "auto" else min(fits, int(asked)))
+
+
+def _run(plan: Plan, folder: Path, given: Launch) -> Outcome:
+    """Run what is left of the sweep, and write the tables whatever happens."""
+    from sweeps import engine
+
+    fits = _fitting_trials(plan, given)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder), _logging_to(folder / "logs" / "driver.log"), _Signals() as signals:
+        space = _write_space(plan, folder)
+        history = list(read_journal(folder / "journal.jsonl"))
+        journal = Journal(folder / "journal.jsonl")
+        conductor = Conductor(plan, journal, history, folder / "optuna.journal")
+        mirror = _start_mirror(given, space, journal, history)
+        conductor.begin(version=__version__)
+        ending = "interrupted"
+        try:
+            if given.address is None:
+                engine.connect(None)
+            bound = _bound(plan, given, fits)
+            with Display(conductor.state, plan, given.quiet):
+                engine.run(conductor, folder, bound, signals.came)
+            ending = "completed" if conductor.finished else "interrupted"
+        except engine.Interrupted:
+            pass
+        finally:
+            conductor.finish(ending)
+            write_results(folder, conductor.state, space)
+            engine.disconnect()
+            trouble = mirror.close(MIRROR_TIMEOUT_S[ending])
+            write_results(folder, conductor.state, space)  # with the ids of runs that were made meanwhile
+            journal.close()
+    status = signals.exit_status if ending == "interrupted" else _status_of(conductor.state)
+    return Outcome(status, folder, tuple(_notes(given, folder, mirror, trouble, ending)))
+
+
+def _fitting_trials(plan: Plan, given: Launch) -> int:
+    """How many trials fit side by side. Raises SpecError where not even one does."""
+    from sweeps import engine
+
+    where = f"the cluster at {given.address}" if given.address else "this machine"
+    there = engine.connect(given.address) if given.address else local_resources()
+    wanted = plan.spec.resources
+    for name, asked, has in (("gpu", wanted.gpu, there.gpu), ("cpu", wanted.cpu, there.cpu)):
+        if asked > has:
+            raise SpecError(
+                f"{given.space}: resources.{name} is {asked:g} a trial, but {where} has {has:g}; lower it "
+                f"(--set does not reach resources: edit the YAML) or run where there is more"
+            )
+    return there.concurrency(wanted.cpu, wanted.gpu)
+
+
+def _start_mirror(given: Launch, space: dict[str, Any], journal: Journal, history: list[Event]) -> Mirror:
+    """MLflow's thread, which hears what is in the journal and then what comes."""
+    mirror = Mirror(absolute_uri(given.tracking_uri), space, journal)
+    for event in history:
+        mirror(event)
+    journal.listeners.append(mirror)
+    mirror.start()
+    return mirror
+
+
+def _write_space(plan: Plan, folder: Path) -> dict[str, Any]:
+    """sweep.yaml, once; afterwards it is only read."""
+    path = folder / "sweep.yaml"
+    if not path.exists():
+        space = plan.resolved()
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        space["resolved"] |= {"version": __version__, "created": now}
+        staging = path.with_suffix(".tmp")
+        staging.write_text(yaml.safe_dump(space, sort_keys=False, allow_unicode=True))
+        staging.replace(path)
+    space = load_yaml(path)
+    assert isinstance(space, dict)
+    return space
+
+
+def _status_of(state: SweepState) -> int:
+    failed = any(trial.status == "failed" for trial in state.trials.values())
+    return SOME_FAILED if failed else OK
+
+
+def _notes(given: Launch, folder: Path, mirror: Mirror, trouble: str, ending: str) -> Iterator[str]:
+    """The last lines: what to do next, and where to look."""
+    if ending == "interrupted":
+        yield "Interrupted. Go on with the same command and --resume."
+    if trouble:
+        yield (
+            f"MLflow does not have all of it ({trouble}). Nothing is lost; when the store works again: "
+            f"python -m sweeps.tracking sync {folder} --tracking-uri {given.tracking_uri}"
+        )
+    if mirror.experiment_id:
+        yield f"MLflow: {runs_link(given.tracking_uri, mirror.experiment_id)}"
+        if "://" in given.tracking_uri and not given.tracking_uri.startswith("http"):
+            yield f"  (first: mlflow ui --backend-store-uri {absolute_uri(given.tracking_uri)})"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process a sweep."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SpecError(
+                f"{folder}: another process is running this sweep; wait for it or end it"
+            ) from error
+        yield
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """The noise of Ray, MLflow and our own warnings goes into a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    before = root.handlers[:]
+    root.handlers[:] = [handler]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        handler.close()
+
+
+class _Signals:
+    """Remembers the first signal that asks for the end; a second one of the kind ends the process at once."""
+
+    KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self._caught: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for kind in self.KINDS:
+            self._before[kind] = signal.signal(kind, self._catch)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self._caught = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def came(self) -> bool:
+        return self._caught is not None
+
+    @property
+    def exit_status(self) -> int:
+        return 128 + (self._caught or signal.SIGINT)

@@ -1,0 +1,114 @@
+"""The state of a sweep: what its journal says, folded event by event.
+
+Live and after a restart the same function (`apply`) builds it, so that a resumed sweep cannot know less, or
+other things, than the one that was interrupted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sweeps.journal import Event
+
+Status = Literal["not_started", "running", "completed", "pruned", "diverged", "failed", "interrupted"]
+ENDED: frozenset[str] = frozenset({"completed", "pruned", "diverged", "failed"})
+
+_NOT_METRICS = frozenset({"time", "event", "trial_id"})
+
+
+@dataclass
+class TrialState:
+    """One trial as far as it is known."""
+
+    trial_id: str
+    arm: str
+    draw: int
+    values: dict[str, Any]
+    seed: int
+    phase: str
+    status: Status = "not_started"
+    reason: str = ""
+    attempts: int = 0
+    mlflow_run_id: str = ""
+    reports: dict[int, dict[str, float]] = field(default_factory=dict)  # by step, in the order of arrival
+    last_step: int = -1
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The metrics of the report with the highest step; empty before the first."""
+        return self.reports.get(self.last_step, {})
+
+    def best(self, metric: str, mode: str) -> tuple[float, int] | None:
+        """The best finite value of `metric` and its step; None where it was never reported."""
+        sign = 1.0 if mode == "max" else -1.0
+        found = [
+            (sign * values[metric], -step)
+            for step, values in list(self.reports.items())  # the display reads while the sweep writes
+            if metric in values and values[metric] == values[metric]
+        ]
+        if not found:
+            return None
+        value, negative_step = max(found)
+        return sign * value, -negative_step
+
+
+@dataclass
+class SweepState:
+    """All trials in the order of planning, the decisions that were taken, and the draws that were chosen."""
+
+    trials: dict[str, TrialState] = field(default_factory=dict)
+    decisions: list[Event] = field(default_factory=list)
+    selected: dict[str, list[int]] = field(default_factory=dict)
+    launches: int = 0
+    finished: str = ""
+
+    def apply(self, event: Event) -> None:
+        """Take one event in. Unknown names are passed over, so that older code reads newer journals."""
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_launch(self, event: Event) -> None:
+        self.launches += 1
+        self.finished = ""
+        for trial in self.trials.values():  # what ran when the last process died is not running now
+            if trial.status == "running":
+                trial.status = "interrupted"
+
+    def _on_trial(self, event: Event) -> None:
+        keys = ("trial_id", "arm", "draw", "values", "seed", "phase")
+        self.trials.setdefault(event["trial_id"], TrialState(**{key: event[key] for key in keys}))
+
+    def _on_start(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        trial.status, trial.attempts = "running", trial.attempts + 1
+
+    def _on_report(self, event: Event) -> None:
+        trial, step = self.trials[event["trial_id"]], int(event["step"])
+        trial.reports[step] = {key: float(value) for key, value in event.items() if key not in _NOT_METRICS}
+        trial.last_step = max(trial.last_step, step)
+
+    def _on_decision(self, event: Event) -> None:
+        self.decisions.append(event)
+
+    def _on_end(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        trial.status, trial.reason = event["status"], event.get("reason", "")
+
+    def _on_select(self, event: Event) -> None:
+        self.selected[event["arm"]] = list(event["draws"])
+
+    def _on_mlflow(self, event: Event) -> None:
+        if event["trial_id"] in self.trials:
+            self.trials[event["trial_id"]].mlflow_run_id = event["run_id"]
+
+    def _on_finish(self, event: Event) -> None:
+        self.finished = event["status"]
+        for trial in self.trials.values():
+            if trial.status == "running":
+                trial.status = "interrupted"

@@ -1,0 +1,189 @@
+"""Ray's side of a trial: the trainer's function runs in a thread and hands over one report at a time.
+
+The thread waits inside `trial.report` until Ray asks for the next step, so a trial that is stopped never trains
+on. Workers outlive their trials (`reset_config`), so that torch is imported once a worker, not once a trial.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import math
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from sweeps.checkpoints import CheckpointStore
+from sweeps.trainers import import_trainer
+
+
+class StopTrial(BaseException):
+    """Unwinds the trainer out of `report`. Not an Exception, so that a trainer does not swallow it."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What a worker is told of a trial. Travels as one string: Ray would otherwise take it apart."""
+
+    trial_id: str
+    trainer: str
+    config: dict[str, Any]
+    seed: int
+    checkpoints: str
+    log: str
+    metric: str
+    mode: str
+    cpu: float
+    sys_path: list[str] = field(default_factory=list)
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> Payload:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Report:
+    """One hand-over from the trainer's thread. `outcome` is set on the last one only."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    outcome: str = ""
+    reason: str = ""
+    repeated: bool = False  # the report that the checkpoint we went on from was committed with
+    error: BaseException | None = None
+
+
+class RayTrial:
+    """The `trial` that a trainer sees."""
+
+    def __init__(self, payload: Payload, device: str) -> None:
+        self.seed = payload.seed
+        self.device = device
+        self.checkpoint: Path | None = None
+        self._store = CheckpointStore(Path(payload.checkpoints), payload.metric, payload.mode)
+        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._turn = threading.Semaphore(0)
+        self._blocked = False  # the thread waits for its turn
+        self._stopped = False
+        latest = self._store.latest()
+        if latest is not None:
+            self.checkpoint, metrics = latest
+            self._reports.put(Report({k: float(v) for k, v in metrics.items()}, repeated=True))
+
+    def report(self, metrics: Mapping[str, float], checkpoint: str | Path | None = None) -> None:
+        """Hand over metrics (`step` and `samples` among them) and, if given, a checkpoint's directory, which is
+        copied before this returns. Does not return where the trial ends here."""
+        values = {name: float(value) for name, value in metrics.items()}
+        missing = {"step", "samples"} - values.keys()
+        if missing:
+            raise ValueError(f"trial.report needs {sorted(missing)} among its metrics; got {sorted(values)}")
+        bad = sorted(name for name, value in values.items() if not math.isfinite(value))
+        if bad:
+            reason = f"{bad[0]} is {values[bad[0]]} at step {values['step']:g}"
+            self._reports.put(Report(values, outcome="diverged", reason=reason))
+            raise StopTrial
+        if checkpoint is not None:
+            self._store.commit(Path(checkpoint), values)
+        self._reports.put(Report(values))
+        self._turn.acquire()
+        if self._stopped:
+            raise StopTrial
+
+    # The other side, called by the worker.
+
+    def start(self, trainer: str, config: dict[str, Any], log: Path) -> None:
+        self._thread = threading.Thread(target=self._run, args=(trainer, config, log), daemon=True)
+        self._thread.start()
+
+    def _run(self, trainer: str, config: dict[str, Any], log: Path) -> None:
+        try:
+            loaded = import_trainer(trainer)
+            loaded.function(loaded.config_model.model_validate(config), self)
+        except StopTrial:
+            pass
+        except BaseException as error:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("a") as file:
+                traceback.print_exc(file=file)
+            self._reports.put(
+                Report(outcome="failed", reason=f"{type(error).__name__}: {error}", error=error)
+            )
+        else:
+            self._reports.put(Report(outcome="completed"))
+
+    def next(self) -> Report:
+        """The next report. The trainer goes on only when the one after it is asked for."""
+        if self._blocked:
+            self._turn.release()
+        report = self._reports.get()
+        self._blocked = not report.repeated and not report.outcome
+        return report
+
+    def stop(self) -> None:
+        """End the thread, which waits inside `report` or has ended."""
+        self._stopped = True
+        self._turn.release()
+        self._thread.join(timeout=60)
+
+
+class TrialActor(tune.Trainable):  # type: ignore[misc]
+    """One worker. `config["payload"]` is a Payload."""
+
+    _trial: RayTrial | None = None
+
+    def setup(self, config: dict[str, Any]) -> None:
+        payload = Payload.loads(config["payload"])
+        sys.path.extend(path for path in payload.sys_path if path not in sys.path)
+        importlib.import_module(payload.trainer.partition(":")[0])
+        _set_threads(payload.cpu)
+        self._trial = RayTrial(payload, "cuda:0" if ray.get_gpu_ids() else "cpu")
+        self._trial.start(payload.trainer, payload.config, Path(payload.log))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        assert self._trial is not None
+        report = self._trial.next()
+        if report.outcome == "failed":
+            raise RuntimeError(report.reason) from report.error
+        return {
+            "report": list(report.metrics.items()),
+            "repeated": report.repeated,
+            "outcome": report.outcome,
+            "reason": report.reason,
+            "done": bool(report.outcome),
+        }
+
+    def cleanup(self) -> None:
+        if self._trial is not None:
+            self._trial.stop()
+            self._trial = None
+        _release_gpu_memory()
+
+
+def _set_threads(cpu: float) -> None:
+    """As many threads as the trial was given cores, so that trials side by side do not fight over them."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(max(1, int(cpu)))
+
+
+def _release_gpu_memory() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()

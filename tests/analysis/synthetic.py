@@ -1,0 +1,159 @@
+"""Sweeps made up from a seed, written as a sweep's folder is: `python -m tests.analysis.synthetic` makes
+recorded/.
+
+Curves are logistic in samples; a trial's own luck comes from its arm and seed. Pruned trials stop at a rung.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from analysis.summary import write_summary
+
+RECORDED = Path(__file__).parent / "recorded"
+OBJECTIVE = "val/exact_accuracy"
+
+
+@dataclass(frozen=True)
+class Fake:
+    """One arm: where its accuracy ends, how soon it rises, and what becomes of its seeds."""
+
+    final: float
+    midpoint: float = 0.4  # of the rise, as a share of the horizon
+    params: int | None = 250_000
+    flops: int | None = 40_000_000
+    stop: float | None = None  # share of the horizon at which the search's trials are pruned
+    statuses: dict[int, str] = field(default_factory=dict)  # by seed, where not completed
+
+
+def write_sweep(
+    folder: Path,
+    arms: dict[str, Fake],
+    *,
+    seeds: tuple[int, ...] = (0, 1),
+    phase: str = "search",
+    horizon: int = 400_000,
+    draws: tuple[int, ...] = (0,),
+    test: bool = True,
+    space: dict[str, Any] | None = None,
+) -> Path:
+    """Write sweep.yaml, trials.parquet, history.parquet, journal.jsonl and summary.csv into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trials, history, decisions = [], [], []
+    for name, fake in arms.items():
+        for draw in draws:
+            for seed in seeds:
+                reports = _reports(name, fake, draw, seed, horizon, test)
+                trials.append(_trial(name, fake, draw, seed, phase, reports))
+                history += [{"trial_id": trials[-1]["trial_id"], **report} for report in reports]
+            if fake.stop:
+                decisions.append(_stop(name, draw, trials[-1]["trial_id"], fake.stop * horizon))
+    columns = {key: None for report in history for key in report}
+    pd.DataFrame(trials).to_parquet(folder / "trials.parquet")
+    pd.DataFrame(history, columns=list(columns)).to_parquet(folder / "history.parquet")
+    (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in decisions))
+    (folder / "sweep.yaml").write_text(
+        yaml.safe_dump({**_space(folder.name, arms, seeds), **(space or {})}, sort_keys=False)
+    )
+    write_summary(folder)
+    return folder
+
+
+def _space(name: str, arms: dict[str, Fake], seeds: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "trainer": "trm.trainer:train",
+        "objective": {"metric": OBJECTIVE, "mode": "max"},
+        "ablate": {"model.mixer.kind": list(arms)},
+        "scheduler": {
+            "kind": "asha", "scope": "sweep", "metric": "val/cell_accuracy", "time_attr": "samples",
+            "grace_period": 100_000, "max_t": 400_000, "reduction_factor": 2,
+        },
+        "seeds": list(seeds),
+        "resources": {"cpu": 1, "gpu": 0},
+        "resolved": {
+            "hash": "0f1e2d3c4b5a", "baseline": next(iter(arms)), "factors": ["model.mixer.kind"],
+            "version": "0.1.0", "created": "2026-11-24T12:00:00+00:00", "identity": {"nested": [1, 2]},
+            "arms": {
+                arm: {
+                    "levels": {"model.mixer.kind": arm},
+                    "num_params": fake.params,
+                    "flops_per_sample": fake.flops,
+                }
+                for arm, fake in arms.items()
+            },
+        },
+    }  # fmt: skip
+
+
+def _reports(name: str, fake: Fake, draw: int, seed: int, horizon: int, test: bool) -> list[dict[str, float]]:
+    status = fake.statuses.get(seed, "completed")
+    if status == "not_started":
+        return []
+    rng = np.random.default_rng([zlib.crc32(name.encode()), draw, seed])
+    luck, share = rng.normal(0, 0.02), fake.stop or (1.0 if status == "completed" else 0.6)
+    samples = np.arange(1, 21) * horizon // 20
+    rows = []
+    for step, at in enumerate(samples[samples <= share * horizon], start=1):
+        rise = 1 / (1 + math.exp(-10 * (at / horizon - fake.midpoint)))
+        exact = float(np.clip((fake.final + luck) * rise + rng.normal(0, 0.008), 0, 1))
+        rows.append({
+            "step": step * 100, "samples": float(at), "flops": float(at) * fake.flops if fake.flops else None,
+            "wall_s": 2.0 * step, "train/loss": 2.0 * (1 - rise) + 0.05, OBJECTIVE: exact,
+            "val/cell_accuracy": 0.25 + 0.75 * exact,
+        })  # fmt: skip
+    if status == "diverged":
+        rows[-1]["train/loss"] = math.nan
+    if test and share == 1.0:
+        rows[-1]["test/exact_accuracy"] = float(
+            np.clip(rows[-1][OBJECTIVE] - 0.01 + rng.normal(0, 0.004), 0, 1)
+        )
+    return rows
+
+
+def _trial(
+    name: str, fake: Fake, draw: int, seed: int, phase: str, reports: list[dict[str, float]]
+) -> dict[str, Any]:
+    status = "pruned" if fake.stop else fake.statuses.get(seed, "completed")
+    reasons = {
+        "diverged": "train/loss is nan",
+        "failed": "RuntimeError: out of memory",
+        "pruned": "below the cut-off",
+    }
+    last = {key: value for key, value in (reports[-1] if reports else {}).items() if key != "step"}
+    best = max((report[OBJECTIVE] for report in reports), default=math.nan)
+    return {
+        "trial_id": f"{name}-d{draw}-s{seed}", "arm": name, "draw": draw, "phase": phase, "seed": seed,
+        "status": status, "reason": reasons.get(status, ""), "num_params": fake.params,
+        "flops_per_sample": fake.flops, "mlflow_run_id": "", "model.mixer.kind": name, **last,
+        f"best/{OBJECTIVE}": best, "best_step": reports[-1]["step"] if reports else None,
+    }  # fmt: skip
+
+
+def _stop(name: str, draw: int, trial_id: str, rung: float) -> dict[str, Any]:
+    member = f"{name}-d{draw}"
+    values = {"rung": rung, "value": 0.31, "cutoff": 0.42, "action": "stop"}
+    return {"time": 0.0, "event": "decision", "member": member, "trial_id": trial_id, **values}
+
+
+def main() -> None:
+    arms = {
+        "attention": Fake(0.81, 0.45, 271_488, 61_000_000),
+        "mlp": Fake(0.95, 0.35, 219_776, 44_000_000),
+        "mamba2": Fake(0.62, 0.6, 264_320, 58_000_000, stop=0.5),
+        "mamba": Fake(0.55, 0.65, 283_904, 66_000_000, stop=0.25),
+    }
+    write_sweep(RECORDED, arms, space={"name": "smoke"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""The page: whole or not at all, escaped, self-contained, and with the numbers that the trials give."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.load import AnalysisError, load_sweep
+from analysis.report import main, write_report
+from analysis.stats import rank_arms
+from tests.analysis.synthetic import OBJECTIVE, RECORDED, Fake, write_sweep
+
+VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
+
+
+class Page(HTMLParser):
+    """The text, the tables' cells, the tags, and whether every tag is closed in turn."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text, self.headings, self.rows = "", [], []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self._open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert not self._open, f"not closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags.add(tag)
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given[key] for key in ("href", "src", "xlink:href") if key in given]
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag in ("h1", "h2"):
+            self.headings.append("")
+
+    def handle_startendtag(self, tag, attrs):
+        if tag not in VOID:
+            self.handle_starttag(tag, attrs)
+            self.handle_endtag(tag)
+        else:
+            self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "svg"} & set(self._open):
+            self.text += data
+        if {"td", "th"} & set(self._open):
+            self.rows[-1][-1] += data
+        if {"h1", "h2"} & set(self._open):
+            self.headings[-1] += data
+
+    def row(self, start: str) -> list[str]:
+        return next(row for row in self.rows if row[0].startswith(f"● {start}") or row[0] == start)
+
+
+def report_of(folder: Path) -> Page:
+    return Page(write_report(folder))
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(RECORDED, tmp_path / "recorded"))
+
+
+def test_the_recorded_sweeps_page_has_its_numbers(recorded: Path) -> None:
+    page, trials = report_of(recorded), pd.read_parquet(recorded / "trials.parquet")
+    done = trials[trials["status"] == "completed"].groupby("arm")
+    for arm, mean in done[OBJECTIVE].mean().items():
+        assert page.row(arm)[2].startswith(f"{100 * mean:.1f}")
+        assert page.row(arm)[1] == str(done.size()[arm])
+    for trial in trials.loc[trials["status"] == "pruned", "trial_id"]:
+        assert trial in page.text
+    for heading in (
+        "Ranking",
+        "Learning curves",
+        "Stopped early",
+        "What cannot be concluded",
+        "To reproduce",
+    ):
+        assert heading in page.headings
+    assert str(load_sweep(recorded).resolved["hash"]) in page.text
+    assert "identity" not in page.text.split("sweep.yaml, as resolved")[0]
+
+
+def test_the_page_needs_nothing_but_itself(recorded: Path) -> None:
+    page = report_of(recorded)
+    assert not page.tags & {"script", "link", "iframe", "img"}
+    assert all(link.startswith("#") for link in page.links)
+    assert len(page.ids) == len(set(page.ids))
+    source = (recorded / "report.html").read_text()
+    assert "prefers-color-scheme: dark" in source and "width=device-width" in source
+    assert "currentColor" in source and "@import" not in source
+
+
+def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
+    arms = {"attention": Fake(0.7), "mlp": Fake(0.9), "none": Fake(0.7)}
+    folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence")
+    page, ranked = report_of(folder), rank_arms(load_sweep(folder)).set_index("arm")
+    row = ranked.loc["mlp"]
+    interval = "[{:+.1f}, {:+.1f}]".format(*(100 * row[["test_diff_low", "test_diff_high"]]))
+    assert page.row("mlp")[4] == f"{100 * row['test_diff']:+.1f}{interval}".replace("-", "−")
+    assert row["test_p_holm"] == 2 / 128 and page.row("mlp")[5] == "0.016"
+    assert "the difference is significant" in page.text
+    assert "Whether none differs from attention: the difference is not significant" in page.text
+    assert page.row("attention")[4] == "baseline"
+
+
+def test_n_too_small_is_said(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.9)}
+    page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", test=False))
+    assert page.row("b")[4] == "0.25 (n too small)"
+    assert "cannot give less than p = 0.25" in page.text and "from 6 seeds on" in page.text
+    assert "no test counterpart of val exact accuracy" in page.text
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    evil = '<script>alert("x")</script>&$_{$'
+    arms = {evil: Fake(0.5), "b<i>": Fake(0.9, stop=0.25), "c": Fake(0.4, statuses={1: "failed"})}
+    page = report_of(write_sweep(tmp_path / "s", arms, space={"name": "<b>name</b>"}))
+    assert not page.tags & {"script", "i", "b"}
+    assert evil in page.text and "<b>name</b>" in page.text
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [
+        {"only": Fake(0.8)},
+        {"a": Fake(0.8, params=None, flops=None), "b": Fake(0.7, params=None, flops=None)},
+        {"a": Fake(0.8, statuses={0: "diverged"}), "b": Fake(0.7, statuses={1: "not_started"})},
+        {"base": Fake(0.8, stop=0.25), "b": Fake(0.7)},
+        {f"mixer+a_rather_long_factor={i}": Fake(0.1 * i, params=10**i) for i in range(10)},
+    ],
+    ids=["one arm", "no parameters", "missing seeds", "baseline stopped", "many arms"],
+)
+def test_sparse_sweeps_have_a_page(tmp_path: Path, arms: dict[str, Fake]) -> None:
+    page = report_of(write_sweep(tmp_path / "s", arms))
+    assert "nan" not in page.text.lower().replace("is nan", "")
+    assert all(any(arm in row[0] for row in page.rows) for arm in arms)
+
+
+def test_a_single_seed_has_no_interval(tmp_path: Path) -> None:
+    page = report_of(write_sweep(tmp_path / "s", {"a": Fake(0.8), "b": Fake(0.7)}, seeds=(3,)))
+    assert "[" not in page.row("a")[2] and "with one seed there is no interval" in page.text
+
+
+def test_diverged_trials_are_listed_and_left_out(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.8), "b": Fake(0.7, statuses={0: "diverged"})}
+    page = report_of(write_sweep(tmp_path / "s", arms, phase="evidence"))
+    assert page.row("b-d0-s0")[1:3] == ["diverged", "train/loss is nan"]
+    assert "of its 2 trials 1 diverged and 0 failed" in page.text
+
+
+@pytest.mark.parametrize("status", ["failed", "not_started", "pruned"])
+def test_without_a_completed_trial_there_is_no_page(tmp_path: Path, status: str, capsys) -> None:
+    arms = {"a": Fake(0.8, statuses={0: status, 1: status})}
+    folder = write_sweep(tmp_path / "s", arms)
+    with pytest.raises(AnalysisError, match=f"no trial has completed .*2 {status}"):
+        write_report(folder)
+    assert main([str(folder)]) == 2
+    assert capsys.readouterr().err.startswith("error: s: no trial has completed")
+    assert not list(folder.glob("*report*"))
+
+
+def test_a_page_is_replaced_whole_or_stays(recorded: Path) -> None:
+    write_report(recorded)
+    before = (recorded / "report.html").read_bytes()
+    (recorded / "trials.parquet").write_text("broken")
+    assert main([str(recorded)]) == 2
+    assert (recorded / "report.html").read_bytes() == before
+    assert sorted(path.name for path in recorded.glob("*report*")) == ["report.html"]
+
+
+def test_the_same_results_give_the_same_page(recorded: Path) -> None:
+    first = write_report(recorded).read_text()
+    assert write_report(recorded).read_text() == first
+
+
+def test_nan_in_history_leaves_the_page_whole(recorded: Path) -> None:
+    history = pd.read_parquet(recorded / "history.parquet")
+    history.loc[history.index % 3 == 0, OBJECTIVE] = math.nan
+    history.to_parquet(recorded / "history.parquet")
+    assert "Learning curves" in report_of(recorded).headings

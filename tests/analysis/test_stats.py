@@ -1,0 +1,190 @@
+"""Statistics against scipy and statsmodels as oracles, and which trials a number may rest on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from statsmodels.stats import multitest
+
+from analysis.load import load_sweep
+from analysis.stats import (
+    counted_trials,
+    holm,
+    rank_arms,
+    seed_table,
+    seeds_needed,
+    sign_flip_p,
+    smallest_p,
+    t_interval,
+    wilson,
+)
+from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
+
+numbers = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
+samples = st.lists(numbers, min_size=2, max_size=8)
+
+
+@given(samples)
+def test_t_interval_is_scipys(values: list[float]) -> None:
+    found = t_interval(values)
+    if np.std(values) == 0:
+        assert found.low == pytest.approx(found.high)
+        return
+    low, high = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.n == len(values) and found.mean == pytest.approx(np.mean(values))
+
+
+def test_t_interval_leaves_out_what_is_not_finite_and_needs_two() -> None:
+    assert t_interval([1.0, math.nan, 3.0, math.inf]).n == 2
+    one, none = t_interval([0.7]), t_interval([])
+    assert one.mean == 0.7 and math.isnan(one.low) and math.isnan(none.mean) and none.n == 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(samples)
+def test_sign_flip_is_scipys_exact_permutation_test(values: list[float]) -> None:
+    oracle = scipy_stats.permutation_test(
+        (np.array(values),), np.mean, permutation_type="samples", n_resamples=10_000
+    )
+    assert sign_flip_p(values) == pytest.approx(oracle.pvalue)
+
+
+@given(samples)
+def test_sign_flip_does_not_depend_on_direction_and_has_a_floor(values: list[float]) -> None:
+    p = sign_flip_p(values)
+    assert smallest_p(len(values)) <= p <= 1
+    assert sign_flip_p([-value for value in values]) == p
+
+
+def test_sign_flip_floor_is_reached_at_six_seeds() -> None:
+    assert sign_flip_p([1.0, 2, 3, 4, 5]) == 0.0625
+    assert sign_flip_p([1.0, 2, 3, 4, 5, 6]) == 0.03125 == smallest_p(6)
+    assert sign_flip_p([0.0, 0.0]) == 1.0 and math.isnan(sign_flip_p([math.nan]))
+    assert [seeds_needed(k) for k in (1, 5)] == [6, 8]
+
+
+def test_sign_flip_of_many_is_drawn_and_close_to_the_t_test() -> None:
+    values = np.random.default_rng(3).normal(0.4, 1, size=40)
+    assert sign_flip_p(values) == sign_flip_p(values)
+    assert sign_flip_p(values) == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue, abs=0.01)
+
+
+@settings(deadline=None, max_examples=10)  # the oracle collects garbage at every call
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_statsmodels(p: list[float]) -> None:
+    assert holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
+
+
+def test_holm_counts_only_finite_p() -> None:
+    assert holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
+
+
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_scipys(case: tuple[int, int]) -> None:
+    oracle = scipy_stats.binomtest(*case).proportion_ci(0.95, method="wilson")
+    assert wilson(*case) == (pytest.approx(oracle.low, abs=1e-12), pytest.approx(oracle.high, abs=1e-12))
+
+
+def test_wilson_refuses_more_successes_than_rows() -> None:
+    with pytest.raises(ValueError, match="3 successes of 2 rows"):
+        wilson(3, 2)
+
+
+def test_a_pruned_trial_is_never_averaged_with_a_completed_one(tmp_path: Path) -> None:
+    """The search pruned arm b's seed 1 alone: its last value must not enter, in any table."""
+    arms = {"a": Fake(0.9), "b": Fake(0.8, statuses={1: "pruned"})}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2)))
+    last = sweep.trials.set_index("trial_id")[OBJECTIVE]
+    b = rank_arms(sweep).set_index("arm").loc["b"]
+    assert np.isfinite(last["b-d0-s1"])
+    assert b["mean"] == pytest.approx((last["b-d0-s0"] + last["b-d0-s2"]) / 2)
+    assert (b["n"], b["n_pairs"], b["n_pruned"]) == (2, 2, 1)
+    assert set(counted_trials(sweep)["status"]) == {"completed"}
+    assert math.isnan(seed_table(sweep, OBJECTIVE).loc[1, "b"])
+
+
+def test_difference_is_paired_over_shared_seeds(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.9, statuses={0: "diverged"}), "c": Fake(0.7, statuses={5: "failed"})}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=tuple(range(8)), phase="evidence"))
+    ranked = rank_arms(sweep).set_index("arm")
+    value = sweep.trials.set_index("trial_id")[OBJECTIVE]
+    for arm, lost in (("b", 0), ("c", 5)):
+        shared = [seed for seed in range(8) if seed != lost]
+        x, y = ([value[f"{name}-d0-s{seed}"] for seed in shared] for name in (arm, "a"))
+        oracle = scipy_stats.ttest_rel(x, y)
+        row, interval = ranked.loc[arm], oracle.confidence_interval(0.95)
+        assert row["diff"] == pytest.approx(np.mean(x) - np.mean(y))
+        assert (row["diff_low"], row["diff_high"]) == pytest.approx((interval.low, interval.high))
+        assert row["p"] == smallest_p(7) and row["p_holm"] == 2 * smallest_p(7)
+        assert row["claim"] == "confirmatory" and not row["too_small"]
+    assert list(ranked.index) == ["b", "c", "a"] and ranked.loc["b", "n_diverged"] == 1
+    assert math.isnan(ranked.loc["a", "diff"]) and ranked.loc["a", "n_pairs"] == 0
+
+
+def test_a_search_without_evidence_is_exploratory_and_has_no_p(tmp_path: Path) -> None:
+    sweep = load_sweep(write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.9)}, seeds=tuple(range(8))))
+    ranked = rank_arms(sweep)
+    assert set(ranked["claim"]) == {"exploratory"} and ranked["p"].isna().all()
+    assert ranked["diff"].notna().sum() == 1
+
+
+def test_search_trials_do_not_enter_once_there_is_evidence(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.9)}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(1, 2), phase="evidence"))
+    sweep.trials.loc[sweep.trials["seed"] == 2, ["phase", OBJECTIVE]] = ["search", 99.0]
+    assert rank_arms(sweep)["mean"].max() < 1 and set(rank_arms(sweep)["n"]) == {1}
+
+
+def test_of_several_search_draws_the_best_stands_for_the_arm(tmp_path: Path) -> None:
+    sweep = load_sweep(write_sweep(tmp_path / "s", {"a": Fake(0.5)}, draws=(0, 1, 2)))
+    means = sweep.trials.groupby("draw")[OBJECTIVE].mean()
+    assert rank_arms(sweep).loc[0, "mean"] == pytest.approx(means.max())
+
+
+def test_kept_draws_count_at_seeds_where_all_completed(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.9)}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(1, 2), phase="evidence", draws=(3, 7)))
+    sweep.trials.loc[sweep.trials["trial_id"] == "b-d7-s2", "status"] = "failed"
+    table, value = seed_table(sweep, OBJECTIVE), sweep.trials.set_index("trial_id")[OBJECTIVE]
+    assert table.loc[1, "b"] == pytest.approx((value["b-d3-s1"] + value["b-d7-s1"]) / 2)
+    assert math.isnan(table.loc[2, "b"]) and table["a"].notna().all()
+
+
+def test_mode_min_ranks_the_lowest_first_and_n_too_small_is_flagged(tmp_path: Path) -> None:
+    space = {"objective": {"metric": "train/loss", "mode": "min"}}
+    arms = {"a": Fake(0.5, midpoint=0.9), "b": Fake(0.5, midpoint=0.2)}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", space=space))
+    ranked = rank_arms(sweep)
+    assert list(ranked["arm"]) == ["b", "a"] and ranked.loc[0, "diff"] < 0
+    assert ranked.loc[0, "too_small"] and not ranked.loc[1, "too_small"]
+
+
+def test_a_metric_that_is_not_finite_does_not_count(tmp_path: Path) -> None:
+    sweep = load_sweep(write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.9)}, phase="evidence"))
+    sweep.trials.loc[sweep.trials["trial_id"] == "b-d0-s0", OBJECTIVE] = math.inf
+    assert rank_arms(sweep).set_index("arm").loc["b", "n"] == 1
+
+
+def test_too_small_counts_the_family_as_holm_does(tmp_path: Path) -> None:
+    """Seven seeds are too few for the first of four comparisons, but enough after one with eight."""
+    arms = {
+        "a": Fake(0.2),
+        "b": Fake(0.9),
+        "c": Fake(0.9),
+        "d": Fake(0.9),
+        "e": Fake(0.9, statuses={3: "failed"}),
+    }
+    seven, eight = tuple(range(7)), tuple(range(8))
+    few = load_sweep(write_sweep(tmp_path / "few", arms, seeds=seven, phase="evidence"))
+    more = load_sweep(write_sweep(tmp_path / "more", arms, seeds=eight, phase="evidence"))
+    few, more = rank_arms(few).set_index("arm"), rank_arms(more).set_index("arm")
+    assert few.loc[["b", "c", "d", "e"], "too_small"].all()
+    assert not more["too_small"].any() and more.loc["e", "n_pairs"] == 7
+    assert (few["p_holm"].dropna() > 0.05).all() and (more["p_holm"].dropna() <= 0.05).all()

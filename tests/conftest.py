@@ -1,0 +1,25 @@
+"""Shapes and types in the signatures of `trm` are checked while the tests run, and only then."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+_hook = install_import_hook(["trm.layers", "trm.losses", "trm.model", "trm.mixers"], "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real puzzles and recordings that are not the project's to ship; a test that needs them skips without."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the folder `shared` beside the checkout (real puzzles), which is not there")
+    return folder

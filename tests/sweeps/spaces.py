@@ -1,0 +1,34 @@
+"""Search spaces over the toy trainer, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.plan import Plan, load_plan
+
+TOY: dict[str, Any] = {
+    "name": "toy",
+    "trainer": "tests.sweeps.toy_trainer:train",
+    "base": {"lr": 0.1, "max_samples": 100},
+    "objective": {"metric": "accuracy", "mode": "max"},
+    "ablate": {"model.kind": ["a", "b", "c"]},
+    "seeds": [1, 2],
+    "resources": {"cpu": 1},
+}
+ASHA = {"kind": "asha", "scope": "sweep", "grace_period": 20, "max_t": 100, "reduction_factor": 2}
+TUNE = {"lr": {"loguniform": [0.01, 1.0]}}
+
+
+def write_space(folder: Path, **changes: Any) -> Path:
+    """TOY with some keys changed (None: left out), as a file."""
+    space = {key: value for key, value in {**TOY, **changes}.items() if value is not None}
+    path = folder / f"{space.get('name', 'space')}.yaml"
+    path.write_text(yaml.safe_dump(space, sort_keys=False))
+    return path
+
+
+def toy_plan(folder: Path, **changes: Any) -> Plan:
+    return load_plan(write_space(folder, **changes))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweeps.checkpoints import CheckpointStore
+
+
+def _commit(store: CheckpointStore, folder: Path, step: int, value: float) -> None:
+    source = folder / "source"
+    source.mkdir(exist_ok=True)
+    (source / "weights").write_text(str(step))
+    store.commit(source, {"step": step, "acc": value})
+
+
+def test_the_last_and_the_best_are_kept_and_nothing_else(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "t", "acc", "max")
+    for step, value in enumerate([0.1, 0.9, 0.3, float("nan"), 0.2], start=1):
+        _commit(store, tmp_path, step, value)
+    assert [path.name for path in sorted((tmp_path / "t").iterdir())] == ["step_000000002", "step_000000005"]
+    path, metrics = store.latest()
+    assert (path / "weights").read_text() == "5"
+    assert metrics == {"step": 5, "acc": 0.2}
+
+
+def test_for_a_loss_the_best_is_the_lowest(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "t", "acc", "min")
+    for step, value in enumerate([0.5, 0.1, 0.3], start=1):
+        _commit(store, tmp_path, step, value)
+    assert [path.name for path in sorted((tmp_path / "t").iterdir())] == ["step_000000002", "step_000000003"]
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "t", "acc", "max")
+    _commit(store, tmp_path, 1, 0.9)
+    _commit(store, tmp_path, 2, 0.1)
+    (tmp_path / "t" / "step_000000002" / "report.json").write_text("{")
+    path, _ = store.latest()
+    assert path.name == "step_000000001"
+
+
+def test_a_half_copied_checkpoint_is_never_seen(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "t", "acc", "max")
+    assert store.latest() is None
+    (tmp_path / "t" / ".step_000000003.77").mkdir(parents=True)
+    assert store.latest() is None

@@ -1,0 +1,162 @@
+"""A conformance suite over every scheduler, then what is particular to each."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeps.schedulers import SCHEDULERS, Scheduler, build_scheduler
+from sweeps.spec import SchedulerSpec
+
+
+def scheduler(kind: str, mode: str = "max", **changes: object) -> Scheduler:
+    settings = {"grace_period": 10, "max_t": 100, "reduction_factor": 3, "keep": 1, "metric": "acc"} | changes
+    return build_scheduler(SchedulerSpec(kind=kind, mode=mode, **settings))
+
+
+def run(policy: Scheduler, curves: dict[str, list[float]], order: list[str] | None = None) -> set[str]:
+    """Feed whole curves (a value at samples 10, 20, ...) member by member; returns who was stopped."""
+    for member in order or list(curves):
+        for index, value in enumerate(curves[member], start=1):
+            if member in policy.stopped:
+                break
+            policy.on_report("pool", member, [member], member, {"samples": 10 * index, "acc": value})
+    return set(policy.stopped)
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+class TestEveryScheduler:
+    def test_one_member_alone_is_never_stopped(self, kind: str) -> None:
+        assert run(scheduler(kind), {"a": [0.0] * 10}) == set()
+
+    def test_ties_stop_nobody(self, kind: str) -> None:
+        assert run(scheduler(kind), {name: [0.5] * 10 for name in "abcdefgh"}) == set()
+
+    def test_rungs_rise_and_lie_below_the_horizon(self, kind: str) -> None:
+        rungs = scheduler(kind).rungs()
+        assert rungs == sorted(set(rungs))
+        assert all(10 <= rung < 100 for rung in rungs)
+
+    def test_hearing_a_report_twice_changes_nothing(self, kind: str) -> None:
+        once, twice = scheduler(kind), scheduler(kind)
+        for name, value in (("a", 0.9), ("b", 0.1), ("c", 0.5), ("d", 0.3), ("e", 0.05)):
+            report = {"samples": 10, "acc": value}
+            once.on_report("p", name, [name], name, report)
+            twice.on_report("p", name, [name], name, report)
+            assert twice.on_report("p", name, [name], name, report) == []
+        assert once.stopped == twice.stopped
+
+    def test_nothing_happens_before_the_first_rung(self, kind: str) -> None:
+        policy = scheduler(kind)
+        for name, value in (("a", 0.9), ("b", 0.1), ("c", 0.5), ("d", 0.0)):
+            assert policy.on_report("p", name, [name], name, {"samples": 9, "acc": value}) == []
+
+    def test_pools_do_not_see_each_other(self, kind: str) -> None:
+        policy = scheduler(kind)
+        for index in range(6):
+            name = f"m{index}"
+            policy.on_report(f"pool{index}", name, [name], name, {"samples": 50, "acc": -index})
+        assert policy.stopped == {}
+
+    def test_every_stop_says_where_and_why(self, kind: str) -> None:
+        policy = scheduler(kind)
+        run(
+            policy,
+            {
+                name: [value] * 10
+                for name, value in zip("abcdef", (0.9, 0.8, 0.7, 0.2, 0.1, 0.0), strict=True)
+            },
+        )
+        for verdict in policy.stopped.values():
+            assert verdict.action == "stop"
+            assert verdict.cutoff is not None and verdict.value < verdict.cutoff
+            assert f"{verdict.rung:g}" in verdict.why
+
+    @given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
+    @settings(max_examples=40, deadline=None)
+    def test_the_best_constant_curve_survives(self, kind: str, values: list[float]) -> None:
+        curves = {f"m{index}": [value] * 10 for index, value in enumerate(values)}
+        stopped = run(scheduler(kind), curves)
+        assert max(range(len(values)), key=values.__getitem__) not in {int(name[1:]) for name in stopped}
+
+    def test_min_mode_mirrors_max_mode(self, kind: str) -> None:
+        values = {"a": 0.9, "b": 0.1, "c": 0.5, "d": 0.3, "e": 0.7}
+        up = run(scheduler(kind), {name: [value] * 10 for name, value in values.items()})
+        down = run(scheduler(kind, mode="min"), {name: [-value] * 10 for name, value in values.items()})
+        assert up == down
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SCHEDULERS if kind != "fifo"])
+class TestEverySchedulerThatStops:
+    def test_the_worst_of_many_is_stopped(self, kind: str) -> None:
+        curves = {name: [value] * 10 for name, value in zip("abcde", (0.9, 0.8, 0.7, 0.6, 0.1), strict=True)}
+        assert "e" in run(scheduler(kind), curves)
+
+    def test_nan_is_the_worst_value(self, kind: str) -> None:
+        curves = {name: [value] * 10 for name, value in zip("abcd", (0.9, 0.8, 0.7, 0.6), strict=True)}
+        assert "x" in run(scheduler(kind), {**curves, "x": [math.nan] * 10})
+
+    def test_a_diverged_member_counts_as_the_worst_for_those_that_come_later(self, kind: str) -> None:
+        policy = scheduler(kind)
+        for name in "abcd":
+            policy.on_diverged("p", name, [name], name)
+        policy.on_report("p", "late", ["late"], "late", {"samples": 10, "acc": 0.01})
+        assert "late" not in policy.stopped
+
+    def test_a_member_waits_for_its_last_seed_and_is_judged_by_the_mean(self, kind: str) -> None:
+        policy = scheduler(kind)
+        run(policy, {name: [value] * 10 for name, value in zip("abcd", (0.5, 0.5, 0.5, 0.5), strict=True)})
+        seeds = ["x1", "x2"]
+        assert policy.on_report("pool", "x", seeds, "x1", {"samples": 10, "acc": 0.0}) == []
+        assert "x" not in policy.stopped  # the lucky seed is still on its way
+        policy.on_report("pool", "x", seeds, "x2", {"samples": 10, "acc": 1.2})  # mean 0.6
+        assert "x" not in policy.stopped
+        policy.on_report("pool", "y", ["y1", "y2"], "y1", {"samples": 10, "acc": 0.0})
+        policy.on_report("pool", "y", ["y1", "y2"], "y2", {"samples": 10, "acc": 0.2})  # mean 0.1
+        assert "y" in policy.stopped
+
+
+def test_asha_keeps_the_best_third_of_those_that_came() -> None:
+    curves = {f"m{index}": [1 - index / 10] * 10 for index in range(9)}  # each worse than the one before
+    policy = scheduler("asha")
+    stopped = run(policy, curves)
+    # ceil(n / 3) go on: arrivals 1, then 4 and 7 find the place open only if they are among the best
+    assert stopped == {f"m{index}" for index in range(1, 9)}
+    assert policy.stopped["m1"].cutoff == pytest.approx(1.0)
+
+
+def test_asha_rungs_are_geometric() -> None:
+    assert scheduler("asha", grace_period=5, max_t=100, reduction_factor=2).rungs() == [5, 10, 20, 40, 80]
+
+
+def test_asha_judges_again_at_each_rung() -> None:
+    policy = scheduler("asha")
+    stopped = run(policy, {"slow": [0.1, 0.2, 0.9] + [0.9] * 7, "fades": [0.5, 0.5, 0.5] + [0.5] * 7})
+    assert stopped == {"fades"}
+    assert policy.stopped["fades"].rung == 30
+
+
+def test_fixed_also_stops_an_early_arrival_that_is_overtaken() -> None:
+    policy = scheduler("fixed", keep=2)
+    for name, value in (("early", 0.1), ("b", 0.5), ("c", 0.4)):
+        policy.on_report("p", name, [name], name, {"samples": 10, "acc": value})
+    assert set(policy.stopped) == {"early"}
+
+
+@given(st.permutations(list(range(6))))
+@settings(max_examples=30, deadline=None)
+def test_fixed_keeps_the_same_ones_in_every_order_of_arrival(order: list[int]) -> None:
+    policy = scheduler("fixed", keep=2)
+    for index in order:
+        name = f"m{index}"
+        policy.on_report("p", name, [name], name, {"samples": 10, "acc": index})
+    assert set(policy.stopped) == {"m0", "m1", "m2", "m3"}
+
+
+def test_median_needs_three_others() -> None:
+    policy = scheduler("median")
+    assert run(policy, {"a": [0.9] * 10, "b": [0.8] * 10, "c": [0.1] * 10}) == set()
+    assert run(policy, {"d": [0.05] * 10}) == {"d"}

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.trm.data.conftest import rows_of
+from tests.trm.data.symmetry import random_symmetry
+from trm.data.base import DataError
+from trm.data.sudoku import SudokuConfig
+from trm.data.sudoku.csv_files import write_csv
+from trm.data.sudoku.generate import RECIPES
+from trm.data.sudoku.grid import class_keys
+from trm.data.sudoku.npy_files import write_npy
+from trm.data.sudoku.puzzles import Puzzles
+from trm.data.sudoku.splits import cut_val, load_splits
+
+
+def keys_of(puzzles: Puzzles, size: int) -> set[int]:
+    return set(class_keys(puzzles.boards, puzzles.solutions, size).tolist())
+
+
+def single(boards, solutions, rating=0):
+    return Puzzles.single(boards, solutions, np.full(len(boards), rating, np.int32))
+
+
+@pytest.fixture
+def files(puzzles, tmp_path) -> dict[str, Path]:
+    """A train and a test file of 6x6 puzzles; their ratings count up."""
+    paths = {}
+    for split, part in (("train", slice(0, 80)), ("test", slice(80, 100))):
+        boards, solutions = (x[part] for x in puzzles[6])
+        ratings = np.arange(len(boards), dtype=np.int32)
+        paths[split] = tmp_path / f"{split}.csv"
+        write_csv(paths[split], Puzzles.single(boards, solutions, ratings), "test")
+    return paths
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.sampled_from([4, 6, 9]),
+    copies=st.lists(st.integers(1, 4), min_size=2, max_size=40),
+    num_val=st.integers(1, 10),
+    num_train=st.none() | st.integers(1, 20),
+    seed=st.integers(0, 2**32),
+)
+def test_no_class_is_in_train_and_val(puzzles, size, copies, num_val, num_train, seed):
+    """Whatever symmetries of the same puzzles stand in a file, and in whatever order."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permuted(np.repeat(np.arange(len(copies)), copies))
+    whole = single(*random_symmetry(*(x[rows] for x in puzzles[size]), size, rng))
+    try:
+        train, val = cut_val(whole, num_train, num_val, size, rng)
+    except DataError:
+        assert num_val + (num_train or 1) > len(copies)  # with more classes than that it cannot fail
+        return
+    assert not keys_of(train, size) & keys_of(val, size)
+    assert len(val) == len(keys_of(val, size)) == num_val
+    if num_train is None:
+        others = len(copies) - num_val
+        assert len(keys_of(train, size)) == others
+    else:
+        assert len(train) == num_train
+    assert rows_of(train.boards) | rows_of(val.boards) <= rows_of(whole.boards)
+
+
+@pytest.mark.parametrize("size", [4, 6, 9])
+def test_embedded_splits_share_no_class(size):
+    counts = {"num_train": 300, "num_val": 200, "num_test": 100}
+    splits = load_splits(SudokuConfig(size=size, **counts))
+    assert [len(part) for part in vars(splits).values()] == [300, 200, 100]
+    keys = [keys_of(part, size) for part in vars(splits).values()]
+    assert len(set.union(*keys)) == 600
+    more = load_splits(SudokuConfig(size=size, **{**counts, "num_train": 400}))
+    assert (more.val.boards == splits.val.boards).all()
+    assert (more.test.boards == splits.test.boards).all()
+
+
+def test_embedded_4x4_by_default():
+    data = SudokuConfig(size=4).load()
+    recipe = RECIPES[4]
+    assert data.train.inputs.shape == (recipe.num_train, 16)
+    assert data.val.inputs.shape == (recipe.num_val, 16)
+    assert recipe.num_val >= 200
+    assert data.train.inputs.dtype == data.train.labels.dtype == torch.uint8
+    assert data.train.ratings.dtype == torch.int32
+    assert set(data.train.inputs.unique().tolist()) == {1, 2, 3, 4, 5}
+    assert set(data.train.labels.unique().tolist()) == {2, 3, 4, 5}
+    clues = (data.val.inputs > 1).sum(dim=1)
+    assert 5 <= clues.min() <= clues.max() <= 8
+
+
+def test_the_packaged_hard_puzzles():
+    splits = load_splits(SudokuConfig(source="generated_hard"))
+    assert len(splits.train) + len(splits.val) == 3787
+    assert len(splits.val) == 378
+    assert len(splits.test) == 1000
+    keys = [keys_of(part, 9) for part in vars(splits).values()]
+    assert len(set.union(*keys)) == 4787
+    assert 8 < splits.train.ratings.mean() < 10
+
+
+def test_csv_files_are_split_as_asked(files):
+    config = SudokuConfig(source="csv", size=6, num_train=30, num_val=20, num_test=10, **files)
+    splits = load_splits(config)
+    assert [len(part) for part in vars(splits).values()] == [30, 20, 10]
+    assert splits.test.ratings.tolist() == sorted(splits.test.ratings.tolist())  # in the file's order
+    other = load_splits(config.model_copy(update={"seed": 1}))
+    assert not np.array_equal(other.train.ratings, splits.train.ratings)
+    all_rows = load_splits(SudokuConfig(source="csv", size=6, **files))
+    assert [len(part) for part in vars(all_rows).values()] == [72, 8, 20]
+
+
+def test_a_val_file_is_val(files):
+    splits = load_splits(SudokuConfig(source="csv", size=6, **files, val=files["test"], num_val=5))
+    assert [len(part) for part in vars(splits).values()] == [80, 5, 20]
+
+
+def test_min_rating(files):
+    splits = load_splits(SudokuConfig(source="csv", size=6, **files, min_rating=15))
+    assert splits.test.ratings.tolist() == list(range(15, 20))
+    assert sorted([*splits.train.ratings, *splits.val.ratings]) == list(range(15, 80))
+    with pytest.raises(DataError, match=r"test\.csv: no puzzle .* min_rating 20 \(the highest is 19\)"):
+        load_splits(SudokuConfig(source="csv", size=6, **files, min_rating=20))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_test": 21}, "num_test is 21, but there are 20 puzzles"),
+        ({"num_val": 80}, "80 val puzzles .* 80 puzzles in 80 symmetry classes.*lower num_val"),
+        ({"num_train": 71, "num_val": 10}, "71 others to train on"),
+    ],
+)
+def test_more_puzzles_than_there_are_is_refused(files, given, message):
+    with pytest.raises(DataError, match=message):
+        SudokuConfig(source="csv", size=6, **files, **given).check()
+
+
+def test_npy_groups_stay_whole(puzzles, tmp_path):
+    boards, solutions = (np.repeat(x, 3, axis=0) for x in puzzles[4])
+    boards, solutions = random_symmetry(boards, solutions, 4, np.random.default_rng(0))
+    groups = Puzzles(boards, solutions, np.full(300, -1, np.int32), np.arange(101) * 3)
+    for split in ("train", "test"):
+        write_npy(tmp_path, split, groups, 4)
+    config = SudokuConfig(source="npy", size=4, path=tmp_path, num_train=50, num_val=20, num_test=10)
+    splits = load_splits(config)
+    assert [len(part) for part in vars(splits).values()] == [150, 20, 30]
+    assert not keys_of(splits.train, 4) & keys_of(splits.val, 4)
+    assert len(keys_of(splits.train, 4)) == 50
+    assert (splits.train.groups == np.arange(51) * 3).all()
+    write_npy(tmp_path, "val", groups, 4)
+    assert len(load_splits(config.model_copy(update={"num_val": None})).val) == 300
+
+
+def test_the_hash_is_of_the_content(files, empty_cache):
+    config = SudokuConfig(source="csv", size=6, **files)
+    first, again = config.load(), config.load()
+    assert first.hash == again.hash
+    assert len(first.hash) == len(hashlib.sha256().hexdigest())
+    assert config.model_copy(update={"num_aug": 3}).load().hash == first.hash
+    lines = files["test"].read_text().splitlines()
+    files["test"].write_text("\n".join(lines[:-1]))
+    assert config.load().hash != first.hash
+
+
+def test_a_changed_file_is_read_anew(files, empty_cache):
+    config = SudokuConfig(source="csv", size=6, **files)
+    config.check()
+    content = files["train"].read_bytes()
+    files["train"].write_bytes(content.replace(b",test,", b",", 1).replace(b"test,", b"test,x", 1))
+    with pytest.raises(DataError, match=r"train\.csv:2: question has 37 characters"):
+        config.check()
+    files["train"].unlink()
+    with pytest.raises(DataError, match="no such file"):
+        config.check()
+
+
+def test_the_cache_is_used_and_can_be_done_without(files, empty_cache, monkeypatch, tmp_path):
+    config = SudokuConfig(source="csv", size=6, **files)
+    first = config.load()
+    (entry,) = empty_cache.iterdir()
+    monkeypatch.setattr("trm.data.sudoku.splits.read_csv", None)  # it would have to be called
+    assert config.load().hash == first.hash
+    monkeypatch.undo()
+    for content in (b"", b"PK\x03\x04 torn", entry.read_bytes()[:900]):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        entry.write_bytes(content)
+        assert config.load().hash == first.hash
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    assert config.load().hash == first.hash
+
+
+def test_many_may_fill_the_cache_at_once(empty_cache):
+    config = SudokuConfig(size=4, num_train=20, num_val=20, num_test=20)
+    with ThreadPoolExecutor(4) as pool:
+        hashes = set(pool.map(lambda _: config.load().hash, range(8)))
+    assert len(hashes) == 1
+    assert [path.suffix for path in empty_cache.iterdir()] == [".npz"]
+
+
+def test_the_hub_is_asked_for_both_files(files, monkeypatch):
+    package = Path(load_splits.__code__.co_filename).parent
+    asked = []
+
+    def download(repo, name, repo_type, local_files_only=False):
+        asked.append((repo, name, repo_type))
+        return str(package / f"generated_hard_{name}.gz")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    splits = load_splits(SudokuConfig(source="hub", repo="owner/name", num_train=100, num_val=50))
+    assert [len(part) for part in vars(splits).values()] == [100, 50, 1000]
+    assert set(asked) == {("owner/name", "train.csv", "dataset"), ("owner/name", "test.csv", "dataset")}
+
+
+def test_an_unreachable_hub_is_one_message(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no\nroute")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(
+        DataError, match=r"^data: repo 'owner/name': train.csv .*OSError: no route.*source: csv"
+    ):
+        SudokuConfig(source="hub", repo="owner/name").check()

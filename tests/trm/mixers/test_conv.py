@@ -1,0 +1,41 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.trm.mixers.reference import gradients
+from trm.mixers.conv import CausalConv1d, causal_conv1d
+
+
+def conv1d(x, weight, bias):
+    """The same by `F.conv1d`."""
+    channels, _, taps = weight.shape
+    y = F.conv1d(x.mT, weight, bias, padding=taps - 1, groups=channels)
+    return y[..., : x.shape[1]].mT
+
+
+@pytest.mark.parametrize(("length", "taps"), [(11, 4), (3, 4), (1, 4), (4, 4), (7, 1), (5, 2)])
+def test_equals_conv1d_with_its_gradients(length, taps):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, length, 6), (6, 1, taps), (6,), (2, length, 6)]
+    *inputs, dy = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in shapes)
+    for computed, expected in zip(
+        gradients(causal_conv1d, inputs, dy), gradients(conv1d, inputs, dy), strict=True
+    ):
+        torch.testing.assert_close(computed, expected)
+
+
+def test_gradient_check():
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in [(2, 5, 3), (3, 1, 4), (3,)]
+    ]
+    assert torch.autograd.gradcheck(causal_conv1d, inputs)
+
+
+def test_the_module_takes_the_filters_from_start_on():
+    module = CausalConv1d(7, taps=3)
+    x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    expected = conv1d(x, module.weight[3:], module.bias[3:])
+    torch.testing.assert_close(module(x, start=3), expected)
+    assert module.weight.abs().max() <= 3**-0.5

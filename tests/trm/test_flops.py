@@ -1,0 +1,62 @@
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from trm.config import TrialConfig
+from trm.flops import flops_per_sample, forward_flops, num_params
+from trm.mixers import MIXERS
+from trm.model import build_model
+
+
+def config_of(**model) -> TrialConfig:
+    return TrialConfig.model_validate({"model": model})
+
+
+def small(kind: str, **model) -> TrialConfig:
+    mixer = {"kind": kind} | {"attention": {"num_heads": 2}, "mamba2": {"headdim": 8}}.get(kind, {})
+    return config_of(hidden_size=32, h_cycles=2, l_cycles=1, puzzle_emb_len=3, mixer=mixer, **model)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "pos_encodings", "params", "published"),
+    [("attention", "rope", 6_828_034, 6.83), ("mlp", "none", 5_028_866, 5.03)],
+)
+def test_the_published_recipe_has_the_published_parameters(mixer, pos_encodings, params, published):
+    config = config_of(mixer={"kind": mixer}, pos_encodings=pos_encodings)
+    assert num_params(config) == params
+    assert round(params / 1e6, 2) == published
+    model = build_model(config, 0, "cpu")
+    assert sum(p.numel() for _, p in model.network_parameters()) == params
+
+
+@pytest.mark.parametrize("pos_encodings", ["rope", "learned"])
+@pytest.mark.parametrize("kind", MIXERS)
+def test_num_params_equals_the_count(kind, pos_encodings):
+    config = small(kind, pos_encodings=pos_encodings, num_layers=3)
+    model = build_model(config, 0, "cpu")
+    assert num_params(config) == sum(p.numel() for _, p in model.network_parameters())
+
+
+@pytest.mark.parametrize("kind", MIXERS)
+def test_forward_flops_equal_the_flop_counter(kind):
+    config = small(kind)
+    model = build_model(config, 0, "cpu").eval()
+    board = torch.ones(1, config.data.shape.seq_len, dtype=torch.uint8)
+    # The counter does not know the fused attention of the CPU: let it be two matrix products.
+    math = sdpa_kernel(SDPBackend.MATH)
+    with math, FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(model.initial_carry(1, "cpu"), board, board)
+    assert forward_flops(config) == counter.get_total_flops()
+
+
+def test_backward_counts_twice_and_through_the_last_recursion_only():
+    one, three = (small("attention").model_copy(deep=True) for _ in range(2))
+    three = TrialConfig.model_validate(
+        three.model_dump() | {"model": three.model.model_dump() | {"h_cycles": 3}}
+    )
+    recursion = forward_flops(three) - forward_flops(one)
+    assert flops_per_sample(three) - flops_per_sample(one) == recursion
+    backward = flops_per_sample(one) - forward_flops(one)
+    heads = forward_flops(one) - 2 * recursion
+    assert backward == 2 * (recursion + heads)

@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from trm.config import ModelConfig, OptimConfig
+from trm.data.base import TaskShape
+from trm.mixers.attention import AttentionConfig
+from trm.model import TRM
+from trm.optim import SignSGD, build_optimizers, learning_rate
+
+
+def small_model(puzzle_emb_len: int = 2) -> TRM:
+    config = ModelConfig(hidden_size=16, mixer=AttentionConfig(num_heads=2), puzzle_emb_len=puzzle_emb_len)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TRM(config, TaskShape(6, 9))
+
+
+def give_gradients(model: nn.Module, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for p in model.parameters():
+        p.grad = torch.randn(p.shape, generator=generator)
+
+
+def optimizers_for(model: TRM, max_steps: int = 100, warmup_steps: int = 0, **config):
+    return build_optimizers(model, OptimConfig(**config), 4, max_steps, warmup_steps)
+
+
+def test_warm_up_is_linear_and_starts_above_0():
+    rates = [learning_rate(step, 1e-4, 2000, 10_000, 1.0) for step in (1, 1000, 2000, 9999)]
+    assert rates == pytest.approx([1e-4 / 2000, 5e-5, 1e-4, 1e-4])
+
+
+def test_cosine_ends_at_the_ratio_and_stays_there():
+    rates = [learning_rate(step, 1.0, 10, 110, 0.2) for step in (10, 60, 110, 500)]
+    assert rates == pytest.approx([1.0, 0.6, 0.2, 0.2])
+
+
+def test_each_step_sets_both_rates():
+    model = small_model()
+    optimizers = optimizers_for(model, 10, 4, lr=1e-3, puzzle_emb_lr=1e-2, puzzle_emb_weight_decay=0.0)
+    give_gradients(model)
+    optimizers.step(1)
+    assert optimizers.lr == pytest.approx(1e-3 / 4)
+    torch.testing.assert_close(model.puzzle_emb.weights.abs(), torch.full((1, 16), 1e-2 / 4))
+
+
+def test_first_adamw_step_by_hand_decays_everything_biases_too():
+    model = small_model()
+    before = {name: p.detach().clone() for name, p in model.network_parameters()}
+    give_gradients(model)
+    optimizers_for(model, lr=1e-2, weight_decay=0.5).step(1)
+    for name, p in model.network_parameters():  # after one step m / sqrt(v) is the gradient's sign
+        expected = before[name] * (1 - 1e-2 * 0.5) - 1e-2 * p.grad.sign()
+        torch.testing.assert_close(p.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_marked_parameters_do_not_decay():
+    model = small_model()
+    model.q_head.bias._no_weight_decay = True
+    bias = model.q_head.bias.detach().clone()
+    weight = model.lm_head.weight.detach().clone()
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizers_for(model, lr=1e-2, weight_decay=1.0).step(1)
+    assert torch.equal(model.q_head.bias.detach(), bias)
+    torch.testing.assert_close(model.lm_head.weight.detach(), weight * 0.99)
+
+
+def test_sign_sgd_by_hand():
+    p = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
+    p.grad = torch.tensor([1e-9, -7.0, 0.0])
+    SignSGD([p], lr=0.1, weight_decay=0.5).step()
+    torch.testing.assert_close(p.detach(), torch.tensor([0.95 - 0.1, -1.9 + 0.1, 2.85]))
+
+
+def test_every_parameter_is_in_one_optimizer_once():
+    model = small_model()
+    optimizers = optimizers_for(model)
+    held = [p for opt, _ in optimizers._optimizers.values() for g in opt.param_groups for p in g["params"]]
+    assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
+
+
+def test_a_model_without_puzzle_embedding_needs_no_sign_sgd():
+    model = small_model(puzzle_emb_len=0)
+    give_gradients(model)
+    optimizers = optimizers_for(model)
+    optimizers.step(1)
+    assert "sign_sgd" not in optimizers.state_dict()
+
+
+def test_zero_grad_reaches_every_parameter():
+    model = small_model()
+    give_gradients(model)
+    optimizers_for(model).zero_grad()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_resumed_steps_are_bit_identical():
+    def run(resume_at: int | None) -> tuple[torch.Tensor, float]:
+        model = small_model()
+        optimizers = optimizers_for(model, 6, 2, lr=1e-2, lr_min_ratio=0.1)
+        for step in range(1, 7):
+            if step == resume_at:
+                state = optimizers.state_dict()
+                optimizers = optimizers_for(model, 6, 2, lr=1e-2, lr_min_ratio=0.1)
+                optimizers.load_state_dict(state)
+            give_gradients(model, seed=step)
+            optimizers.step(step)
+        return torch.cat([p.detach().flatten() for p in model.parameters()]), optimizers.lr
+
+    weights, lr = run(None)
+    resumed_weights, resumed_lr = run(4)
+    assert torch.equal(weights, resumed_weights)
+    assert lr == resumed_lr and math.isclose(lr, 1e-3)

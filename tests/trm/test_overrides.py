@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from trm.config import TrialConfig
+from trm.overrides import OverrideError, override
+
+
+def test_sets_nested_keys_and_leaves_the_original() -> None:
+    base = {"optim": {"lr": 1.0}}
+    result = override(base, [("optim.lr", 2.0), ("train.batch_size", 8)], TrialConfig)
+    assert result == {"optim": {"lr": 2.0}, "train": {"batch_size": 8}}
+    assert base == {"optim": {"lr": 1.0}}
+
+
+def test_a_new_tag_drops_what_only_the_old_kind_has() -> None:
+    base = {"model": {"mixer": {"kind": "attention", "num_heads": 4}}}
+    values = [("model.mixer.d_state", 16), ("model.mixer.kind", "mamba2")]
+    for order in (values, values[::-1]):
+        result = override(base, order, TrialConfig)
+        assert result == {"model": {"mixer": {"kind": "mamba2", "d_state": 16}}}
+
+
+def test_the_same_tag_drops_nothing() -> None:
+    base = {"model": {"mixer": {"kind": "attention", "num_heads": 4}}}
+    assert override(base, [("model.mixer.kind", "attention")], TrialConfig) == base
+
+
+def test_an_unknown_tag_is_left_for_validation() -> None:
+    base = {"model": {"mixer": {"kind": "attention", "num_heads": 4}}}
+    result = override(base, [("model.mixer.kind", "atention")], TrialConfig)
+    assert result == {"model": {"mixer": {"kind": "atention", "num_heads": 4}}}
+
+
+def test_a_path_through_a_value_is_refused() -> None:
+    with pytest.raises(OverrideError, match=r"optim\.lr\.x: lr is 1\.0"):
+        override({"optim": {"lr": 1.0}}, [("optim.lr.x", 2)], TrialConfig)

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trm.checkpoint import CheckpointError, load_checkpoint
+from trm.config import TrialConfig
+from trm.trainer import METRICS, Trainer, describe, train
+
+ROWS = {"num_train": 50, "num_val": 30, "num_test": 20}
+TIMES = ("wall_s", "samples_per_s")
+
+
+def make_config(kind: str = "mlp", **changes: Any) -> TrialConfig:
+    tree: dict[str, Any] = {
+        "model": {
+            "hidden_size": 16, "num_layers": 1, "h_cycles": 2, "l_cycles": 1, "halt_max_steps": 3,
+            "puzzle_emb_len": 1, "halt_exploration_prob": 0.5, "mixer": {"kind": kind},
+        },
+        "data": {"task": "sudoku", "source": "embedded", "size": 4, **ROWS},
+        "optim": {"lr": 1e-3, "lr_warmup_steps": 4, "lr_min_ratio": 0.1, "ema_decay": 0.9},
+        "train": {"batch_size": 16, "max_samples": 16 * 20},
+        "eval": {"every_samples": 16 * 5, "val_rows": 16, "batch_size": 10},
+    }  # fmt: skip
+    if kind == "attention":
+        tree["model"]["mixer"]["num_heads"] = 2
+    for group, values in changes.items():
+        tree[group] |= values
+    return TrialConfig.model_validate(tree)
+
+
+class Killed(BaseException):
+    pass
+
+
+class FakeTrial:
+    """Keeps every report's metrics and checkpoint; can end the run after a report, as a scheduler would."""
+
+    def __init__(
+        self, folder: Path, checkpoint: Path | None = None, end_after: int = 0, seed: int = 3
+    ) -> None:
+        self.folder, self.checkpoint, self.end_after = folder, checkpoint, end_after
+        self.seed, self.device = seed, "cpu"
+        self.rows: list[dict[str, float]] = []
+        self.given: list[Path] = []
+
+    def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
+        assert checkpoint is not None
+        self.rows.append(metrics)
+        self.given.append(Path(checkpoint))
+        shutil.copytree(checkpoint, self.folder / str(metrics["step"]))
+        if len(self.rows) == self.end_after:
+            raise Killed
+
+
+def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["mlp", "attention", "mamba", "mamba2"])
+def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, kind: str) -> None:
+    config = make_config(kind)
+    whole = FakeTrial(tmp_path / "whole")
+    train(config, whole)
+    assert [row["step"] for row in whole.rows] == [5, 10, 15, 20]
+
+    killed = FakeTrial(tmp_path / "killed", end_after=2)
+    with pytest.raises(Killed):
+        train(config, killed)
+    resumed = FakeTrial(tmp_path / "resumed", checkpoint=killed.folder / "10")
+    train(config, resumed)
+
+    assert untimed(killed.rows + resumed.rows) == untimed(whole.rows)
+    assert resumed.rows[0]["wall_s"] > killed.rows[-1]["wall_s"]
+    ends = [load_checkpoint(trial.folder / "20", "cpu")["model"] for trial in (whole, resumed)]
+    for name, tensor in ends[0].items():
+        assert torch.equal(tensor, ends[1][name]), name
+
+
+def test_reports(tmp_path: Path) -> None:
+    config = make_config()
+    trial = FakeTrial(tmp_path)
+    train(config, trial)
+    first, last = trial.rows[0], trial.rows[-1]
+    assert list(last) == METRICS
+    assert list(first) == [name for name in METRICS if not name.startswith("test/")]
+    assert last["samples"] == 16 * 20
+    assert last["flops"] == 16 * 20 * describe(config)["flops_per_sample"]
+    assert last["lr"] == pytest.approx(1e-4)
+    assert first["lr"] == pytest.approx(1e-3, rel=0.05)
+    assert 1 <= first["train/halt_steps"] <= 3
+    loss = first["train/lm_loss"] + 0.5 * first["train/q_halt_loss"]
+    assert first["train/loss"] == pytest.approx(loss, rel=1e-6)
+    assert first["val/cell_accuracy"] != first["val/cell_accuracy_raw"]
+    width = [row["val/exact_accuracy_high"] - row["val/exact_accuracy_low"] for row in (first, last)]
+    assert width[1] < width[0]  # all 30 rows at the end, 16 before
+    assert all(math.isfinite(value) for row in trial.rows for value in row.values())
+    assert not any(path.exists() for path in trial.given)  # its temporary folders are gone
+
+
+def test_seed_decides_everything(tmp_path: Path) -> None:
+    config = make_config(train={"batch_size": 16, "max_samples": 16 * 5})
+    rows = []
+    for i, seed in enumerate((3, 3, 4)):
+        trial = FakeTrial(tmp_path / str(i), seed=seed)
+        torch.manual_seed(i)  # the global state has no say
+        train(config, trial)
+        rows.append(untimed(trial.rows))
+    assert rows[0] == rows[1]
+    assert rows[0] != rows[2]
+
+
+def test_without_ema_raw_is_reported_for_both(tmp_path: Path) -> None:
+    trial = FakeTrial(tmp_path)
+    train(make_config(optim={"ema_decay": 0.0}), trial)
+    assert all(row["val/cell_accuracy"] == row["val/cell_accuracy_raw"] for row in trial.rows)
+
+
+def test_halting_metrics_are_left_out_where_no_row_halted(tmp_path: Path) -> None:
+    config = make_config(
+        model={"halt_max_steps": 8, "halt_bias": -50.0}, eval={"every_samples": 16 * 5, "val_rows": 4}
+    )
+    trial = FakeTrial(tmp_path)
+    train(config, trial)
+    assert "train/exact_accuracy" not in trial.rows[0]
+    assert "train/loss" in trial.rows[0]
+    assert trial.rows[1]["train/halt_steps"] == 8
+
+
+def test_a_loss_that_is_not_finite_is_reported_and_ends_the_run(tmp_path: Path) -> None:
+    trial = FakeTrial(tmp_path)
+    config = make_config(optim={"lr": 1e30, "weight_decay": 1.0})
+    train(config, trial)
+    assert not math.isfinite(trial.rows[-1]["train/loss"])
+    assert "val/loss" not in trial.rows[-1]
+    assert trial.rows[-1]["step"] < 20
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    config = make_config(train={"batch_size": 16, "max_samples": 16 * 5})
+    first = FakeTrial(tmp_path / "a")
+    train(config, first)
+    checkpoint = first.folder / "5"
+    with pytest.raises(CheckpointError, match="its seed is 3, this run's 4"):
+        train(config, FakeTrial(tmp_path / "b", checkpoint=checkpoint, seed=4))
+    with pytest.raises(CheckpointError, match="its config is"):
+        train(make_config(), FakeTrial(tmp_path / "c", checkpoint=checkpoint))
+    done = FakeTrial(tmp_path / "d", checkpoint=checkpoint)
+    train(config, done)
+    assert done.rows == []
+
+
+def test_describe() -> None:
+    config = make_config()
+    described = describe(config)
+    counted = sum(p.numel() for _, p in Trainer(config, FakeTrial(Path())).model.network_parameters())
+    assert described["num_params"] == counted
+    assert described["warmup_samples"] == 4 * 16
+    assert described["horizon_key"] == "train.max_samples"
+    assert described["effective"] == config.effective()
+
+
+def test_compile_falls_back_where_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(train={"batch_size": 16, "max_samples": 16 * 5})
+    plain = FakeTrial(tmp_path / "plain")
+    train(config, plain)
+
+    def broken(self: torch.nn.Module) -> None:
+        def call(*args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("no compiler here")
+
+        self._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    monkeypatch.setattr("trm.trainer._compiles", lambda choice, device: True)
+    trial = FakeTrial(tmp_path / "fallback")
+    with caplog.at_level(logging.WARNING):
+        train(config, trial)
+    assert caplog.text.count("no compiler here") == 1
+    assert untimed(trial.rows) == untimed(plain.rows)
+
+    always = make_config(train={"batch_size": 16, "max_samples": 16 * 5, "compile": "on"})
+    with pytest.raises(RuntimeError, match="no compiler here"):
+        train(always, FakeTrial(tmp_path / "on"))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trm.checkpoint import load_checkpoint, save_checkpoint
+from trm.trial import Diverged, LocalTrial
+
+
+def report(trial: LocalTrial, folder: Path, step: int, accuracy: float) -> None:
+    save_checkpoint(folder, {"step": step})
+    trial.report({"step": step, "samples": step * 2, "val/exact_accuracy": accuracy}, checkpoint=folder)
+
+
+def steps(trial: LocalTrial) -> list[int]:
+    return [json.loads(line)["step"] for line in trial.metrics_file.read_text().splitlines()]
+
+
+def test_last_and_best_are_kept(tmp_path: Path) -> None:
+    trial = LocalTrial(tmp_path / "run", 0, "cpu")
+    assert trial.checkpoint is None
+    for step, accuracy in [(1, 0.2), (2, 0.5), (3, 0.5), (4, 0.1)]:
+        report(trial, tmp_path / "given", step, accuracy)
+    assert load_checkpoint(tmp_path / "run" / "last", "cpu")["step"] == 4
+    assert load_checkpoint(tmp_path / "run" / "best", "cpu")["step"] == 2
+    assert steps(trial) == [1, 2, 3, 4]
+
+
+def test_resume_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    trial = LocalTrial(tmp_path / "run", 0, "cpu")
+    report(trial, tmp_path / "given", 1, 0.9)
+    with trial.metrics_file.open("a") as file:
+        file.write('{"step": 2, "samples": 4}\n{"step": 3, "sam')
+    resumed = LocalTrial(tmp_path / "run", 0, "cpu", resume=True)
+    assert resumed.checkpoint == tmp_path / "run" / "last"
+    assert steps(resumed) == [1]
+    report(resumed, tmp_path / "given", 2, 0.5)
+    assert steps(resumed) == [1, 2]
+    assert load_checkpoint(tmp_path / "run" / "best", "cpu")["step"] == 1
+
+
+def test_resume_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
+    trial = LocalTrial(tmp_path, 0, "cpu", resume=True)
+    assert trial.checkpoint is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_not_finite_diverges_and_keeps_the_checkpoint(tmp_path: Path, value: float) -> None:
+    trial = LocalTrial(tmp_path / "run", 0, "cpu")
+    report(trial, tmp_path / "given", 1, 0.3)
+    with pytest.raises(Diverged, match=r"diverged at step 2: val/exact_accuracy is (nan|inf)"):
+        report(trial, tmp_path / "given", 2, value)
+    assert load_checkpoint(tmp_path / "run" / "last", "cpu")["step"] == 1

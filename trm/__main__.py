@@ -1,0 +1,212 @@
+"""Train one configuration: `python -m trm --config search_spaces/base/smoke_4x4.yaml --set optim.lr=3e-4`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from trm.checkpoint import CheckpointError
+from trm.config import TrialConfig
+from trm.data.base import DataError
+from trm.messages import explain
+from trm.overrides import OverrideError, override
+from trm.trainer import Trainer
+from trm.trial import Diverged, LocalTrial
+from trm.yaml import YamlError, load_yaml, parse_scalar
+
+RUN_FILE = "run.json"
+
+
+class UsageError(ValueError):
+    """Bad input; the message says what was given, what is allowed and what to do."""
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m trm",
+        description="Train one configuration of TRM, with checkpoints and a final table.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML file with one trial's config")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides",
+        help="set one key, such as model.mixer.kind=mlp; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of initialisation, batches and exploration")
+    parser.add_argument(
+        "--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda:0, ..."
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder of checkpoints and metrics (default: runs/CONFIG)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint in the output folder"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0 done, 1 diverged, 2 bad input (one message, nothing written), 130 interrupted."""
+    arguments = parse_arguments(argv)
+    console = Console()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console)])
+    output = arguments.output or Path("runs") / arguments.config.stem
+    try:
+        return run(arguments, output, console)
+    except (UsageError, YamlError, DataError, CheckpointError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Diverged as error:
+        print(f"{error}: the curve up to there is in {output / 'metrics.jsonl'}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"interrupted: the same command with --resume goes on from {output / 'last'}", file=sys.stderr)
+        return 130
+
+
+def run(arguments: argparse.Namespace, output: Path, console: Console) -> int:
+    """Check everything, then write and train. Raises what `main` says in words."""
+    config = load_config(arguments.config, arguments.overrides)
+    device = resolve_device(arguments.device)
+    this_run = {"seed": arguments.seed, "config": config.model_dump(mode="json")}
+    _check_output(output, arguments.resume, this_run)
+    config.data.check()
+
+    local = LocalTrial(output, arguments.seed, device, arguments.resume)
+    (output / RUN_FILE).write_text(json.dumps(this_run, indent=2) + "\n")
+    if local.checkpoint and local.history[-1]["step"] == config.train.max_steps:
+        console.print(f"{output}: this run has ended already", soft_wrap=True)
+    else:
+        _train(config, local, console)
+    console.print(summary_table(local.history[-1]))
+    console.print(f"checkpoints and metrics: {output}", soft_wrap=True)
+    return 0
+
+
+def load_config(path: Path, overrides: list[str]) -> TrialConfig:
+    """The config in a YAML file, with `path=value` settings over it. Raises UsageError, YamlError."""
+    tree = load_yaml(path)
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path}: must be a mapping of keys (given {tree!r})")
+    values = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {text}: give it as path=value, such as model.mixer.kind=mlp")
+        values.append((key.strip(), parse_scalar(value)))
+    source = f"{path} with --set {' '.join(overrides)}" if overrides else str(path)
+    try:
+        return TrialConfig.model_validate(override(tree, values, TrialConfig))
+    except OverrideError as error:
+        raise UsageError(f"--set {error}") from error
+    except ValidationError as error:
+        raise UsageError(explain(error, TrialConfig, source)) from error
+
+
+def resolve_device(name: str) -> str:
+    """`auto` is the first GPU, else the CPU. Raises UsageError for a device that torch does not see."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    allowed = ["cpu", *(f"cuda:{i}" for i in range(count))]
+    if name == "auto":
+        return allowed[min(count, 1)]
+    if name not in allowed:
+        raise UsageError(f"--device {name}: torch sees no such device: one of auto, {', '.join(allowed)}")
+    return name
+
+
+def _check_output(output: Path, resume: bool, this_run: dict[str, Any]) -> None:
+    if not resume:
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise UsageError(
+                f"--output {output}: is there already: go on with --resume, or give another folder"
+            )
+        return
+    if not (output / RUN_FILE).exists():
+        raise UsageError(
+            f"--output {output}: holds no run to resume: check the folder, or leave --resume out"
+        )
+    earlier, now = _flat(json.loads((output / RUN_FILE).read_text())), _flat(this_run)
+    changed = [
+        f"{key.removeprefix('config.')} was {earlier.get(key)!r} and is now {now.get(key)!r}"
+        for key in sorted(earlier.keys() | now.keys())
+        if earlier.get(key) != now.get(key)
+    ]
+    if changed:
+        raise UsageError(
+            f"--output {output}: holds another run ({'; '.join(changed)}): "
+            f"resume it as it was, or give another folder"
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+class _ShownTrial:
+    """A LocalTrial under a progress bar, which shows the last report's figures."""
+
+    def __init__(self, local: LocalTrial, progress: Progress, max_steps: int) -> None:
+        self.local, self.progress = local, progress
+        self.seed, self.device, self.checkpoint = local.seed, local.device, local.checkpoint
+        self.bar = progress.add_task("", total=max_steps, figures="")
+
+    def on_step(self, step: int) -> None:
+        self.progress.update(self.bar, completed=step)
+
+    def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
+        shown = {"loss": "train/loss", "val cells": "val/cell_accuracy", "val exact": "val/exact_accuracy"}
+        figures = "  ".join(f"{name} {metrics[key]:.3f}" for name, key in shown.items() if key in metrics)
+        self.progress.update(self.bar, figures=figures)
+        if not self.progress.console.is_terminal:  # a log has no bar to move: a line a report
+            self.progress.console.print(f"step {metrics['step']}  {figures}")
+        self.local.report(metrics, checkpoint)
+
+
+def _train(config: TrialConfig, local: LocalTrial, console: Console) -> None:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    figures = TextColumn("{task.fields[figures]}")
+    with Progress(TextColumn("step"), *columns, figures, console=console) as progress:
+        trial = _ShownTrial(local, progress, config.train.max_steps)
+        trainer = Trainer(config, trial)
+        try:
+            trainer.run(on_step=trial.on_step)
+        finally:
+            trainer.close()
+
+
+def summary_table(metrics: dict[str, float]) -> Table:
+    """Accuracy on val and test (EMA weights), with the 95% interval of the exact one."""
+    table = Table("split", "cell accuracy", "exact accuracy", "95% interval", "halting head right")
+    for split in ("val", "test"):
+        if f"{split}/exact_accuracy" in metrics:
+            low, high = metrics[f"{split}/exact_accuracy_low"], metrics[f"{split}/exact_accuracy_high"]
+            names = (f"{split}/cell_accuracy", f"{split}/exact_accuracy", f"{split}/q_halt_accuracy")
+            cell, exact, halting = (f"{metrics[name]:.4f}" for name in names)
+            table.add_row(split, cell, exact, f"{low:.4f} to {high:.4f}", halting)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

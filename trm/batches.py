@@ -1,0 +1,62 @@
+"""The training batch of step t as a pure function of (seed, t), so that a run goes on from its step alone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from trm.data.base import Augment, Split
+
+_BLOCK = 1 << 16  # rows of the stream that are drawn and sent to the device at once
+
+
+def derive_seed(seed: int, purpose: str, index: int) -> int:
+    """A seed in [0, 2^63) for one use of one run: streams with different names or indices are unrelated."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Batches:
+    """`batches(t)` is the batch of optimizer step t, counted from 1: (B, L) inputs and labels on `device`.
+
+    Rows come from one endless stream of seeded permutations of the N training puzzles, cut into batches of B.
+    Deviation: the reference drops an epoch's last, short batch; here every puzzle is drawn once an epoch.
+    Permutations are drawn on the CPU, so that every device sees the same rows; symmetries on the device.
+    """
+
+    def __init__(
+        self, split: Split, augment: Augment, batch_size: int, seed: int, device: torch.device | str
+    ) -> None:
+        self.inputs, self.labels = split.inputs.to(device), split.labels.to(device)
+        self.augment, self.batch_size, self.seed, self.device = augment, batch_size, seed, device
+        self.num_rows = len(split.inputs)
+        self.epochs_a_block = math.ceil(max(_BLOCK, batch_size) / self.num_rows)
+        self._blocks: dict[int, Int[Tensor, " M"]] = {}
+        self._generator = torch.Generator(device)
+
+    def __call__(self, step: int) -> tuple[UInt8[Tensor, "B L"], UInt8[Tensor, "B L"]]:
+        rows = self.rows(step)
+        self._generator.manual_seed(derive_seed(self.seed, "augment", step))
+        return self.augment(self.inputs[rows], self.labels[rows], self._generator)
+
+    def rows(self, step: int) -> Int[Tensor, " B"]:
+        """Indices of the training puzzles in the batch of `step`."""
+        length = (
+            self.epochs_a_block * self.num_rows
+        )  # at least a batch, so that a batch is in two blocks at most
+        block, start = divmod((step - 1) * self.batch_size, length)
+        end = start + self.batch_size
+        rows = self._block(block)[start:end]
+        return rows if end <= length else torch.cat((rows, self._block(block + 1)[: end - length]))
+
+    def _block(self, index: int) -> Int[Tensor, " M"]:
+        if index not in self._blocks:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "rows", index))
+            epochs = [torch.randperm(self.num_rows, generator=generator) for _ in range(self.epochs_a_block)]
+            self._blocks = {i: block for i, block in self._blocks.items() if i == index - 1}
+            self._blocks[index] = torch.cat(epochs).to(self.device)
+        return self._blocks[index]

@@ -1,0 +1,67 @@
+"""Checkpoints: one file that holds everything a run needs to go on, written so that it is whole or absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FILE = "checkpoint.pt"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be gone on from; the message names it and the remedy."""
+
+
+def save_checkpoint(directory: Path, state: dict[str, Any]) -> Path:
+    """Write `state` (tensors, numbers, strings, dicts and lists of them) into `directory`; gives the file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    target, partial = directory / FILE, directory / f"{FILE}.partial"
+    with partial.open("wb") as file:
+        torch.save(state, file)
+    _publish(partial, target)
+    return target
+
+
+def load_checkpoint(directory: Path, device: torch.device | str) -> dict[str, Any]:
+    """The state in `directory`, its tensors on `device`; the file cannot run code. Raises CheckpointError."""
+    path = Path(directory) / FILE
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file: give a directory that holds a {FILE}") from error
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path}: is no readable checkpoint ({reason}): remove it, or use another"
+        ) from error
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy the checkpoint in `source` over the one in `target`, which is never seen half written."""
+    target.mkdir(parents=True, exist_ok=True)
+    partial = target / f"{FILE}.partial"
+    shutil.copyfile(source / FILE, partial)
+    _publish(partial, target / FILE)
+
+
+def _publish(partial: Path, target: Path) -> None:
+    """Give a fully written file its name: a crash at any moment leaves the old file or the new one."""
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.replace(target)
+    _sync_directory(target.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,73 @@
+"""What a task offers to the trainer: the size of its rows, its three splits, and its augmentation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names file, line, value and remedy."""
+
+
+class TaskShape(NamedTuple):
+    """Known from the config alone, before any file is read."""
+
+    vocab_size: int
+    seq_len: int
+    num_identifiers: int = 1  # rows of the puzzle embedding
+
+
+class Split(NamedTuple):
+    """N puzzles as token ids; label 0 is ignored by the loss."""
+
+    inputs: Tensor  # (N, L) uint8
+    labels: Tensor  # (N, L) uint8
+    ratings: Tensor  # (N,) int32, the puzzle's difficulty; -1 where unknown
+
+
+class Augment(Protocol):
+    """A random symmetry of the task, another for each row, drawn from `generator` on the rows' device."""
+
+    def __call__(
+        self, inputs: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A loaded task, on the CPU."""
+
+    train: Split
+    val: Split
+    test: Split
+    augment: Augment
+    hash: str  # sha256 of the three splits
+
+
+class TaskConfig(BaseModel, ABC):
+    """Where a task's rows come from; `task` is its name in YAML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+
+    @property
+    @abstractmethod
+    def shape(self) -> TaskShape:
+        """Vocabulary and length of a row."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Read and validate what the config names. Raises DataError."""
+
+    @abstractmethod
+    def load(self) -> TaskData:
+        """The three splits; the same config gives the same bits. Raises DataError."""

@@ -1,0 +1,203 @@
+"""python -m trm.data.sudoku: prepare, inspect, show and check Sudoku data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from trm.data.base import DataError
+from trm.data.sudoku.augment import SudokuAugment
+from trm.data.sudoku.config import SudokuConfig
+from trm.data.sudoku.csv_files import read_csv, write_csv
+from trm.data.sudoku.grid import BOX_SHAPES, class_keys
+from trm.data.sudoku.npy_files import npy_splits, read_npy, write_npy
+from trm.data.sudoku.puzzles import Puzzles
+from trm.data.sudoku.splits import Splits, load_splits
+from trm.messages import explain
+
+_HELP = {
+    "source": "embedded (default), generated_hard, csv, hub or npy",
+    "size": "4, 6 or 9 (default) cells a side",
+    "train": "csv: training file",
+    "val": "csv: val file (default: cut from train)",
+    "test": "csv: test file",
+    "path": "npy: folder with train/, test/ and perhaps val/",
+    "repo": "hub: data set, such as sapientinc/sudoku-extreme",
+    "num_train": "training puzzles (default: all)",
+    "num_val": "val puzzles, cut from train by symmetry class",
+    "num_test": "test puzzles (default: all)",
+    "min_rating": "only puzzles at least this difficult",
+    "num_aug": "prepare: variants of each training puzzle to write (default: 0)",
+    "seed": "of generation and draws (default: 0)",
+}
+_TEXTS = ("source", "train", "val", "test", "path", "repo")  # the others are whole numbers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 2 on bad input with one message on standard error."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except ValidationError as error:
+        return _refuse(explain(error, SudokuConfig, "options"))
+    except DataError as error:
+        return _refuse(str(error))
+    except OSError as error:  # of writing; those of reading are DataErrors
+        return _refuse(
+            f"{error.filename or '--out'}: cannot be written: {error.strerror}: choose another --out"
+        )
+    return 0
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Write the splits as CSV files, or as a folder that the reference implementation reads."""
+    out: Path = args.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"--out {out}: exists already, and nothing is written over: name a new folder")
+    config = _config(args)
+    splits = load_splits(config)
+    train, val, test = splits.train, splits.val, splits.test
+    if config.num_aug:
+        train = _with_variants(train, config)
+    out.mkdir(parents=True, exist_ok=True)
+    if args.format == "csv":
+        for name, puzzles in (("train", train), ("val", val), ("test", test)):
+            write_csv(out / f"{name}.csv", puzzles, config.source)
+            print(f"{out / name}.csv: {len(puzzles)} rows")
+        return
+    # The reference's format has no val: it looks at train/ and test/ only.
+    for name, puzzles in (("train", train), ("val", val), ("test", test)):
+        write_npy(out, name, puzzles, config.size)
+        print(f"{out / name}: {len(puzzles)} rows in {len(puzzles.groups) - 1} groups")
+
+
+def inspect(args: argparse.Namespace) -> None:
+    """Counts, clues, ratings, symmetry classes and their overlaps, and the data's hash."""
+    config = _config(args)
+    splits = load_splits(config)
+    parts = vars(splits)
+    classes = {}
+    for name, puzzles in parts.items():
+        keys = np.unique(class_keys(puzzles.boards, puzzles.solutions, config.size))
+        classes[name] = keys
+        clues = (puzzles.boards > 0).sum(axis=1)
+        print(
+            f"{name:5}  {len(puzzles):>8,} rows  {len(puzzles.groups) - 1:>8,} groups  {len(keys):>8,} "
+            f"classes  clues {clues.min()} to {clues.max()} (mean {clues.mean():.1f})"
+        )
+        print(f"       rating  {_histogram(puzzles.ratings)}")
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        shared = len(np.intersect1d(classes[one], classes[other]))
+        print(f"classes in both {one} and {other}: {shared:,}")
+    print(f"hash   {config.load().hash}")
+
+
+def show(args: argparse.Namespace) -> None:
+    """Print a puzzle and its answer."""
+    config = _config(args)
+    puzzles: Puzzles = getattr(load_splits(config), args.split)
+    if not 0 <= args.index < len(puzzles):
+        raise DataError(
+            f"--index {args.index}: {args.split} has {len(puzzles)} puzzles: give 0 to {len(puzzles) - 1}"
+        )
+    rating = puzzles.ratings[args.index]
+    clues = int((puzzles.boards[args.index] > 0).sum())
+    print(f"{args.split} {args.index}: {clues} clues, rating {rating if rating >= 0 else 'unknown'}")
+    drawn = [picture(board[args.index], config.size) for board in (puzzles.boards, puzzles.solutions)]
+    for left, right in zip(*(text.splitlines() for text in drawn), strict=True):
+        print(f"{left}     {right}")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Read files wholly: every rule, and that each puzzle has one solution only."""
+    for path in args.paths:
+        if path.is_dir():
+            for split in npy_splits(path):
+                puzzles = read_npy(path, split, args.size, sample=None)
+                print(f"{path / split}: {len(puzzles):,} puzzles, all valid, each with one solution")
+        else:
+            puzzles = read_csv(path, args.size, sample=None)
+            print(f"{path}: {len(puzzles):,} puzzles, all valid, each with one solution")
+
+
+def picture(board: np.ndarray, size: int) -> str:
+    """A board with its boxes ruled, a line a row; `.` for a blank."""
+    box_rows, box_cols = BOX_SHAPES[size]
+    rule = "+".join(["-" * (2 * box_cols + 1)] * (size // box_cols)).join("++")
+    lines = []
+    for number, row in enumerate(board.reshape(size, -1, box_cols)):
+        if number % box_rows == 0:
+            lines.append(rule)
+        boxes = (" ".join("." if digit == 0 else str(digit) for digit in box) for box in row)
+        lines.append(" | ".join(boxes).join(("| ", " |")))
+    return "\n".join([*lines, rule])
+
+
+def _with_variants(puzzles: Puzzles, config: SudokuConfig) -> Puzzles:
+    """Groups of the original and `num_aug` random symmetries of it, as the reference's builder makes."""
+    copies = (config.num_aug or 0) + 1
+    originals = puzzles.take_groups(np.arange(len(puzzles.groups) - 1), first_only=True)
+    boards, solutions = (np.repeat(x, copies, axis=0) for x in (originals.boards, originals.solutions))
+    generator = torch.Generator().manual_seed(config.seed)
+    inputs, labels = (torch.from_numpy(digits + np.uint8(1)) for digits in (boards, solutions))
+    mapped = [x.numpy() - np.uint8(1) for x in SudokuAugment(config.size)(inputs, labels, generator)]
+    original = (np.arange(len(boards)) % copies == 0)[:, None]
+    return Puzzles(
+        np.where(original, boards, mapped[0]),
+        np.where(original, solutions, mapped[1]),
+        np.repeat(originals.ratings, copies),
+        np.arange(len(originals) + 1) * copies,
+    )
+
+
+def _histogram(ratings: np.ndarray) -> str:
+    if ratings.max() < 0:
+        return "unknown"
+    edges = [0, 1, 2, 5, 10, 20, 50, 100, 1000, np.iinfo(np.int32).max]
+    counts, _ = np.histogram(ratings, edges)
+    names = ["0", "1", "2-4", "5-9", "10-19", "20-49", "50-99", "100-999", "1000+"]
+    shown = [f"{name}: {count:,}" for name, count in zip(names, counts, strict=True) if count]
+    return "  ".join([*shown, f"mean {ratings.mean():.1f}"])
+
+
+def _config(args: argparse.Namespace) -> SudokuConfig:
+    given = {key: getattr(args, key) for key in _HELP}
+    return SudokuConfig.model_validate({key: value for key, value in given.items() if value is not None})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trm.data.sudoku", description="Sudoku data.")
+    data = argparse.ArgumentParser(add_help=False)
+    for key, text in _HELP.items():
+        kind = str if key in _TEXTS else int
+        data.add_argument(f"--{key.replace('_', '-')}", help=text, metavar=key.upper(), type=kind)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for run, parents in ((prepare, [data]), (inspect, [data]), (show, [data]), (check, [])):
+        about = run.__doc__
+        command = commands.add_parser(run.__name__, help=about, description=about, parents=parents)
+        command.set_defaults(run=run)
+        if run is prepare:
+            command.add_argument("--out", type=Path, required=True, help="a new folder")
+            command.add_argument("--format", choices=["npy", "csv"], default="npy", help="default: npy")
+        elif run is show:
+            command.add_argument("--split", choices=list(Splits.__annotations__), default="train")
+            command.add_argument("--index", type=int, default=0, help="place in its split (default: 0)")
+        elif run is check:
+            command.add_argument("paths", type=Path, nargs="+", help="CSV files, or npy folders")
+            command.add_argument("--size", type=int, choices=sorted(BOX_SHAPES), default=9)
+    return parser
+
+
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

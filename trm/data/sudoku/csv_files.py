@@ -1,0 +1,142 @@
+"""Puzzles in the CSV format of Sudoku-Extreme: source, question, answer, rating; `.` or 0 is a blank."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from trm.data.base import DataError
+from trm.data.sudoku.grid import Boards
+from trm.data.sudoku.puzzles import SAMPLED, Puzzles, as_text, check_rules
+
+COLUMNS = ("source", "question", "answer", "rating")
+
+_CHUNK = 100_000  # rows that are held as strings
+
+
+def read_csv(path: Path, size: int, sample: int | None = SAMPLED) -> Puzzles:
+    """Every puzzle of a file (.csv or .csv.gz), in order. Raises DataError.
+
+    The columns `question` and `answer` are needed, `rating` is -1 where there is none, others are not read.
+    `sample` is as for check_rules.
+    """
+    boards, answers = [np.empty((0, size * size), np.uint8)], [np.empty((0, size * size), np.uint8)]
+    lines, ratings = array("q"), array("i")
+    try:
+        with _open(path) as file:
+            for questions, solved, numbers, rated in _chunks(path, file):
+                boards.append(_digits(path, "question", questions, numbers, size))
+                answers.append(_digits(path, "answer", solved, numbers, size))
+                lines.extend(numbers)
+                ratings.extend(_ratings(path, rated, numbers))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file: check the path") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}): save it as CSV in UTF-8") from error
+    puzzles = Puzzles.single(np.concatenate(boards), np.concatenate(answers), np.array(ratings, np.int32))
+    if not len(puzzles):
+        raise DataError(f"{path}: holds no puzzle: give a file with rows below its header")
+    check_rules(puzzles, size, lambda row: f"{path}:{lines[row]}", sample)
+    return puzzles
+
+
+def write_csv(path: Path, puzzles: Puzzles, source: str) -> None:
+    """The same format, with line ends as in Sudoku-Extreme (CRLF)."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for board, solution, rating in zip(puzzles.boards, puzzles.solutions, puzzles.ratings, strict=True):
+            writer.writerow([source, as_text(board), as_text(solution), rating if rating >= 0 else ""])
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _chunks(path: Path, file: IO[str]) -> Iterator[tuple[list[str], list[str], list[int], list[str]]]:
+    """Questions, answers, line numbers and ratings of some rows at a time."""
+    reader = csv.reader(file)
+    questions, answers, numbers, ratings = [], [], [], []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        question, answer, rating = _places(path, header)
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise DataError(
+                    f"{path}:{reader.line_num}: {len(row)} fields (the line begins {','.join(row)[:40]!r}), "
+                    f"but the header has {len(header)} ({', '.join(header)}): correct or remove the row"
+                )
+            questions.append(row[question])
+            answers.append(row[answer])
+            numbers.append(reader.line_num)
+            ratings.append(row[rating] if rating is not None else "")
+            if len(questions) == _CHUNK:
+                yield questions, answers, numbers, ratings
+                questions, answers, numbers, ratings = [], [], [], []
+    except csv.Error as error:
+        place = f"{path}:{reader.line_num}"
+        raise DataError(f"{place}: is no CSV ({error}): save it as plain CSV text") from error
+    yield questions, answers, numbers, ratings
+
+
+def _places(path: Path, header: list[str]) -> tuple[int, int, int | None]:
+    missing = [name for name in ("question", "answer") if name not in header]
+    if missing:
+        raise DataError(
+            f"{path}:1: no column {' and no column '.join(missing)} (the header is "
+            f"{','.join(header)[:80]!r}): the first line must be {','.join(COLUMNS)}"
+        )
+    rating = header.index("rating") if "rating" in header else None
+    return header.index("question"), header.index("answer"), rating
+
+
+def _digits(path: Path, column: str, texts: list[str], lines: list[int], size: int) -> Boards:
+    """(N, n*n) digits of N strings."""
+    cells = size * size
+    blanks = "." if column == "question" else ""
+    joined = "".join(texts).encode("ascii", "replace")
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    if (lengths != cells).any():
+        row = int((lengths != cells).argmax())
+        raise DataError(
+            f"{path}:{lines[row]}: {column} has {lengths[row]} characters ({texts[row][:100]!r}), but a "
+            f"{size}x{size} board has {cells}: correct the row, or set size"
+        )
+    codes = np.frombuffer(joined, np.uint8).reshape(-1, cells)
+    digits = codes - np.uint8(ord("0"))
+    if blanks:
+        digits = np.where(codes == ord("."), np.uint8(0), digits)
+    low = 0 if blanks else 1
+    illegal = (digits > size) | (digits < low)
+    if illegal.any():
+        row, cell = divmod(int(illegal.ravel().argmax()), cells)
+        allowed = f"1 to {size}" + (", and . or 0 for a blank" if blanks else "")
+        raise DataError(
+            f"{path}:{lines[row]}: {column} has {texts[row][cell]!r} at character {cell + 1} of "
+            f"{texts[row]!r}; allowed are {allowed}: correct the row"
+        )
+    return digits
+
+
+def _ratings(path: Path, texts: list[str], lines: list[int]) -> list[int]:
+    try:
+        return [int(text) if text else -1 for text in texts]
+    except ValueError:
+        row = next(i for i, text in enumerate(texts) if text and not text.strip().lstrip("+-").isdigit())
+        raise DataError(
+            f"{path}:{lines[row]}: rating is {texts[row]!r}, not a whole number: correct it or leave it empty"
+        ) from None

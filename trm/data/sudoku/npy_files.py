@@ -1,0 +1,163 @@
+"""Puzzles in the reference implementation's folders: {train,test}/all__*.npy, dataset.json, identifiers.json.
+
+Inputs and labels (N, n*n) hold digit + 1: 0 pads, 1 is a blank. Rows of a group are variants of one puzzle.
+Ratings have no place in this format.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trm.data.base import DataError
+from trm.data.sudoku.grid import Boards, class_keys
+from trm.data.sudoku.puzzles import SAMPLED, Puzzles, check_rules
+
+
+def read_npy(folder: Path, split: str, size: int, sample: int | None = SAMPLED) -> Puzzles:
+    """One split, `train` or `test`; any integer dtype. Raises DataError."""
+    part = folder / split
+    if not part.is_dir():
+        raise DataError(
+            f"{part}: no such folder: path must name a folder that holds train/ and test/ as the reference "
+            f"implementation writes them (`python -m trm.data.sudoku prepare` writes one)"
+        )
+    _check_metadata(part / "dataset.json", size)
+    boards = _boards(part / "all__inputs.npy", size, lowest=1)
+    solutions = _boards(part / "all__labels.npy", size, lowest=2)
+    count = len(boards)
+    if count == 0:
+        raise DataError(f"{part / 'all__inputs.npy'}: holds no puzzle")
+    if len(solutions) != count:
+        raise DataError(f"{part / 'all__labels.npy'}: {len(solutions)} rows, but all__inputs.npy has {count}")
+    ids = _integers(part / "all__puzzle_identifiers.npy")
+    if ids.shape != (count,) or ids.any():
+        raise DataError(
+            f"{part / 'all__puzzle_identifiers.npy'}: must be {count} zeros (Sudoku has the one identifier "
+            f"<blank>), but its shape is {ids.shape} and its largest value {ids.max(initial=0)}"
+        )
+    indices = _edges(part / "all__puzzle_indices.npy", count)
+    if len(indices) != count + 1:
+        raise DataError(
+            f"{part / 'all__puzzle_indices.npy'}: {len(indices) - 1} puzzles for {count} rows: each row "
+            f"is a puzzle of its own, so the indices must be 0 to {count}"
+        )
+    groups = _edges(part / "all__group_indices.npy", count)
+    puzzles = Puzzles(boards, solutions, np.full(count, -1, np.int32), groups)
+    check_rules(puzzles, size, lambda row: f"{part / 'all__inputs.npy'}: row {row}", sample)
+    _check_groups(part, puzzles, size)
+    return puzzles
+
+
+def npy_splits(folder: Path) -> list[str]:
+    """Train and test, and val where this project wrote one: the reference implementation has no val."""
+    return ["train", "test"] + ["val"] * (folder / "val").is_dir()
+
+
+def write_npy(folder: Path, split: str, puzzles: Puzzles, size: int) -> None:
+    """One split, with the names, the shapes and the ten keys of the reference's builder."""
+    part = folder / split
+    part.mkdir(parents=True)
+    count, groups = len(puzzles), len(puzzles.groups) - 1
+    arrays = {
+        "inputs": puzzles.boards + np.uint8(1),
+        "labels": puzzles.solutions + np.uint8(1),
+        "puzzle_identifiers": np.zeros(count, np.int32),
+        "puzzle_indices": np.arange(count + 1, dtype=np.int32),
+        "group_indices": puzzles.groups.astype(np.int32),
+    }
+    for name, values in arrays.items():
+        np.save(part / f"all__{name}.npy", values)
+    metadata = {
+        **_required_metadata(size),
+        "total_groups": groups,
+        "mean_puzzle_examples": 1,
+        "total_puzzles": groups,  # so the reference's builder has it, not the number of rows
+        "sets": ["all"],
+    }
+    (part / "dataset.json").write_text(json.dumps(metadata), encoding="utf-8")
+    (folder / "identifiers.json").write_text(json.dumps(["<blank>"]), encoding="utf-8")
+
+
+def _required_metadata(size: int) -> dict[str, int]:
+    return {
+        "pad_id": 0,
+        "ignore_label_id": 0,
+        "blank_identifier_id": 0,
+        "vocab_size": size + 2,
+        "seq_len": size * size,
+        "num_puzzle_identifiers": 1,
+    }
+
+
+def _check_metadata(path: Path, size: int) -> None:
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}): build the folder anew") from error
+    except ValueError as error:
+        raise DataError(f"{path}: is no JSON ({error}): build the folder anew") from error
+    if not isinstance(metadata, dict):
+        raise DataError(f"{path}: must be a JSON object, but is {str(metadata)[:80]!r}")
+    for key, expected in {**_required_metadata(size), "sets": ["all"]}.items():
+        if metadata.get(key) != expected:
+            raise DataError(
+                f"{path}: {key} is {metadata.get(key)!r}, but {size}x{size} Sudoku has {expected!r}: "
+                f"set size to the data's board, or name another folder"
+            )
+
+
+def _integers(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file: build the folder anew") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: is no npy file ({error}): build the folder anew") from error
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{path}: dtype is {array.dtype}: must be an integer type")
+    return array
+
+
+def _boards(path: Path, size: int, lowest: int) -> Boards:
+    """(N, n*n) digits of an array of token ids from `lowest` to n + 1."""
+    tokens = _integers(path)
+    if tokens.ndim != 2 or tokens.shape[1] != size * size:
+        needed = f"{size}x{size} Sudoku needs (rows, {size * size})"
+        raise DataError(f"{path}: shape is {tokens.shape}, but {needed}: set size to the data's board")
+    illegal = (tokens < lowest) | (tokens > size + 1)
+    if illegal.any():
+        row, cell = divmod(int(illegal.ravel().argmax()), size * size)
+        raise DataError(
+            f"{path}: row {row}, cell {cell} holds {tokens[row, cell]}; allowed are {lowest} to {size + 1} "
+            f"(digit + 1, 1 for a blank input)"
+        )
+    return tokens.astype(np.uint8) - np.uint8(1)
+
+
+def _check_groups(part: Path, puzzles: Puzzles, size: int) -> None:
+    """A group must be variants of one puzzle: val is cut from train by groups."""
+    if len(puzzles.groups) == len(puzzles) + 1:
+        return
+    keys = class_keys(puzzles.boards, puzzles.solutions, size)
+    stray = keys != np.repeat(keys[puzzles.groups[:-1]], np.diff(puzzles.groups))
+    if stray.any():
+        row = int(stray.argmax())
+        group = int(np.searchsorted(puzzles.groups, row, side="right")) - 1
+        raise DataError(
+            f"{part / 'all__group_indices.npy'}: row {row} is no symmetry of row {puzzles.groups[group]}, "
+            f"the first of its group {group}: give each puzzle a group of its own"
+        )
+
+
+def _edges(path: Path, count: int) -> NDArray[np.int64]:
+    """Indices that cut `count` rows into parts."""
+    edges = np.asarray(_integers(path), np.int64)
+    rises = edges.ndim == 1 and len(edges) > 1 and (np.diff(edges) > 0).all()
+    if not rises or edges[0] != 0 or edges[-1] != count:
+        raise DataError(f"{path}: must rise from 0 to the {count} rows, but is {str(edges)[:80]}")
+    return edges

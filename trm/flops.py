@@ -1,0 +1,49 @@
+"""Parameters and FLOPs of a configuration by formula, without making a tensor.
+
+FLOPs are counted as `torch.utils.flop_counter` does: 2 a multiply-add of a matrix product, 0 for the rest.
+"""
+
+from __future__ import annotations
+
+from trm.config import ModelConfig, TrialConfig
+from trm.layers import swiglu_width
+
+
+def num_params(config: TrialConfig) -> int:
+    """Trainable weights of the network, as the paper counts them: without the puzzle embedding."""
+    model = config.model
+    hidden_size = model.hidden_size
+    mixer = model.mixer.num_params(hidden_size, config.seq_len)
+    swiglu = 3 * hidden_size * swiglu_width(hidden_size, model.expansion)
+    embed_tokens = lm_head = config.data.shape.vocab_size * hidden_size
+    embed_pos = config.seq_len * hidden_size if model.pos_encodings == "learned" else 0
+    q_head = 2 * hidden_size + 2
+    return model.num_layers * (mixer + swiglu) + embed_tokens + embed_pos + lm_head + q_head
+
+
+def block_flops(model: ModelConfig, seq_len: int) -> int:
+    """One row through the block once; `seq_len` counts the puzzle embedding's slots too."""
+    mixer = model.mixer.flops(model.hidden_size, seq_len)
+    swiglu = 2 * seq_len * 3 * model.hidden_size * swiglu_width(model.hidden_size, model.expansion)
+    return model.num_layers * (mixer + swiglu)
+
+
+def forward_flops(config: TrialConfig) -> int:
+    """One row through one supervision step: all recursions, and the two heads."""
+    recursion = (config.model.l_cycles + 1) * block_flops(config.model, config.seq_len)
+    return config.model.h_cycles * recursion + _head_flops(config)
+
+
+def flops_per_sample(config: TrialConfig) -> int:
+    """Training FLOPs of one row in one supervision step.
+
+    The forward pass, and a backward pass, taken as twice the forward one, of what has a gradient: the last
+    recursion and the heads.
+    """
+    recursion = (config.model.l_cycles + 1) * block_flops(config.model, config.seq_len)
+    return forward_flops(config) + 2 * (recursion + _head_flops(config))
+
+
+def _head_flops(config: TrialConfig) -> int:
+    shape = config.data.shape
+    return 2 * config.model.hidden_size * (shape.seq_len * shape.vocab_size + 2)

@@ -1,0 +1,112 @@
+"""The layers that network and mixers are made of: casted linear maps, SwiGLU, RMS norm, rotary positions.
+
+Weights stay float32 and are cast to the dtype of the input: one model computes in float32 or in bfloat16.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+SWIGLU_MULTIPLE = 256
+TRUNC_NORMAL_STD = 0.87962566103423978  # of a standard normal cut at +-2
+
+
+def trunc_normal_(tensor: Tensor, std: float, generator: torch.Generator | None = None) -> Tensor:
+    """Fill `tensor` with a normal cut at two standard deviations whose std after the cut is `std`, as in JAX.
+
+    `nn.init.trunc_normal_` alone leaves a std that is 12% smaller than asked for.
+    """
+    wide = std / TRUNC_NORMAL_STD
+    return nn.init.trunc_normal_(tensor, 0.0, wide, -2 * wide, 2 * wide, generator=generator)
+
+
+def rms_norm(x: Float[Tensor, "*shape"], eps: float = 1e-5, dim: int = -1) -> Float[Tensor, "*shape"]:
+    """Scale axis `dim` to unit root mean square; without a weight, computed in float32 or wider."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + eps)).to(x.dtype)
+
+
+class CastedLinear(nn.Module):
+    """y = x W^T + b, with float32 parameters cast to the dtype of x. LeCun initialisation, zero bias."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(trunc_normal_(torch.empty(out_features, in_features), in_features**-0.5))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+
+    def forward(self, x: Float[Tensor, "... I"]) -> Float[Tensor, "... O"]:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class CastedEmbedding(nn.Module):
+    """A table of float32 vectors, looked up in the dtype asked for."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, std: float) -> None:
+        super().__init__()
+        self.embedding_weight = nn.Parameter(trunc_normal_(torch.empty(num_embeddings, embedding_dim), std))
+
+    def forward(
+        self, ids: Integer[Tensor, "*ids"], dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "*ids D"]:
+        return F.embedding(ids, self.embedding_weight.to(dtype))
+
+
+def swiglu_width(hidden_size: int, expansion: float) -> int:
+    """Inner width of the SwiGLU: two thirds of expansion x hidden_size, rounded up to a multiple of 256."""
+    return math.ceil(round(expansion * hidden_size * 2 / 3) / SWIGLU_MULTIPLE) * SWIGLU_MULTIPLE
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) (Shazeer, arXiv 2002.05202)."""
+
+    def __init__(self, hidden_size: int, expansion: float) -> None:
+        super().__init__()
+        width = swiglu_width(hidden_size, expansion)
+        self.gate_up_proj = CastedLinear(hidden_size, 2 * width)
+        self.down_proj = CastedLinear(width, hidden_size)
+
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class RotaryEmbedding(nn.Module):
+    """Tables of cosines and sines for `max_len` positions (Su et al., arXiv 2104.09864).
+
+    Channel i is paired with channel i + head_dim / 2, as in GPT-NeoX.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, head_dim: int, max_len: int, theta: float = 10000.0) -> None:
+        super().__init__()
+        frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+        angles = torch.outer(torch.arange(max_len, dtype=torch.float32), frequencies).repeat(1, 2)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self) -> tuple[Float[Tensor, "L d"], Float[Tensor, "L d"]]:
+        return self.cos, self.sin
+
+
+def apply_rotary(
+    q: Float[Tensor, "... L d"],
+    k: Float[Tensor, "... L d"],
+    cos: Float[Tensor, "M d"],
+    sin: Float[Tensor, "M d"],
+) -> tuple[Float[Tensor, "... L d"], Float[Tensor, "... L d"]]:
+    """Rotate queries and keys, (B, heads, L, head_dim), by their position; M >= L. Computed in float32."""
+    cos, sin = cos[: q.shape[-2]], sin[: q.shape[-2]]
+    return _rotate(q, cos, sin), _rotate(k, cos, sin)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)

@@ -1,0 +1,68 @@
+"""The loss of one supervision step and the sums of its metrics (in the reference: the ACT loss head)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from trm.config import LossConfig
+from trm.model import Carry, Output
+
+
+def log_stablemax(logits: Float[Tensor, "*cells V"]) -> Float[Tensor, "*cells V"]:
+    """log(s(x) / sum s(x)); s(x) = x + 1 from 0 on, 1 / (1 - x) below (Prieto et al., arXiv 2501.04697)."""
+    scores = torch.where(logits < 0, 1 / (1 - logits.clamp(max=0)), logits + 1)
+    return torch.log(scores / scores.sum(-1, keepdim=True))
+
+
+def cross_entropy(
+    logits: Float[Tensor, "*cells V"], labels: Integer[Tensor, "*cells"], kind: str
+) -> Float[Tensor, "*cells"]:
+    """-log p(label) of each cell; stablemax is computed in float64, softmax in float32."""
+    if kind == "stablemax":
+        log_probs = log_stablemax(logits.double())
+    else:
+        log_probs = F.log_softmax(logits.float(), dim=-1)
+    return -log_probs.gather(-1, labels.long()[..., None]).squeeze(-1)
+
+
+def supervision_loss(
+    output: Output, carry: Carry, config: LossConfig
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """The loss of one supervision step summed over the batch; its gradient is that of loss / batch size.
+
+    `carry` is the one that came with `output`: it holds the labels, and which rows halt at this step. Labels
+    of 0 and below are ignored. The loss is a puzzle's mean cross-entropy over its labelled cells, plus
+    `q_weight` x the binary cross-entropy of "every labelled cell is right at this very step", for all rows.
+
+    Metrics, on the device and detached. Sums over the batch: `loss`, `lm_loss`, `q_halt_loss`. Sums over the
+    rows that halt at this step and have a label, `count` of them: `cell_accuracy`, `exact_accuracy`,
+    `q_halt_accuracy`, `halt_steps`.
+    """
+    labels, logits, q_halt_logits = carry.labels, output.logits, output.q_halt_logits
+    labelled = labels > 0
+    cells = labelled.sum(-1)
+    cell_loss = cross_entropy(logits, torch.where(labelled, labels, 0), config.kind)
+    lm_loss = (torch.where(labelled, cell_loss, 0).sum(-1) / cells.clamp(min=1)).sum()
+
+    right = labelled & (logits.detach().argmax(-1) == labels)
+    solved = right.sum(-1) == cells
+    q_halt_loss = F.binary_cross_entropy_with_logits(
+        q_halt_logits, solved.to(q_halt_logits.dtype), reduction="sum"
+    )
+    loss = lm_loss + config.q_weight * q_halt_loss
+
+    counted = carry.halted & (cells > 0)
+    metrics = {
+        "loss": loss,
+        "lm_loss": lm_loss,
+        "q_halt_loss": q_halt_loss,
+        "count": counted.sum(),
+        "cell_accuracy": torch.where(counted, right.sum(-1) / cells.clamp(min=1), 0).sum(),
+        "exact_accuracy": (counted & solved).sum(),
+        "q_halt_accuracy": (counted & ((q_halt_logits >= 0) == solved)).sum(),
+        "halt_steps": torch.where(counted, carry.steps, 0).sum(),
+    }
+    return loss, {name: value.detach() for name, value in metrics.items()}

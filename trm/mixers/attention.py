@@ -1,0 +1,62 @@
+"""Multi-head softmax attention over all tokens, as in TRM's reference implementation: no mask, no bias."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from trm.layers import CastedLinear, RotaryEmbedding, apply_rotary
+from trm.mixers.base import MixerConfig
+
+
+class AttentionConfig(MixerConfig):
+    kind: Literal["attention"] = "attention"
+    num_heads: int = Field(8, ge=1)
+
+    uses_rope: ClassVar[bool] = True
+
+    def build(
+        self, hidden_size: int, seq_len: int, layer_idx: int, rope: RotaryEmbedding | None
+    ) -> Attention:
+        self.check(hidden_size)
+        return Attention(hidden_size, self.num_heads, rope)
+
+    def num_params(self, hidden_size: int, seq_len: int) -> int:
+        return 4 * hidden_size**2
+
+    def flops(self, hidden_size: int, seq_len: int) -> int:
+        projections = 2 * seq_len * 4 * hidden_size**2
+        return projections + 2 * 2 * seq_len**2 * hidden_size
+
+    def check(self, hidden_size: int) -> None:
+        """Heads must share the channels equally, in even widths: rotary positions turn pairs of channels."""
+        if hidden_size % (2 * self.num_heads):
+            valid = [h for h in range(1, hidden_size // 2 + 1) if hidden_size % (2 * h) == 0]
+            raise ValueError(
+                f"model.mixer.num_heads is {self.num_heads}, which does not divide model.hidden_size, "
+                f"{hidden_size}, into heads of an even width: "
+                + (f"give one of {', '.join(map(str, valid))}" if valid else "give an even hidden_size")
+            )
+
+
+class Attention(nn.Module):
+    """softmax(q k^T / sqrt(d)) v per head, with rotary positions where `rope` is given (paper, section 4)."""
+
+    def __init__(self, hidden_size: int, num_heads: int, rope: RotaryEmbedding | None) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.rope = rope
+        self.qkv_proj = CastedLinear(hidden_size, 3 * hidden_size)
+        self.o_proj = CastedLinear(hidden_size, hidden_size)
+
+    def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        heads = self.qkv_proj(hidden_states).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = heads.permute(2, 0, 3, 1, 4)  # each (B, heads, L, head_dim)
+        if self.rope is not None:
+            q, k = apply_rotary(q, k, *self.rope())
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))

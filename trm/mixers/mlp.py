@@ -1,0 +1,38 @@
+"""The MLP mixer of TRM (paper, section 4.5): a SwiGLU over the tokens, the same for every channel."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from trm.layers import RotaryEmbedding, SwiGLU, swiglu_width
+from trm.mixers.base import MixerConfig
+
+
+class MLPConfig(MixerConfig):
+    kind: Literal["mlp"] = "mlp"
+    expansion: float = Field(4.0, gt=0.0)  # of the number of tokens; the width is rounded up to 256s
+
+    norm_axis: ClassVar[Literal["channel", "token"]] = "token"
+
+    def build(self, hidden_size: int, seq_len: int, layer_idx: int, rope: RotaryEmbedding | None) -> MLP:
+        return MLP(seq_len, self.expansion)
+
+    def num_params(self, hidden_size: int, seq_len: int) -> int:
+        return 3 * seq_len * swiglu_width(seq_len, self.expansion)
+
+    def flops(self, hidden_size: int, seq_len: int) -> int:
+        return 2 * hidden_size * self.num_params(hidden_size, seq_len)
+
+    def effective(self, hidden_size: int, seq_len: int) -> dict[str, Any]:
+        return {"kind": self.kind, "swiglu_width": swiglu_width(seq_len, self.expansion)}
+
+
+class MLP(SwiGLU):
+    """The SwiGLU of `trm.layers` on transposed states; it is built for one number of tokens, L."""
+
+    def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        return super().forward(hidden_states.transpose(1, 2)).transpose(1, 2)

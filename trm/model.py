@@ -1,0 +1,262 @@
+"""TRM, the Tiny Recursive Model (arXiv 2510.04871), after the reference implementation.
+
+Names here and in the paper (section 4, figure 3):
+
+    block            net    the one small network, applied h_cycles x (l_cycles + 1) times a step
+    inputs           x      the puzzle's tokens; embedded, they are added at every update of z_L
+    z_H              y      the answer, embedded; the output head reads the solution from it
+    z_L              z      the latent reasoning state
+    l_cycles         n      updates of z_L before each update of z_H
+    h_cycles         T      recursions a supervision step, of which only the last one carries a gradient
+    halt_max_steps   N_sup  supervision steps that a puzzle gets at most
+    q_halt_logits    q_hat  > 0: the model holds its answer for right, and the puzzle may halt
+
+Shapes: B rows, L tokens of the puzzle, S = puzzle_emb_len + L tokens in all, D channels, V symbols.
+One call of `TRM.forward` is one supervision step; the `Carry` takes the states from a step to the next one,
+and every row halts by itself and is then given the puzzle that is offered in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor, nn
+
+from trm.config import ModelConfig, TrialConfig
+from trm.data.base import TaskShape
+from trm.layers import CastedEmbedding, CastedLinear, RotaryEmbedding, SwiGLU, rms_norm, trunc_normal_
+
+
+@dataclass
+class Carry:
+    """What a supervision step hands to the next one; nothing in it has a gradient."""
+
+    z_H: Float[Tensor, "B S D"]
+    z_L: Float[Tensor, "B S D"]
+    steps: Int[Tensor, " B"]  # supervision steps that the row's puzzle has had
+    halted: Bool[Tensor, " B"]  # the row takes a new puzzle at the next step
+    inputs: Integer[Tensor, "B L"]
+    labels: Integer[Tensor, "B L"]
+
+
+class Output(NamedTuple):
+    logits: Float[Tensor, "B L V"]  # in the model's forward_dtype
+    q_halt_logits: Float[Tensor, " B"]  # float32
+
+
+class PuzzleEmbedding(nn.Module):
+    """Learned vectors that say which puzzle set a row is from, laid over the first tokens of `length` slots.
+
+    Zero at first, and trained apart from the network (SignSGD, `trm.optim`), so that weight decay and EMA
+    do not reach it. Every row uses identifier 0: the tasks here have one puzzle set each.
+    """
+
+    def __init__(self, num_identifiers: int, embedding_dim: int, length: int, hidden_size: int) -> None:
+        super().__init__()
+        self.length, self.hidden_size = length, hidden_size
+        self.weights = nn.Parameter(torch.zeros(num_identifiers, embedding_dim))
+
+    def forward(self, batch_size: int, dtype: torch.dtype) -> Float[Tensor, "B P D"]:
+        row = self.weights[0].to(dtype)
+        slots = F.pad(row, (0, self.length * self.hidden_size - row.numel()))
+        return slots.view(1, self.length, self.hidden_size).expand(batch_size, -1, -1)
+
+
+class Layer(nn.Module):
+    """Post-norm: h = norm(h + mixer(h)), then h = norm(h + SwiGLU(h)). The norms have no weights."""
+
+    def __init__(
+        self, config: ModelConfig, seq_len: int, layer_idx: int, rope: RotaryEmbedding | None
+    ) -> None:
+        super().__init__()
+        self.mixer = config.mixer.build(config.hidden_size, seq_len, layer_idx, rope)
+        self.mlp = SwiGLU(config.hidden_size, config.expansion)
+        # The reference norms the MLP mixer's output while it is transposed: over tokens, channel by channel.
+        self.mixer_norm_dim = -2 if config.mixer.norm_axis == "token" else -1
+
+    def forward(self, hidden_states: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
+        hidden_states = rms_norm(hidden_states + self.mixer(hidden_states), dim=self.mixer_norm_dim)
+        return rms_norm(hidden_states + self.mlp(hidden_states))
+
+
+class Block(nn.Module):
+    """`num_layers` layers; what is injected is added once, before the first one."""
+
+    def __init__(self, config: ModelConfig, seq_len: int, rope: RotaryEmbedding | None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config, seq_len, i, rope) for i in range(config.num_layers))
+
+    def forward(
+        self, hidden_states: Float[Tensor, "B S D"], injection: Float[Tensor, "B S D"]
+    ) -> Float[Tensor, "B S D"]:
+        hidden_states = hidden_states + injection
+        for layer in self.layers:
+            hidden_states = layer(hidden_states)
+        return hidden_states
+
+
+class TRM(nn.Module):
+    """The recursive model. It computes in `forward_dtype` (float32 or bfloat16); weights are float32."""
+
+    H_init: Tensor
+    L_init: Tensor
+
+    def __init__(self, config: ModelConfig, shape: TaskShape) -> None:
+        super().__init__()
+        self.config, self.shape = config, shape
+        self.forward_dtype = torch.float32
+        hidden_size = config.hidden_size
+        self.seq_len = config.puzzle_emb_len + shape.seq_len
+        self.embed_scale = hidden_size**0.5
+        self.readout = config.mixer.readout(config.num_layers)
+
+        self.embed_tokens = CastedEmbedding(shape.vocab_size, hidden_size, std=1 / self.embed_scale)
+        self.puzzle_emb = (
+            PuzzleEmbedding(shape.num_identifiers, hidden_size, config.puzzle_emb_len, hidden_size)
+            if config.puzzle_emb_len
+            else None
+        )
+        self.embed_pos = (
+            CastedEmbedding(self.seq_len, hidden_size, std=1 / self.embed_scale)
+            if config.pos_encodings == "learned"
+            else None
+        )
+        self.block = Block(config, self.seq_len, _rope(config, self.seq_len))
+        self.lm_head = CastedLinear(hidden_size, shape.vocab_size)
+        # Two outputs, q_halt and q_continue. The recipe trains the first alone (the reference's loss on
+        # q_continue is off, and crashes where it is on); the second stays for the published parameter count.
+        self.q_head = CastedLinear(hidden_size, 2, bias=True)
+        with torch.no_grad():
+            self.q_head.weight.zero_()
+            self.q_head.get_parameter("bias").fill_(config.halt_bias)
+        # Where z_H and z_L start: fixed random vectors, the same at every position, never trained.
+        self.register_buffer("H_init", trunc_normal_(torch.empty(hidden_size), std=1.0))
+        self.register_buffer("L_init", trunc_normal_(torch.empty(hidden_size), std=1.0))
+
+    def network_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters of the network: all but the puzzle embedding. AdamW and EMA work on these."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith("puzzle_emb."):
+                yield name, parameter
+
+    def initial_carry(self, batch_size: int, device: torch.device | str) -> Carry:
+        """A carry of which every row has halted, so that the first step takes every puzzle offered."""
+        states = torch.zeros(
+            batch_size, self.seq_len, self.config.hidden_size, dtype=self.forward_dtype, device=device
+        )
+        tokens = torch.zeros(batch_size, self.shape.seq_len, dtype=torch.uint8, device=device)
+        return Carry(
+            z_H=states,
+            z_L=states.clone(),
+            steps=torch.zeros(batch_size, dtype=torch.int32, device=device),
+            halted=torch.ones(batch_size, dtype=torch.bool, device=device),
+            inputs=tokens,
+            labels=tokens.clone(),
+        )
+
+    def forward(
+        self,
+        carry: Carry,
+        inputs: Integer[Tensor, "B L"],
+        labels: Integer[Tensor, "B L"],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Carry, Output]:
+        """One supervision step on the puzzles in the carry; halted rows first take theirs from the batch.
+
+        `generator`, on the model's device, draws the halting exploration; needed in training where
+        `halt_exploration_prob` is above 0. Raises ValueError where it is missing.
+        """
+        carry = self._take_new_puzzles(carry, inputs, labels)
+        z_H, z_L = self.deep_recursion(carry.z_H, carry.z_L, self.embed_inputs(carry.inputs))
+        logits = self.lm_head(z_H[:, self.config.puzzle_emb_len :])
+        q_halt_logits = self.q_head(self._read(z_H)).float()[:, 0]
+        steps = carry.steps + 1
+        halted = self._halts(steps, q_halt_logits.detach(), generator)
+        carry = Carry(z_H.detach(), z_L.detach(), steps, halted, carry.inputs, carry.labels)
+        return carry, Output(logits, q_halt_logits)
+
+    def _take_new_puzzles(self, carry: Carry, inputs: Tensor, labels: Tensor) -> Carry:
+        """Reset the halted rows. The rows of the batch at the places of the others are not used, nor kept."""
+        halted = carry.halted
+        row, state = halted[:, None], halted[:, None, None]
+        return Carry(
+            z_H=torch.where(state, self.H_init.to(carry.z_H.dtype), carry.z_H),
+            z_L=torch.where(state, self.L_init.to(carry.z_L.dtype), carry.z_L),
+            steps=carry.steps.masked_fill(halted, 0),
+            halted=halted,
+            inputs=torch.where(row, inputs, carry.inputs),
+            labels=torch.where(row, labels, carry.labels),
+        )
+
+    def embed_inputs(self, inputs: Integer[Tensor, "B L"]) -> Float[Tensor, "B S D"]:
+        embedding = self.embed_tokens(inputs.int(), self.forward_dtype)
+        if self.puzzle_emb is not None:
+            slots = self.puzzle_emb(len(inputs), self.forward_dtype)
+            embedding = torch.cat((slots, embedding), dim=1)
+        if self.embed_pos is not None:  # scaled so that the sum keeps the variance of one of the two
+            positions = self.embed_pos.embedding_weight.to(self.forward_dtype)
+            embedding = 0.707106781 * (embedding + positions)
+        return self.embed_scale * embedding
+
+    def deep_recursion(self, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """h_cycles recursions, a gradient through the last one only (paper, figure 3)."""
+        with torch.no_grad():
+            for _ in range(self.config.h_cycles - 1):
+                z_H, z_L = self.latent_recursion(z_H, z_L, x)
+        return self.latent_recursion(z_H, z_L, x)
+
+    def latent_recursion(self, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """l_cycles updates of the latent from question and answer, then one of the answer from the latent."""
+        for _ in range(self.config.l_cycles):
+            z_L = self.block(z_L, z_H + x)
+        return self.block(z_H, z_L), z_L
+
+    def _read(self, z_H: Tensor) -> Tensor:
+        """What the halting head sees, (B, D).
+
+        Deviation: the reference always reads position 0. Under a causal mixer that position never sees the
+        puzzle, and halting would be blind; the mixer's config says which position sees all of it.
+        """
+        if self.readout == "mean":
+            return z_H.mean(dim=1)
+        return z_H[:, 0 if self.readout == "first" else -1]
+
+    @torch.no_grad()
+    def _halts(self, steps: Tensor, q_halt_logits: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Which rows halt after this step, (B,) bool. Evaluation never halts early, as in the reference."""
+        max_steps = self.config.halt_max_steps
+        halted = steps >= max_steps
+        if not self.training or max_steps == 1:
+            return halted
+        halted = halted | (q_halt_logits > 0)
+        exploration = self.config.halt_exploration_prob
+        if exploration == 0:
+            return halted
+        if generator is None:
+            raise ValueError(
+                f"model.halt_exploration_prob is {exploration}, but forward() was given no generator to draw "
+                f"from: pass a torch.Generator, or set it to 0"
+            )
+        # HRM (arXiv 2506.21734, section 2): with this probability a row goes on to a random minimum of steps.
+        explores = torch.rand(steps.shape, generator=generator, device=steps.device) < exploration
+        min_steps = torch.randint(2, max_steps + 1, steps.shape, generator=generator, device=steps.device)
+        return halted & (~explores | (steps >= min_steps))
+
+
+def _rope(config: ModelConfig, seq_len: int) -> RotaryEmbedding | None:
+    if config.pos_encodings != "rope" or not config.mixer.uses_rope:
+        return None
+    return RotaryEmbedding(config.hidden_size // config.mixer.num_heads, seq_len, config.rope_theta)
+
+
+def build_model(config: TrialConfig, seed: int, device: torch.device | str) -> TRM:
+    """A newly initialised model: equal seeds, equal weights, on every device. Touches no global state."""
+    with torch.random.fork_rng(devices=[]):  # drawn on the CPU, so that the device changes nothing
+        torch.manual_seed(seed)
+        model = TRM(config.model, config.data.shape)
+    return model.to(device)
