@@ -3,115 +3,207 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.dotted import get
+from sweeps.dotted import get, overlap
 from sweeps.errors import SpecError
 from sweeps.spec import Factor, SweepSpec, When
+from sweeps.trainers import Trainer
+from trm.messages import did_you_mean, dotted_keys
 
-# (config, settings, what) -> the whole config with the settings in it; raises SpecError
-Configure = Callable[[dict[str, Any], Sequence[tuple[str, Any]], str], dict[str, Any]]
+MAX_ARMS = 1000
+MAX_NAME = 100  # characters: an arm's name is part of the names of files
+_ABSENT = object()
 
 
 @dataclass
 class Combination:
-    """Some levels, and the config that they come to. A factor whose `when` is not met is absent."""
+    """Some levels, and what they set. A factor whose `when` is not met has no level."""
 
-    levels: dict[str, Any]
-    config: dict[str, Any]
-    factors: frozenset[str]
-    name: str = field(default="")
+    levels: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, tuple[str, Any]] = field(default_factory=dict)  # key -> (factor, value)
+    name: str = "base"
 
-    def meets(self, when: When, key: str) -> bool:
-        """Whether each path of `when`, a factor's name or a key of the config, has one of its values here."""
-        return all(self._value(path, key) in values for path, values in when.items())
 
-    def _value(self, path: str, key: str) -> Any:
-        if path in self.levels:
-            return self.levels[path]
+class Combiner:
+    """Makes the arms of a search space from its base. `source` is the file that errors name."""
+
+    def __init__(self, spec: SweepSpec, trainer: Trainer, source: str) -> None:
+        self.spec, self.trainer, self.source = spec, trainer, source
+
+    def config(self, found: Combination) -> dict[str, Any]:
+        """The whole config of a combination. Raises SpecError where the trainer does not take it."""
+        settings = [(key, value) for key, (_, value) in found.settings.items()]
+        levels = ", ".join(f"{name} = {level!r}" for name, level in found.levels.items())
         try:
-            return get(self.config, path)
+            config = self.trainer.configure(self.spec.base, settings, f"{self.source}: ablate ({levels})")
+        except SpecError as error:
+            if "unknown key" in str(error) and len(found.levels) > 1:
+                hint = "; where only some arms have it, say so: {values: [...], when: {other.key: [...]}}"
+                raise SpecError(f"{error}{hint}") from error
+            raise
+        return config.model_dump(mode="json")
+
+    def combinations(self) -> list[Combination]:
+        """The arms in order, the baseline first. Raises SpecError."""
+        found = self._full() if self.spec.design == "full" else self._one_at_a_time()
+        for each in found:
+            each.levels = {name: each.levels[name] for name in self.spec.ablate if name in each.levels}
+            each.name = self._name(each) or "base"
+        self._refuse_idle_factors(found)
+        if self.spec.design == "one_at_a_time":
+            found = [self._with_base_levels(each) for each in found]
+        names = [each.name for each in found]
+        for name in names:
+            if names.count(name) > 1:
+                raise SpecError(f"ablate: two arms would be called {name!r}: name the levels, {{levels: ...}}")
+        return found
+
+    def _full(self) -> list[Combination]:
+        found = [Combination()]
+        for name in self._in_order_of_need():
+            found = [more for each in found for more in self._extend(each, name)]
+            if len(found) > MAX_ARMS:
+                raise SpecError(f"ablate: comes to over {MAX_ARMS:,} arms: remove factors or levels")
+        return found
+
+    def _one_at_a_time(self) -> list[Combination]:
+        start = Combination()
+        base = self.config(start)
+        alone = [each for name in self.spec.ablate for each in self._extend(start, name) if each is not start]
+        return [start, *(each for each in alone if self.config(each) != base)]
+
+    def _extend(self, start: Combination, name: str) -> Iterator[Combination]:
+        """One combination for each level of the factor; `start` itself where the factor does not apply."""
+        factor = self.spec.ablate[name]
+        if not self.meets(start, factor.when):
+            yield start
+            return
+        for level, sets in factor.settings(name):
+            for key in sets:
+                rival = next((of for other, (of, _) in start.settings.items() if overlap(key, other)), None)
+                if rival is not None:
+                    raise SpecError(
+                        f"ablate.{name}: sets {key}, which {rival} sets too: let one factor set it"
+                    )
+            settings = start.settings | {key: (name, value) for key, value in sets.items()}
+            yield Combination(start.levels | {name: level}, settings)
+
+    def meets(self, found: Combination, when: When) -> bool:
+        """Whether each path of `when`, a factor's name or a key of the config, has one of its values here."""
+        return all(self._value(found, path) in values for path, values in when.items())
+
+    def _value(self, found: Combination, path: str) -> Any:
+        if path in found.levels:
+            return found.levels[path]
+        try:
+            return get(self.config(found), path)
         except KeyError:
-            if path in self.factors or "." in path:  # a factor, or a key, that this combination does not have
-                return _ABSENT
-            near = difflib.get_close_matches(path, sorted(self.factors), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the factors are {', '.join(sorted(self.factors))}"
-            raise SpecError(f"{key}.when: {path!r} is neither a factor nor a key of the config: {hint}") from None
+            return _ABSENT
 
+    def check_when(self, when: When, key: str) -> None:
+        """Refuse a `when` that cannot be meant: no such key or factor, no such value. Raises SpecError."""
+        known = dotted_keys(self.trainer.config_model)
+        for path, values in when.items():
+            where = f"{self.source}: {key}.when.{path}"
+            factor = self.spec.ablate.get(path)
+            if factor is None:
+                if path not in known and not any(path.startswith(f"{other}.") for other in known):
+                    near = difflib.get_close_matches(path, self.spec.ablate, n=1)
+                    hint = f"did you mean {near[0]}?" if near else did_you_mean(path, known)
+                    raise SpecError(f"{where}: is neither a factor nor a key of the config: {hint}")
+                continue
+            levels = [level for level, _ in factor.settings(path)]
+            for value in values:
+                if value not in levels and (factor.levels is not None or not self._could_be(path, value)):
+                    raise SpecError(f"{where}: {value!r} is no level of {path}: one of {levels}")
 
-_ABSENT = object()
+    def _could_be(self, path: str, value: Any) -> bool:
+        """Whether the trainer takes this value: a `when` may name a level that is left out today."""
+        try:
+            self.trainer.configure(self.spec.base, [(path, value)], "")
+        except SpecError:
+            return False
+        return True
 
-
-def combinations(spec: SweepSpec, base: dict[str, Any], configure: Configure) -> list[Combination]:
-    """The arms in order, the baseline first. Raises SpecError."""
-    order = _in_order_of_need(spec.ablate)
-    start = Combination({}, base, frozenset(spec.ablate))
-    if spec.design == "full":
-        found = [start]
-        for name in order:
-            found = [more for each in found for more in _extend(each, name, spec.ablate[name], configure)]
-    else:
-        found = [start]
-        for name in order:
-            alone = _extend(start, name, spec.ablate[name], configure)
-            found += [each for each in alone if each.config != base]
-    for name in spec.ablate:
-        if not any(name in each.levels for each in found):
-            reason = "its `when` is never met" if spec.ablate[name].when else "its only level is the base's own"
-            raise SpecError(f"ablate.{name}: compares nothing: {reason}; mend it, or remove the factor")
-    for each in found:
-        each.levels = {name: each.levels[name] for name in spec.ablate if name in each.levels}
-        each.name = "+".join(_label(name, level) for name, level in each.levels.items()) or "base"
-    names = [each.name for each in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise SpecError(f"ablate: two arms would be called {name!r}; give the levels names that differ")
-    return found
-
-
-def _extend(start: Combination, name: str, factor: Factor, configure: Configure) -> list[Combination]:
-    """One combination for each level of the factor; `start` itself where the factor does not apply."""
-    if not start.meets(factor.when, f"ablate.{name}"):
-        return [start]
-    return [
-        Combination(
-            {**start.levels, name: level},
-            configure(start.config, list(settings.items()), f"ablate.{name}: level {level!r}"),
-            start.factors,
-        )
-        for level, settings in factor.settings(name)
-    ]
-
-
-def _in_order_of_need(factors: dict[str, Factor]) -> list[str]:
-    """Factors such that each comes after those that its `when` names or whose settings it looks at."""
-    needs = {
-        name: {
-            other
-            for other, its in factors.items()
-            if other != name
-            and any(path == other or path in settings for path in factor.when for _, settings in its.settings(other))
+    def _in_order_of_need(self) -> list[str]:
+        """Factors such that each comes after those that its `when` names or whose settings it looks at."""
+        factors = self.spec.ablate
+        needs = {
+            name: {other for other in factors if other != name and _looks_at(factor.when, other, factors[other])}
+            for name, factor in factors.items()
         }
-        for name, factor in factors.items()
-    }
-    order: list[str] = []
-    while len(order) < len(factors):
-        ready = [name for name in factors if name not in order and needs[name] <= set(order)]
-        if not ready:
-            circle = sorted(set(factors) - set(order))
-            raise SpecError(f"ablate: the `when` of {' and '.join(circle)} wait for each other; break the circle")
-        order.append(ready[0])
-    return order
+        order: list[str] = []
+        while len(order) < len(factors):
+            ready = [name for name in factors if name not in order and needs[name] <= set(order)]
+            if not ready:
+                circle = " and ".join(name for name in factors if name not in order)
+                raise SpecError(f"ablate: the `when` of {circle} wait for each other: break the circle")
+            order.append(ready[0])
+        return order
+
+    def _refuse_idle_factors(self, found: list[Combination]) -> None:
+        for name, factor in self.spec.ablate.items():
+            levels = [each.levels[name] for each in found if name in each.levels]
+            alone = self.spec.design == "one_at_a_time"
+            if not levels:
+                reason = "its `when` is never met" if factor.when else "its only level is the base's own"
+                where = " from the base, which is all that one_at_a_time looks at" if alone else ""
+                raise SpecError(f"ablate.{name}: compares nothing: {reason}{where}: mend it, or remove it")
+            if len(factor.settings(name)) == 1 and not alone:
+                raise SpecError(f"ablate.{name}: has one level, {levels[0]!r}: add another, or put it in the base")
+
+    def _with_base_levels(self, found: Combination) -> Combination:
+        """With the levels that the base has of the other factors, so that a table has no holes."""
+        config = self.config(found)
+        levels = {}
+        for name, factor in self.spec.ablate.items():
+            if name in found.levels:
+                levels[name] = found.levels[name]
+            elif factor.levels is None:
+                if self.meets(found, factor.when) and (value := self._value(found, name)) is not _ABSENT:
+                    levels[name] = value
+            else:
+                same = [level for level, sets in factor.levels.items() if _has(config, sets)]
+                levels |= {name: same[0]} if same else {}
+        return Combination(levels, found.settings, found.name)
+
+    def _name(self, found: Combination) -> str:
+        labels = []
+        for factor, level in found.levels.items():
+            text = re.sub(r"[^A-Za-z0-9_.-]+", "_", _text(level)).strip("_.") or "none"
+            key = self._short(factor)
+            labels.append(text if key == "kind" else f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', key)}={text}")
+        name = "+".join(labels)
+        if len(name) <= MAX_NAME:
+            return name
+        return f"{name[:MAX_NAME]}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+    def _short(self, factor: str) -> str:
+        """The last part of a factor's path, or as many as tell it from the other factors."""
+        parts = factor.split(".")
+        for start in range(len(parts) - 1, 0, -1):
+            tail = ".".join(parts[start:])
+            others = [other for other in self.spec.ablate if other != factor]
+            if tail == "kind" or not any(f".{other}".endswith(f".{tail}") for other in others):
+                return tail
+        return factor
 
 
-def _label(factor: str, level: Any) -> str:
-    """`mamba2`, `d_state=64`, `width=wide`: short, readable, and safe in a file's name."""
-    last = factor.rpartition(".")[2]
-    text = re.sub(r"[^A-Za-z0-9_.-]+", "_", _text(level)).strip("_") or "none"
-    return text if last == "kind" else f"{last}={text}"
+def _looks_at(when: When, name: str, factor: Factor) -> bool:
+    set_here = {key for _, sets in factor.settings(name) for key in sets}
+    return any(path == name or any(overlap(path, key) for key in set_here) for path in when)
+
+
+def _has(config: dict[str, Any], sets: dict[str, Any]) -> bool:
+    try:
+        return all(get(config, key) == value for key, value in sets.items())
+    except KeyError:
+        return False
 
 
 def _text(level: Any) -> str:
@@ -119,4 +211,6 @@ def _text(level: Any) -> str:
         return "-".join(_text(each) for each in level)
     if isinstance(level, dict):
         return "-".join(f"{key}_{_text(each)}" for key, each in level.items())
-    return f"{level:g}" if isinstance(level, float) else str(level)
+    if isinstance(level, float) and float(f"{level:g}") == level:
+        return f"{level:g}"
+    return str(level).rpartition("/")[2] or str(level)

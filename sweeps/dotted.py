@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
+
+from trm.messages import models_in
 
 
 def get(config: dict[str, Any], path: str) -> Any:
@@ -30,23 +31,35 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def make_paths_absolute(raw: dict[str, Any], config: BaseModel, folder: Path) -> dict[str, Any]:
-    """`raw` with its relative paths taken from `folder`; a path is what `config`, which is `raw` validated,
-    holds as one. Ray's workers run elsewhere, so no relative path may leave the driver."""
-    for path, value in _paths(config):
-        *parents, name = path
-        here: Any = raw
-        for parent in parents:
-            here = here.get(parent) if isinstance(here, dict) else None
-        if isinstance(here, dict) and here.get(name) is not None:
-            here[name] = str(folder / value)
-    return raw
+def overlap(one: str, other: str) -> bool:
+    """Whether setting one path changes the other: `model.mixer` and `model.mixer.kind` do."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
-def _paths(config: BaseModel, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Path]]:
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, Path):
-            yield (*prefix, name), value
-        elif isinstance(value, BaseModel):
-            yield from _paths(value, (*prefix, name))
+def path_keys(model: type[BaseModel], prefix: str = "") -> frozenset[str]:
+    """The dotted keys of a model that hold a path in the file system."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        if _holds_path(field.annotation):
+            found.add(f"{prefix}{name}")
+        for member in models_in(field.annotation):
+            found |= path_keys(member, f"{prefix}{name}.")
+    return frozenset(found)
+
+
+def _holds_path(annotation: Any) -> bool:
+    return annotation is Path or any(_holds_path(part) for part in get_args(annotation))
+
+
+def absolute(value: Any, key: str, keys: frozenset[str], folder: Path) -> Any:
+    """`value`, to be set at `key`, with the relative paths in it taken from `folder`.
+
+    `keys` are those of `path_keys`. Ray's workers run elsewhere, so no relative path may leave the driver.
+    """
+    if isinstance(value, dict):
+        return {name: absolute(v, f"{key}.{name}".lstrip("."), keys, folder) for name, v in value.items()}
+    if key not in keys:
+        return value
+    if isinstance(value, list):
+        return [absolute(each, key, keys, folder) for each in value]
+    return str(folder / Path(value).expanduser()) if isinstance(value, str) else value

@@ -38,6 +38,9 @@ from sweeps.resources import Resources, local_resources
 from sweeps.trainable import Payload, TrialActor
 
 
+logger = logging.getLogger(__name__)
+
+
 class Interrupted(BaseException):
     """A signal asked for the end. Raised between two steps of Ray's loop, so that no event is half written."""
 
@@ -47,7 +50,7 @@ def connect(address: str | None) -> Resources:
 
     Raises SpecError where the cluster cannot be reached.
     """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     here = local_resources()
     try:
         if address is None:
@@ -65,7 +68,8 @@ def connect(address: str | None) -> Resources:
             f"--address {address}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "
             f"leave --address out to run on this machine"
         ) from error
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    # Ray prints a paragraph over the live table when a worker dies. There is no setting for it; in the log it helps.
+    ray._private.worker.print_worker_logs = lambda data, *_: logger.warning("ray: %s", " ".join(data["lines"]))
     total = ray.cluster_resources()
     return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0))
 

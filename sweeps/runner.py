@@ -138,6 +138,7 @@ def _run(plan: Plan, folder: Path, given: Launch) -> Outcome:
         try:
             if given.address is None:
                 engine.connect(None)
+            signals.install()  # again: Ray puts a handler of its own in front
             bound = _bound(plan, given, fits)
             with Display(conductor.state, plan, given.quiet):
                 engine.run(conductor, folder, bound, signals.came)
@@ -235,13 +236,17 @@ def _logging_to(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    before = root.handlers[:]
-    root.handlers[:] = [handler]
+    loggers = [logging.getLogger(name) for name in ("", "ray", "ray.tune")]
+    before = [logger.handlers[:] for logger in loggers]
+    for logger in loggers:
+        logger.handlers[:] = []
+    loggers[0].addHandler(handler)
+    loggers[1].propagate = True  # ray sets itself up to write to the terminal when it is imported
     try:
         yield
     finally:
-        root.handlers[:] = before
+        for logger, handlers in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
         handler.close()
 
 
@@ -255,9 +260,13 @@ class _Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Signals:
-        for kind in self.KINDS:
-            self._before[kind] = signal.signal(kind, self._catch)
+        self._before = {kind: signal.getsignal(kind) for kind in self.KINDS}
+        self.install()
         return self
+
+    def install(self) -> None:
+        for kind in self.KINDS:
+            signal.signal(kind, self._catch)
 
     def __exit__(self, *exception: object) -> None:
         for kind, handler in self._before.items():

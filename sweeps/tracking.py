@@ -62,15 +62,18 @@ class Store:
         self._space = space
         # The hash alone would let a sweep adopt the runs of an equal one whose folder was deleted.
         self._sweep_id = "{hash}@{created}".format_map(space["resolved"])
-        self.experiment_id = self._experiment(space["name"])
+        self.experiment_id = self._experiment(uri, space["name"])
         self.run_ids: dict[str, str] = {}
         self._parent = self._adopt_runs()
 
-    def _experiment(self, name: str) -> str:
+    def _experiment(self, uri: str, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        made: str = found.experiment_id if found is not None else self._client.create_experiment(name)
+        # Without a place of their own, artifacts of an sqlite store would go to ./mlruns, and a bare `mlflow ui` takes
+        # a folder of that name for its store.
+        place = str(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts") if uri.startswith("sqlite") else None
+        made: str = found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
         self._client.set_experiment_tag(made, "mlflow.experimentKind", "custom_model_development")
         return made
 
@@ -102,6 +105,7 @@ class Store:
         made: str = self._client.create_run(self.experiment_id, tags=tags).info.run_id
         flat = flatten({key: value for key, value in self._space.items() if key != "resolved"})
         self._log_params(made, flat)
+        self._client.log_dict(made, self._space, "sweep.yaml")
         return made
 
     def open_trial(self, trial: Event, config: dict[str, Any]) -> str:
@@ -159,9 +163,6 @@ class Store:
 
     def close(self, status: str) -> None:
         self._client.set_terminated(self._parent, "FINISHED" if status == "completed" else "KILLED")
-
-    def attach(self, path: Path) -> None:
-        self._client.log_artifact(self._parent, str(path))
 
     def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
         from mlflow.entities import Param

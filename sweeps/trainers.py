@@ -5,14 +5,19 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from sweeps.errors import SpecError
+from trm.messages import explain
+from trm.overrides import OverrideError, override
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,29 @@ class Trainer:
     name: str
     function: Callable[[Any, Any], None]
     config_model: type[BaseModel]
-    describe: Callable[[Any], dict[str, Any]]
+    describe_function: Callable[[Any], dict[str, Any]]
     check: Callable[[Any], None]
+
+    def configure(
+        self, base: dict[str, Any], settings: Iterable[tuple[str, Any]], source: str
+    ) -> BaseModel:
+        """The config: `base` with each dotted path set. Raises SpecError where it does not fit."""
+        try:
+            return self.config_model.model_validate(override(base, settings, self.config_model))
+        except OverrideError as error:
+            raise SpecError(f"{source}: {error}") from error
+        except ValidationError as error:
+            raise SpecError(explain(error, self.config_model, source)) from error
+
+    def describe(self, config: BaseModel) -> dict[str, Any]:
+        """What the trainer says of a trial beforehand; {} where it says nothing. Raises SpecError."""
+        try:
+            return dict(self.describe_function(config))
+        except Exception as error:
+            raise SpecError(
+                f"trainer: {self.name}: describe(config) failed ({type(error).__name__}: {error}): mend it, or "
+                f"remove it"
+            ) from error
 
 
 def import_trainer(name: str) -> Trainer:
@@ -35,36 +61,50 @@ def import_trainer(name: str) -> Trainer:
     module_name, colon, function_name = name.partition(":")
     if not colon or not module_name or not function_name:
         raise SpecError(f"trainer: {name!r} must be package.module:function, such as trm.trainer:train")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise SpecError(
-            f"trainer: {name}: there is no module {error.name!r}; check the spelling, or launch from the folder "
-            f"that holds it"
-        ) from error
-    except Exception as error:
-        raise SpecError(f"trainer: {name}: importing it failed: {type(error).__name__}: {error}") from error
+    module = _import_module(name, module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
         near = difflib.get_close_matches(function_name, [n for n in vars(module) if not n.startswith("_")], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise SpecError(f"trainer: {name}: {module_name} has no function {function_name!r}{hint}")
+        hint = f"did you mean {near[0]}?" if near else "check the spelling"
+        raise SpecError(f"trainer: {name}: {module_name} has no function {function_name!r}: {hint}")
     return Trainer(
         name=name,
         function=function,
         config_model=_config_model(name, function),
-        describe=getattr(module, "describe", lambda config: {}),
+        describe_function=getattr(module, "describe", lambda config: {}),
         check=getattr(module, "check", lambda config: None),
     )
 
 
+def _import_module(name: str, module_name: str) -> ModuleType:
+    """The module, also from the folder where the command was given, as with `python -m`."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise SpecError(
+            f"trainer: {name}: there is no module {error.name!r}: check the spelling, or launch from the folder "
+            f"that holds it"
+        ) from error
+    except Exception as error:
+        raise SpecError(
+            f"trainer: {name}: importing it failed ({type(error).__name__}: {error}): mend the module"
+        ) from error
+
+
 def _config_model(name: str, function: Callable[..., None]) -> type[BaseModel]:
     """The pydantic model that the function's first parameter is annotated with."""
-    parameters = list(inspect.signature(function).parameters)
-    hints = typing.get_type_hints(function)
+    try:
+        parameters = list(inspect.signature(function).parameters)
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError, ValueError) as error:
+        raise SpecError(f"trainer: {name}: its annotations cannot be read ({error}): mend them") from error
     model = hints.get(parameters[0]) if len(parameters) >= 2 else None
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise SpecError(
-            f"trainer: {name}: must be a function (config, trial) whose config is annotated with a pydantic model"
+            f"trainer: {name}: must be a function (config, trial) whose config is annotated with a pydantic "
+            f"model (its parameters are: {', '.join(parameters) or 'none'}): annotate the first one"
         )
     return model

@@ -61,6 +61,11 @@ def describe(config: TrialConfig) -> dict[str, Any]:
     }
 
 
+def check(config: TrialConfig) -> None:
+    """Read and validate the data that the config names, before anything starts. Raises DataError."""
+    config.data.check()
+
+
 def train(config: TrialConfig, trial: Trial) -> None:
     """Train one configuration to its horizon, with a report and a checkpoint at every evaluation.
 

@@ -256,7 +256,7 @@ def test_nothing_of_a_sweep_listens_beyond_the_loopback(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert listening, "Ray's processes were not found"
-    assert {address for address in listening} <= {"127.0.0.1", "::1"}
+    assert {address for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     time.sleep(2)
     assert not [pid for pid in family if Path(f"/proc/{pid}/stat").exists() and not _is_zombie(pid)]
 

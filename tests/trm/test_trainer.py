@@ -28,8 +28,7 @@ def make_config(kind: str = "mlp", **changes: Any) -> TrialConfig:
         "train": {"batch_size": 16, "max_samples": 16 * 20},
         "eval": {"every_samples": 16 * 5, "val_rows": 16, "batch_size": 10},
     }  # fmt: skip
-    if kind == "attention":
-        tree["model"]["mixer"]["num_heads"] = 2
+    tree["model"]["mixer"] |= {"attention": {"num_heads": 2}, "mamba2": {"headdim": 4}}.get(kind, {})
     for group, values in changes.items():
         tree[group] |= values
     return TrialConfig.model_validate(tree)

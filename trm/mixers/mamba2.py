@@ -1,7 +1,7 @@
 """Mamba-2 (Dao & Gu, arXiv 2405.21060): state-space duality in the parallel block of its figure 6.
 
-Deviations: the step size has no upper limit; `out_proj` starts at OUT_PROJ_GAIN of the usual scale; the
-defaults give the parameters of attention, not the published expand = 2.
+Deviations: `out_proj` starts at OUT_PROJ_GAIN of the usual scale; the defaults give the parameters of
+attention, not the published expand = 2.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from trm.mixers import ssd
 from trm.mixers.conv import CausalConv1d
 from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, require_gpu, undecayed
 
-# The gated norm hands on states of unit scale, six times attention's output at the start. Applied dozens
-# of times a step, a block of that gain is chaotic: a rounding error grows 84-fold; at 0.3, 7-fold.
+# The gated norm hands on states of unit scale, two to three times attention's. Over the 42 layers of a
+# supervision step a new network then amplifies a rounding error 60- to 200-fold (hidden_size 128, three
+# seeds); at 0.3 not at all, while attention amplifies it 5-fold.
 OUT_PROJ_GAIN = 0.3
 
 

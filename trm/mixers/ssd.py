@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-QUADRATIC_MAX_LEN = 160  # measured on a CPU, where both forms cost the same between 160 and 200 tokens
+QUADRATIC_MAX_LEN = 160  # on a CPU both forms cost the same between 160 and 200 tokens (10 heads of 64)
 
 
 def ssd(
@@ -64,9 +64,7 @@ def chunked(u: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk_size: int)
     gathered = (_per_head(B, heads) * to_end).mT @ u  # by each chunk alone, (B, chunks, H, N, P)
     between = decay_matrix(total[..., 0].mT).to(u.dtype)  # (B, H, chunks, chunks)
     after = between @ gathered.movedim(1, 2).flatten(3)
-    before = F.pad(after, (0, 0, 1, -1)).unflatten(
-        -1, gathered.shape[-2:]
-    )  # the state that a chunk starts in
+    before = F.pad(after, (0, 0, 1, -1)).unflatten(-1, gathered.shape[-2:])  # where each chunk starts
     across = (_per_head(C, heads) * from_start) @ before.movedim(2, 1)
     y = quadratic(u, log_decay, B, C) + across
     return y.movedim(1, 2).flatten(2, 3)[:, :, :length]
