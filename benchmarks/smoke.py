@@ -1,7 +1,7 @@
 """What `make smoke` costs after set-up: `python -m benchmarks.smoke`. Wall-clock, peak memory, what it found.
 
-Peak memory is the sum of the proportional set sizes (PSS) of the command and all its children, Ray's included,
-sampled every half second: shared pages are counted once.
+Peak memory is the sum of the proportional set sizes (PSS) of the command and all its children, Ray's
+included, sampled every half second: shared pages are counted once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What it costs to start a trial: `python -m benchmarks.trial_start [--trials 12]`.
 
-A sweep of tiny TRM trials on one core, one after the other, MLflow and checkpoints included. From its journal:
-the time from one trial's end to the next one's first report, less the time that the trainer says it trained.
-Printed as JSON; the first trial, which starts Ray's worker and imports torch, stands apart.
+A sweep of tiny TRM trials on one core, one after the other, MLflow and checkpoints included. From its
+journal: the time from one trial's end to the next one's first report, less the time that the trainer says
+it trained. Printed as JSON; the first trial, which starts Ray's worker and imports torch, stands apart.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from typing import Any
 
 from sweeps.dotted import get, overlap
 from sweeps.errors import SpecError
-from sweeps.spec import Factor, SweepSpec, When
+from sweeps.space import Factor, When
+from sweeps.spec import SweepSpec
 from sweeps.trainers import Trainer
 from trm.messages import did_you_mean, dotted_keys
 
@@ -60,7 +61,7 @@ class Combiner:
         names = [each.name for each in found]
         for name in names:
             if names.count(name) > 1:
-                raise SpecError(f"ablate: two arms would be called {name!r}: name the levels, {{levels: ...}}")
+                raise SpecError(f"ablate: two arms would be called {name!r}: name levels, {{levels: ...}}")
         return found
 
     def _full(self) -> list[Combination]:
@@ -108,11 +109,12 @@ class Combiner:
     def check_when(self, when: When, key: str) -> None:
         """Refuse a `when` that cannot be meant: no such key or factor, no such value. Raises SpecError."""
         known = dotted_keys(self.trainer.config_model)
+        leaves = [key for key in known if not any(other.startswith(f"{key}.") for other in known)]
         for path, values in when.items():
             where = f"{self.source}: {key}.when.{path}"
             factor = self.spec.ablate.get(path)
             if factor is None:
-                if path not in known and not any(path.startswith(f"{other}.") for other in known):
+                if path not in known and not any(path.startswith(f"{leaf}.") for leaf in leaves):
                     near = difflib.get_close_matches(path, self.spec.ablate, n=1)
                     hint = f"did you mean {near[0]}?" if near else did_you_mean(path, known)
                     raise SpecError(f"{where}: is neither a factor nor a key of the config: {hint}")
@@ -134,8 +136,8 @@ class Combiner:
         """Factors such that each comes after those that its `when` names or whose settings it looks at."""
         factors = self.spec.ablate
         needs = {
-            name: {other for other in factors if other != name and _looks_at(factor.when, other, factors[other])}
-            for name, factor in factors.items()
+            name: {other for other in factors if other != name and _looks_at(its.when, other, factors[other])}
+            for name, its in factors.items()
         }
         order: list[str] = []
         while len(order) < len(factors):
@@ -149,13 +151,10 @@ class Combiner:
     def _refuse_idle_factors(self, found: list[Combination]) -> None:
         for name, factor in self.spec.ablate.items():
             levels = [each.levels[name] for each in found if name in each.levels]
-            alone = self.spec.design == "one_at_a_time"
             if not levels:
                 reason = "its `when` is never met" if factor.when else "its only level is the base's own"
-                where = " from the base, which is all that one_at_a_time looks at" if alone else ""
-                raise SpecError(f"ablate.{name}: compares nothing: {reason}{where}: mend it, or remove it")
-            if len(factor.settings(name)) == 1 and not alone:
-                raise SpecError(f"ablate.{name}: has one level, {levels[0]!r}: add another, or put it in the base")
+                where = " (one_at_a_time looks from the base alone)" if self.spec.design != "full" else ""
+                raise SpecError(f"ablate.{name}: compares nothing, as {reason}{where}: mend it, or remove it")
 
     def _with_base_levels(self, found: Combination) -> Combination:
         """With the levels that the base has of the other factors, so that a table has no holes."""

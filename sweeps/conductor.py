@@ -18,7 +18,7 @@ from sweeps.state import SweepState, TrialState
 
 
 class Conductor:
-    """`history` is what the journal holds already; `journal` takes what is new; `studies` is Optuna's file."""
+    """`history` is what the journal holds; `journal` takes what is new; `studies` is Optuna's file."""
 
     def __init__(
         self, plan: Plan, journal: Journal, history: Iterable[Event] = (), studies: Path | None = None
@@ -84,8 +84,8 @@ class Conductor:
     def report(self, trial_id: str, metrics: Mapping[str, float], repeated: bool = False) -> bool:
         """Take a report in. False: the trial stops here, and its end is noted.
 
-        `repeated` marks the report that a checkpoint was committed with, handed over again when a trial goes on
-        from it; it counts only where the crash came between the two.
+        `repeated` marks the report that a checkpoint was committed with, handed over again when a trial goes
+        on from it; it counts only where the crash came between the two.
         """
         trial = self.state.trials[trial_id]
         if not (repeated and int(metrics["step"]) in trial.reports):
@@ -111,6 +111,10 @@ class Conductor:
         if status in ("diverged", "failed") and trial.phase == "search":
             self._note(self._scheduler.on_diverged(*self._membership(trial), trial_id), trial_id)
         self._after_end(trial)
+
+    def retried(self, trial_id: str, reason: str) -> None:
+        """Note that a trial failed and is to be tried again, from its last checkpoint."""
+        self._journal.append("retry", trial_id=trial_id, reason=reason)
 
     def finish(self, status: str) -> None:
         self._journal.append("finish", status=status)
@@ -221,7 +225,7 @@ class Conductor:
         self._journal.append("report", trial_id=trial_id, **{**metrics, "step": int(metrics["step"])})
 
     def _evidence_without_search(self) -> list[TrialPlan]:
-        """Without anything to tune and anything to stop there is one draw an arm, and all of it is evidence."""
+        """With nothing to tune and nothing to stop there is one draw an arm, and all of it is evidence."""
         return [trial for arm in self.plan.arms for trial in self.plan.evidence_trials(arm, Draw(0, {}))]
 
     def _plan_trial(self, trial: TrialPlan) -> None:

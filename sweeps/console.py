@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table in a terminal, plain lines where the output is a file."""
+"""What a person sees while a sweep runs: a live table in a terminal, plain lines in a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.plan import Plan
-from sweeps.state import SweepState, TrialState
+from sweeps.state import Status, SweepState, TrialState
 
 REFRESH_S = 0.5
 PLAIN_EVERY_S = 30.0
@@ -127,7 +127,15 @@ class Display:
         return elapsed * wanted / trained
 
 
-_SHOWN = ("running", "completed", "pruned", "diverged", "failed", "interrupted", "not_started")
+_SHOWN: tuple[Status, ...] = (
+    "running",
+    "completed",
+    "pruned",
+    "diverged",
+    "failed",
+    "interrupted",
+    "not_started",
+)
 
 
 def _duration(seconds: float) -> str:

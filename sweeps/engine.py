@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import shutil
 import sys
 import tempfile
@@ -37,12 +38,11 @@ from sweeps.plan import TrialPlan
 from sweeps.resources import Resources, local_resources
 from sweeps.trainable import Payload, TrialActor
 
-
 logger = logging.getLogger(__name__)
 
 
 class Interrupted(BaseException):
-    """A signal asked for the end. Raised between two steps of Ray's loop, so that no event is half written."""
+    """A signal asked for the end. Raised between two steps of Ray's loop: no event is half written."""
 
 
 def connect(address: str | None) -> Resources:
@@ -65,12 +65,14 @@ def connect(address: str | None) -> Resources:
             ray.init(address=address, **quiet)
     except ConnectionError as error:
         raise SpecError(
-            f"--address {address}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "
-            f"leave --address out to run on this machine"
+            f"--address {address}: no Ray cluster answers there ({error}); start one with "
+            f"`ray start --head`, or leave --address out to run on this machine"
         ) from error
-    # Ray prints a paragraph over the live table when a worker dies. There is no setting for it; in the log it helps.
-    ray._private.worker.print_worker_logs = lambda data, *_: logger.warning("ray: %s", " ".join(data["lines"]))
-    total = ray.cluster_resources()
+    # Ray prints a paragraph over the live table when a worker dies. No setting stops it; in the log it helps.
+    ray._private.worker.print_worker_logs = lambda data, *_: logger.warning(
+        "ray: %s", " ".join(data["lines"])
+    )
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0))
 
 
@@ -87,7 +89,7 @@ class _NotSaved:
         return {}
 
 
-class _Trials(_NotSaved, Searcher):  # type: ignore[misc]
+class _Trials(_NotSaved, Searcher):
     """Ray asks, the conductor answers with a trial, as long as fewer than `concurrency` run."""
 
     def __init__(
@@ -125,28 +127,28 @@ class _Trials(_NotSaved, Searcher):  # type: ignore[misc]
         raise NotImplementedError("a sweep goes on from its journal, not from Ray's state")
 
 
-class _Decisions(_NotSaved, FIFOScheduler):  # type: ignore[misc]
+class _Decisions(_NotSaved, FIFOScheduler):
     """Passes what a trial says on to the conductor."""
 
     def __init__(self, conductor: Conductor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._conductor = conductor
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         go_on = self._conductor.report(_id(trial), dict(result["report"]), repeated=result["repeated"])
-        return self.CONTINUE if go_on else self.STOP  # type: ignore[no-any-return]
+        return self.CONTINUE if go_on else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if result.get("outcome"):
             metrics = dict(result["report"])
             self._conductor.ended(_id(trial), result["outcome"], result["reason"], metrics)
 
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self._conductor.ended(_id(trial), "failed", _reason(trial.get_pickled_error()))
 
+class _Watch(_NotSaved, tune.Callback):
+    """Notes each start and each failure of a trial, and leaves Ray's loop when a signal came.
 
-class _Watch(_NotSaved, tune.Callback):  # type: ignore[misc]
-    """Notes each start of a trial, and leaves Ray's loop when a signal came."""
+    Failures are not for the scheduler to note: Ray tells it of those too after which a trial is tried again.
+    """
 
     def __init__(self, conductor: Conductor, interrupted: Callable[[], bool]) -> None:
         self._conductor = conductor
@@ -154,6 +156,12 @@ class _Watch(_NotSaved, tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._conductor.started(_id(trial))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._conductor.retried(_id(trial), _reason(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._conductor.ended(_id(trial), "failed", _reason(trial))
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._interrupted():
@@ -164,8 +172,9 @@ def _id(trial: Any) -> str:
     return Payload.loads(trial.config["payload"]).trial_id
 
 
-def _reason(error: BaseException | None) -> str:
+def _reason(trial: Any) -> str:
     """The trainer's own words, without Ray's traceback around them."""
+    error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # where Ray has just put it
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).splitlines() if line.strip()]
     return lines[-1].strip().removeprefix("RuntimeError: ") if lines else type(cause).__name__

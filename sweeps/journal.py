@@ -7,6 +7,7 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
     start     a trial began to run, or went on: trial_id, attempt, config
     report    trial_id, step, samples and the trainer's metrics
     decision  the scheduler looked at a member of a pool: member, trial_id, rung, value, cutoff, action
+    retry     a trial failed and is to be tried again: trial_id, reason
     end       trial_id, status, reason
     select    the draws of an arm that go on to the evidence: arm, draws
     mlflow    the run that mirrors a trial: trial_id, run_id

@@ -2,70 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.plan import Plan
+from sweeps.plan import Arm, Plan
 from sweeps.schedulers import build_scheduler
 from sweeps.spec import SchedulerSpec
 
+MUCH = 1.1  # a ratio of parameters or FLOPs from which arms are not of one size
+
 
 def preview(plan: Plan, at_once: int, why: str) -> str:
-    """The arms, the trials of each phase, the rungs, and what to know before the launch. `why` says what bounds
-    the trials at once."""
+    """The arms, the trials of each phase, the rungs, and what to know before the launch.
+
+    `why` says what bounds the trials at once.
+    """
     console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
     spec = plan.spec
-    console.print(f"[bold]{spec.name}[/bold]: {spec.objective.mode}imise {spec.objective.metric}; {spec.trainer}")
+    goal = f"{spec.objective.mode}imise {spec.objective.metric}"
+    console.print(f"[bold]{spec.name}[/bold]: {goal}; {spec.trainer}", soft_wrap=True)
     console.print(_arms(plan))
-    for line in [*_phases(plan), *_stopping(plan), f"At once: {at_once} ({why})"]:
-        console.print(line, soft_wrap=True)
+    lines = [*_factors(plan), *_phases(plan), *_stopping(plan), f"At once: {at_once} ({why})"]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
     for warning in warnings(plan):
-        console.print(f"[yellow]Note:[/yellow] {warning}", soft_wrap=True)
+        console.print(f"Note: {warning}", soft_wrap=True, markup=False)
     return console.export_text().rstrip()
 
 
 def warnings(plan: Plan) -> list[str]:
     """What is allowed, but may not be what was meant."""
-    found = []
+    return [*_about_stopping(plan), *_about_evidence(plan), *_about_size(plan)]
+
+
+def _about_stopping(plan: Plan) -> Iterator[str]:
+    scheduler = plan.spec.scheduler
+    if scheduler.kind == "fifo":
+        return
+    members = _members(plan)
+    if not can_stop(scheduler, members):
+        yield (
+            f"scheduler {scheduler.kind} can never stop anything here: scope {scheduler.scope} gives it "
+            f"pools of {_many(members, 'draw')} at most, and it needs {needed(scheduler)}"
+        )
+    if not plan.spec.tune:
+        yield "with a scheduler and nothing to tune, the survivors are exploratory: they carry no claims"
+
+
+def _about_evidence(plan: Plan) -> Iterator[str]:
     spec = plan.spec
-    trials = plan.search_trials()
-    if spec.scheduler.kind != "fifo" and not can_stop(spec.scheduler, _members(plan)):
-        found.append(
-            f"scheduler {spec.scheduler.kind} can stop nothing here: it has {_members(plan)} members a pool (scope "
-            f"{spec.scheduler.scope}) and rungs {build_scheduler(spec.scheduler).rungs()}"
-        )
     if spec.tune and spec.search.algorithm == "tpe" and spec.search.draws_per_arm < 20:
-        found.append(
-            f"tpe draws its first ten at random, and {spec.search.draws_per_arm} draws an arm leave it little to "
-            f"learn from: give it 20 or more, or use sobol"
+        yield (
+            f"tpe draws its first ten at random, and {spec.search.draws_per_arm} draws an arm leave it "
+            f"little to learn from: give it 20 or more, or use sobol"
         )
-    if not spec.tune and trials:
-        found.append("with a scheduler and nothing to tune, the survivors are exploratory: they carry no claims")
     if len(spec.seeds) < 2:
-        found.append("one seed: no interval can be given; five or more let differences be told from noise")
+        yield "one seed: no interval can be given; five or more let differences be told from noise"
     if not spec.trainer.startswith("trm."):
-        found.append(f"{spec.trainer} is imported from outside this package, because the space names it")
-    return found
+        yield f"{spec.trainer} is imported from outside this package, because the space names it"
+
+
+def _about_size(plan: Plan) -> Iterator[str]:
+    """Factors whose levels, all else equal, differ in size or in work: they change two things at once."""
+    for factor in plan.spec.ablate:
+        found = [
+            f"{what} (up to {ratio:.2g}x)"
+            for what, attribute in (("parameters", "num_params"), ("FLOPs a sample", "flops_per_sample"))
+            if (ratio := _largest_ratio(plan.arms, factor, attribute)) >= MUCH
+        ]
+        if found:
+            changes = " and ".join(found)
+            yield f"{factor} changes {changes} too: compare at equal FLOPs as well as at equal samples"
+
+
+def _largest_ratio(arms: tuple[Arm, ...], factor: str, attribute: str) -> float:
+    """Among arms that differ in this factor alone."""
+    groups: dict[str, list[float]] = {}
+    for arm in arms:
+        value = getattr(arm, attribute)
+        others = {name: level for name, level in arm.levels.items() if name != factor}
+        if factor in arm.levels and value:
+            groups.setdefault(repr(others), []).append(value)
+    return max((max(values) / min(values) for values in groups.values()), default=1.0)
 
 
 def can_stop(scheduler: SchedulerSpec, members: int) -> bool:
     """Whether a pool of so many members can ever lose one."""
-    needed = {"asha": 2, "median": 4, "fixed": scheduler.keep + 1}.get(scheduler.kind)
-    return needed is not None and members >= needed and bool(build_scheduler(scheduler).rungs())
+    return (
+        scheduler.kind != "fifo" and members >= needed(scheduler) and bool(build_scheduler(scheduler).rungs())
+    )
+
+
+def needed(scheduler: SchedulerSpec) -> int:
+    """Members of a pool that can lose one."""
+    return {"asha": 2, "median": 4, "fixed": scheduler.keep + 1}[scheduler.kind]
 
 
 def _members(plan: Plan) -> int:
     """Members of the largest pool."""
-    if plan.spec.tune and plan.spec.search.algorithm == "tpe":
-        draws = {arm.name: plan.spec.search.draws_per_arm for arm in plan.arms}
-    else:
-        draws = {arm.name: len(plan.draws(arm)) for arm in plan.arms}
-    return max(draws.values()) if plan.spec.scheduler.scope == "arm" else sum(draws.values())
+    draws = [plan.number_of_draws(arm) for arm in plan.arms]
+    return max(draws) if plan.spec.scheduler.scope == "arm" else sum(draws)
 
 
 def _arms(plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("arm")
+    table.add_column("arm", overflow="fold")
     for heading in ("parameters", "vs baseline", "FLOPs a sample", "vs baseline"):
         table.add_column(heading, justify="right")
     first = plan.arms[0]
@@ -85,35 +128,58 @@ def _ratio(value: int | None, of: int | None) -> str:
     return f"{value / of:.2f}" if value is not None and of else ""
 
 
-def _phases(plan: Plan) -> list[str]:
-    spec, arms = plan.spec, len(plan.arms)
+def _factors(plan: Plan) -> Iterator[str]:
+    """The levels of named factors, which an arm's name does not spell out."""
+    for name, factor in plan.spec.ablate.items():
+        for level, sets in (factor.levels or {}).items():
+            yield f"{name} = {level}: " + ", ".join(f"{key} = {value}" for key, value in sets.items())
+
+
+def _phases(plan: Plan) -> Iterator[str]:
+    spec = plan.spec
+    seeds = _many(len(spec.seeds), "seed")
+    draws = [plan.number_of_draws(arm) for arm in plan.arms]
+    arms = _many(len(draws), "arm")
     if not spec.tune:
-        phase = "under the scheduler" if plan.search_trials() else "run to the end"
-        return [f"{_many(arms, 'arm')} x {_many(len(spec.seeds), 'seed')}: {arms * len(spec.seeds)} trials, {phase}"]
+        phase = "Evidence, run to the end" if spec.scheduler.kind == "fifo" else "Search, under the scheduler"
+        yield f"{phase}: {arms} x {seeds} = {_trials(plan, [1] * len(draws), len(spec.seeds))}"
+        return
     search = spec.search
-    draws = [search.draws_per_arm if search.algorithm == "tpe" else len(plan.draws(arm)) for arm in plan.arms]
-    looked = sum(draws) * len(search.seeds)
-    kept = sum(min(search.keep, number) for number in draws) * len(spec.seeds)
-    return [
-        f"Search:   {_many(arms, 'arm')} x {'/'.join(map(str, dict.fromkeys(draws)))} draws ({search.algorithm}) x "
-        f"{_many(len(search.seeds), 'seed')}: {looked} trials, under the scheduler",
-        f"Evidence: {_many(arms, 'arm')} x best {_many(search.keep, 'draw')} x {_many(len(spec.seeds), 'seed')}: "
-        f"{kept} trials, run to the end",
-    ]
+    numbers = "/".join(str(number) for number in dict.fromkeys(draws))
+    yield (
+        f"Search, under the scheduler: {arms} x {numbers} draws ({search.algorithm}) x "
+        f"{_many(len(search.seeds), 'seed')} = {_trials(plan, draws, len(search.seeds))}"
+    )
+    kept = [min(search.keep, number) for number in draws]
+    yield (
+        f"Evidence, run to the end: {arms} x best {_many(search.keep, 'draw')} x {seeds} = "
+        f"{_trials(plan, kept, len(spec.seeds))}"
+    )
 
 
-def _stopping(plan: Plan) -> list[str]:
+def _trials(plan: Plan, draws: list[int], seeds: int) -> str:
+    """How many trials so many draws of each arm are, and what they cost if none stops early."""
+    trials = sum(draws) * seeds
+    if plan.horizon is None:
+        return f"{trials} trials"
+    cost = f"{trials * plan.horizon:,.0f} samples"
+    per_sample = [arm.flops_per_sample for arm in plan.arms]
+    if all(each is not None for each in per_sample):
+        flops = sum(n * (each or 0) for n, each in zip(draws, per_sample, strict=True)) * seeds * plan.horizon
+        cost += f", {flops:.2g} FLOPs"
+    return f"{trials} trials (at most {cost})"
+
+
+def _stopping(plan: Plan) -> Iterator[str]:
     scheduler = plan.spec.scheduler
-    lines = []
     if plan.horizon is not None:
-        lines.append(f"A whole trial: {plan.horizon:,.0f} {scheduler.time_attr}")
+        yield f"A whole trial: {plan.horizon:,.0f} samples"
     if scheduler.kind != "fifo":
         rungs = ", ".join(f"{rung:,.0f}" for rung in build_scheduler(scheduler).rungs()) or "none"
-        lines.append(
-            f"Stopping: {scheduler.kind} on {scheduler.metric} ({scheduler.mode}) over each {scheduler.scope}; rungs "
-            f"at {rungs} {scheduler.time_attr}"
+        yield (
+            f"Stopping: {scheduler.kind} on {scheduler.metric} ({scheduler.mode}) over each "
+            f"{scheduler.scope}; rungs at {rungs} {scheduler.time_attr}"
         )
-    return lines
 
 
 def _many(number: int, what: str) -> str:

@@ -80,7 +80,8 @@ def launch(given: Launch) -> Outcome:
 def _show(plan: Plan, given: Launch) -> None:
     here, wanted = local_resources(), plan.spec.resources
     fits = here.concurrency(wanted.cpu, wanted.gpu)
-    why = f"{wanted.cpu:g} CPU and {wanted.gpu:g} GPU a trial; {here.cpu:g} CPU and {here.gpu:g} GPU on this machine"
+    why = f"{wanted.cpu:g} CPU and {wanted.gpu:g} GPU a trial; "
+    why += f"{here.cpu:g} CPU and {here.gpu:g} GPU on this machine"
     if given.address:
         why += f", for want of a look at {given.address}"
     print(preview(plan, _bound(plan, given, fits), why))

@@ -1,10 +1,10 @@
 """Early stopping that compares like with like.
 
-A pool holds members; a member is a draw of an arm, run on one or more seeds. A member reaches a rung when the
-last of its seeds has, is judged by the mean of its seeds there, and its seeds stop together. Nothing is paused.
-With one seed a member this is the stopping variant of ASHA (arXiv 1810.05934) that Ray Tune has, but for three
-things: a rung's best ceil(n / reduction_factor) go on, so that a tie stops nobody; a value that is not finite is
-the worst there is; and what is compared is the value at the rung, whenever a trial arrives there.
+A pool holds members; a member is a draw of an arm, run on one or more seeds. A member reaches a rung when
+the last of its seeds has, is judged by the mean of its seeds there, and its seeds stop together. Nothing is
+paused. With one seed a member this is the stopping variant of ASHA (arXiv 1810.05934) that Ray Tune has, but
+for three things: a rung's best ceil(n / reduction_factor) go on, so that a tie stops nobody; a value that is
+not finite is the worst there is; and what is compared is the value at the rung, whenever a trial arrives.
 
 Adding a scheduler is a class with `rungs` and `judge`, and a line in SCHEDULERS.
 """
@@ -57,6 +57,7 @@ class Scheduler(ABC):
 
     def __init__(self, spec: SchedulerSpec) -> None:
         self.spec = spec
+        self.metric = spec.metric or ""  # the plan has filled it in
         self._sign = 1.0 if spec.mode == "max" else -1.0
         self._pools: dict[str, Pool] = {}
         self._rungs_seen: dict[str, set[float]] = {}
@@ -78,12 +79,12 @@ class Scheduler(ABC):
         `trials` are all trials of the member. Hearing the same report twice changes nothing.
         """
         reached = metrics.get(self.spec.time_attr)
-        if reached is None or self.spec.metric not in metrics:
+        if reached is None or self.metric not in metrics:
             return []
         seen = self._rungs_seen.setdefault(trial_id, set())
         due = [rung for rung in self.rungs() if rung <= reached and rung not in seen]
         seen.update(due)
-        value = self._sign * metrics[self.spec.metric]
+        value = self._sign * metrics[self.metric]
         return self._enter(pool, member, trials, trial_id, due, value if math.isfinite(value) else WORST)
 
     def on_diverged(self, pool: str, member: str, trials: Iterable[str], trial_id: str) -> list[Verdict]:
@@ -115,7 +116,7 @@ class Scheduler(ABC):
             stops = name in losers
             shown = None if cutoff is None else self._sign * cutoff
             why = (
-                f"{self.spec.metric} {self._sign * value:.4g} at {self.spec.time_attr} {rung:g}"
+                f"{self.metric} {self._sign * value:.4g} at {self.spec.time_attr} {rung:g}"
                 f"{'' if shown is None else f', cut-off {shown:.4g}'} ({len(pool.values[rung])} there)"
             )
             verdict = Verdict(name, rung, self._sign * value, shown, "stop" if stops else "continue", why)
@@ -127,7 +128,7 @@ class Scheduler(ABC):
 
 def _geometric(spec: SchedulerSpec) -> list[float]:
     rungs, rung = [], float(spec.grace_period)
-    while rung < spec.max_t:
+    while rung < spec.horizon:
         rungs.append(rung)
         rung *= spec.reduction_factor
     return rungs
@@ -159,7 +160,7 @@ class Median(Scheduler):
 
     def rungs(self) -> list[float]:
         step = float(self.spec.grace_period)
-        return [step * k for k in range(1, math.ceil(self.spec.max_t / step))]
+        return [step * k for k in range(1, math.ceil(self.spec.horizon / step))]
 
     def judge(self, pool: Pool, rung: float, member: str) -> tuple[float | None, Iterable[str]]:
         others = [statistics.fmean(pool.history(name, rung)) for name in pool.values[rung] if name != member]
@@ -170,8 +171,8 @@ class Median(Scheduler):
 
 
 class Fixed(Scheduler):
-    """One early point, grace_period: whoever has `keep` better ones beside it there stops, early arrivals too.
-    The baseline that any cleverer rule must beat (Egele et al., arXiv 2307.15422)."""
+    """One early point, grace_period: whoever has `keep` better ones beside it there stops, early arrivals
+    too. The baseline that any cleverer rule must beat (Egele et al., arXiv 2307.15422)."""
 
     kind = "fixed"
 

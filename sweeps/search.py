@@ -1,7 +1,7 @@
 """Draws that depend on results: TPE (Bergstra et al. 2011), one seeded Optuna study an arm.
 
-The studies live in one of Optuna's own journal files, which optuna-dashboard opens. That file is derived: when
-a sweep goes on, it is written anew from the sweep's journal.
+The studies live in one of Optuna's own journal files, which optuna-dashboard opens. That file is derived:
+when a sweep goes on, it is written anew from the sweep's journal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import statistics
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
@@ -40,6 +41,7 @@ class TPESearch:
         self._plan = plan
         self._state = state
         self._distributions = {name: distribution(domain) for name, domain in arm.tune.items()}
+        direction: Literal["maximize", "minimize"]
         direction = "maximize" if plan.spec.objective.mode == "max" else "minimize"
         self._study = optuna.create_study(
             storage=storage, study_name=f"{plan.spec.name}/{arm.name}", direction=direction

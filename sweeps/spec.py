@@ -8,146 +8,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sweeps.errors import SpecError
+from sweeps.space import Domain, Factor, Section, refuse_duplicates
 from trm.messages import explain
 from trm.yaml import YamlError, load_yaml, parse_scalar
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 MAX_NODES = 100_000  # values in a file, aliases followed: more is a mistake, or a bomb
 
-
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-# For a key to apply, each path named here must have one of the values listed.
-When = dict[str, Annotated[list[Any], BeforeValidator(_listed)]]
-
-
-Reals = tuple[float, float]
-Integers = tuple[int, int]  # named here, as inside Domain `int` is the field
-
-
-class Domain(_Spec):
-    """What a tuned value is drawn from: `{loguniform: [1.0e-4, 1.0e-2]}`; one of the kinds, and `when`.
-
-    The low and the high end are part of the domain.
-    """
-
-    uniform: Reals | None = None
-    loguniform: Reals | None = None
-    int: Integers | None = None
-    logint: Integers | None = None
-    choice: list[Any] | None = Field(None, min_length=1)
-    when: When = {}
-
-    @model_validator(mode="after")
-    def _one_kind_in_order(self) -> Self:
-        kinds = [name for name in DOMAINS if getattr(self, name) is not None]
-        if len(kinds) != 1:
-            given = ", ".join(kinds) or "none"
-            raise ValueError(
-                f"must have exactly one of {', '.join(DOMAINS)} (given: {given}): such as uniform: [0, 1]"
-            )
-        if self.choice is not None:
-            _refuse_duplicates(self.choice)
-            return self
-        low, high = self.bounds
-        if not low < high:
-            raise ValueError(f"{self.kind}: low must be below high (given [{low}, {high}]): swap or widen them")
-        if self.kind.startswith("log") and low <= 0:
-            raise ValueError(f"{self.kind}: low must be above 0 (given {low}): raise it, or drop the log")
-        return self
-
-    @property
-    def kind(self) -> str:
-        return next(name for name in DOMAINS if getattr(self, name) is not None)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        low, high = getattr(self, self.kind)
-        return low, high
-
-    @property
-    def ends(self) -> list[Any]:
-        """Values that must be valid if all are: every choice, or both ends."""
-        return list(self.choice) if self.choice is not None else list(self.bounds)
-
-
-DOMAINS = ("uniform", "loguniform", "int", "logint", "choice")
-
-
-class Factor(_Spec):
-    """What is compared: a list of a key's values, or named levels that set several keys each."""
-
-    values: list[Any] | None = Field(None, min_length=1)
-    levels: dict[str, dict[str, Any]] | None = Field(None, min_length=1)
-    when: When = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, given: Any) -> Any:
-        return {"values": given} if isinstance(given, list) else given
-
-    @model_validator(mode="after")
-    def _values_or_levels(self) -> Self:
-        if (self.values is None) == (self.levels is None):
-            raise ValueError(
-                "must have either values or levels: give [value, ...], {values: [...]} or "
-                "{levels: {name: {key: value}}}"
-            )
-        _refuse_duplicates(self.values or [])
-        for name, settings in (self.levels or {}).items():
-            if not settings:
-                raise ValueError(f"level {name!r} sets nothing: give it {{key: value}}")
-        return self
-
-    def settings(self, key: str) -> list[tuple[Any, dict[str, Any]]]:
-        """(level, what it sets) in order; `key` is the factor's own, which a plain value is set at."""
-        if self.levels is not None:
-            return list(self.levels.items())
-        return [(value, {key: value}) for value in self.values or []]
-
-
-def _refuse_duplicates(values: list[Any]) -> None:
-    for index, value in enumerate(values):
-        if any(value == other and type(value) is type(other) for other in values[:index]):
-            raise ValueError(f"{value!r} stands twice: remove one")
-
-
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
-class Objective(_Spec):
+class Objective(Section):
     metric: str
     mode: Literal["min", "max"]
 
 
-class SearchSpec(_Spec):
+class SearchSpec(Section):
     """How the tuned values are looked for. `keep` draws an arm go on to the evidence."""
 
     algorithm: Literal["sobol", "tpe", "random", "grid"] = "sobol"
-    draws_per_arm: int = Field(8, ge=1)
-    seeds: Seeds = [0]
+    draws_per_arm: int = Field(8, ge=1, le=10_000)
+    seeds: Seeds = Field([0])
     keep: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _can_keep(self) -> Self:
-        _refuse_duplicates(self.seeds)
+        refuse_duplicates(self.seeds)
         if self.algorithm == "grid":
             if "draws_per_arm" in self.model_fields_set:
                 raise ValueError("draws_per_arm is not for a grid, which has every combination: remove it")
@@ -170,12 +59,13 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
 WALL_CLOCK = re.compile(r"wall_s|time_.*|.*_time|timestamp|training_iteration")
 
 
-class SchedulerSpec(_Spec):
-    """Early stopping. The plan fills in what is left out: `scope`, `metric`, `mode` (the objective's), `max_t`."""
+class SchedulerSpec(Section):
+    """Early stopping. The plan fills in what is left out: `scope`, `metric` and `mode` (the objective's) and
+    `max_t` (the base's horizon)."""
 
     kind: Literal["asha", "median", "fixed", "fifo"] = "fifo"
     scope: Literal["arm", "sweep"] | None = None  # arm where something is tuned, else sweep
-    metric: str | None = None
+    metric: str = ""
     mode: Literal["min", "max"] | None = None
     time_attr: str = "samples"
     grace_period: float = Field(0, ge=0)  # the first rung, in `time_attr`
@@ -185,16 +75,12 @@ class SchedulerSpec(_Spec):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        for key in sorted(self.model_fields_set & ONLY_FOR.keys()):
-            if self.kind not in ONLY_FOR[key]:
-                kinds = " and ".join(ONLY_FOR[key])
-                raise ValueError(f"{key} is for kind {kinds}, but kind is {self.kind}: remove {key}, or set kind")
         if self.kind == "fifo":
             return self
         if WALL_CLOCK.fullmatch(self.time_attr):
             raise ValueError(
-                f"time_attr is {self.time_attr}, which differs from machine to machine, or counts reports: use "
-                f"samples or flops"
+                f"time_attr is {self.time_attr}, which differs from machine to machine, or counts "
+                f"reports: use samples or flops"
             )
         if self.grace_period <= 0:
             raise ValueError(
@@ -203,15 +89,18 @@ class SchedulerSpec(_Spec):
             )
         if self.max_t is not None and self.grace_period >= self.max_t:
             raise ValueError(
-                f"grace_period is {self.grace_period:g}, but max_t is {self.max_t:g}: a first rung at the end "
-                f"of the run stops nobody: lower grace_period"
+                f"grace_period is {self.grace_period:g}, but max_t is {self.max_t:g}: a first rung at "
+                f"the end of the run stops nobody: lower grace_period"
             )
         return self
 
+    @property
+    def idle_keys(self) -> set[str]:
+        """Keys that mean nothing for this kind."""
+        return {key for key, kinds in ONLY_FOR.items() if self.kind not in kinds}
+
     def in_force(self) -> dict[str, Any]:
-        """The keys that mean something for this kind."""
-        unused = {key for key, kinds in ONLY_FOR.items() if self.kind not in kinds}
-        return self.model_dump(mode="json", exclude=unused, exclude_none=True)
+        return self.model_dump(mode="json", exclude=self.idle_keys, exclude_none=True)
 
     @property
     def horizon(self) -> float:
@@ -220,7 +109,7 @@ class SchedulerSpec(_Spec):
         return self.max_t
 
 
-class Resources(_Spec):
+class Resources(Section):
     """Of one trial."""
 
     cpu: float = Field(1, gt=0)
@@ -230,23 +119,23 @@ class Resources(_Spec):
     @classmethod
     def _whole_or_a_share(cls, gpu: float) -> float:
         if gpu > 1 and gpu != int(gpu):
-            raise ValueError(f"above 1 only whole GPUs can be had (given {gpu}): give a share below 1, or round")
+            raise ValueError(f"above 1 only whole GPUs can be had (given {gpu}): round it")
         return gpu
 
 
-class SweepSpec(_Spec):
+class SweepSpec(Section):
     """A search space as resolved: the base is inlined and `--set` is in it."""
 
     name: str
     trainer: str = "trm.trainer:train"
-    base: dict[str, Any] = {}
+    base: dict[str, Any] = Field({})
     objective: Objective = Objective(metric="val/exact_accuracy", mode="max")
-    ablate: dict[str, Factor] = {}
+    ablate: dict[str, Factor] = Field({})
     design: Literal["full", "one_at_a_time"] = "full"
-    tune: dict[str, Domain] = {}
+    tune: dict[str, Domain] = Field({})
     search: SearchSpec = SearchSpec()
     scheduler: SchedulerSpec = SchedulerSpec()
-    seeds: Seeds = [1, 2, 3, 4, 5]
+    seeds: Seeds = Field([1, 2, 3, 4, 5])
     resources: Resources = Resources()
     max_concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     max_failures: int = Field(1, ge=0)
@@ -256,25 +145,31 @@ class SweepSpec(_Spec):
     def _names_a_folder(cls, name: str) -> str:
         if not NAME.fullmatch(name):
             raise ValueError(
-                f"{name!r} cannot name a folder: use letters, digits, '.', '_' and '-', a letter or digit first"
+                f"{name!r} cannot name a folder: use letters, digits, '.', '_' and '-', beginning with a "
+                f"letter or a digit"
             )
         return name
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
-        _refuse_duplicates(self.seeds)
+        refuse_duplicates(self.seeds)
         if not (self.ablate or self.tune):
             raise ValueError("there is nothing to compare and nothing to tune: add ablate, or tune")
         if not self.tune and "search" in self.model_fields_set:
             raise ValueError("search: there is nothing to search without tune: remove search, or add tune")
+        for key in sorted(self.scheduler.model_fields_set & self.scheduler.idle_keys):
+            raise ValueError(
+                f"scheduler.{key}: is for kind {' and '.join(ONLY_FOR[key])}, but kind is "
+                f"{self.scheduler.kind}: remove {key}, or set kind"
+            )
         both = set(self.tune) & set(self.ablate)
         if both:
             raise ValueError(f"tune.{min(both)}: is compared under ablate too: it can be one of the two")
         shared = sorted(set(self.seeds) & set(self.search.seeds)) if self.tune else []
         if shared:
             raise ValueError(
-                f"seeds: {shared} are also under search.seeds: a draw that was chosen on a seed must be shown on "
-                f"others (the winner's curse): give other numbers"
+                f"seeds: {shared} are also under search.seeds: a draw that was chosen on a seed must be "
+                f"shown on others (the winner's curse): give other numbers"
             )
         return self
 
@@ -300,14 +195,16 @@ def load_spec(
     raw.pop("resolved", None)
     if "budget" in raw:
         raise SpecError(
-            f"{path}: budget: is not supported yet (given {raw['budget']}): remove it, and bound the sweep by "
-            f"scheduler.max_t, draws and seeds"
+            f"{path}: budget: is not supported yet (given {raw['budget']}): remove it, and bound the sweep "
+            f"by scheduler.max_t, draws and seeds"
         )
     base_dir = path.parent
     if isinstance(raw.get("base"), str):
         base_path = path.parent / raw["base"]
         if not base_path.is_file():
-            raise SpecError(f"{path}: base: there is no file {base_path}: give its path relative to this file")
+            raise SpecError(
+                f"{path}: base: there is no file {base_path}: give a path relative to {path.name}"
+            )
         raw["base"], base_dir = _mapping(base_path), base_path.parent
     raw["name"] = name or raw.get("name") or path.stem
     try:
@@ -326,13 +223,13 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         given = "nothing" if found is None else type(found).__name__
         raise SpecError(f"{path}: must be a mapping of keys (it holds {given}): see docs/search_spaces.md")
-    left = [found]
-    for nodes in range(MAX_NODES + 1):
-        if not left:
-            return dict(found)
+    left: list[Any] = [found]
+    for _ in range(MAX_NODES):
         here = left.pop()
         left += here.values() if isinstance(here, dict) else here if isinstance(here, list) else ()
-    raise SpecError(f"{path}: has over {nodes:,} values once its aliases are followed: shorten it")
+        if not left:
+            return dict(found)
+    raise SpecError(f"{path}: has over {MAX_NODES:,} values once its aliases are followed: shorten it")
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

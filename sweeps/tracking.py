@@ -1,7 +1,8 @@
 """MLflow, a mirror of the journal: one parent run a sweep, one child run a trial.
 
-The mirror lives in a thread of its own and is fed events; whatever happens to it, training goes on. Writing an
-event twice changes nothing, so `python -m sweeps.tracking sync DIR/NAME` may write all of them at any time.
+The mirror lives in a thread of its own and is fed events; whatever happens to it, training goes on. Writing
+an event twice changes nothing, so `python -m sweeps.tracking sync DIR/NAME` may write all of them at any
+time.
 """
 
 from __future__ import annotations
@@ -70,10 +71,16 @@ class Store:
         found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        # Without a place of their own, artifacts of an sqlite store would go to ./mlruns, and a bare `mlflow ui` takes
-        # a folder of that name for its store.
-        place = str(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts") if uri.startswith("sqlite") else None
-        made: str = found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
+        # Without a place of their own, artifacts of an sqlite store would go to ./mlruns, and a bare
+        # `mlflow ui` takes a folder of that name for its store.
+        place = (
+            str(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts")
+            if uri.startswith("sqlite")
+            else None
+        )
+        made: str = (
+            found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
+        )
         self._client.set_experiment_tag(made, "mlflow.experimentKind", "custom_model_development")
         return made
 

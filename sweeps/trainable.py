@@ -1,7 +1,8 @@
 """Ray's side of a trial: the trainer's function runs in a thread and hands over one report at a time.
 
-The thread waits inside `trial.report` until Ray asks for the next step, so a trial that is stopped never trains
-on. Workers outlive their trials (`reset_config`), so that torch is imported once a worker, not once a trial.
+The thread waits inside `trial.report` until Ray asks for the next step, so a trial that is stopped never
+trains on. Workers outlive their trials (`reset_config`), so that torch is imported once a worker, not once a
+trial.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class RayTrial:
             self._reports.put(Report({k: float(v) for k, v in metrics.items()}, repeated=True))
 
     def report(self, metrics: Mapping[str, float], checkpoint: str | Path | None = None) -> None:
-        """Hand over metrics (`step` and `samples` among them) and, if given, a checkpoint's directory, which is
-        copied before this returns. Does not return where the trial ends here."""
+        """Hand over metrics (`step` and `samples` among them) and, if given, a checkpoint's directory,
+        which is copied before this returns. Does not return where the trial ends here."""
         values = {name: float(value) for name, value in metrics.items()}
         missing = {"step", "samples"} - values.keys()
         if missing:
@@ -137,7 +138,7 @@ class RayTrial:
         self._thread.join(timeout=60)
 
 
-class TrialActor(tune.Trainable):  # type: ignore[misc]
+class TrialActor(tune.Trainable):
     """One worker. `config["payload"]` is a Payload."""
 
     _trial: RayTrial | None = None

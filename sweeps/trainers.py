@@ -24,8 +24,9 @@ from trm.overrides import OverrideError, override
 class Trainer:
     """`function(config, trial)`; `describe(config)` and `check(config)` where the module has them.
 
-    `describe` returns what is known before training: num_params, flops_per_sample, horizon_key, warmup_samples,
-    metrics (names), effective (the config as it takes effect). `check` raises ValueError for unusable data.
+    `describe` returns what is known before training: num_params, flops_per_sample, horizon_key,
+    warmup_samples, metrics (names), effective (the config as it takes effect). `check` raises ValueError for
+    data that cannot be used.
     """
 
     name: str
@@ -34,16 +35,18 @@ class Trainer:
     describe_function: Callable[[Any], dict[str, Any]]
     check: Callable[[Any], None]
 
-    def configure(
-        self, base: dict[str, Any], settings: Iterable[tuple[str, Any]], source: str
-    ) -> BaseModel:
+    def configure(self, base: dict[str, Any], settings: Iterable[tuple[str, Any]], source: str) -> BaseModel:
         """The config: `base` with each dotted path set. Raises SpecError where it does not fit."""
         try:
-            return self.config_model.model_validate(override(base, settings, self.config_model))
+            return self.config_model.model_validate(self.override(base, settings))
         except OverrideError as error:
             raise SpecError(f"{source}: {error}") from error
         except ValidationError as error:
             raise SpecError(explain(error, self.config_model, source)) from error
+
+    def override(self, base: dict[str, Any], settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        """`base` with each dotted path set; not validated. Setting a tag drops what only another kind has."""
+        return override(base, settings, self.config_model)
 
     def describe(self, config: BaseModel) -> dict[str, Any]:
         """What the trainer says of a trial beforehand; {} where it says nothing. Raises SpecError."""
@@ -51,8 +54,8 @@ class Trainer:
             return dict(self.describe_function(config))
         except Exception as error:
             raise SpecError(
-                f"trainer: {self.name}: describe(config) failed ({type(error).__name__}: {error}): mend it, or "
-                f"remove it"
+                f"trainer: {self.name}: describe(config) failed ({type(error).__name__}: {error}): mend it, "
+                f"or remove it"
             ) from error
 
 
@@ -64,7 +67,8 @@ def import_trainer(name: str) -> Trainer:
     module = _import_module(name, module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
-        near = difflib.get_close_matches(function_name, [n for n in vars(module) if not n.startswith("_")], n=1)
+        public = [other for other in vars(module) if not other.startswith("_")]
+        near = difflib.get_close_matches(function_name, public, n=1)
         hint = f"did you mean {near[0]}?" if near else "check the spelling"
         raise SpecError(f"trainer: {name}: {module_name} has no function {function_name!r}: {hint}")
     return Trainer(
@@ -85,8 +89,8 @@ def _import_module(name: str, module_name: str) -> ModuleType:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise SpecError(
-            f"trainer: {name}: there is no module {error.name!r}: check the spelling, or launch from the folder "
-            f"that holds it"
+            f"trainer: {name}: there is no module {error.name!r}: check the spelling, or launch from the "
+            f"folder that holds it"
         ) from error
     except Exception as error:
         raise SpecError(

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real puzzles and recordings that are not the project's to ship; a test that needs them skips without."""
+    """Real puzzles and recordings that are not the project's to ship; without them a test skips."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
         pytest.skip("needs the folder `shared` beside the checkout (real puzzles), which is not there")

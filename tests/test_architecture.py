@@ -1,5 +1,5 @@
-"""Imports run one way: run_sweep -> sweeps -> trm; analysis stands apart. Inside trm: layers <- mixers, data <- config
-<- model <- trainer. The text says so, and so does what a process has loaded."""
+"""Imports run one way: run_sweep -> sweeps -> trm; analysis stands apart. Inside trm: layers <- mixers, data
+<- config <- model <- trainer. The text says so, and so does what a process has loaded."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from trm.checkpoint import CheckpointError
 from trm.config import TrialConfig
 from trm.data.base import DataError
 from trm.messages import explain
-from trm.overrides import OverrideError, override
+from trm.overrides import OverrideError, absolute_paths, override
 from trm.trainer import Trainer
 from trm.trial import Diverged, LocalTrial
 from trm.yaml import YamlError, load_yaml, parse_scalar
@@ -101,7 +101,10 @@ def run(arguments: argparse.Namespace, output: Path, console: Console) -> int:
 
 
 def load_config(path: Path, overrides: list[str]) -> TrialConfig:
-    """The config in a YAML file, with `path=value` settings over it. Raises UsageError, YamlError."""
+    """The config in a YAML file, with `path=value` settings over it. Raises UsageError, YamlError.
+
+    Relative file names in the file are taken from its folder, those in settings from the current one.
+    """
     tree = load_yaml(path)
     if tree is None:
         tree = {}
@@ -115,7 +118,8 @@ def load_config(path: Path, overrides: list[str]) -> TrialConfig:
         values.append((key.strip(), parse_scalar(value)))
     source = f"{path} with --set {' '.join(overrides)}" if overrides else str(path)
     try:
-        return TrialConfig.model_validate(override(tree, values, TrialConfig))
+        tree = override(absolute_paths(tree, TrialConfig, path.parent), values, TrialConfig)
+        return TrialConfig.model_validate(absolute_paths(tree, TrialConfig, Path.cwd()))
     except OverrideError as error:
         raise UsageError(f"--set {error}") from error
     except ValidationError as error:

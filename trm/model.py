@@ -251,7 +251,7 @@ class TRM(nn.Module):
 def _rope(config: ModelConfig, seq_len: int) -> RotaryEmbedding | None:
     if config.pos_encodings != "rope" or not config.mixer.uses_rope:
         return None
-    return RotaryEmbedding(config.hidden_size // config.mixer.num_heads, seq_len, config.rope_theta)
+    return RotaryEmbedding(config.mixer.head_dim(config.hidden_size), seq_len, config.rope_theta)
 
 
 def build_model(config: TrialConfig, seed: int, device: torch.device | str) -> TRM:

@@ -1,9 +1,10 @@
-"""`path=value` on a config's mapping, before it is validated."""
+"""A config's mapping before it is validated: `path=value` settings, and relative file names."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from trm.messages import Model, models_in
@@ -34,6 +35,24 @@ def override(config: dict[str, Any], values: Iterable[tuple[str, Any]], model: M
                 del node[key]
         node[name] = value
     return result
+
+
+def absolute_paths(config: dict[str, Any], model: Model, folder: Path) -> dict[str, Any]:
+    """A copy of `config` with the relative file names in it taken from `folder`."""
+    fields = model.model_fields
+    return {
+        key: _absolute(value, fields[key].annotation, folder) if key in fields else value
+        for key, value in config.items()
+    }
+
+
+def _absolute(value: Any, annotation: Any, folder: Path) -> Any:
+    if isinstance(value, dict):
+        for member in models_in(annotation):
+            value = absolute_paths(value, member, folder)
+    elif isinstance(value, str) and (annotation is Path or Path in get_args(annotation)):
+        return str((folder / Path(value).expanduser()).absolute())
+    return value
 
 
 def _members(path: str, model: Model) -> dict[str, Model]:

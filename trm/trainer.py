@@ -120,7 +120,7 @@ class Trainer:
             if self.step % every and self.step < max_steps:
                 continue
             steps = self.step - reported_step
-            metrics = self._train_metrics(steps)  # waits for the device, so that the time is that of the steps
+            metrics = self._train_metrics(steps)  # waits for the device: the time is that of the steps
             train_s = time.perf_counter() - reported_at
             metrics["samples_per_s"] = steps * self.config.train.batch_size / train_s
             diverged = not math.isfinite(metrics["train/loss"])

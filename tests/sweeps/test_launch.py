@@ -34,7 +34,7 @@ def run_sweep(folder: Path, *arguments: object, wait: bool = True) -> Any:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """One sweep with all that can happen to a trial: completed, pruned, diverged, failed, and saved by a retry."""
+    """One sweep with all that can happen to a trial: completed, pruned, diverged, failed, retried."""
     folder = tmp_path_factory.mktemp("swept")
     once = folder / "failed-once"
     levels = {
@@ -42,8 +42,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
         "bad": {"model.kind": "d"},
         "diverges": {"model.kind": "c", "nan_at": 2},
         "breaks": {"model.kind": "c", "fail_at": 4},
-        "recovers": {"model.kind": "c", "fail_at": 3, "fail_once": str(once)},
-        "dies": {"model.kind": "c", "kill_at": 5},
+        "recovers": {"model.kind": "b", "fail_at": 3, "fail_once": str(once)},
+        "dies": {"model.kind": "c", "kill_at": 3},
     }
     space = write_space(
         folder, ablate={"case": {"levels": levels}}, scheduler=ASHA, max_failures=1, seeds=[1]
@@ -122,6 +122,11 @@ def test_the_journal_tells_the_story(swept: tuple[Path, Any], trials: pd.DataFra
         event["attempt"] for event in events if event["event"] == "start" and "recovers" in event["trial_id"]
     ]
     assert starts == [1, 2]
+    retries = [(event["trial_id"], event["reason"]) for event in events if event["event"] == "retry"]
+    assert {trial_id for trial_id, _ in retries} == {
+        f"case={n}-d0-s1" for n in ("breaks", "recovers", "dies")
+    }
+    assert all("the toy broke" in reason for trial_id, reason in retries if "dies" not in trial_id)
 
 
 def test_mlflow_holds_one_run_a_trial_under_one_parent(swept: tuple[Path, Any], trials: pd.DataFrame) -> None:
@@ -256,7 +261,7 @@ def test_nothing_of_a_sweep_listens_beyond_the_loopback(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert listening, "Ray's processes were not found"
-    assert {address for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert set(listening) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     time.sleep(2)
     assert not [pid for pid in family if Path(f"/proc/{pid}/stat").exists() and not _is_zombie(pid)]
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from trm.config import TrialConfig
-from trm.overrides import OverrideError, override
+from trm.overrides import OverrideError, absolute_paths, override
 
 
 def test_sets_nested_keys_and_leaves_the_original() -> None:
@@ -35,3 +37,10 @@ def test_an_unknown_tag_is_left_for_validation() -> None:
 def test_a_path_through_a_value_is_refused() -> None:
     with pytest.raises(OverrideError, match=r"optim\.lr\.x: lr is 1\.0"):
         override({"optim": {"lr": 1.0}}, [("optim.lr.x", 2)], TrialConfig)
+
+
+def test_relative_file_names_are_taken_from_the_folder() -> None:
+    data = {"task": "sudoku", "source": "csv", "train": "a/train.csv", "test": "/b/test.csv"}
+    result = absolute_paths({"data": data, "misspelt": "a"}, TrialConfig, Path("/folder"))
+    assert result["data"] == data | {"train": "/folder/a/train.csv"}
+    assert result["misspelt"] == "a"

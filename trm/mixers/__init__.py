@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Union
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -12,13 +12,12 @@ from trm.mixers.mamba import MambaConfig
 from trm.mixers.mamba2 import Mamba2Config
 from trm.mixers.mlp import MLPConfig
 
-MIXERS: dict[str, type[MixerConfig]] = {
-    "attention": AttentionConfig,
-    "mlp": MLPConfig,
-    "mamba": MambaConfig,
-    "mamba2": Mamba2Config,
-}
+AnyMixerConfig = Annotated[
+    AttentionConfig | MLPConfig | MambaConfig | Mamba2Config, Field(discriminator="kind")
+]
 
-AnyMixerConfig = Annotated[Union[tuple(MIXERS.values())], Field(discriminator="kind")]  # noqa: UP007
+MIXERS: dict[str, type[MixerConfig]] = {
+    config.model_fields["kind"].default: config for config in get_args(get_args(AnyMixerConfig)[0])
+}
 
 __all__ = ["MIXERS", "AnyMixerConfig", "MixerConfig"]

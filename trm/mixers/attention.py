@@ -25,6 +25,9 @@ class AttentionConfig(MixerConfig):
         self.check(hidden_size)
         return Attention(hidden_size, self.num_heads, rope)
 
+    def head_dim(self, hidden_size: int) -> int:
+        return hidden_size // self.num_heads
+
     def num_params(self, hidden_size: int, seq_len: int) -> int:
         return 4 * hidden_size**2
 

@@ -45,6 +45,10 @@ class MixerConfig(BaseModel, ABC):
     def check(self, hidden_size: int) -> None:
         """Raise ValueError where the mixer cannot be built at this width."""
 
+    def head_dim(self, hidden_size: int) -> int:
+        """Channels that rotary positions turn together, where the mixer uses them."""
+        return hidden_size
+
     def effective(self, hidden_size: int, seq_len: int) -> dict[str, Any]:
         """The config as it takes effect: two configs that build the same function give equal dicts."""
         return self.model_dump(mode="json")

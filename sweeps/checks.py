@@ -1,0 +1,163 @@
+"""What is refused before a sweep starts, beyond what the schema of the YAML can see."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from sweeps.dotted import absolute, get, path_keys
+from sweeps.draws import known_draws
+from sweeps.errors import SpecError
+from sweeps.spec import SchedulerSpec, SweepSpec
+
+if TYPE_CHECKING:
+    from sweeps.plan import Arm, Plan
+
+TRIED = 32  # random draws that are tried on the trainer's config where the draws come later
+
+
+def check_metrics(spec: SweepSpec, known: dict[str, Any]) -> None:
+    """`known` is what the trainer says of the base; where it names no metrics, any may be meant."""
+    scheduler, asked = spec.scheduler, [("objective.metric", spec.objective.metric)]
+    if scheduler.kind != "fifo":
+        asked += [("scheduler.metric", str(scheduler.metric)), ("scheduler.time_attr", scheduler.time_attr)]
+    for key, name in asked:
+        if name.startswith("test/") and (spec.tune or key == "scheduler.metric"):
+            raise SpecError(f"{key}: {name!r} is of the test split, which may choose nothing: use val/...")
+        names = [*known.get("metrics", [name]), "step", "samples"]
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it reports {', '.join(sorted(names))}"
+            raise SpecError(f"{key}: {name!r} is not reported by {spec.trainer}: {hint}")
+
+
+def check_horizon(scheduler: SchedulerSpec, horizon: float | None) -> SchedulerSpec:
+    """With `max_t`, which is a whole trial's samples where it is left out."""
+    if scheduler.kind == "fifo":
+        return scheduler
+    max_t = scheduler.max_t
+    if max_t is None and scheduler.time_attr == "samples":
+        max_t = horizon
+    if max_t is None:
+        raise SpecError(
+            f"scheduler.max_t: is required, as the trainer does not say how many {scheduler.time_attr} a "
+            f"trial takes: add it"
+        )
+    if scheduler.grace_period >= max_t:
+        raise SpecError(
+            f"scheduler.grace_period: is {scheduler.grace_period:g}, but a trial ends at {max_t:g}: lower it"
+        )
+    return scheduler.model_copy(update={"max_t": max_t})
+
+
+def check_plan(plan: Plan) -> None:
+    """Try every trial that is known on the trainer's config, and refuse two that are the same trial."""
+    _check_changes(plan)
+    for name in plan.spec.tune:
+        if not any(name in arm.tune for arm in plan.arms):
+            raise SpecError(f"tune.{name}: its `when` is met by no arm: mend `when`, or remove it")
+    most = max(plan.number_of_draws(arm) for arm in plan.arms)
+    if plan.spec.tune and plan.spec.search.keep > most:
+        raise SpecError(f"search.keep: is {plan.spec.search.keep}, but an arm has {most} draws: lower it")
+    seen: dict[str, tuple[Arm, dict[str, Any]]] = {}
+    for arm in plan.arms:
+        for values in _values_to_try(plan, arm):
+            drawn = f" with {_said(values)}" if values else ""
+            what = f"{plan.source}: arm {arm.name}{drawn}"
+            config = plan.trainer.configure(arm.config, values.items(), what)
+            known = plan.trainer.describe(config)
+            _check_course(plan, what, config, known)
+            effective = known.get("effective") or config.model_dump(mode="json")
+            twin = seen.setdefault(json.dumps(effective, sort_keys=True, default=str), (arm, values))
+            if twin[0] is not arm:
+                raise SpecError(_same_arms(twin[0], arm))
+            if twin[1] is not values and plan.spec.search.algorithm != "tpe":
+                raise SpecError(
+                    f"tune: two draws of {arm.name} come to the same trial ({_said(values)}): use "
+                    f"search.algorithm grid, fewer draws, or more choices"
+                )
+
+
+def _values_to_try(plan: Plan, arm: Arm) -> Iterator[dict[str, Any]]:
+    """The arm's draws; where they are not known, the ends of each domain and some at random."""
+    yield from (draw.values for draw in plan.draws(arm))
+    if arm.tune and plan.spec.search.algorithm == "tpe":
+        yield from ({name: end} for name, domain in arm.tune.items() for end in domain.ends)
+        for values in known_draws("random", plan.spec.tune, TRIED):
+            yield {name: value for name, value in values.items() if name in arm.tune}
+
+
+def _check_course(plan: Plan, what: str, config: BaseModel, known: dict[str, Any]) -> None:
+    """A trial's length is the scheduler's, and its warm-up is over before the first rung."""
+    scheduler, key = plan.spec.scheduler, known.get("horizon_key")
+    if key is not None and plan.horizon is not None and scheduler.max_t is not None:
+        horizon = get(config.model_dump(), key)
+        if scheduler.time_attr == "samples" and horizon != plan.horizon:
+            raise SpecError(
+                f"{what}: {key} is {horizon:g}, but it is the horizon, which scheduler.max_t sets to "
+                f"{plan.horizon:g} for all: leave it to max_t"
+            )
+    per_sample = {"samples": 1, "flops": known.get("flops_per_sample")}.get(scheduler.time_attr)
+    warmup = (known.get("warmup_samples") or 0) * (per_sample or 0)
+    if scheduler.kind != "fifo" and warmup and scheduler.grace_period <= warmup:
+        raise SpecError(
+            f"{what}: scheduler.grace_period: is {scheduler.grace_period:g} {scheduler.time_attr}, but the "
+            f"warm-up lasts {warmup:g}: raise it above that, or shorten the warm-up"
+        )
+
+
+def _check_changes(plan: Plan) -> None:
+    """`--set` of what every arm sets anew would change nothing, silently."""
+    keys = path_keys(plan.trainer.config_model)
+    for key, value in plan.sources.changes:
+        given = absolute(value, key, keys, Path.cwd())
+        wanted = plan.trainer.configure(plan.spec.base, [(key, given)], "--set").model_dump(mode="json")
+        kept = [arm for arm in plan.arms if key not in arm.tune and _at(arm.config, key) == _at(wanted, key)]
+        if not kept:
+            raise SpecError(
+                f"--set {key}={value}: changes nothing, as ablate, tune or scheduler.max_t set {key} in "
+                f"every arm: edit the search space"
+            )
+
+
+def _at(config: dict[str, Any], key: str) -> Any:
+    try:
+        return get(config, key)
+    except KeyError:
+        return None
+
+
+def _same_arms(one: Arm, other: Arm) -> str:
+    factors = [k for k in {**one.levels, **other.levels} if one.levels.get(k) != other.levels.get(k)]
+    levels = ", ".join(f"{k}: {one.levels.get(k)!r} and {other.levels.get(k)!r}" for k in factors)
+    return (
+        f"ablate.{factors[0] if factors else ''}: changes nothing between the arms {one.name} and "
+        f"{other.name} ({levels}): both come to the same network and recipe: remove a level, restrict the "
+        f"factor by `when`, or choose values that differ in effect"
+    )
+
+
+def _said(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value!r}" for name, value in values.items())
+
+
+def check_data(plan: Plan) -> None:
+    """Let the trainer look at the data that the trials name, once for each. Raises SpecError."""
+    seen: list[Any] = []
+    for arm in plan.arms:
+        for values in _values_to_try(plan, arm):
+            config = plan.trainer.configure(arm.config, values.items(), plan.source)
+            data = config.model_dump(mode="json")
+            data = data.get("data", data)
+            if data in seen:
+                continue
+            seen.append(data)
+            try:
+                plan.trainer.check(config)
+            except (ValueError, OSError) as error:
+                raise SpecError(f"{plan.source}: data: {error}") from error
