@@ -37,7 +37,7 @@ class Conductor:
     def begin(self, **launch: object) -> None:
         """Note the launch, and plan every trial that is known by now."""
         self._journal.append("launch", hash=self.plan.hash, **launch)
-        for trial in self.plan.search_trials() or self._evidence_without_search():
+        for trial in self.plan.first_trials():
             self._plan_trial(trial)
         for arm in self.plan.arms:
             self._select(arm)
@@ -62,12 +62,22 @@ class Conductor:
     def finished(self) -> bool:
         """Whether every trial has ended and none will be added."""
         return all(trial.ended for trial in self.state.trials.values()) and not any(
-            search.wants_more for search in self._searches.values()
+            search.missing for search in self._searches.values()
         )
+
+    @property
+    def to_come(self) -> int:
+        """Trials that will follow, but are not planned yet: draws that TPE has still to be asked for, and the
+        evidence of arms whose search goes on."""
+        spec = self.plan.spec
+        draws = [search.missing for search in self._searches.values()]
+        searched = [arm for arm in self.plan.arms if spec.tune and arm.name not in self.state.selected]
+        kept = sum(min(spec.search.keep, self.plan.number_of_draws(arm)) for arm in searched)
+        return sum(draws) * len(spec.search.seeds) + kept * len(spec.seeds)
 
     def _ask(self, exclude: Collection[str]) -> TrialPlan | None:
         for search in sorted(self._searches.values(), key=lambda search: search.asked):
-            if search.wants_more:
+            if search.missing:
                 draw = search.ask()
                 for seed in self.plan.spec.search.seeds:
                     self._plan_trial(self.plan.trial(self._arms[search.arm], draw, seed, "search"))
@@ -196,7 +206,7 @@ class Conductor:
             return
         if arm.name not in self.state.selected:
             search = [t for t in self.state.trials.values() if t.arm == arm.name and t.phase == "search"]
-            more = arm.name in self._searches and self._searches[arm.name].wants_more
+            more = arm.name in self._searches and self._searches[arm.name].missing
             if more or not all(trial.ended for trial in search):
                 return
             scores = self._scores(search)
@@ -223,10 +233,6 @@ class Conductor:
 
     def _write_report(self, trial_id: str, metrics: Mapping[str, float]) -> None:
         self._journal.append("report", trial_id=trial_id, **{**metrics, "step": int(metrics["step"])})
-
-    def _evidence_without_search(self) -> list[TrialPlan]:
-        """With nothing to tune and nothing to stop there is one draw an arm, and all of it is evidence."""
-        return [trial for arm in self.plan.arms for trial in self.plan.evidence_trials(arm, Draw(0, {}))]
 
     def _plan_trial(self, trial: TrialPlan) -> None:
         if trial.trial_id not in self.state.trials:

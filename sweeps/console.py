@@ -11,18 +11,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.plan import Plan
-from sweeps.state import Status, SweepState, TrialState
+from sweeps.conductor import Conductor
+from sweeps.state import Status, TrialState
 
 REFRESH_S = 0.5
 PLAIN_EVERY_S = 30.0
 
 
 class Display:
-    """A context manager that shows `state` as it changes; nothing at all where `quiet`."""
+    """A context manager that shows a sweep as it changes; nothing at all where `quiet`."""
 
-    def __init__(self, state: SweepState, plan: Plan, quiet: bool) -> None:
-        self._state = state
+    def __init__(self, conductor: Conductor, quiet: bool) -> None:
+        self._conductor = conductor
+        plan = conductor.plan
         self._name = plan.spec.name
         self._objective = plan.spec.objective
         self._horizon = plan.horizon  # samples of a whole trial, where they are known
@@ -50,8 +51,12 @@ class Display:
                     live.update(self.table(), refresh=True)
                 live.update(self.table(), refresh=True)
             return
+        self._print_line()
         while not self._stop.wait(PLAIN_EVERY_S):
-            self._console.print(self.line(), highlight=False, soft_wrap=True)
+            self._print_line()
+
+    def _print_line(self) -> None:
+        self._console.print(self.line(), highlight=False, soft_wrap=True)
 
     def line(self) -> str:
         """The whole sweep in a line."""
@@ -95,7 +100,7 @@ class Display:
         return Group(Text(f"{self._name}  {self._clock()}", style="bold"), table)
 
     def _trials(self) -> list[TrialState]:
-        return list(self._state.trials.values())
+        return list(self._conductor.state.trials.values())
 
     def _best(self, trials: list[TrialState]) -> tuple[float, str] | None:
         found = [(best[0], trial) for trial in trials if (best := self._best_of(trial)) is not None]
@@ -117,13 +122,14 @@ class Display:
         return f"{_duration(elapsed)} elapsed" + ("" if left is None else f", about {_duration(left)} left")
 
     def seconds_left(self, elapsed: float) -> float | None:
-        """From the samples trained so far and those that the trials that have not ended will want at most."""
+        """From the samples trained so far and those that trials unfinished or to come want at most."""
         trained = self._samples() - self._samples_at_begin
         if self._horizon is None or trained <= 0:
             return None
         wanted = sum(
             self._horizon - trial.last.get("samples", 0.0) for trial in self._trials() if not trial.ended
         )
+        wanted += self._horizon * self._conductor.to_come
         return elapsed * wanted / trained
 
 

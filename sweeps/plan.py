@@ -102,15 +102,17 @@ class Plan:
         is_asked = arm.tune and self.spec.search.algorithm == "tpe"
         return self.spec.search.draws_per_arm if is_asked else len(self.draws(arm))
 
-    def search_trials(self) -> list[TrialPlan]:
-        """Trials under the scheduler that are known by now, a draw of every arm after the other."""
-        if not self.spec.tune and self.spec.scheduler.kind == "fifo":
-            return []
-        seeds = self.spec.search.seeds if self.spec.tune else self.spec.seeds
+    def first_trials(self) -> list[TrialPlan]:
+        """The trials that are known before the launch: of the search those whose draws are, a draw of every
+        arm after the other; with nothing to tune and nothing to stop, the evidence, which is all there is."""
+        is_evidence = not self.spec.tune and self.spec.scheduler.kind == "fifo"
+        phase, seeds = ("evidence" if is_evidence else "search"), self.spec.seeds
+        if self.spec.tune:
+            seeds = self.spec.search.seeds
         by_arm = [(arm, self.draws(arm)) for arm in self.arms]
         rounds = max(len(draws) for _, draws in by_arm)
         return [
-            self.trial(arm, draws[index], seed, "search")
+            self.trial(arm, draws[index], seed, phase)
             for index in range(rounds)
             for arm, draws in by_arm
             if index < len(draws)

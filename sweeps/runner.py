@@ -30,7 +30,7 @@ from sweeps.preview import preview
 from sweeps.resources import local_resources
 from sweeps.results import write_results
 from sweeps.state import SweepState
-from sweeps.tracking import Mirror, absolute_uri, runs_link
+from sweeps.tracking import Mirror, absolute_uri
 from trm.yaml import load_yaml
 
 OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
@@ -137,12 +137,11 @@ def _run(plan: Plan, folder: Path, given: Launch) -> Outcome:
         conductor.begin(version=__version__)
         ending = "interrupted"
         try:
-            if given.address is None:
-                engine.connect(None)
-            signals.install()  # again: Ray puts a handler of its own in front
-            bound = _bound(plan, given, fits)
-            with Display(conductor.state, plan, given.quiet):
-                engine.run(conductor, folder, bound, signals.came)
+            with Display(conductor, given.quiet):
+                if given.address is None:
+                    engine.connect(None)
+                signals.install()  # again: Ray puts a handler of its own in front
+                engine.run(conductor, folder, _bound(plan, given, fits), signals.came)
             ending = "completed" if conductor.finished else "interrupted"
         except engine.Interrupted:
             pass
@@ -212,8 +211,8 @@ def _notes(given: Launch, folder: Path, mirror: Mirror, trouble: str, ending: st
             f"MLflow does not have all of it ({trouble}). Nothing is lost; when the store works again: "
             f"python -m sweeps.tracking sync {folder} --tracking-uri {given.tracking_uri}"
         )
-    if mirror.experiment_id:
-        yield f"MLflow: {runs_link(given.tracking_uri, mirror.experiment_id)}"
+    if mirror.link:
+        yield f"MLflow: {mirror.link}"
         if "://" in given.tracking_uri and not given.tracking_uri.startswith("http"):
             yield f"  (first: mlflow ui --backend-store-uri {absolute_uri(given.tracking_uri)})"
 

@@ -60,8 +60,9 @@ class TPESearch:
                 self.tell(draw)
 
     @property
-    def wants_more(self) -> bool:
-        return self.asked < self._plan.spec.search.draws_per_arm
+    def missing(self) -> int:
+        """Draws still to be asked for."""
+        return max(0, self._plan.spec.search.draws_per_arm - self.asked)
 
     def ask(self) -> Draw:
         """The next draw. What TPE answers depends on what it was told, and on nothing else: each question has

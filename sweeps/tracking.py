@@ -13,9 +13,10 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 from sweeps.dotted import flatten
 from sweeps.journal import Event, Journal, read_journal
@@ -44,10 +45,27 @@ def absolute_uri(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).resolve())
 
 
-def runs_link(uri: str, experiment_id: str) -> str:
-    """The page of MLflow's UI that shows the runs side by side (its first page shows none)."""
+def sweep_id(space: Mapping[str, Any]) -> str:
+    """What the runs of one sweep are tagged with. The hash alone would let a sweep adopt the runs of an equal
+    one whose folder was deleted."""
+    return "{hash:.12}@{created}".format_map(space["resolved"])
+
+
+def runs_link(uri: str, experiment_id: str, space: Mapping[str, Any]) -> str:
+    """The page of MLflow's UI that shows the trials of a sweep side by side, the best first.
+
+    An experiment's own page shows none of them, and its list of runs only the parent, closed: MLflow unfolds
+    nested runs where they are sorted by something other than their creation.
+    """
     server = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART"
+    objective = space["objective"]
+    query = {
+        "searchFilter": f"tags.role = 'trial' and tags.sweep_id = '{sweep_id(space)}'",
+        "orderByKey": f"metrics.`{objective['metric']}`",
+        "orderByAsc": "true" if objective["mode"] == "min" else "false",
+        "compareRunsMode": "CHART",
+    }
+    return f"{server}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
 
 
 class Store:
@@ -61,8 +79,7 @@ class Store:
 
         self._client: MlflowClient = MlflowClient(tracking_uri=uri)
         self._space = space
-        # The hash alone would let a sweep adopt the runs of an equal one whose folder was deleted.
-        self._sweep_id = "{hash}@{created}".format_map(space["resolved"])
+        self._sweep_id = sweep_id(space)
         self.experiment_id = self._experiment(uri, space["name"])
         self.run_ids: dict[str, str] = {}
         self._parent = self._adopt_runs()
@@ -115,8 +132,8 @@ class Store:
         self._client.log_dict(made, self._space, "sweep.yaml")
         return made
 
-    def open_trial(self, trial: Event, config: dict[str, Any]) -> str:
-        """The trial's run, made or gone on with; returns its id."""
+    def open_trial(self, trial: Event, start: Event) -> str:
+        """The trial's run, made or gone on with; returns its id. `trial` planned it, `start` is its start."""
         trial_id = trial["trial_id"]
         if trial_id in self.run_ids:
             self._client.update_run(self.run_ids[trial_id], status="RUNNING")
@@ -132,12 +149,12 @@ class Store:
             "status": "running",
             **{key: str(trial[key]) for key in ("trial_id", "arm", "seed", "draw", "phase")},
         }
-        run = self._client.create_run(self.experiment_id, start_time=_ms(trial), tags=tags)
+        run = self._client.create_run(self.experiment_id, start_time=_ms(start), tags=tags)
         self.run_ids[trial_id] = run.info.run_id
         arm = self._space["resolved"]["arms"][trial["arm"]]
         known = {name: arm[name] for name in ("num_params", "flops_per_sample") if arm[name] is not None}
         self._log_params(
-            run.info.run_id, {**arm["levels"], **flatten(config), **known, "seed": trial["seed"]}
+            run.info.run_id, {**arm["levels"], **flatten(start["config"]), **known, "seed": trial["seed"]}
         )
         return self.run_ids[trial_id]
 
@@ -220,8 +237,9 @@ class Mirror:
         return self.error
 
     @property
-    def experiment_id(self) -> str:
-        return self._store.experiment_id if self._store else ""
+    def link(self) -> str:
+        """Where MLflow's UI shows the sweep; '' as long as the store has not answered."""
+        return runs_link(self._uri, self._store.experiment_id, self._space) if self._store else ""
 
     def _work(self) -> None:
         while True:
@@ -271,7 +289,7 @@ class Mirror:
             case "trial":
                 self._trials[trial_id] = event
             case "start":
-                run_id = store.open_trial(self._trials[trial_id], event["config"])
+                run_id = store.open_trial(self._trials[trial_id], event)
                 self._open.add(trial_id)
                 if self._journal is not None and trial_id not in self._known:
                     self._journal.append("mlflow", trial_id=trial_id, run_id=run_id)

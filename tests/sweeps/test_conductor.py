@@ -121,6 +121,10 @@ def test_tpe_asks_as_it_goes_and_tells_what_came(tmp_path: Path) -> None:
         states = Counter(trial.state.name for trial in search._study.get_trials())
         assert sum(states.values()) == 20
         assert states["RUNNING"] == 0 and states["PRUNED"] > 0 and states["COMPLETE"] > 0
+    evidence = [trial for trial in made.state.trials.values() if trial.phase == "evidence"]
+    assert len(evidence) == 3 * 2 and all("lr" in trial.values for trial in evidence)
+    chosen = {(arm, draw) for arm, draws in made.state.selected.items() for draw in draws}
+    assert {(trial.arm, trial.draw) for trial in evidence} == chosen
 
 
 @pytest.mark.parametrize("algorithm", ["sobol", "tpe", "random"])
