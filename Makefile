@@ -31,7 +31,7 @@ report: setup
 	$(BIN)/python -m analysis.report $(STORAGE)/$(SWEEP)
 
 bench: setup
-	$(BIN)/python -m benchmarks.mixers
+	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.trial_start
 
 clean:

@@ -182,7 +182,7 @@ def _reason(trial: Any) -> str:
 
 def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Callable[[], bool]) -> None:
     """Run all that is left of a sweep. Ray must be connected. Raises Interrupted."""
-    spec = conductor.plan.spec
+    spec, folder = conductor.plan.spec, folder.resolve()  # workers run elsewhere
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
 
     def payload(trial: TrialPlan) -> Payload:

@@ -65,7 +65,7 @@ class Outcome:
 def launch(given: Launch) -> Outcome:
     """Do what the arguments say. Raises SpecError for bad input, with nothing written."""
     plan = load_plan(given.space, given.overrides, given.name)
-    folder = given.storage.resolve() / plan.spec.name
+    folder = given.storage / plan.spec.name
     if given.dry_run:
         _show(plan, given)
         return Outcome(OK)

@@ -65,7 +65,7 @@ def runs_link(uri: str, experiment_id: str, space: Mapping[str, Any]) -> str:
         "orderByAsc": "true" if objective["mode"] == "min" else "false",
         "compareRunsMode": "CHART",
     }
-    return f"{server}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
+    return f"{server}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote, safe='=@:/')}"
 
 
 class Store:

@@ -114,7 +114,7 @@ class Trainer:
         reported_step, reported_at = self.step, time.perf_counter()
         self.model.train()
         while self.step < max_steps:
-            self._train_step(self.step + 1)
+            self.train_step(self.step + 1)
             if on_step is not None:
                 on_step(self.step)
             if self.step % every and self.step < max_steps:
@@ -145,7 +145,8 @@ class Trainer:
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _train_step(self, step: int) -> None:
+    def train_step(self, step: int) -> None:
+        """Take optimizer step `step`, the one after `self.step`."""
         inputs, labels = self.batches(step)
         try:
             carry, sums = self._forward_backward(inputs, labels, step)

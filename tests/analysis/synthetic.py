@@ -1,7 +1,7 @@
-"""Sweeps made up from a seed, written as a sweep's folder is: `python -m tests.analysis.synthetic` makes
-recorded/.
+"""Sweeps made up from a seed, written as a sweep's folder is, beside one that was recorded.
 
-Curves are logistic in samples; a trial's own luck comes from its arm and seed. Pruned trials stop at a rung.
+recorded/ is what `make smoke` left in results/smoke, without checkpoints, logs and report. In what is made
+up, curves are logistic in samples, a trial's own luck comes from its arm and seed, pruned trials stop at a rung.
 """
 
 from __future__ import annotations
@@ -143,17 +143,3 @@ def _stop(name: str, draw: int, trial_id: str, rung: float) -> dict[str, Any]:
     member = f"{name}-d{draw}"
     values = {"rung": rung, "value": 0.31, "cutoff": 0.42, "action": "stop"}
     return {"time": 0.0, "event": "decision", "member": member, "trial_id": trial_id, **values}
-
-
-def main() -> None:
-    arms = {
-        "attention": Fake(0.81, 0.45, 271_488, 61_000_000),
-        "mlp": Fake(0.95, 0.35, 219_776, 44_000_000),
-        "mamba2": Fake(0.62, 0.6, 264_320, 58_000_000, stop=0.5),
-        "mamba": Fake(0.55, 0.65, 283_904, 66_000_000, stop=0.25),
-    }
-    write_sweep(RECORDED, arms, space={"name": "smoke"})
-
-
-if __name__ == "__main__":
-    main()
