@@ -1,7 +1,7 @@
 """Sweeps made up from a seed, written as a sweep's folder is, beside one that was recorded.
 
-recorded/ is what `make smoke` left in results/smoke, without checkpoints, logs and report. In what is made
-up, curves are logistic in samples, a trial's own luck comes from its arm and seed, pruned trials stop at a rung.
+recorded/ is what `make smoke` left in results/smoke, without checkpoints, logs and report. Made-up curves are
+logistic in samples; a trial's own luck comes from its arm and seed, and pruned trials stop at a rung.
 """
 
 from __future__ import annotations
