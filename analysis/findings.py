@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.load import Sweep, records
-from analysis.stats import ALPHA, claim_of, seeds_needed, smallest_p
+from analysis.stats import ALPHA, OPEN, claim_of, seeds_needed, smallest_p
 from analysis.units import Unit, name_of, p_text, si, unit_of
 
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
@@ -74,7 +74,7 @@ def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     return [
         *_limits_of_the_phase(sweep),
         *_limits_of_n(sweep, ranked),
-        *_limits_of_the_missing(ranked),
+        *_limits_of_the_missing(sweep, ranked),
         *_limits_of_the_budget(ranked),
     ]
 
@@ -130,11 +130,11 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     return found
 
 
-def _limits_of_the_missing(ranked: pd.DataFrame) -> list[str]:
+def _limits_of_the_missing(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     found = []
     absent = ranked[ranked["n"] == 0]
     if len(absent):
-        ends = join([f"{row.arm} (trained {si(row.samples)} samples)" for row in records(absent)])
+        ends = join([f"{row.arm} (its furthest: {si(row.samples)} samples)" for row in records(absent)])
         found.append(
             f"What {ends} would have reached: no trial of {'them' if len(absent) > 1 else 'it'} completed, "
             "and the last value of a stopped trial is not its final one."
@@ -145,7 +145,7 @@ def _limits_of_the_missing(ranked: pd.DataFrame) -> list[str]:
             f"How {row.arm} does on the whole: of its {row.n_trials} trials {row.n_diverged} diverged and "
             f"{row.n_failed} failed, and the mean of the rest leaves these out."
         )
-    waiting = int(ranked["n_open"].sum())
+    waiting = int(sweep.trials["status"].isin(OPEN).sum())
     if waiting:
         found.append(
             f"The final standing: {waiting} planned trials have not run to their end; `--resume` goes on."

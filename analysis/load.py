@@ -140,7 +140,19 @@ def load_mlflow(experiment_name: str, tracking_uri: str = "sqlite:///mlflow.db")
     space = _space_of_run(client, newest)
     trials = pd.DataFrame([_trial_of_run(run) for run in children])
     history = pd.concat([_history_of_run(client, run) for run in children], ignore_index=True)
+    trials = trials.merge(_best_of(history, space["objective"]), on="trial_id", how="left")
     return _sweep(trials, history, pd.DataFrame(), space, None)
+
+
+def _best_of(history: pd.DataFrame, objective: Mapping[str, Any]) -> pd.DataFrame:
+    """best/METRIC and best_step of each trial, as trials.parquet has them: the first of equals."""
+    metric = str(objective["metric"])
+    if metric not in history:
+        return pd.DataFrame({"trial_id": history["trial_id"].unique()})
+    reported = history.dropna(subset=[metric]).sort_values("step", kind="stable")
+    lowest_first = objective.get("mode", "max") == "min"
+    best = reported.sort_values(metric, ascending=lowest_first, kind="stable").drop_duplicates("trial_id")
+    return best[["trial_id", metric, "step"]].rename(columns={metric: f"best/{metric}", "step": "best_step"})
 
 
 def _sweep(
@@ -163,7 +175,7 @@ def _sweep(
     arms = (space.get("resolved") or {}).get("arms") or {}
     named = {*_TEXT, *(space.get("ablate") or {}), *(space.get("tune") or {})}
     named |= {name for arm in arms.values() for name in arm.get("levels") or {}}
-    for column in set(trials) - named:
+    for column in {*_NUMBERS, *(name for name in trials if "/" in str(name))} - named:
         trials[column] = pd.to_numeric(trials[column], errors="coerce").astype(float)
     trials[["draw", "seed"]] = trials[["draw", "seed"]].astype("Int64")
     history = history.assign(**{column: float("nan") for column in _HISTORY if column not in history})

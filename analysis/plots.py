@@ -142,7 +142,7 @@ def accuracy_against_params(sweep: Sweep) -> Figure:
     ends = {}
     for row in records(ranked):
         look, y = how[row.arm], row.mean * unit.factor
-        low, high = unit.clip(row.low), unit.clip(row.high)
+        low, high = unit.factor * row.low, unit.factor * row.high
         axes.plot([row.num_params] * 2, [low, high], color=look.color, lw=1.1, alpha=0.7)
         axes.plot([row.num_params], [y], look.marker, color=look.color, ms=6)
         ends[row.arm] = (row.num_params, y)
@@ -164,7 +164,7 @@ def ranked_intervals(sweep: Sweep) -> Figure:
     figure, axes = _axes(0.75 + 0.32 * max(len(ranked), 1), [], left=list(ranked["arm"]))
     for y, (_, row) in enumerate(ranked.iterrows()):
         look, values = how[row["arm"]], seeds[row["arm"]].dropna()
-        low, high = unit.clip(row[f"{prefix}low"]), unit.clip(row[f"{prefix}high"])
+        low, high = unit.factor * row[f"{prefix}low"], unit.factor * row[f"{prefix}high"]
         axes.plot([low, high], [y, y], color=look.color, lw=1.6)
         axes.plot(values, np.full(len(values), y + 0.27), "o", mfc="none", mec=look.color, ms=3, mew=0.8)
         axes.plot([row[f"{prefix}mean"] * unit.factor], [y], look.marker, color=look.color, ms=6)

@@ -111,7 +111,7 @@ def _ranking(sweep: Sweep, ranked: pd.DataFrame) -> str:
 def _how_to_read(sweep: Sweep, metric: str, unit: Unit) -> str:
     family = len(sweep.arms) - 1
     split = f"Ranked on {name_of(sweep.metric)}, claims on {name_of(metric)}. " if sweep.test_metric else ""
-    cut = " (cut at 0 and 100%)" if unit.suffix == "%" else ""
+    cut = " (cut where no accuracy can be)" if unit.suffix == "%" else ""
     p = "exploratory, therefore without p"
     if claim_of(sweep) == "confirmatory":
         p = f"p is the exact sign-flip test's, Holm-adjusted over {family} comparison{'s' * (family != 1)}"
@@ -132,7 +132,7 @@ def _size(sweep: Sweep, ranked: pd.DataFrame) -> str:
 
 
 def _mean(row: pd.Series, prefix: str, unit: Unit) -> str:
-    low, high = unit.clip(row[f"{prefix}low"]) / unit.factor, unit.clip(row[f"{prefix}high"]) / unit.factor
+    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
     interval = f"[{unit.text(low)}, {unit.text(high)}]" if pd.notna(low) else ""
     return page.cell(unit.text(row[f"{prefix}mean"]), interval)
 

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import Sweep
+from analysis.load import STATUSES, Sweep
+from analysis.units import unit_of
 
 ALPHA = 0.05
 EXACT_UP_TO = 20  # seeds; 2^20 sign patterns are enumerated, beyond that they are drawn
@@ -50,19 +51,6 @@ def t_interval(values: Sequence[float] | np.ndarray | pd.Series, confidence: flo
     mean = float(array.mean())
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
     return Interval(n, mean, mean - half, mean + half)
-
-
-def wilson(successes: int, n: int, confidence: float = 1 - ALPHA) -> tuple[float, float]:
-    """Wilson score interval of a share (Wilson, 1927): a single network's accuracy on n rows."""
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"{successes} successes of {n} rows: give 0 <= successes <= n and n >= 1")
-    z = float(stats.norm.ppf((1 + confidence) / 2))
-    share, spread = successes / n, z * z / n
-    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    centre = share + spread / 2
-    low = 0.0 if successes == 0 else (centre - half) / (1 + spread)
-    high = 1.0 if successes == n else (centre + half) / (1 + spread)
-    return low, high
 
 
 def sign_flip_p(differences: Sequence[float] | np.ndarray | pd.Series, seed: int = 0) -> float:
@@ -96,13 +84,18 @@ def seeds_needed(comparisons: int, alpha: float = ALPHA) -> int:
     return math.ceil(1 + math.log2(max(comparisons, 1) / alpha))
 
 
-def holm(p_values: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
-    """Holm's step-down adjustment of a family of p-values. NaN stays NaN and is no member of the family."""
+def holm(p_values: Sequence[float] | np.ndarray | pd.Series, family: int | None = None) -> np.ndarray:
+    """Holm's step-down adjustment. NaN stays NaN.
+
+    `family` is how many comparisons the sweep is to make (default: the finite p). Those that are missing
+    count as the largest p: what failed or has not run yet must not make the others look significant.
+    """
     p = np.asarray(p_values, dtype=float)
     adjusted = np.full(len(p), math.nan)
     members = np.flatnonzero(np.isfinite(p))
     order = members[np.argsort(p[members], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
+    largest = len(order) if family is None else family
+    steps = p[order] * np.arange(largest, largest - len(order), -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
 
@@ -116,13 +109,18 @@ def claim_of(sweep: Sweep) -> str:
     return "confirmatory" if (done & (sweep.trials["phase"] == "evidence")).any() else "exploratory"
 
 
+def ranking_phase(sweep: Sweep) -> str:
+    """The phase whose trials rank the arms: the evidence once there is any, else the search."""
+    return "evidence" if claim_of(sweep) == "confirmatory" else "search"
+
+
 def counted_trials(sweep: Sweep) -> pd.DataFrame:
     """The trials that the ranking rests on: completed, and of one phase alone.
 
     The evidence's, once there are any. Before, the survivors of the search; of an arm with several draws, the
     draw that most seeds completed and, among those, did best: it was chosen on the result shown.
     """
-    phase = "evidence" if claim_of(sweep) == "confirmatory" else "search"
+    phase = ranking_phase(sweep)
     done = sweep.trials[(sweep.trials["status"] == "completed") & (sweep.trials["phase"] == phase)]
     if phase == "evidence" or done.empty:
         return done
@@ -153,11 +151,11 @@ def seed_table(sweep: Sweep, metric: str) -> pd.DataFrame:
 def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
     """A row an arm: n, mean, low, high; and over the seeds shared with the baseline n_pairs, diff, diff_low,
     diff_high, p (sign-flip), p_holm, and too_small: it could not be significant even if all seeds of
-    every arm agreed.
+    every arm agreed. Interval ends are cut at the bounds of the metric, and of its differences.
 
     Exploratory arms get no p: no claim may rest on trials that were selected on the result shown.
     """
-    table, rows = seed_table(sweep, metric), []
+    table, unit, rows = seed_table(sweep, metric), unit_of(metric), []
     for arm in sweep.arms:
         own = t_interval(table[arm])
         row = {"arm": arm, "n": own.n, "mean": own.mean, "low": own.low, "high": own.high}
@@ -168,12 +166,17 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
             row |= {"p": sign_flip_p(differences), "least": smallest_p(gap.n)}
         rows.append(row)
     result = pd.DataFrame(rows).set_index("arm", drop=False)
-    result["too_small"] = holm(result["least"]) > ALPHA if "least" in result else False
+    family = len(sweep.arms) - 1
+    result["too_small"] = holm(result["least"], family) > ALPHA if "least" in result else False
     result = result.reindex(columns=COMPARED)
+    least, most = unit.limits
+    for prefix, bounds in (("", (least, most)), ("diff_", (least - most, most - least))):
+        for end in ("low", "high"):
+            result[prefix + end] = result[prefix + end].astype(float).clip(*bounds)
     result["n_pairs"] = result["n_pairs"].fillna(0).astype(int)
     if claim_of(sweep) == "exploratory":
         result["p"] = math.nan
-    result["p_holm"] = holm(result["p"].to_numpy(dtype=float))
+    result["p_holm"] = holm(result["p"].to_numpy(dtype=float), family)
     return result
 
 
@@ -182,9 +185,9 @@ def rank_arms(sweep: Sweep) -> pd.DataFrame:
 
     Columns: those of `compare` on the objective; the same on its test counterpart as `test_mean`,
     `test_diff`, and so on, where there is one (rank on val, claim on test); `claim`; `num_params`,
-    `flops_per_sample`; `samples` and `wall_s`, means over the trials that count (over all of an arm's where
-    none does); and how many trials of the arm there are (`n_trials`) and were `n_pruned`, `n_diverged`,
-    `n_failed`, or are `n_open`.
+    `flops_per_sample`; `samples` and `wall_s`, means over the trials that count (where none does, the samples
+    of the arm's furthest trial); and, of the phase that the ranking rests on, how many trials of the arm
+    there are (`n_trials`) and were `n_pruned`, `n_diverged`, `n_failed`, or are `n_open`.
     """
     table = compare(sweep, sweep.metric)
     if sweep.test_metric:
@@ -195,16 +198,20 @@ def rank_arms(sweep: Sweep) -> pd.DataFrame:
     for name in ("num_params", "flops_per_sample"):
         table[name] = [sweep.arm_number(arm, name) for arm in table.index]
     for name in ("samples", "wall_s"):
-        table[name] = counted[name].mean().reindex(table.index).fillna(by_arm[name].mean())
-    table["n_trials"] = by_arm.size().reindex(table.index, fill_value=0)
-    for status in ("pruned", "diverged", "failed"):
-        table[f"n_{status}"] = _count(sweep, [status])
-    table["n_open"] = _count(sweep, OPEN)
+        table[name] = counted[name].mean().reindex(table.index)
+    table["samples"] = table["samples"].fillna(by_arm["samples"].max())
+    outcomes = {"trials": STATUSES, "open": OPEN} | {
+        name: (name,) for name in ("pruned", "diverged", "failed")
+    }
+    for name, statuses in outcomes.items():
+        table[f"n_{name}"] = _count(sweep, statuses)
     score = table["mean"] if sweep.maximise else -table["mean"]
     order = table.assign(score=score).sort_values(["score", "samples"], ascending=False, kind="stable").index
     return table.loc[order].reset_index(drop=True)
 
 
 def _count(sweep: Sweep, statuses: Sequence[str]) -> pd.Series:
-    matching = sweep.trials[sweep.trials["status"].isin(statuses)]
+    """Trials of each arm with one of these statuses, in the phase that the ranking rests on."""
+    phase = sweep.trials["phase"] == ranking_phase(sweep)
+    matching = sweep.trials[phase & sweep.trials["status"].isin(statuses)]
     return matching.groupby("arm").size().reindex(sweep.arms, fill_value=0)

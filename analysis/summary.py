@@ -38,8 +38,7 @@ def ranking_text(folder: Path | str) -> str:
     unit = unit_of(sweep.metric)
     rows = []
     for row in rank_arms(sweep).to_dict("records"):
-        low, high = unit.clip(row["low"]) / unit.factor, unit.clip(row["high"]) / unit.factor
-        interval = f"[{unit.text(low)}, {unit.text(high)}]" if row["n"] > 1 else ""
+        interval = f"[{unit.text(row['low'])}, {unit.text(row['high'])}]" if row["n"] > 1 else ""
         outcomes = {"n": "completed", "n_pruned": "pruned", "n_diverged": "diverged", "n_failed": "failed"}
         outcomes |= {"n_open": "unfinished"}
         counts = ", ".join(f"{row[key]} {word}" for key, word in outcomes.items() if row[key])

@@ -12,20 +12,14 @@ _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3
 class Unit:
     """How a metric is shown: times `factor`, with `decimals`; `difference` names the unit of differences.
 
-    `bounds` are the least and greatest value that it can have, in shown units.
+    `limits` are the least and greatest value that the metric can have.
     """
 
     factor: float
     suffix: str
     difference: str
     decimals: int | None
-    bounds: tuple[float, float] = (-math.inf, math.inf)
-
-    def clip(self, value: float) -> float:
-        """A value in shown units, cut at the bounds; NaN stays NaN."""
-        if not math.isfinite(value):
-            return math.nan
-        return min(max(value * self.factor, self.bounds[0]), self.bounds[1])
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
     def text(self, value: float, sign: bool = False) -> str:
         """Shown value without its unit; a dash where there is none."""
@@ -38,7 +32,7 @@ class Unit:
 def unit_of(metric: str) -> Unit:
     """Accuracies are shares and shown in percent; all else as it is."""
     if "accuracy" in metric:
-        return Unit(100.0, "%", "points", 1, (0.0, 100.0))
+        return Unit(100.0, "%", "points", 1, (0.0, 1.0))
     return Unit(1.0, "", "", None)
 
 

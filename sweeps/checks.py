@@ -72,6 +72,7 @@ def check_plan(plan: Plan) -> None:
             config = plan.trainer.configure(arm.config, values.items(), what)
             known = plan.trainer.describe(config)
             _check_course(plan, what, config, known)
+            _check_gpu(plan, what, known)
             effective = known.get("effective") or config.model_dump(mode="json")
             twin = seen.setdefault(json.dumps(effective, sort_keys=True, default=str), (arm, values))
             if twin[0] is not arm:
@@ -108,6 +109,14 @@ def _check_course(plan: Plan, what: str, config: BaseModel, known: dict[str, Any
         raise SpecError(
             f"{what}: scheduler.grace_period: is {scheduler.grace_period:g} {scheduler.time_attr}, but the "
             f"warm-up lasts {warmup:g}: raise it above that, or shorten the warm-up"
+        )
+
+
+def _check_gpu(plan: Plan, what: str, known: dict[str, Any]) -> None:
+    if known.get("needs_gpu") and not plan.spec.resources.gpu:
+        raise SpecError(
+            f"{what}: runs on a GPU only, but resources.gpu is 0: give it a GPU or a share of one, or "
+            f"choose a backend that runs without"
         )
 
 

@@ -18,7 +18,7 @@ from trm.yaml import YamlError, load_yaml, parse_scalar
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 MAX_NODES = 100_000  # values in a file, aliases followed: more is a mistake, or a bomb
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
 
 
 class Objective(Section):

@@ -25,8 +25,8 @@ class Trainer:
     """`function(config, trial)`; `describe(config)` and `check(config)` where the module has them.
 
     `describe` returns what is known before training: num_params, flops_per_sample, horizon_key,
-    warmup_samples, metrics (names), effective (the config as it takes effect). `check` raises ValueError for
-    data that cannot be used.
+    warmup_samples, metrics (names), needs_gpu, effective (the config as it takes effect). `check` raises
+    ValueError for data that cannot be used.
     """
 
     name: str

@@ -18,7 +18,7 @@ from trm.losses import supervision_loss
 from trm.mixers.attention import AttentionConfig
 from trm.mixers.mlp import MLPConfig
 from trm.model import TRM, Carry, Output, PuzzleEmbedding
-from trm.optim import Optimizers, build_optimizers
+from trm.optim import Optimizers
 
 # The reference's names on the left. Its losses and metrics are sums over the batch, as ours are.
 RENAMED_SCALARS = {"accuracy": "cell_accuracy", "steps": "halt_steps"}
@@ -235,4 +235,4 @@ def recorded_optimizers(model: TRM, case: dict[str, Any]) -> Optimizers:
         puzzle_emb_weight_decay=sign_sgd["weight_decay"],
         ema_decay=case["ema_rate"],
     )
-    return build_optimizers(model, config, case["config"]["batch_size"], max_steps=1, warmup_steps=0)
+    return Optimizers(model, config, max_steps=1, warmup_steps=0)

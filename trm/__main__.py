@@ -84,14 +84,30 @@ def main(argv: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace, output: Path, console: Console) -> int:
     """Check everything, then write and train. Raises what `main` says in words."""
     config = load_config(arguments.config, arguments.overrides)
+    if not 0 <= arguments.seed < 2**63:
+        raise UsageError(f"--seed {arguments.seed}: must be from 0 to 2^63 - 1")
     device = resolve_device(arguments.device)
     this_run = {"seed": arguments.seed, "config": config.model_dump(mode="json")}
     _check_output(output, arguments.resume, this_run)
     config.data.check()
+    try:
+        config.model.check_device(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
-    local = LocalTrial(output, arguments.seed, device, arguments.resume)
+    try:
+        local = LocalTrial(output, arguments.seed, device, arguments.resume)
+    except OSError as error:
+        raise UsageError(
+            f"--output {output}: cannot be written ({error.strerror}): give another folder"
+        ) from error
+    if local.checkpoint and not local.history:
+        raise UsageError(
+            f"{local.metrics_file}: lacks the reports up to the checkpoint in {local.checkpoint}: restore "
+            f"it, or start anew in another folder"
+        )
     (output / RUN_FILE).write_text(json.dumps(this_run, indent=2) + "\n")
-    if local.checkpoint and local.history[-1]["step"] == config.train.max_steps:
+    if local.history and local.history[-1]["step"] == config.train.max_steps:
         console.print(f"{output}: this run has ended already", soft_wrap=True)
     else:
         _train(config, local, console)
@@ -148,7 +164,12 @@ def _check_output(output: Path, resume: bool, this_run: dict[str, Any]) -> None:
         raise UsageError(
             f"--output {output}: holds no run to resume: check the folder, or leave --resume out"
         )
-    earlier, now = _flat(json.loads((output / RUN_FILE).read_text())), _flat(this_run)
+    try:
+        earlier, now = _flat(json.loads((output / RUN_FILE).read_text())), _flat(this_run)
+    except (ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{output / RUN_FILE}: is damaged ({error}): restore it, or start anew in another folder"
+        ) from error
     changed = [
         f"{key.removeprefix('config.')} was {earlier.get(key)!r} and is now {now.get(key)!r}"
         for key in sorted(earlier.keys() | now.keys())

@@ -17,6 +17,7 @@ from trm.mixers import AnyMixerConfig
 from trm.mixers.attention import AttentionConfig
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Below1 = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 
@@ -45,6 +46,14 @@ class ModelConfig(_Config):
         self.mixer.check(self.hidden_size)
         return self
 
+    def check_device(self, device: str) -> None:
+        """Raise ValueError where the network does not run on this device ("cpu", "cuda:0")."""
+        if self.mixer.needs_gpu and not device.startswith("cuda"):
+            raise ValueError(
+                f"model.mixer.backend is 'mamba_ssm', which runs on an NVIDIA GPU, but the device is "
+                f"'{device}': use a GPU, or set backend to 'torch'"
+            )
+
 
 class LossConfig(_Config):
     kind: Literal["stablemax", "softmax"] = "stablemax"
@@ -55,14 +64,14 @@ class OptimConfig(_Config):
     """AdamW for the network, SignSGD with decoupled decay for the puzzle embedding."""
 
     lr: Positive = 1e-4
-    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    betas: tuple[Below1, Below1] = (0.9, 0.95)
     eps: Positive = 1e-8
     weight_decay: float = Field(1.0, ge=0.0)
     lr_warmup_steps: float = Field(2000, ge=0.0)  # optimizer steps; below 1, a share of the horizon
     lr_min_ratio: Fraction = 1.0  # cosine from lr to lr x this over the horizon; 1 = constant
     puzzle_emb_lr: Positive = 1e-4
     puzzle_emb_weight_decay: float = Field(1.0, ge=0.0)
-    ema_decay: float = Field(0.999, ge=0.0, lt=1.0)  # 0 = no EMA
+    ema_decay: Below1 = 0.999  # 0 = no EMA
 
 
 class TrainConfig(_Config):
@@ -106,7 +115,7 @@ class TrialConfig(_Config):
     @property
     def eval_every_steps(self) -> int:
         every = self.eval.every_samples or math.ceil(self.train.max_samples / 20)
-        return max(1, round(every / self.train.batch_size))
+        return math.ceil(every / self.train.batch_size)  # up: a report must not miss a rung by a few rows
 
     @model_validator(mode="after")
     def _warmup_is_shorter_than_the_run(self) -> Self:
@@ -126,7 +135,11 @@ class TrialConfig(_Config):
         model = effective["model"]
         del model["expansion"]
         model["swiglu_width"] = swiglu_width(self.model.hidden_size, self.model.expansion)
-        model["mixer"] = self.model.mixer.effective(self.model.hidden_size, self.seq_len)
+        model["mixer"] = self.model.mixer.effective(
+            self.model.hidden_size, self.seq_len, self.model.num_layers
+        )
+        if self.model.halt_max_steps == 1:  # every row halts, whatever is drawn
+            del model["halt_exploration_prob"]
         if self.model.pos_encodings == "rope" and not self.model.mixer.uses_rope:
             model["pos_encodings"] = "none"
         if model["pos_encodings"] != "rope":
@@ -135,4 +148,5 @@ class TrialConfig(_Config):
             del effective["optim"]["puzzle_emb_lr"], effective["optim"]["puzzle_emb_weight_decay"]
         effective["optim"]["lr_warmup_steps"] = self.warmup_steps
         effective["eval"]["every_samples"] = self.eval_every_steps
+        del effective["eval"]["batch_size"], effective["train"]["compile"]  # speed alone
         return effective

@@ -59,7 +59,7 @@ class CastedEmbedding(nn.Module):
 
 def swiglu_width(hidden_size: int, expansion: float) -> int:
     """Inner width of the SwiGLU: two thirds of expansion x hidden_size, rounded up to a multiple of 256."""
-    return math.ceil(round(expansion * hidden_size * 2 / 3) / SWIGLU_MULTIPLE) * SWIGLU_MULTIPLE
+    return max(1, math.ceil(round(expansion * hidden_size * 2 / 3) / SWIGLU_MULTIPLE)) * SWIGLU_MULTIPLE
 
 
 class SwiGLU(nn.Module):

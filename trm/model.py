@@ -222,8 +222,6 @@ class TRM(nn.Module):
         Deviation: the reference always reads position 0. Under a causal mixer that position never sees the
         puzzle, and halting would be blind; the mixer's config says which position sees all of it.
         """
-        if self.readout == "mean":
-            return z_H.mean(dim=1)
         return z_H[:, 0 if self.readout == "first" else -1]
 
     @torch.no_grad()
@@ -255,8 +253,8 @@ def _rope(config: ModelConfig, seq_len: int) -> RotaryEmbedding | None:
 
 
 def build_model(config: TrialConfig, seed: int, device: torch.device | str) -> TRM:
-    """A newly initialised model: equal seeds, equal weights, on every device. Touches no global state."""
+    """A newly initialised model: equal seeds, equal weights, on every device. No generator is touched."""
     with torch.random.fork_rng(devices=[]):  # drawn on the CPU, so that the device changes nothing
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = TRM(config.model, config.data.shape)
     return model.to(device)

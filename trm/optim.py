@@ -40,7 +40,8 @@ class SignSGD(torch.optim.Optimizer):
 
 
 class Optimizers:
-    """The model's optimizers as one: `step(k)` sets the rates of step k (from 1) and takes it."""
+    """The optimizers of a run of `max_steps` steps, the first `warmup_steps` of them warm-up, as one:
+    `step(k)` sets the rates of step k (from 1) and takes it."""
 
     def __init__(self, model: TRM, config: OptimConfig, max_steps: int, warmup_steps: int) -> None:
         self.config, self.max_steps, self.warmup_steps = config, max_steps, warmup_steps
@@ -87,17 +88,11 @@ class Optimizers:
 def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: as in the reference everything decays, biases too, but what asks to be left out.
 
-    Those are A_log, dt_bias and D of an SSM: decay to 0 would set its time constants, not shrink its weights.
+    Those are an SSM's A_log, dt_bias and D, as decay to 0 would set its time constants and not shrink its
+    weights, and the scale of its gated norm. All other norms here have no weights.
     """
     parameters = list(parameters)
     spared = [p for p in parameters if getattr(p, "_no_weight_decay", False)]
     decayed = [p for p in parameters if not getattr(p, "_no_weight_decay", False)]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
-
-
-def build_optimizers(
-    model: TRM, config: OptimConfig, batch_size: int, max_steps: int, warmup_steps: int
-) -> Optimizers:
-    """The optimizers of a run of `max_steps` steps, the first `warmup_steps` of them warm-up."""
-    return Optimizers(model, config, max_steps, warmup_steps)

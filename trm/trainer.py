@@ -14,9 +14,9 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,10 +31,11 @@ from trm.evaluate import evaluate, fixed_subset
 from trm.flops import flops_per_sample, num_params
 from trm.losses import supervision_loss
 from trm.model import Carry, build_model
-from trm.optim import build_optimizers
+from trm.optim import Optimizers
 from trm.trial import Trial
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 METRICS = [
     *("step", "samples", "flops", "wall_s", "samples_per_s", "lr"),
@@ -57,6 +58,7 @@ def describe(config: TrialConfig) -> dict[str, Any]:
         "horizon_key": "train.max_samples",
         "warmup_samples": config.warmup_steps * config.train.batch_size,
         "metrics": METRICS,
+        "needs_gpu": config.model.mixer.needs_gpu,
         "effective": config.effective(),
     }
 
@@ -82,6 +84,7 @@ class Trainer:
     """One trial's model, optimizers and data, and its place in the run: `step` optimizer steps are done."""
 
     def __init__(self, config: TrialConfig, trial: Trial) -> None:
+        config.model.check_device(trial.device)
         self.config, self.trial = config, trial
         self.device = torch.device(trial.device)
         data = _load_data(config.data)
@@ -93,9 +96,7 @@ class Trainer:
 
         self.model = build_model(config, trial.seed, self.device)
         self.model.forward_dtype = _forward_dtype(config.train.precision, self.device)
-        self.optimizers = build_optimizers(
-            self.model, config.optim, batch_size, config.train.max_steps, config.warmup_steps
-        )
+        self.optimizers = Optimizers(self.model, config.optim, config.train.max_steps, config.warmup_steps)
         self.ema = EMA(self.model, config.optim.ema_decay)
         self.carry = self.model.initial_carry(batch_size, self.device)
         self.generator = torch.Generator(self.device)
@@ -103,10 +104,12 @@ class Trainer:
         self.step, self.wall_s = 0, 0.0
         if trial.checkpoint is not None:
             self._load(trial.checkpoint)
-        self.may_fall_back = False
+        self.may_fail_to_compile: set[str] = set()  # the parts of a run that have not run yet
         if _compiles(config.train.compile, self.device):
-            self.model.block.compile()
-            self.may_fall_back = config.train.compile == "auto"
+            # One graph a shape: a dynamic one, made for the evaluation's batch, would serve training too.
+            self.model.block.compile(dynamic=False)
+            if config.train.compile == "auto":
+                self.may_fail_to_compile = {"training", "evaluation"}
 
     def run(self, on_step: Callable[[int], None] | None = None) -> None:
         """Train from `step` to the horizon. `on_step(step)` is called after every step is submitted."""
@@ -125,7 +128,8 @@ class Trainer:
             metrics["samples_per_s"] = steps * self.config.train.batch_size / train_s
             diverged = not math.isfinite(metrics["train/loss"])
             if not diverged:
-                metrics |= self._evaluate(is_last=self.step == max_steps)
+                is_last = self.step == max_steps
+                metrics |= self._or_uncompiled("evaluation", partial(self._evaluate, is_last))
             self.wall_s += time.perf_counter() - reported_at
             self._report(metrics | {"wall_s": self.wall_s})
             if diverged:
@@ -148,19 +152,7 @@ class Trainer:
     def train_step(self, step: int) -> None:
         """Take optimizer step `step`, the one after `self.step`."""
         inputs, labels = self.batches(step)
-        try:
-            carry, sums = self._forward_backward(inputs, labels, step)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            if not self.may_fall_back:
-                raise
-            reason = str(error).strip().partition("\n")[0]
-            log.warning("torch.compile failed, the run goes on without it (%s)", reason)
-            self.model.block._compiled_call_impl = None  # what Module.compile() set
-            self.optimizers.zero_grad()
-            carry, sums = self._forward_backward(inputs, labels, step)
-        self.may_fall_back = False
+        carry, sums = self._or_uncompiled("training", partial(self._forward_backward, inputs, labels, step))
         self.optimizers.step(step)
         self.optimizers.zero_grad()
         self.ema.update(self.model)
@@ -173,6 +165,25 @@ class Trainer:
         loss, sums = supervision_loss(output, carry, self.config.loss)
         (loss / self.config.train.batch_size).backward()
         return carry, sums
+
+    def _or_uncompiled(self, part: str, run: Callable[[], T]) -> T:
+        """What `run` gives. Where the compiler fails when a part of the run comes for the first time, the run
+        goes on without it."""
+        try:
+            result = run()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if part not in self.may_fail_to_compile:
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            log.warning("torch.compile failed, the run goes on without it (%s)", reason)
+            self.model.block._compiled_call_impl = None  # what Module.compile() set
+            self.may_fail_to_compile.clear()
+            self.optimizers.zero_grad()
+            return run()
+        self.may_fail_to_compile.discard(part)
+        return result
 
     def _train_metrics(self, steps: int) -> dict[str, float]:
         """Means over the last `steps` steps; waits for the device. Where no row halted, only the losses."""

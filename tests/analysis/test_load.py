@@ -144,6 +144,10 @@ def test_mlflow_gives_the_same_ranking_as_the_folder(folder: Path, tmp_path: Pat
     sweep = load_mlflow("demo", uri)
     assert len(sweep.history) == len(load_sweep(folder).history)
     assert set(sweep.trials["model.mixer.kind"]) == {"mlp", "mamba"}
+    assert set(sweep.trials["data.task"]) == {"sudoku"} and sweep.trials["optim.betas"][0] == [0.9, 0.95]
+    best = [each.trials.set_index("trial_id")[f"best/{OBJECTIVE}"] for each in (load_sweep(folder), sweep)]
+    pd.testing.assert_series_equal(best[0].sort_index(), best[1].sort_index())
+    assert sweep.trials["best_step"].notna().all()
     with pytest.raises(AnalysisError, match=r"no experiment 'nope'; it has: .*demo"):
         load_mlflow("nope", uri)
 
@@ -165,6 +169,8 @@ def _log_to_mlflow(folder: Path, uri: str, tmp_path: Path, artifact: bool) -> No
         tags = {key: str(trial[key]) for key in ("trial_id", "arm", "seed", "draw", "phase", "status")}
         run = client.create_run(experiment, tags={**tags, "role": "trial", "mlflow.parentRunId": parent})
         client.log_param(run.info.run_id, "model.mixer.kind", trial["model.mixer.kind"])
+        client.log_param(run.info.run_id, "data.task", "sudoku")
+        client.log_param(run.info.run_id, "optim.betas", "[0.9, 0.95]")
         rows = sweep.history[sweep.history["trial_id"] == trial["trial_id"]].to_dict("records")
         metrics = [
             Metric(key, value, int(row["step"]), int(row["step"]))

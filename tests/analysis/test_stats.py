@@ -6,12 +6,14 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from statsmodels.stats import multitest
 
+from analysis.findings import cannot_be_concluded
 from analysis.load import load_sweep
 from analysis.stats import (
     counted_trials,
@@ -22,7 +24,6 @@ from analysis.stats import (
     sign_flip_p,
     smallest_p,
     t_interval,
-    wilson,
 )
 from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
 
@@ -82,19 +83,44 @@ def test_holm_is_statsmodels(p: list[float]) -> None:
     assert holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
 
 
-def test_holm_counts_only_finite_p() -> None:
+def test_holm_counts_what_is_still_to_be_compared() -> None:
     assert holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
+    assert holm([0.01, math.nan, 0.04], family=3) == pytest.approx([0.03, math.nan, 0.08], nan_ok=True)
 
 
-@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_is_scipys(case: tuple[int, int]) -> None:
-    oracle = scipy_stats.binomtest(*case).proportion_ci(0.95, method="wilson")
-    assert wilson(*case) == (pytest.approx(oracle.low, abs=1e-12), pytest.approx(oracle.high, abs=1e-12))
+@pytest.mark.parametrize("status", ["failed", "not_started", "diverged"])
+def test_an_arm_that_failed_or_has_not_run_makes_no_other_significant(tmp_path: Path, status: str) -> None:
+    seeds = tuple(range(1, 7))
+    arms = {"a": Fake(0.5), "b": Fake(0.9), "c": Fake(0.4, statuses=dict.fromkeys(seeds, status))}
+    ranked = rank_arms(load_sweep(write_sweep(tmp_path / "s", arms, seeds=seeds, phase="evidence")))
+    b = ranked.set_index("arm").loc["b"]
+    assert b["p"] == smallest_p(6) and b["p_holm"] == 2 * smallest_p(6) and b["too_small"]
 
 
-def test_wilson_refuses_more_successes_than_rows() -> None:
-    with pytest.raises(ValueError, match="3 successes of 2 rows"):
-        wilson(3, 2)
+def test_intervals_of_accuracies_stay_where_accuracies_can_be(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.9)}
+    ranked = rank_arms(load_sweep(write_sweep(tmp_path / "s", arms))).set_index("arm")  # two seeds: wide
+    assert ranked["low"].min() >= 0.0 and ranked["high"].max() <= 1.0
+    assert ranked["diff_low"].min() >= -1.0 and ranked["diff_high"].max() <= 1.0
+
+
+def test_outcomes_are_those_of_the_phase_that_ranks(tmp_path: Path) -> None:
+    """Search trials never enter the evidence's mean, so that none is missing from it."""
+    folder = write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.9)}, phase="evidence")
+    lost = write_sweep(tmp_path / "lost", {"a": Fake(0.5), "b": Fake(0.9, statuses={0: "diverged"})})
+    trials = [pd.read_parquet(each / "trials.parquet") for each in (folder, lost)]
+    trials[1]["trial_id"] += "-search"
+    pd.concat(trials).to_parquet(folder / "trials.parquet")
+    sweep = load_sweep(folder)
+    ranked = rank_arms(sweep)
+    assert list(ranked["n_trials"]) == [2, 2] and not ranked["n_diverged"].any()
+    assert not any("diverged" in limit for limit in cannot_be_concluded(sweep, ranked))
+
+
+def test_an_arm_without_a_counted_trial_shows_its_furthest(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.9, stop=0.25)}
+    ranked = rank_arms(load_sweep(write_sweep(tmp_path / "s", arms))).set_index("arm")
+    assert ranked.loc["b", "samples"] == 100_000 and math.isnan(ranked.loc["b", "wall_s"])
 
 
 def test_a_pruned_trial_is_never_averaged_with_a_completed_one(tmp_path: Path) -> None:

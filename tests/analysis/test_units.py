@@ -37,7 +37,7 @@ def test_accuracy_is_percent_and_its_difference_points() -> None:
     unit = unit_of("val/exact_accuracy")
     assert unit.text(0.8741) == "87.4" and unit.text(-0.0123, sign=True) == "−1.2"
     assert title_of("val/exact_accuracy") == "val exact accuracy (%)" and unit.difference == "points"
-    assert unit.clip(1.2) == 100.0 and math.isnan(unit.clip(math.nan))
+    assert unit.limits == (0.0, 1.0) and unit_of("train/loss").limits == (-math.inf, math.inf)
     assert unit_of("train/loss").text(0.123456) == "0.1235" and title_of("train/loss") == "train loss"
 
 

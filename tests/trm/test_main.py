@@ -108,6 +108,8 @@ BAD = [
     (["optim.betas=[0.9"], ["[0.9"]),
     (["optim.lr_warmup_steps=100"], ["lr_warmup_steps", "100", "8"]),
     (["data.source=csv"], ["train"]),
+    (["optim.betas=[0.9,1.0]"], ["optim.betas", "less than 1", "1.0"]),
+    (["model.mixer.kind=mamba", "model.mixer.expand=.inf"], ["model.mixer.expand", "finite", "inf"]),
 ]
 
 
@@ -124,6 +126,36 @@ def test_bad_settings_are_refused_in_one_message(
     for part in says:
         assert part in captured.err
     assert not output.exists()
+
+
+def test_a_damaged_or_impossible_output_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--config", str(config), "--device", "cpu", "--output"]
+    (tmp_path / "file").touch()
+    for arguments, words in (
+        ([str(tmp_path / "file" / "out")], "cannot be written"),
+        ([str(tmp_path / "new"), "--seed", str(10**30)], "--seed 1000"),
+        ([str(tmp_path / "new"), "--seed", "-1"], "--seed -1"),
+    ):
+        assert main([*command, *arguments]) == 2
+        err = capsys.readouterr().err
+        assert words in err and len(err.splitlines()) == 1
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    assert main([*command, str(damaged), "--resume"]) == 2
+    assert "run.json: is damaged" in capsys.readouterr().err
+
+
+def test_a_run_that_lost_its_metrics_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--config", str(config), "--device", "cpu", "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    (tmp_path / "out" / "metrics.jsonl").unlink()
+    assert main([*command, "--resume"]) == 2
+    assert "metrics.jsonl: lacks the reports" in capsys.readouterr().err
 
 
 def test_bad_files_are_refused(

@@ -8,7 +8,7 @@ from trm.config import ModelConfig, OptimConfig
 from trm.data.base import TaskShape
 from trm.mixers.attention import AttentionConfig
 from trm.model import TRM
-from trm.optim import SignSGD, build_optimizers, learning_rate
+from trm.optim import Optimizers, SignSGD, learning_rate
 
 
 def small_model(puzzle_emb_len: int = 2) -> TRM:
@@ -25,7 +25,7 @@ def give_gradients(model: nn.Module, seed: int = 0) -> None:
 
 
 def optimizers_for(model: TRM, max_steps: int = 100, warmup_steps: int = 0, **config):
-    return build_optimizers(model, OptimConfig(**config), 4, max_steps, warmup_steps)
+    return Optimizers(model, OptimConfig(**config), max_steps, warmup_steps)
 
 
 def test_warm_up_is_linear_and_starts_above_0():

@@ -165,16 +165,19 @@ def test_describe() -> None:
     assert described["effective"] == config.effective()
 
 
+@pytest.mark.parametrize("fails_in", ["training", "evaluation"])
 def test_compile_falls_back_where_it_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails_in: str
 ) -> None:
     config = make_config(train={"batch_size": 16, "max_samples": 16 * 5})
     plain = FakeTrial(tmp_path / "plain")
     train(config, plain)
 
-    def broken(self: torch.nn.Module) -> None:
-        def call(*args: Any, **kwargs: Any) -> None:
-            raise RuntimeError("no compiler here")
+    def broken(self: torch.nn.Module, dynamic: bool) -> None:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.training == (fails_in == "training"):
+                raise RuntimeError("no compiler here")
+            return self._call_impl(*args, **kwargs)
 
         self._compiled_call_impl = call
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from trm.layers import RotaryEmbedding
 
-Readout = Literal["first", "last", "mean"]
+Readout = Literal["first", "last"]
 
 
 class MixerConfig(BaseModel, ABC):
@@ -22,7 +22,7 @@ class MixerConfig(BaseModel, ABC):
     D is `hidden_size` (channels) and L is `seq_len` (tokens, the puzzle embedding's slots included).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: str
     uses_rope: ClassVar[bool] = False
@@ -45,11 +45,16 @@ class MixerConfig(BaseModel, ABC):
     def check(self, hidden_size: int) -> None:
         """Raise ValueError where the mixer cannot be built at this width."""
 
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether it runs on an NVIDIA GPU only."""
+        return False
+
     def head_dim(self, hidden_size: int) -> int:
         """Channels that rotary positions turn together, where the mixer uses them."""
         return hidden_size
 
-    def effective(self, hidden_size: int, seq_len: int) -> dict[str, Any]:
+    def effective(self, hidden_size: int, seq_len: int, num_layers: int) -> dict[str, Any]:
         """The config as it takes effect: two configs that build the same function give equal dicts."""
         return self.model_dump(mode="json")
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trm.layers import CastedLinear, RotaryEmbedding
 from trm.mixers.conv import CausalConv1d
 from trm.mixers.selective_scan import selective_scan
-from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, require_gpu, undecayed
+from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, undecayed
 
 
 class MambaConfig(SSMConfig):
@@ -43,8 +43,9 @@ class MambaConfig(SSMConfig):
         reading = inner * (2 * rank + 2 * self.d_state) + inner * self.d_state  # projections, then C h
         return 2 * seq_len * (3 * hidden_size * inner + self.num_directions * reading)
 
-    def effective(self, hidden_size: int, seq_len: int) -> dict[str, Any]:
-        return super().effective(hidden_size, seq_len) | {"dt_rank": self.rank(hidden_size)}
+    def effective(self, hidden_size: int, seq_len: int, num_layers: int) -> dict[str, Any]:
+        fields = super().effective(hidden_size, seq_len, num_layers)
+        return fields | {"dt_rank": self.rank(hidden_size)}
 
 
 class Mamba(nn.Module):
@@ -89,7 +90,6 @@ class Mamba(nn.Module):
     def _scan(self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
         if self.backend == "torch":
             return selective_scan(x, dt, A, B, C)
-        require_gpu(x)
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
         # The kernel wants one dtype for all, tokens last; in bfloat16 the step sizes would lose their digits.

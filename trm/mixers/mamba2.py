@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trm.layers import CastedLinear, RotaryEmbedding, rms_norm
 from trm.mixers import ssd
 from trm.mixers.conv import CausalConv1d
-from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, require_gpu, undecayed
+from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, undecayed
 
 # The gated norm hands on states of unit scale, two to three times attention's. Over the 42 layers of a
 # supervision step a new network then amplifies a rounding error 60- to 200-fold (hidden_size 128, three
@@ -69,8 +69,8 @@ class Mamba2Config(SSMConfig):
                 f"channels in heads of {self.headdim}): give one of {_divisors(heads)}"
             )
 
-    def effective(self, hidden_size: int, seq_len: int) -> dict[str, Any]:
-        fields = super().effective(hidden_size, seq_len)
+    def effective(self, hidden_size: int, seq_len: int, num_layers: int) -> dict[str, Any]:
+        fields = super().effective(hidden_size, seq_len, num_layers)
         del fields["chunk_size"]  # another order of the same sum
         return fields
 
@@ -125,7 +125,6 @@ class Mamba2(nn.Module):
     def _scan(self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
         if self.config.backend == "torch":
             return ssd.ssd(x, dt, A, B, C, self.config.chunk_size)
-        require_gpu(x)
         from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
 
         scanned: Tensor = mamba_chunk_scan_combined(x, dt, A, B, C, self.config.chunk_size)

@@ -27,7 +27,7 @@ class MLPConfig(MixerConfig):
     def flops(self, hidden_size: int, seq_len: int) -> int:
         return 2 * hidden_size * self.num_params(hidden_size, seq_len)
 
-    def effective(self, hidden_size: int, seq_len: int) -> dict[str, Any]:
+    def effective(self, hidden_size: int, seq_len: int, num_layers: int) -> dict[str, Any]:
         return {"kind": self.kind, "swiglu_width": swiglu_width(seq_len, self.expansion)}
 
 

@@ -36,6 +36,10 @@ class SSMConfig(MixerConfig):
     backend: Literal["torch", "mamba_ssm"] = "torch"  # mamba_ssm: the fused kernels of that package, on a GPU
 
     @property
+    def needs_gpu(self) -> bool:
+        return self.backend == "mamba_ssm"
+
+    @property
     def num_directions(self) -> int:
         """Readings of the tokens in one layer."""
         return 2 if self.direction == "bidirectional" else 1
@@ -68,8 +72,10 @@ class SSMConfig(MixerConfig):
                 "install it (it needs an NVIDIA GPU), or set backend to 'torch'"
             )
 
-    def effective(self, hidden_size: int, seq_len: int) -> dict[str, Any]:
+    def effective(self, hidden_size: int, seq_len: int, num_layers: int) -> dict[str, Any]:
         fields = self.model_dump(mode="json", exclude={"expand", "backend"})
+        if num_layers == 1 and self.direction == "alternating":
+            fields["direction"] = "forward"
         return fields | {"d_inner": self.d_inner(hidden_size)}
 
 
@@ -93,11 +99,3 @@ def undecayed(values: Tensor) -> nn.Parameter:
 def at_least_float32(x: Tensor) -> Tensor:
     """Step sizes and decays are computed in float32 where the activations are bfloat16."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def require_gpu(x: Tensor) -> None:
-    if x.device.type != "cuda":
-        raise ValueError(
-            f"model.mixer.backend is 'mamba_ssm', which runs on an NVIDIA GPU, but the model is on "
-            f"'{x.device}': use a GPU, or set backend to 'torch'"
-        )

@@ -24,7 +24,7 @@ def test_shapes_are_the_recorded_ones():
 
 def test_expansions_that_round_to_one_width_are_one_mixer():
     narrow, wide, wider = (MLPConfig(expansion=e) for e in (1.0, 4.0, 24.0))
-    assert narrow.effective(32, 20) == wide.effective(32, 20) != wider.effective(32, 20)
+    assert narrow.effective(32, 20, 2) == wide.effective(32, 20, 2) != wider.effective(32, 20, 2)
 
 
 def test_is_normed_over_tokens():

@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from tests.trm.mixers.reference import scan_loop, ssd_loop
+from trm.config import ModelConfig
 from trm.layers import RotaryEmbedding
 from trm.mixers.mamba import MambaConfig
 from trm.mixers.mamba2 import OUT_PROJ_GAIN, Mamba2Config
@@ -125,12 +126,15 @@ def test_the_defaults_have_the_parameters_of_attention(config, params):
 
 
 def test_fields_that_change_nothing_are_not_effective(make):
-    base = make().effective(HIDDEN, LENGTH)
-    assert make(backend="mamba_ssm").effective(HIDDEN, LENGTH) == base
-    assert make(expand=1.0).effective(HIDDEN, LENGTH) != base
-    assert make(d_conv=3).effective(HIDDEN, LENGTH) != base
-    assert MambaConfig(dt_rank=1).effective(16, 9) == MambaConfig().effective(16, 9)
-    assert Mamba2Config(chunk_size=8).effective(64, 9) == Mamba2Config().effective(64, 9)
+    base = make().effective(HIDDEN, LENGTH, 2)
+    assert make(backend="mamba_ssm").effective(HIDDEN, LENGTH, 2) == base
+    assert make(expand=1.0).effective(HIDDEN, LENGTH, 2) != base
+    assert make(d_conv=3).effective(HIDDEN, LENGTH, 2) != base
+    alternating, forward = make(direction="alternating"), make(direction="forward")
+    assert alternating.effective(HIDDEN, LENGTH, 1) == forward.effective(HIDDEN, LENGTH, 1)
+    assert alternating.effective(HIDDEN, LENGTH, 2) != forward.effective(HIDDEN, LENGTH, 2)
+    assert MambaConfig(dt_rank=1).effective(16, 9, 2) == MambaConfig().effective(16, 9, 2)
+    assert Mamba2Config(chunk_size=8).effective(64, 9, 2) == Mamba2Config().effective(64, 9, 2)
 
 
 def test_sizes_that_do_not_fit_are_refused(make):
@@ -187,14 +191,14 @@ def mamba_ssm(tmp_path, monkeypatch):
 
 
 def test_the_fused_backend_runs_on_a_gpu_only(make, mamba_ssm):
-    module = make(backend="mamba_ssm").build(HIDDEN, LENGTH, 0, None)
-    with pytest.raises(ValueError, match="runs on an NVIDIA GPU, but the model is on 'cpu'"):
-        module(states(1, LENGTH, HIDDEN))
+    model = ModelConfig(hidden_size=HIDDEN, mixer=make(backend="mamba_ssm"))
+    with pytest.raises(ValueError, match="runs on an NVIDIA GPU, but the device is 'cpu'"):
+        model.check_device("cpu")
+    model.check_device("cuda:1")
+    ModelConfig(hidden_size=HIDDEN, mixer=make()).check_device("cpu")
 
 
-def test_the_fused_backend_is_called_as_it_expects(make, mamba_ssm, monkeypatch):
-    for name in ("mamba", "mamba2"):
-        monkeypatch.setattr(f"trm.mixers.{name}.require_gpu", lambda x: None)
+def test_the_fused_backend_is_called_as_it_expects(make, mamba_ssm):
     ours = make(direction="bidirectional").build(HIDDEN, LENGTH, 0, None)
     theirs = make(direction="bidirectional", backend="mamba_ssm").build(HIDDEN, LENGTH, 0, None)
     theirs.load_state_dict(ours.state_dict())

@@ -1,0 +1,72 @@
+"""What a config comes to: when it reports, and which settings take effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trm.config import TrialConfig
+
+
+def config(**sections: dict[str, Any]) -> TrialConfig:
+    return TrialConfig.model_validate(sections)
+
+
+@pytest.mark.parametrize(("every", "batch"), [(2_500_000, 768), (6400, 64), (100, 64), (1, 64)])
+def test_a_report_is_not_just_short_of_its_samples(every: int, batch: int) -> None:
+    """Or a rung at `every` would be judged a whole interval late."""
+    steps = config(eval={"every_samples": every}, train={"batch_size": batch}).eval_every_steps
+    assert 0 <= steps * batch - every < batch
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"train": {"compile": "on"}}, {"train": {"compile": "off"}}),
+        ({"eval": {"batch_size": 64}}, {"eval": {"batch_size": 128}}),
+        (
+            {"model": {"halt_max_steps": 1, "halt_exploration_prob": 0.1}},
+            {"model": {"halt_max_steps": 1, "halt_exploration_prob": 0.5}},
+        ),
+        (
+            {
+                "model": {
+                    "hidden_size": 64,
+                    "mixer": {"kind": "mlp", "expansion": 1.0},
+                    "pos_encodings": "rope",
+                }
+            },
+            {
+                "model": {
+                    "hidden_size": 64,
+                    "mixer": {"kind": "mlp", "expansion": 2.0},
+                    "pos_encodings": "none",
+                }
+            },
+        ),
+        (
+            {"model": {"num_layers": 1, "mixer": {"kind": "mamba2", "direction": "forward"}}},
+            {"model": {"num_layers": 1, "mixer": {"kind": "mamba2", "direction": "alternating"}}},
+        ),
+    ],
+    ids=["compile", "eval batch", "exploration of one step", "widths in 256s", "alternating over one layer"],
+)
+def test_settings_that_change_nothing_are_not_effective(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert config(**one) != config(**other)
+    assert config(**one).effective() == config(**other).effective()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"precision": "float32"}},
+        {"eval": {"val_rows": 64}},
+        {"model": {"halt_exploration_prob": 0.5}},
+        {"model": {"expansion": 8.0}},
+        {"data": {"num_aug": 3}},
+    ],
+    ids=str,
+)
+def test_settings_that_change_something_are(change: dict[str, Any]) -> None:
+    assert config(**change).effective() != config().effective()
