@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -85,6 +86,10 @@ class Combiner:
             yield start
             return
         for level, sets in factor.settings(name):
+            for one, other in itertools.combinations(sets, 2):
+                if overlap(one, other):
+                    both = f"{one} and {other}"
+                    raise SpecError(f"ablate.{name}: level {level!r} sets {both}: one holds the other")
             for key in sets:
                 rival = next((of for other, (of, _) in start.settings.items() if overlap(key, other)), None)
                 if rival is not None:
@@ -112,6 +117,13 @@ class Combiner:
         leaves = [key for key in known if not any(other.startswith(f"{key}.") for other in known)]
         for path, values in when.items():
             where = f"{self.source}: {key}.when.{path}"
+            if path in self.spec.tune:
+                raise SpecError(
+                    f"{where}: is a tuned value, and `when` looks at what an arm has before any draw: name "
+                    f"a factor, or a key of the base"
+                )
+            if key in (f"ablate.{path}", f"tune.{path}"):
+                raise SpecError(f"{where}: looks at itself: name another key")
             factor = self.spec.ablate.get(path)
             if factor is None:
                 if path not in known and not any(path.startswith(f"{leaf}.") for leaf in leaves):

@@ -1,14 +1,17 @@
 """A trial's checkpoints on disk: the last one and the best one, each whole or not there at all.
 
-DIR/TRIAL_ID/step_000000012/   what the trainer gave, and report.json: the metrics reported with it
+DIR/TRIAL_ID/step_000000012/   what the trainer gave, and report.json: the metrics reported with it, and a
+                               checksum of every file, by which a damaged checkpoint is known
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,9 @@ from typing import Any
 from sweeps.journal import encode
 
 REPORT = "report.json"
+_CHUNK = 1 << 22
+
+logger = logging.getLogger(__name__)
 
 
 def _sync(path: Path) -> None:
@@ -24,6 +30,23 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    return dict(json.loads((path / REPORT).read_text()))
+
+
+def _checksums(directory: Path) -> dict[str, int]:
+    """The CRC-32 of every file of a checkpoint: against damage, not against malice, and fast."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path != directory / REPORT:
+            crc = 0
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    crc = zlib.crc32(chunk, crc)
+            found[path.relative_to(directory).as_posix()] = crc
+    return found
 
 
 class CheckpointStore:
@@ -40,7 +63,8 @@ class CheckpointStore:
         staging = self._directory / f".{target.name}.{os.getpid()}"
         shutil.rmtree(staging, ignore_errors=True)
         shutil.copytree(source, staging)
-        (staging / REPORT).write_text(json.dumps(encode(dict(metrics))))
+        report = {"metrics": encode(dict(metrics)), "files": _checksums(staging)}
+        (staging / REPORT).write_text(json.dumps(report))
         for path in [*staging.rglob("*"), staging]:
             _sync(path)
         shutil.rmtree(target, ignore_errors=True)
@@ -49,13 +73,16 @@ class CheckpointStore:
         self._prune()
         return target
 
-    def latest(self) -> tuple[Path, dict[str, Any]] | None:
+    def latest(self) -> tuple[Path, dict[str, float]] | None:
         """The newest whole checkpoint and the metrics reported with it; None where there is none."""
         for path in reversed(self._all()):
             try:
-                return path, json.loads((path / REPORT).read_text())
-            except (OSError, ValueError):  # damaged: the one before it is still good
-                continue
+                report = _read_report(path)
+                if report["files"] == _checksums(path):
+                    return path, {name: float(value) for name, value in report["metrics"].items()}
+            except (OSError, ValueError, KeyError, TypeError):
+                pass
+            logger.warning("%s is damaged: going on from the one before it", path)
         return None
 
     def _all(self) -> list[Path]:
@@ -63,8 +90,8 @@ class CheckpointStore:
 
     def _score(self, path: Path) -> float:
         try:
-            value = self._sign * float(json.loads((path / REPORT).read_text())[self._metric])
-        except (OSError, ValueError, KeyError):
+            value = self._sign * float(_read_report(path)["metrics"][self._metric])
+        except (OSError, ValueError, KeyError, TypeError):
             return -math.inf
         return value if math.isfinite(value) else -math.inf
 

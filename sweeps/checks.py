@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from sweeps.dotted import absolute, get, path_keys
+from sweeps.dotted import absolute, get, overlap, path_keys
 from sweeps.draws import known_draws
 from sweeps.errors import SpecError
 from sweeps.spec import SchedulerSpec, SweepSpec
@@ -126,7 +126,12 @@ def _check_changes(plan: Plan) -> None:
     for key, value in plan.sources.changes:
         given = absolute(value, key, keys, Path.cwd())
         wanted = plan.trainer.configure(plan.spec.base, [(key, given)], "--set").model_dump(mode="json")
-        kept = [arm for arm in plan.arms if key not in arm.tune and _at(arm.config, key) == _at(wanted, key)]
+        kept = [
+            arm
+            for arm in plan.arms
+            if not any(overlap(key, other) for other in (*arm.tune, *arm.sets))
+            and _at(arm.config, key) == _at(wanted, key)
+        ]
         if not kept:
             raise SpecError(
                 f"--set {key}={value}: changes nothing, as ablate, tune or scheduler.max_t set {key} in "
@@ -142,7 +147,8 @@ def _at(config: dict[str, Any], key: str) -> Any:
 
 
 def _same_arms(one: Arm, other: Arm) -> str:
-    factors = [k for k in {**one.levels, **other.levels} if one.levels.get(k) != other.levels.get(k)]
+    levels_of = [{k: repr(level) for k, level in arm.levels.items()} for arm in (one, other)]  # 1 is not True
+    factors = [k for k in one.levels | other.levels if levels_of[0].get(k) != levels_of[1].get(k)]
     levels = ", ".join(f"{k}: {one.levels.get(k)!r} and {other.levels.get(k)!r}" for k in factors)
     return (
         f"ablate.{factors[0] if factors else ''}: changes nothing between the arms {one.name} and "
@@ -170,3 +176,8 @@ def check_data(plan: Plan) -> None:
                 plan.trainer.check(config)
             except (ValueError, OSError) as error:
                 raise SpecError(f"{plan.source}: data: {error}") from error
+            except Exception as error:
+                raise SpecError(
+                    f"{plan.source}: trainer: {plan.spec.trainer}: check(config) failed "
+                    f"({type(error).__name__}: {error}): mend it, or remove it"
+                ) from error

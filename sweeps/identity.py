@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sweeps.dotted import flatten
+from sweeps.journal import encode
 
 if TYPE_CHECKING:
     from sweeps.plan import Plan
@@ -34,7 +35,7 @@ def identity(plan: Plan) -> dict[str, Any]:
         "scheduler": spec.scheduler.in_force(),
         "seeds": list(spec.seeds),
     }
-    known: dict[str, Any] = json.loads(json.dumps(found, allow_nan=False, default=str))
+    known: dict[str, Any] = json.loads(json.dumps(encode(found), allow_nan=False, default=str))
     return known
 
 
@@ -50,10 +51,10 @@ def digest(content: dict[str, Any]) -> str:
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """A line for each key that differs: `search.draws_per_arm: 8 there, 4 here`."""
     old, new = _lines(there), _lines(here)
-    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key, _NOT_SET) != new.get(key, _NOT_SET)]
+    keys = [key for key in dict.fromkeys([*old, *new]) if _shown(old, key) != _shown(new, key)]
     if len(keys) > 1:
         keys = [key for key in keys if key != "draws"]  # which follow from the rest
-    return [f"{key}: {_shown(old, key)} there, {_shown(new, key)} here" for key in keys]
+    return [f"{key}: {_cut(_shown(old, key))} there, {_cut(_shown(new, key))} here" for key in keys]
 
 
 def _lines(content: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +64,10 @@ def _lines(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(values: dict[str, Any], key: str) -> str:
-    text = repr(values[key]) if key in values else _NOT_SET
+    return repr(values[key]) if key in values else _NOT_SET
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 

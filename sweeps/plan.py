@@ -23,10 +23,12 @@ __all__ = ["Arm", "Draw", "Plan", "TrialPlan", "build_plan", "check_data", "load
 
 @dataclass(frozen=True)
 class Arm:
-    """A combination of levels. `config` is whole but for what is tuned, `tune` what applies of that."""
+    """A combination of levels. `config` is whole but for what is tuned, `tune` what applies of that; `sets`
+    are the keys that its levels set."""
 
     name: str
     levels: dict[str, Any]
+    sets: frozenset[str]
     config: dict[str, Any]
     tune: dict[str, Domain]
     num_params: int | None
@@ -255,4 +257,5 @@ def _arm(spec: SweepSpec, combiner: Combiner, found: Combination) -> Arm:
         for key, (factor, _) in found.settings.items():
             if overlap(name, key):
                 raise SpecError(f"tune.{name}: the factor {factor} sets {key} too: it can be one of the two")
-    return Arm(found.name, found.levels, config, tune, known.get("num_params"), known.get("flops_per_sample"))
+    size = known.get("num_params"), known.get("flops_per_sample")
+    return Arm(found.name, found.levels, frozenset(found.settings), config, tune, *size)

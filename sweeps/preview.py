@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -97,7 +99,9 @@ def can_stop(scheduler: SchedulerSpec, members: int) -> bool:
 
 def needed(scheduler: SchedulerSpec) -> int:
     """Members of a pool that can lose one."""
-    return {"asha": 2, "median": 4, "fixed": scheduler.keep + 1}[scheduler.kind]
+    factor = scheduler.reduction_factor
+    asha = next(n for n in itertools.count(2) if math.ceil(n / factor) < n)
+    return {"asha": asha, "median": 4, "fixed": scheduler.keep + 1}[scheduler.kind]
 
 
 def _members(plan: Plan) -> int:

@@ -18,8 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
 from sweeps import __version__
 from sweeps.conductor import Conductor
 from sweeps.console import Display
@@ -31,7 +29,7 @@ from sweeps.resources import local_resources
 from sweeps.results import write_results
 from sweeps.state import SweepState
 from sweeps.tracking import Mirror, absolute_uri
-from trm.yaml import load_yaml
+from trm.yaml import YamlError, dump_yaml, load_yaml
 
 OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
 MIRROR_TIMEOUT_S = {"completed": 120.0, "interrupted": 20.0}
@@ -64,6 +62,8 @@ class Outcome:
 
 def launch(given: Launch) -> Outcome:
     """Do what the arguments say. Raises SpecError for bad input, with nothing written."""
+    if given.max_concurrent is not None and given.max_concurrent < 1:
+        raise SpecError(f"--max-concurrent {given.max_concurrent}: must be 1 or more")
     plan = load_plan(given.space, given.overrides, given.name)
     folder = given.storage / plan.spec.name
     if given.dry_run:
@@ -93,7 +93,7 @@ def _is_done(plan: Plan, folder: Path, given: Launch) -> bool:
         if given.resume:
             raise SpecError(f"--resume: there is no sweep in {folder}; launch it first, without --resume")
         return False
-    there = load_yaml(folder / "sweep.yaml")["resolved"]
+    there = _read_resolved(folder / "sweep.yaml")
     if there["hash"] != plan.hash:
         differences = "\n".join(f"  {line}" for line in plan.differences(there["identity"]))
         raise SpecError(
@@ -107,6 +107,17 @@ def _is_done(plan: Plan, folder: Path, given: Launch) -> bool:
         left = sum(not trial.ended for trial in state.trials.values())
         raise SpecError(f"{folder} holds this sweep, unfinished ({left} trials to go); go on with --resume")
     return False
+
+
+def _read_resolved(path: Path) -> dict[str, Any]:
+    """What a sweep that was launched before came to. Raises SpecError where the file is damaged."""
+    try:
+        resolved = load_yaml(path)["resolved"]
+        return {"hash": resolved["hash"], "identity": resolved["identity"]}
+    except (YamlError, KeyError, TypeError) as error:
+        raise SpecError(
+            f"{path}: is damaged ({error}): restore it, or choose another --name or --storage"
+        ) from error
 
 
 def _read_state(folder: Path) -> SweepState:
@@ -127,7 +138,12 @@ def _run(plan: Plan, folder: Path, given: Launch) -> Outcome:
     from sweeps import engine
 
     fits = _fitting_trials(plan, given)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(
+            f"--storage {given.storage}: {folder} cannot be made ({error.strerror}): give another folder"
+        ) from error
     with _locked(folder), _logging_to(folder / "logs" / "driver.log"), _Signals() as signals:
         space = _write_space(plan, folder)
         history = list(read_journal(folder / "journal.jsonl"))
@@ -190,7 +206,7 @@ def _write_space(plan: Plan, folder: Path) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         space["resolved"] |= {"version": __version__, "created": now}
         staging = path.with_suffix(".tmp")
-        staging.write_text(yaml.safe_dump(space, sort_keys=False, allow_unicode=True))
+        staging.write_text(dump_yaml(space), encoding="utf-8")
         staging.replace(path)
     space = load_yaml(path)
     assert isinstance(space, dict)

@@ -106,8 +106,9 @@ class Factor(Section):
         return [(value, {key: value}) for value in self.values or []]
 
 
-def refuse_duplicates(values: list[Any]) -> None:
-    """Raise ValueError; 1 and true are two values here."""
+def refuse_duplicates(values: list[Any]) -> list[Any]:
+    """The same list. Raises ValueError where a value stands twice; 1 and true are two values here."""
     for index, value in enumerate(values):
         if any(value == other and type(value) is type(other) for other in values[:index]):
             raise ValueError(f"{value!r} stands twice: remove one")
+    return values

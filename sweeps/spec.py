@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from sweeps.errors import SpecError
 from sweeps.space import Domain, Factor, Section, refuse_duplicates
 from trm.messages import explain
-from trm.yaml import YamlError, load_yaml, parse_scalar
+from trm.yaml import MAX_NODES, YamlError, load_yaml, parse_scalar
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-MAX_NODES = 100_000  # values in a file, aliases followed: more is a mistake, or a bomb
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(refuse_duplicates)]
 
 
 class Objective(Section):
@@ -36,7 +36,6 @@ class SearchSpec(Section):
 
     @model_validator(mode="after")
     def _can_keep(self) -> Self:
-        refuse_duplicates(self.seeds)
         if self.algorithm == "grid":
             if "draws_per_arm" in self.model_fields_set:
                 raise ValueError("draws_per_arm is not for a grid, which has every combination: remove it")
@@ -152,7 +151,6 @@ class SweepSpec(Section):
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
-        refuse_duplicates(self.seeds)
         if not (self.ablate or self.tune):
             raise ValueError("there is nothing to compare and nothing to tune: add ablate, or tune")
         if not self.tune and "search" in self.model_fields_set:
@@ -206,7 +204,7 @@ def load_spec(
                 f"{path}: base: there is no file {base_path}: give a path relative to {path.name}"
             )
         raw["base"], base_dir = _mapping(base_path), base_path.parent
-    raw["name"] = name or raw.get("name") or path.stem
+    raw["name"] = name if name is not None else raw.get("name", path.stem)
     try:
         spec = SweepSpec.model_validate(raw)
     except ValidationError as error:

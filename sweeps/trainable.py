@@ -80,7 +80,7 @@ class RayTrial:
         latest = self._store.latest()
         if latest is not None:
             self.checkpoint, metrics = latest
-            self._reports.put(Report({k: float(v) for k, v in metrics.items()}, repeated=True))
+            self._reports.put(Report(metrics, repeated=True))
 
     def report(self, metrics: Mapping[str, float], checkpoint: str | Path | None = None) -> None:
         """Hand over metrics (`step` and `samples` among them) and, if given, a checkpoint's directory,

@@ -67,7 +67,7 @@ def import_trainer(name: str) -> Trainer:
     module = _import_module(name, module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
-        public = [other for other in vars(module) if not other.startswith("_")]
+        public = [k for k, value in vars(module).items() if not k.startswith("_") and callable(value)]
         near = difflib.get_close_matches(function_name, public, n=1)
         hint = f"did you mean {near[0]}?" if near else "check the spelling"
         raise SpecError(f"trainer: {name}: {module_name} has no function {function_name!r}: {hint}")
@@ -92,7 +92,7 @@ def _import_module(name: str, module_name: str) -> ModuleType:
             f"trainer: {name}: there is no module {error.name!r}: check the spelling, or launch from the "
             f"folder that holds it"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(
             f"trainer: {name}: importing it failed ({type(error).__name__}: {error}): mend the module"
         ) from error
@@ -103,7 +103,7 @@ def _config_model(name: str, function: Callable[..., None]) -> type[BaseModel]:
     try:
         parameters = list(inspect.signature(function).parameters)
         hints = typing.get_type_hints(function)
-    except (NameError, TypeError, ValueError) as error:
+    except Exception as error:  # annotations are code
         raise SpecError(f"trainer: {name}: its annotations cannot be read ({error}): mend them") from error
     model = hints.get(parameters[0]) if len(parameters) >= 2 else None
     if not (isinstance(model, type) and issubclass(model, BaseModel)):

@@ -100,7 +100,8 @@ def _is_member(option: Any, name: str) -> bool:
             for field in option.model_fields.values()
         )
     outer = get_origin(option) or option
-    outer_name = getattr(outer, "__name__", str(outer))
+    outer_name = "literal" if outer is Literal else getattr(outer, "__name__", str(outer))
+    name = name.removeprefix("constrained-")
     return name == outer_name or name.startswith(f"{outer_name}[")
 
 

@@ -30,12 +30,21 @@ class YamlError(ValueError):
     """A file that cannot be read as YAML; the message names file, line and problem."""
 
 
+MAX_NODES = 100_000  # values in a document, aliases followed: more is a mistake, or a bomb
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's name
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         # Always deep: a node that contains itself is then an error instead of an endless structure.
         return super().construct_object(node, deep=True)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MAX_NODES:
+            problem = f"merges come to over {MAX_NODES:,} keys: shorten them"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[Hashable, int] = {}
@@ -69,6 +78,25 @@ for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), firsts)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes each string that YAML 1.1 or 1.2 would read as something else."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    char: [
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(char, []),
+        *_Loader.yaml_implicit_resolvers.get(char, []),
+    ]
+    for char in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def dump_yaml(value: Any) -> str:
+    """Plain values (mappings, lists, scalars) as YAML that every reader takes for the same."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _parse(text: str, source: str) -> Any:
@@ -108,4 +136,7 @@ def parse_scalar(text: str) -> Any:
     tag = _Loader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     if tag == "tag:yaml.org,2002:str" or text == "<<":
         return text
-    return _Loader("").construct_object(yaml.ScalarNode(tag, text))
+    try:
+        return _Loader("").construct_object(yaml.ScalarNode(tag, text))
+    except ValueError as error:  # more digits than Python reads
+        raise YamlError(f"the value {text[:40]!r}...: {error}") from error

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from sweeps.checkpoints import CheckpointStore
 
@@ -29,13 +33,27 @@ def test_for_a_loss_the_best_is_the_lowest(tmp_path: Path) -> None:
     assert [path.name for path in sorted((tmp_path / "t").iterdir())] == ["step_000000002", "step_000000003"]
 
 
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "report.json").write_text("{"),
+        lambda path: (path / "report.json").unlink(),
+        lambda path: (path / "report.json").write_text("[1]"),
+        lambda path: (path / "weights").write_text("3"),
+        lambda path: (path / "weights").unlink(),
+        lambda path: (path / "weights").write_bytes(b""),
+    ],
+    ids=["torn report", "no report", "another report", "changed", "missing", "empty"],
+)
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, damage: Callable[[Path], Any]
+) -> None:
     store = CheckpointStore(tmp_path / "t", "acc", "max")
     _commit(store, tmp_path, 1, 0.9)
     _commit(store, tmp_path, 2, 0.1)
-    (tmp_path / "t" / "step_000000002" / "report.json").write_text("{")
-    path, _ = store.latest()
-    assert path.name == "step_000000001"
+    damage(tmp_path / "t" / "step_000000002")
+    path, metrics = store.latest()
+    assert path.name == "step_000000001" and metrics == {"step": 1.0, "acc": 0.9}
 
 
 def test_a_half_copied_checkpoint_is_never_seen(tmp_path: Path) -> None:

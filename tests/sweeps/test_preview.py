@@ -1,0 +1,155 @@
+"""What a dry run shows."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.plan import Plan, load_plan
+from sweeps.preview import can_stop, preview, warnings
+from sweeps.schedulers import build_scheduler
+from sweeps.spec import SchedulerSpec
+from tests.conftest import ROOT
+from tests.sweeps.spaces import ASHA, TUNE, toy_plan
+
+NEVER = "can never stop anything"
+SEARCH = {"draws_per_arm": 4, "seeds": [0], "keep": 2}
+
+
+def shown(plan: Plan) -> str:
+    return preview(plan, 3, "because")
+
+
+def told(folder: Path, **changes: Any) -> str:
+    return "\n".join(warnings(toy_plan(folder, **changes)))
+
+
+def test_arms_are_listed_with_parameters_and_flops() -> None:
+    plan = load_plan(ROOT / "search_spaces" / "mixers.yaml")
+    rows = {row.split()[0]: row.split() for row in shown(plan).splitlines() if row.strip()}
+    assert rows["attention"] == ["attention", "(baseline)", "6,828,034", "1.00", "4.76e+10", "1.00"]
+    assert rows["mlp"] == ["mlp", "5,028,866", "0.74", "4.27e+10", "0.90"]
+    assert "model.mixer.kind changes parameters (up to 1.4x) and FLOPs" in shown(plan)
+
+
+def test_without_tune_all_trials_are_evidence(tmp_path: Path) -> None:
+    text = shown(toy_plan(tmp_path))
+    assert "Evidence, run to the end: 3 arms x 2 seeds = 6 trials (at most 600 samples, 6e+04 FLOPs)" in text
+    assert "Search" not in text and "A whole trial: 100 samples" in text and "At once: 3 (because)" in text
+
+
+def test_with_tune_the_trials_of_both_phases_and_the_rungs_are_counted(tmp_path: Path) -> None:
+    text = shown(toy_plan(tmp_path, tune=TUNE, search=SEARCH, scheduler=ASHA | {"scope": "arm"}))
+    assert "3 arms x 4 draws (sobol) x 1 seed = 12 trials (at most 1,200 samples" in text
+    assert "Evidence, run to the end: 3 arms x best 2 draws x 2 seeds = 12 trials" in text
+    assert "asha on accuracy (max) over each arm; rungs at 20, 40, 80 samples" in text
+    assert NEVER not in text
+
+
+def test_arms_of_unequal_draws_are_counted_each_by_its_own(tmp_path: Path) -> None:
+    tune = {"lr": {"uniform": [0.1, 0.4], "when": {"model.kind": ["b"]}}}
+    text = shown(toy_plan(tmp_path, tune=tune, search=SEARCH))
+    assert "3 arms x 1/4 draws (sobol) x 1 seed = 6 trials" in text
+    assert "3 arms x best 2 draws x 2 seeds = 8 trials" in text
+
+
+def test_the_levels_of_a_named_factor_are_spelt_out(tmp_path: Path) -> None:
+    levels = {"low": {"lr": 0.1, "model.kind": "b"}, "high": {"lr": 0.2}}
+    assert "rate = low: lr = 0.1, model.kind = b" in shown(
+        toy_plan(tmp_path, ablate={"rate": {"levels": levels}})
+    )
+
+
+def test_what_a_foreign_trainer_does_not_say_is_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "silent.py").write_text("from tests.sweeps.toy_trainer import train")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = shown(toy_plan(tmp_path, trainer="silent:train"))
+    assert "not said" in text and "= 6 trials\n" in text and "A whole trial" not in text
+    assert "silent:train is imported from outside this package" in text
+
+
+def test_the_projects_own_trainer_is_not_from_outside() -> None:
+    notes = "\n".join(warnings(load_plan(ROOT / "search_spaces" / "smoke.yaml")))
+    assert "outside" not in notes and "exploratory" in notes
+
+
+def test_one_seed_and_few_draws_of_tpe_are_pointed_out(tmp_path: Path) -> None:
+    assert "one seed" in told(tmp_path, seeds=[1]) and "one seed" not in told(tmp_path)
+    few = told(tmp_path, tune=TUNE, search={"algorithm": "tpe", "draws_per_arm": 8})
+    many = told(tmp_path, tune=TUNE, search={"algorithm": "tpe", "draws_per_arm": 20})
+    assert "8 draws" in few and "tpe" not in many
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "changes", "never"),
+    [
+        (ASHA, {}, False),
+        (ASHA, {"ablate": {"model.kind": ["a"]}}, True),
+        (ASHA | {"scope": "arm"}, {}, True),
+        (ASHA | {"scope": "arm"}, {"tune": TUNE, "search": SEARCH}, False),
+        ({"kind": "median", "grace_period": 20}, {}, True),
+        ({"kind": "median", "grace_period": 20}, {"ablate": {"model.kind": ["a", "b", "c", "d"]}}, False),
+        ({"kind": "fixed", "grace_period": 20, "keep": 3}, {}, True),
+        ({"kind": "fixed", "grace_period": 20, "keep": 2}, {}, False),
+    ],
+)
+def test_a_scheduler_that_can_never_stop_anything_is_named(
+    tmp_path: Path, scheduler: dict[str, Any], changes: dict[str, Any], never: bool
+) -> None:
+    notes = told(tmp_path, scheduler=scheduler, **changes)
+    assert (NEVER in notes) == never and (f"scheduler {scheduler['kind']} {NEVER}" in notes) == never
+
+
+SCHEDULERS = [
+    {"kind": "asha"},
+    {"kind": "median"},
+    {"kind": "fixed", "keep": 2},
+    pytest.param(
+        {"kind": "asha", "reduction_factor": 1.5},
+    ),
+]
+
+
+@pytest.mark.parametrize("given", SCHEDULERS)
+def test_what_is_said_of_stopping_is_what_the_scheduler_does(given: dict[str, Any]) -> None:
+    spec = SchedulerSpec.model_validate(
+        {"grace_period": 20, "max_t": 100, "metric": "m", "mode": "max"} | given
+    )
+    for members in range(1, 6):
+        scheduler = build_scheduler(spec)
+        for rung in scheduler.rungs():
+            for member in range(members):  # each worse than those before it
+                metrics = {"samples": rung, "m": -float(member)}
+                scheduler.on_report("pool", str(member), [str(member)], str(member), metrics)
+        assert bool(scheduler.stopped) == can_stop(spec, members)
+
+
+def test_a_dry_run_is_quick_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "run_sweep.py"),
+        str(ROOT / "search_spaces" / "smoke.yaml"),
+        "--dry-run",
+    ]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert "4 arms x 2 seeds = 8 trials" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
