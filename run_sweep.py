@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -17,11 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
     del given.overrides
     try:
         outcome = launch(Launch(**vars(given), overrides=overrides))
+        if outcome.folder is not None:
+            _report(outcome, outcome.folder, given.quiet)
     except SpecError as error:
         print(f"run_sweep: {error}", file=sys.stderr)
         return BAD_INPUT
-    if outcome.folder is not None:
-        _report(outcome, outcome.folder, given.quiet)
+    except KeyboardInterrupt:  # before or after the trials; while they run, a signal is waited for
+        return 128 + signal.SIGINT
     return outcome.status
 
 

@@ -32,7 +32,6 @@ def space(trials: int) -> dict[str, Any]:
                 "h_cycles": 1,
                 "l_cycles": 1,
                 "halt_max_steps": 2,
-                "mixer": {"kind": "mlp"},
             },
             "data": {"task": "sudoku", "source": "embedded", "size": 4},
             "optim": {"lr_warmup_steps": 0},

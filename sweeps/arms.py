@@ -167,6 +167,22 @@ class Combiner:
                 reason = "its `when` is never met" if factor.when else "its only level is the base's own"
                 where = " (one_at_a_time looks from the base alone)" if self.spec.design != "full" else ""
                 raise SpecError(f"ablate.{name}: compares nothing, as {reason}{where}: mend it, or remove it")
+            if (
+                len(levels) == len(found)
+                and len(factor.settings(name)) == 1
+                and self._is_the_bases(found, name)
+            ):
+                raise SpecError(
+                    f"ablate.{name}: compares nothing, as its only level is the base's own: remove it"
+                )
+
+    def _is_the_bases(self, found: list[Combination], name: str) -> bool:
+        """Whether the arms are the same without what this factor sets."""
+        for each in found:
+            others = {key: setting for key, setting in each.settings.items() if setting[0] != name}
+            if self.config(Combination(each.levels, others)) != self.config(each):
+                return False
+        return True
 
     def _with_base_levels(self, found: Combination) -> Combination:
         """With the levels that the base has of the other factors, so that a table has no holes."""

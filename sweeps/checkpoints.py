@@ -1,6 +1,6 @@
 """A trial's checkpoints on disk: the last one and the best one, each whole or not there at all.
 
-DIR/TRIAL_ID/step_000000012/   what the trainer gave, and report.json: the metrics reported with it, and a
+DIR/TRIAL_ID/step_000000012/   what the trainer gave, and .sweep.json: the metrics reported with it, and a
                                checksum of every file, by which a damaged checkpoint is known
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from sweeps.journal import encode
 
-REPORT = "report.json"
+REPORT = ".sweep.json"
 _CHUNK = 1 << 22
 
 logger = logging.getLogger(__name__)
@@ -58,17 +58,27 @@ class CheckpointStore:
         self._sign = 1.0 if mode == "max" else -1.0
 
     def commit(self, source: Path, metrics: Mapping[str, float]) -> Path:
-        """Copy `source` in under the report's step, durably, then drop what is neither last nor best."""
+        """Copy `source` in under the report's step, durably, then drop what is neither last nor best.
+
+        Raises OSError; what was there before stays.
+        """
         target = self._directory / f"step_{int(metrics['step']):09d}"
         staging = self._directory / f".{target.name}.{os.getpid()}"
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.copytree(source, staging)
-        report = {"metrics": encode(dict(metrics)), "files": _checksums(staging)}
-        (staging / REPORT).write_text(json.dumps(report))
-        for path in [*staging.rglob("*"), staging]:
-            _sync(path)
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
+        # Halves that a crash has left, and damaged ones from which the trial did not go on.
+        later = [path for path in self._all() if path.name > target.name]
+        for path in [*self._directory.glob(".step_*"), *later]:
+            shutil.rmtree(path, ignore_errors=True)
+        try:
+            shutil.copytree(source, staging)
+            report = {"metrics": encode(dict(metrics)), "files": _checksums(staging)}
+            (staging / REPORT).write_text(json.dumps(report))
+            for path in [*staging.rglob("*"), staging]:
+                _sync(path)
+            shutil.rmtree(target, ignore_errors=True)
+            staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)  # a full disk is not to be filled with halves
+            raise
         _sync(self._directory)
         self._prune()
         return target

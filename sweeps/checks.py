@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from sweeps.dotted import absolute, get, overlap, path_keys
+from sweeps.dotted import absolute_at, get
 from sweeps.draws import known_draws
 from sweeps.errors import SpecError
+from sweeps.names import REPORTED, RESERVED, why_not
 from sweeps.spec import SchedulerSpec, SweepSpec
 
 if TYPE_CHECKING:
@@ -29,11 +30,21 @@ def check_metrics(spec: SweepSpec, known: dict[str, Any]) -> None:
     for key, name in asked:
         if name.startswith("test/") and (spec.tune or key == "scheduler.metric"):
             raise SpecError(f"{key}: {name!r} is of the test split, which may choose nothing: use val/...")
-        names = [*known.get("metrics", [name]), "step", "samples"]
+        names = [*(known.get("metrics") or [name]), "step", "samples"]
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it reports {', '.join(sorted(names))}"
             raise SpecError(f"{key}: {name!r} is not reported by {spec.trainer}: {hint}")
+
+
+def check_names(spec: SweepSpec, known: dict[str, Any]) -> None:
+    """Factors, tuned values and metrics become columns, params and metrics under their names."""
+    asked = [(f"ablate.{name}", name, RESERVED | REPORTED) for name in spec.ablate]
+    asked += [(f"tune.{name}", name, RESERVED | REPORTED) for name in spec.tune]
+    asked += [(f"trainer: {spec.trainer}: the metric", name, RESERVED) for name in known.get("metrics") or []]
+    for what, name, reserved in asked:
+        if why := why_not(name, reserved):
+            raise SpecError(f"{what}: {name!r} {why}")
 
 
 def check_horizon(scheduler: SchedulerSpec, horizon: float | None) -> SchedulerSpec:
@@ -122,15 +133,15 @@ def _check_gpu(plan: Plan, what: str, known: dict[str, Any]) -> None:
 
 def _check_changes(plan: Plan) -> None:
     """`--set` of what every arm sets anew would change nothing, silently."""
-    keys = path_keys(plan.trainer.config_model)
+    horizon_key = plan.trainer.describe(plan.trainer.configure(plan.spec.base, [], "base")).get("horizon_key")
     for key, value in plan.sources.changes:
-        given = absolute(value, key, keys, Path.cwd())
+        given = absolute_at(key, value, plan.trainer.config_model, Path.cwd())
         wanted = plan.trainer.configure(plan.spec.base, [(key, given)], "--set").model_dump(mode="json")
         kept = [
             arm
             for arm in plan.arms
-            if not any(overlap(key, other) for other in (*arm.tune, *arm.sets))
-            and _at(arm.config, key) == _at(wanted, key)
+            if not any(f"{key}.".startswith(f"{other}.") for other in (*arm.tune, *arm.sets))
+            and (key != horizon_key or _at(arm.config, key) == _at(wanted, key))
         ]
         if not kept:
             raise SpecError(
@@ -175,7 +186,8 @@ def check_data(plan: Plan) -> None:
             try:
                 plan.trainer.check(config)
             except (ValueError, OSError) as error:
-                raise SpecError(f"{plan.source}: data: {error}") from error
+                reason = str(error).removeprefix("data: ")
+                raise SpecError(f"{plan.source}: data: {reason}") from error
             except Exception as error:
                 raise SpecError(
                     f"{plan.source}: trainer: {plan.spec.trainer}: check(config) failed "

@@ -6,6 +6,8 @@ journal. A conductor built from an old journal goes on where the last one stoppe
 
 from __future__ import annotations
 
+import logging
+import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -15,6 +17,8 @@ from sweeps.plan import Arm, Draw, Plan, TrialPlan
 from sweeps.schedulers import Verdict, build_scheduler
 from sweeps.search import TPESearch, open_storage
 from sweeps.state import SweepState, TrialState
+
+logger = logging.getLogger(__name__)
 
 
 class Conductor:
@@ -39,6 +43,10 @@ class Conductor:
         self._journal.append("launch", hash=self.plan.hash, **launch)
         for trial in self.plan.first_trials():
             self._plan_trial(trial)
+        for known in [trial for trial in self.state.trials.values() if trial.phase == "search"]:
+            self._plan_draw(
+                self._arms[known.arm], Draw(known.draw, known.values)
+            )  # a crash may have cut it short
         for arm in self.plan.arms:
             self._select(arm)
 
@@ -73,16 +81,18 @@ class Conductor:
         draws = [search.missing for search in self._searches.values()]
         searched = [arm for arm in self.plan.arms if spec.tune and arm.name not in self.state.selected]
         kept = sum(min(spec.search.keep, self.plan.number_of_draws(arm)) for arm in searched)
-        return sum(draws) * len(spec.search.seeds) + kept * len(spec.seeds)
+        return sum(draws) * len(self.plan.search_seeds) + kept * len(spec.seeds)
 
     def _ask(self, exclude: Collection[str]) -> TrialPlan | None:
         for search in sorted(self._searches.values(), key=lambda search: search.asked):
             if search.missing:
-                draw = search.ask()
-                for seed in self.plan.spec.search.seeds:
-                    self._plan_trial(self.plan.trial(self._arms[search.arm], draw, seed, "search"))
+                self._plan_draw(self._arms[search.arm], search.ask())
                 return self.next_trial(exclude)
         return None
+
+    def _plan_draw(self, arm: Arm, draw: Draw) -> None:
+        for seed in self.plan.search_seeds:
+            self._plan_trial(self.plan.trial(arm, draw, seed, "search"))
 
     # What happens
 
@@ -103,7 +113,12 @@ class Conductor:
         if trial.phase == "search":
             verdicts = self._scheduler.on_report(*self._membership(trial), trial_id, metrics)
             self._note(verdicts, trial_id)
-        return not self._stop_if_its_member_was(trial)
+        return self._is_at_its_end(metrics) or not self._stop_if_its_member_was(trial)
+
+    def _is_at_its_end(self, metrics: Mapping[str, float]) -> bool:
+        """A trial that has reached `max_t` completes by itself: it was judged for the others' sake only."""
+        scheduler = self.plan.spec.scheduler
+        return scheduler.max_t is not None and metrics.get(scheduler.time_attr, 0) >= scheduler.max_t
 
     def ended(
         self, trial_id: str, status: str, reason: str = "", metrics: Mapping[str, float] | None = None
@@ -122,6 +137,11 @@ class Conductor:
             self._note(self._scheduler.on_diverged(*self._membership(trial), trial_id), trial_id)
         self._after_end(trial)
 
+    def warned(self, trial_id: str, text: str) -> None:
+        """Note what went wrong, though the trial goes on."""
+        logger.warning("%s: %s", trial_id, text)
+        self._journal.append("warning", trial_id=trial_id, text=text)
+
     def retried(self, trial_id: str, reason: str) -> None:
         """Note that a trial failed and is to be tried again, from its last checkpoint."""
         self._journal.append("retry", trial_id=trial_id, reason=reason)
@@ -138,6 +158,8 @@ class Conductor:
             return
         if event["event"] == "report":
             metrics = trial.reports[int(event["step"])]
+            if not all(map(math.isfinite, metrics.values())):
+                return  # it came with the end of a trial that diverged, and was not judged
             self._scheduler.on_report(*self._membership(trial), trial.trial_id, metrics)
         elif event["event"] == "end" and event["status"] in ("diverged", "failed"):
             self._scheduler.on_diverged(*self._membership(trial), trial.trial_id)
@@ -185,7 +207,8 @@ class Conductor:
         if not self.plan.spec.tune or self.plan.spec.search.algorithm != "tpe":
             return {}
         storage = open_storage(studies)
-        return {arm.name: TPESearch(self.plan, arm, self.state, storage) for arm in self.plan.arms}
+        arms = [arm for arm in self.plan.arms if arm.tune]
+        return {arm.name: TPESearch(self.plan, arm, self.state, storage) for arm in arms}
 
     def _after_end(self, trial: TrialState) -> None:
         if trial.phase != "search":
@@ -198,8 +221,9 @@ class Conductor:
     def _select(self, arm: Arm) -> None:
         """When all of an arm's search has ended, plan the evidence of its best draws.
 
-        Draws are ranked by the objective at the end of the search, averaged over its seeds; one with a seed
-        that did not complete is out.
+        Draws are ranked by the objective at the end of the search, averaged over its seeds. Where fewer than
+        `keep` ran to their end, those that were stopped come after, the furthest first. One with a seed that
+        diverged or failed is out.
         """
         spec = self.plan.spec
         if not spec.tune:
@@ -209,25 +233,28 @@ class Conductor:
             more = arm.name in self._searches and self._searches[arm.name].missing
             if more or not all(trial.ended for trial in search):
                 return
-            scores = self._scores(search)
-            best = sorted(scores, key=lambda draw: (-scores[draw], draw))[: spec.search.keep]
-            self._journal.append("select", arm=arm.name, draws=best)
+            self._journal.append("select", arm=arm.name, draws=self._ranked(search)[: spec.search.keep])
         values = {t.draw: t.values for t in self.state.trials.values() if t.arm == arm.name}
         for index in self.state.selected[arm.name]:
             for trial in self.plan.evidence_trials(arm, Draw(index, values[index])):
                 self._plan_trial(trial)
 
-    def _scores(self, search: list[TrialState]) -> dict[int, float]:
+    def _ranked(self, search: list[TrialState]) -> list[int]:
+        """An arm's draws, the best first."""
         objective = self.plan.spec.objective
         sign = 1.0 if objective.mode == "max" else -1.0
         by_draw: dict[int, list[TrialState]] = {}
         for trial in search:
             by_draw.setdefault(trial.draw, []).append(trial)
-        return {
-            draw: statistics.fmean(sign * trial.last[objective.metric] for trial in trials)
-            for draw, trials in by_draw.items()
-            if all(trial.status == "completed" and objective.metric in trial.last for trial in trials)
-        }
+        ranks = {}
+        for draw, trials in by_draw.items():
+            fit = all(trial.status in ("completed", "pruned") for trial in trials)
+            if fit and all(objective.metric in trial.last for trial in trials):
+                score = statistics.fmean(sign * trial.last[objective.metric] for trial in trials)
+                whole = all(trial.status == "completed" for trial in trials)
+                reached = 0.0 if whole else min(trial.last["samples"] for trial in trials)
+                ranks[draw] = (-whole, -reached, -score, draw)
+        return sorted(ranks, key=lambda draw: ranks[draw])
 
     # The plan's trials and the state's
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 
-from trm.messages import models_in
+from trm.overrides import absolute_paths, override
 
 
 def get(config: dict[str, Any], path: str) -> Any:
@@ -36,30 +36,9 @@ def overlap(one: str, other: str) -> bool:
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
-def path_keys(model: type[BaseModel], prefix: str = "") -> frozenset[str]:
-    """The dotted keys of a model that hold a path in the file system."""
-    found: set[str] = set()
-    for name, field in model.model_fields.items():
-        if _holds_path(field.annotation):
-            found.add(f"{prefix}{name}")
-        for member in models_in(field.annotation):
-            found |= path_keys(member, f"{prefix}{name}.")
-    return frozenset(found)
+def absolute_at(key: str, value: Any, model: type[BaseModel], folder: Path) -> Any:
+    """`value`, to be set at the dotted `key` of `model`, with relative file names in it taken from `folder`.
 
-
-def _holds_path(annotation: Any) -> bool:
-    return annotation is Path or any(_holds_path(part) for part in get_args(annotation))
-
-
-def absolute(value: Any, key: str, keys: frozenset[str], folder: Path) -> Any:
-    """`value`, to be set at `key`, with the relative paths in it taken from `folder`.
-
-    `keys` are those of `path_keys`. Ray's workers run elsewhere, so no relative path may leave the driver.
+    Ray's workers run elsewhere, so no relative path may leave the driver.
     """
-    if isinstance(value, dict):
-        return {name: absolute(v, f"{key}.{name}".lstrip("."), keys, folder) for name, v in value.items()}
-    if key not in keys:
-        return value
-    if isinstance(value, list):
-        return [absolute(each, key, keys, folder) for each in value]
-    return str(folder / Path(value).expanduser()) if isinstance(value, str) else value
+    return get(absolute_paths(override({}, [(key, value)], model), model, folder), key)

@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -45,35 +46,44 @@ class Interrupted(BaseException):
     """A signal asked for the end. Raised between two steps of Ray's loop: no event is half written."""
 
 
-def connect(address: str | None) -> Resources:
+def connect(address: str | None, count_gpus: bool) -> Resources:
     """Start a Ray instance of our own on the loopback, or join the cluster at `address`.
 
-    Raises SpecError where the cluster cannot be reached.
+    Returns what there is. Raises SpecError where the cluster cannot be reached.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    here = local_resources()
-    try:
-        if address is None:
-            ray.init(
-                address="local",
-                num_cpus=int(here.cpu),
-                num_gpus=int(here.gpu),
-                include_dashboard=False,
-                **quiet,
-            )
-        else:
+    if address is None:
+        here = local_resources(count_gpus)
+        ray.init(
+            address="local",
+            num_cpus=int(here.cpu),
+            num_gpus=int(here.gpu),
+            include_dashboard=False,
+            **quiet,
+        )
+    else:
+        try:
+            _knock(address)
             ray.init(address=address, **quiet)
-    except ConnectionError as error:
-        raise SpecError(
-            f"--address {address}: no Ray cluster answers there ({error}); start one with "
-            f"`ray start --head`, or leave --address out to run on this machine"
-        ) from error
+        except Exception as error:  # Ray raises many kinds, by what is wrong with the address
+            reason = " ".join(str(error).split())[:200]
+            raise SpecError(
+                f"--address {address}: no Ray cluster can be joined there ({reason}): start one with "
+                f"`ray start --head`, or leave --address out to run on this machine"
+            ) from error
     # Ray prints a paragraph over the live table when a worker dies. No setting stops it; in the log it helps.
     ray._private.worker.print_worker_logs = lambda data, *_: logger.warning(
         "ray: %s", " ".join(data["lines"])
     )
     total = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0))
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at host:port, which Ray would wait for for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def disconnect() -> None:
@@ -135,6 +145,8 @@ class _Decisions(_NotSaved, FIFOScheduler):
         self._conductor = conductor
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if result["warning"]:
+            self._conductor.warned(_id(trial), result["warning"])
         go_on = self._conductor.report(_id(trial), dict(result["report"]), repeated=result["repeated"])
         return self.CONTINUE if go_on else self.STOP
 

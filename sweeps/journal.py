@@ -7,6 +7,7 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
     start     a trial began to run, or went on: trial_id, attempt, config
     report    trial_id, step, samples and the trainer's metrics
     decision  the scheduler looked at a member of a pool: member, trial_id, rung, value, cutoff, action
+    warning   something went wrong that the trial survived: trial_id, text
     retry     a trial failed and is to be tried again: trial_id, reason
     end       trial_id, status, reason
     select    the draws of an arm that go on to the evidence: arm, draws
@@ -25,6 +26,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sweeps.errors import SpecError
+
 Event = dict[str, Any]
 
 
@@ -40,28 +43,25 @@ def encode(value: Any) -> Any:
 
 
 def read_journal(path: Path) -> Iterator[Event]:
-    """The events in order. A torn last line, which a crash in mid-write leaves, is passed over.
+    """The events in order. A last line without its end, which a crash in mid-write leaves, is passed over.
 
-    Raises ValueError for a broken line anywhere else: that is no crash, somebody changed the file.
+    Raises SpecError for a broken line anywhere else: that is no crash, somebody changed the file.
     """
     if not path.exists():
         return
-    lines = path.read_bytes().split(b"\n")
+    *lines, _ = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
         try:
-            yield json.loads(line)
+            event = json.loads(line)
+            if not isinstance(event, dict) or "event" not in event:
+                raise ValueError(f"no event, but {line[:40]!r}")
         except ValueError as error:
-            if all(not later.strip() for later in lines[number:]):
-                return
-            raise ValueError(
-                f"{path}, line {number}: not a JSON object ({error}); restore the file"
-            ) from error
+            raise SpecError(f"{path}, line {number}: is damaged ({error}): restore the file") from error
+        yield event
 
 
 class Journal:
-    """Appends events to `path`, each handed to the operating system before `append` returns.
+    """Appends events to `path`, each on the disk before `append` returns.
 
     `listeners` hear every event, one at a time and in the file's order. They must be quick and not raise.
     """
@@ -87,11 +87,22 @@ class Journal:
         with self._lock:
             record: Event = {"time": round(time.time(), 3), "event": event, **fields}
             line = json.dumps(encode(record), separators=(",", ":"), allow_nan=False)
-            self._file.write(line.encode() + b"\n")
+            self._write(line.encode() + b"\n")
             for listener in self.listeners:
                 listener(record)
         return record
 
+    def _write(self, line: bytes) -> None:
+        """The whole line or, where the disk is full, none of it. Raises OSError."""
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
+            os.fdatasync(self._file.fileno())
+        except OSError:
+            os.ftruncate(self._file.fileno(), end)
+            raise
+
     def close(self) -> None:
-        os.fsync(self._file.fileno())
         self._file.close()

@@ -10,13 +10,14 @@ from typing import Any
 
 from sweeps import identity
 from sweeps.arms import Combination, Combiner
-from sweeps.checks import check_data, check_horizon, check_metrics, check_plan
-from sweeps.dotted import absolute, get, overlap, path_keys
+from sweeps.checks import check_data, check_horizon, check_metrics, check_names, check_plan
+from sweeps.dotted import absolute_at, get, overlap
 from sweeps.draws import known_draws
 from sweeps.errors import SpecError
 from sweeps.space import Domain, Factor
 from sweeps.spec import SchedulerSpec, Sources, SweepSpec, load_spec
 from sweeps.trainers import Trainer, import_trainer
+from trm.overrides import absolute_paths
 
 __all__ = ["Arm", "Draw", "Plan", "TrialPlan", "build_plan", "check_data", "load_plan"]
 
@@ -108,9 +109,7 @@ class Plan:
         """The trials that are known before the launch: of the search those whose draws are, a draw of every
         arm after the other; with nothing to tune and nothing to stop, the evidence, which is all there is."""
         is_evidence = not self.spec.tune and self.spec.scheduler.kind == "fifo"
-        phase, seeds = ("evidence" if is_evidence else "search"), self.spec.seeds
-        if self.spec.tune:
-            seeds = self.spec.search.seeds
+        phase = "evidence" if is_evidence else "search"
         by_arm = [(arm, self.draws(arm)) for arm in self.arms]
         rounds = max(len(draws) for _, draws in by_arm)
         return [
@@ -118,8 +117,13 @@ class Plan:
             for index in range(rounds)
             for arm, draws in by_arm
             if index < len(draws)
-            for seed in seeds
+            for seed in self.search_seeds
         ]
+
+    @property
+    def search_seeds(self) -> list[int]:
+        """The seeds of every draw of the search; with nothing to tune there is one list for all."""
+        return self.spec.search.seeds if self.spec.tune else self.spec.seeds
 
     def evidence_trials(self, arm: Arm, draw: Draw) -> list[TrialPlan]:
         return [self.trial(arm, draw, seed, "evidence") for seed in self.spec.seeds]
@@ -166,6 +170,7 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
     known = trainer.describe(trainer.configure(spec.base, [], f"{sources.path}: base"))
     spec, horizon = _with_scheduler(spec, sources, trainer, known)
     check_metrics(spec, known)
+    check_names(spec, known)
     combiner = Combiner(spec, trainer, str(sources.path))
     for section, items in (("ablate", spec.ablate), ("tune", spec.tune)):
         for key, item in items.items():
@@ -178,23 +183,23 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
 
 def _with_absolute_paths(spec: SweepSpec, sources: Sources, trainer: Trainer) -> SweepSpec:
     """Relative paths are taken from the file that names them."""
-    keys = path_keys(trainer.config_model)
+    model = trainer.config_model
 
     def factor(name: str, given: Factor) -> Factor:
         here = sources.space_dir
-        values = given.values and [absolute(value, name, keys, here) for value in given.values]
+        values = given.values and [absolute_at(name, value, model, here) for value in given.values]
         levels = given.levels and {
-            level: {key: absolute(value, key, keys, here) for key, value in sets.items()}
+            level: {key: absolute_at(key, value, model, here) for key, value in sets.items()}
             for level, sets in given.levels.items()
         }
         return given.model_copy(update={"values": values, "levels": levels})
 
     def domain(name: str, given: Domain) -> Domain:
-        choice = given.choice and [absolute(each, name, keys, sources.space_dir) for each in given.choice]
+        choice = given.choice and [absolute_at(name, each, model, sources.space_dir) for each in given.choice]
         return given.model_copy(update={"choice": choice})
 
     changes = {
-        "base": absolute(spec.base, "", keys, sources.base_dir),
+        "base": absolute_paths(spec.base, model, sources.base_dir),
         "ablate": {name: factor(name, given) for name, given in spec.ablate.items()},
         "tune": {name: domain(name, given) for name, given in spec.tune.items()},
     }
@@ -206,8 +211,8 @@ def _with_base(spec: SweepSpec, sources: Sources, trainer: Trainer) -> SweepSpec
     something that the base says of another."""
     if not sources.changes:
         return spec
-    keys = path_keys(trainer.config_model)
-    changes = [(key, absolute(value, key, keys, Path.cwd())) for key, value in sources.changes]
+    model, here = trainer.config_model, Path.cwd()
+    changes = [(key, absolute_at(key, value, model, here)) for key, value in sources.changes]
     trainer.configure(spec.base, [], f"{sources.path}: base")  # the base's own errors are told as such
     trainer.configure(spec.base, changes, f"{sources.path}: --set")
     return spec.model_copy(update={"base": trainer.override(spec.base, changes)})

@@ -26,7 +26,7 @@ def preview(plan: Plan, at_once: int, why: str) -> str:
     goal = f"{spec.objective.mode}imise {spec.objective.metric}"
     console.print(f"[bold]{spec.name}[/bold]: {goal}; {spec.trainer}", soft_wrap=True)
     console.print(_arms(plan))
-    lines = [*_factors(plan), *_phases(plan), *_stopping(plan), f"At once: {at_once} ({why})"]
+    lines = [*_factors(plan), *_phases(plan), *_stopping(plan), f"At once: {at_once or 'none'} ({why})"]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
     for warning in warnings(plan):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
+
+_ROUNDING = 1e-9  # of 1 / 0.1 and the like
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,23 @@ class Resources:
     gpu: float
 
     def concurrency(self, cpu: float, gpu: float) -> int:
-        """Trials that fit side by side when each takes `cpu` cores and `gpu` GPUs."""
-        fits = [int(have / need + 1e-9) for have, need in ((self.cpu, cpu), (self.gpu, gpu)) if need > 0]
-        return min(fits, default=1)
+        """Trials that fit side by side when each takes `cpu` cores and `gpu` GPUs; 0 where not even one does.
+
+        A share of a GPU lies on one GPU.
+        """
+        fits = [int(self.cpu / cpu + _ROUNDING)]
+        if 0 < gpu < 1:
+            fits.append(int(1 / gpu + _ROUNDING) * int(self.gpu))
+        elif gpu:
+            fits.append(int(self.gpu / gpu + _ROUNDING))
+        return min(fits)
 
 
-def local_resources() -> Resources:
-    """Cores that this process may use, and GPUs that torch sees."""
-    torch = sys.modules.get("torch")
-    return Resources(len(os.sched_getaffinity(0)), torch.cuda.device_count() if torch else 0)
+def local_resources(count_gpus: bool) -> Resources:
+    """Cores that this process may use, and GPUs that torch sees. Loads torch only to count GPUs."""
+    gpus = 0
+    if count_gpus:
+        import torch
+
+        gpus = torch.cuda.device_count()
+    return Resources(len(os.sched_getaffinity(0)), gpus)

@@ -11,13 +11,8 @@ from typing import Any
 import pandas as pd
 
 from sweeps.journal import read_journal
+from sweeps.names import HISTORY_COLUMNS, TRIAL_COLUMNS
 from sweeps.state import SweepState, TrialState
-
-FIRST = [
-    "trial_id", "arm", "draw", "phase", "seed", "status", "reason",
-    "num_params", "flops_per_sample", "samples", "flops", "wall_s", "mlflow_run_id",
-]  # fmt: skip
-HISTORY_FIRST = ["trial_id", "step", "samples", "flops", "wall_s"]
 
 
 def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> None:
@@ -42,14 +37,18 @@ def trials_frame(state: SweepState, space: dict[str, Any]) -> pd.DataFrame:
     arms, objective = space["resolved"]["arms"], space["objective"]
     rows = [_trial_row(trial, arms[trial.arm], objective) for trial in state.trials.values()]
     frame = pd.DataFrame(rows)
-    return frame.reindex(columns=[*FIRST, *(name for name in frame.columns if name not in FIRST)])
+    for name in [name for name in frame.columns if pd.api.types.is_object_dtype(frame[name])]:
+        frame[name] = _of_one_type(frame[name])
+    return frame.reindex(
+        columns=[*TRIAL_COLUMNS, *(name for name in frame.columns if name not in TRIAL_COLUMNS)]
+    )
 
 
 def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]) -> dict[str, Any]:
     last = {name: value for name, value in trial.last.items() if name != "step"}
     best = trial.best(objective["metric"], objective["mode"])
     return {
-        **{name: _column_value(level) for name, level in arm["levels"].items()},
+        **arm["levels"],
         **trial.values,
         **last,
         f"best/{objective['metric']}": best[0] if best else math.nan,
@@ -67,9 +66,12 @@ def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]
     }
 
 
-def _column_value(level: Any) -> Any:
-    """Parquet wants one type a column: what is not a scalar goes in as its text."""
-    return level if isinstance(level, str | int | float | bool) or level is None else str(level)
+def _of_one_type(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Parquet wants one type a column: levels such as 8 and "auto", or lists, go in as their text."""
+    types = {type(value) for value in column.dropna()}
+    if types <= {str} or types <= {bool} or types <= {int, float}:
+        return column
+    return column.map(lambda value: value if isinstance(value, str) else str(value), na_action="ignore")
 
 
 def history_frame(state: SweepState) -> pd.DataFrame:
@@ -80,7 +82,7 @@ def history_frame(state: SweepState) -> pd.DataFrame:
         for step, metrics in sorted(trial.reports.items())
     ]
     frame = pd.DataFrame(rows)
-    return frame.reindex(columns=[*HISTORY_FIRST, *(c for c in frame.columns if c not in HISTORY_FIRST)])
+    return frame.reindex(columns=[*HISTORY_COLUMNS, *(c for c in frame.columns if c not in HISTORY_COLUMNS)])
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:

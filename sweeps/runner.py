@@ -12,8 +12,8 @@ import fcntl
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,16 +22,18 @@ from sweeps import __version__
 from sweeps.conductor import Conductor
 from sweeps.console import Display
 from sweeps.errors import SpecError
-from sweeps.journal import Event, Journal, read_journal
+from sweeps.journal import Journal, read_journal
 from sweeps.plan import Plan, check_data, load_plan
 from sweeps.preview import preview
-from sweeps.resources import local_resources
-from sweeps.results import write_results
+from sweeps.resources import Resources, local_resources
+from sweeps.results import rebuild, write_results
 from sweeps.state import SweepState
-from sweeps.tracking import Mirror, absolute_uri
+from sweeps.tracking import Mirror, absolute_uri, check_uri, sync
 from trm.yaml import YamlError, dump_yaml, load_yaml
 
 OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
+logger = logging.getLogger(__name__)
+
 MIRROR_TIMEOUT_S = {"completed": 120.0, "interrupted": 20.0}
 
 
@@ -64,27 +66,53 @@ def launch(given: Launch) -> Outcome:
     """Do what the arguments say. Raises SpecError for bad input, with nothing written."""
     if given.max_concurrent is not None and given.max_concurrent < 1:
         raise SpecError(f"--max-concurrent {given.max_concurrent}: must be 1 or more")
+    check_uri(given.tracking_uri)
     plan = load_plan(given.space, given.overrides, given.name)
     folder = given.storage / plan.spec.name
     if given.dry_run:
         _show(plan, given)
         return Outcome(OK)
     if _is_done(plan, folder, given):
-        return Outcome(
-            _status_of(_read_state(folder)), folder, ("This sweep is finished; its report again.",)
-        )
+        return _show_again(folder, given)
+    if given.address is None:  # before the data, which may have to be fetched
+        _at_once(plan, given, _here(plan))
     check_data(plan)
     return _run(plan, folder, given)
 
 
 def _show(plan: Plan, given: Launch) -> None:
-    here, wanted = local_resources(), plan.spec.resources
-    fits = here.concurrency(wanted.cpu, wanted.gpu)
+    here, wanted = _here(plan), plan.spec.resources
     why = f"{wanted.cpu:g} CPU and {wanted.gpu:g} GPU a trial; "
     why += f"{here.cpu:g} CPU and {here.gpu:g} GPU on this machine"
     if given.address:
         why += f", for want of a look at {given.address}"
-    print(preview(plan, _bound(plan, given, fits), why))
+    print(preview(plan, _bound(plan, given, here), why))
+
+
+def _here(plan: Plan) -> Resources:
+    return local_resources(count_gpus=plan.spec.resources.gpu > 0)
+
+
+def _bound(plan: Plan, given: Launch, there: Resources) -> int:
+    """Trials at once: as many as fit, and no more than asked for; 0 where not even one fits."""
+    fits = there.concurrency(plan.spec.resources.cpu, plan.spec.resources.gpu)
+    asked = given.max_concurrent if given.max_concurrent is not None else plan.spec.max_concurrent
+    return fits if asked == "auto" else min(fits, int(asked))
+
+
+def _at_once(plan: Plan, given: Launch, there: Resources) -> int:
+    """As `_bound`. Raises SpecError where not even one trial fits."""
+    bound, wanted = _bound(plan, given, there), plan.spec.resources
+    if bound:
+        return bound
+    where = f"the cluster at {given.address}" if given.address else "this machine"
+    name, asked, has = "cpu", wanted.cpu, there.cpu
+    if wanted.gpu > there.gpu:
+        name, asked, has = "gpu", wanted.gpu, there.gpu
+    raise SpecError(
+        f"{given.space}: resources.{name} is {asked:g} a trial, but {where} has {has:g}: lower it "
+        f"(--set does not reach resources: edit the YAML), or run where there is more"
+    )
 
 
 def _is_done(plan: Plan, folder: Path, given: Launch) -> bool:
@@ -127,17 +155,26 @@ def _read_state(folder: Path) -> SweepState:
     return state
 
 
-def _bound(plan: Plan, given: Launch, fits: int) -> int:
-    """Trials at once: as many as fit, and no more than asked for."""
-    asked = given.max_concurrent if given.max_concurrent is not None else plan.spec.max_concurrent
-    return max(1, fits if asked == "auto" else min(fits, int(asked)))
+def _show_again(folder: Path, given: Launch) -> Outcome:
+    """A finished sweep: its tables anew, as a crash may have come before they were written; with --resume
+    also what MLflow lacks."""
+    rebuild(folder)
+    notes = ["This sweep is finished; its report again."]
+    if given.resume:
+        try:
+            sync(folder, given.tracking_uri)
+        except Exception as error:
+            notes.append(_how_to_sync(folder, given, f"{type(error).__name__}: {error}"))
+    return Outcome(_status_of(_read_state(folder)), folder, tuple(notes))
 
 
 def _run(plan: Plan, folder: Path, given: Launch) -> Outcome:
     """Run what is left of the sweep, and write the tables whatever happens."""
     from sweeps import engine
 
-    fits = _fitting_trials(plan, given)
+    there = engine.connect(given.address, count_gpus=False) if given.address else _here(plan)
+    bound = _at_once(plan, given, there)
+    history = list(read_journal(folder / "journal.jsonl"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -146,56 +183,53 @@ def _run(plan: Plan, folder: Path, given: Launch) -> Outcome:
         ) from error
     with _locked(folder), _logging_to(folder / "logs" / "driver.log"), _Signals() as signals:
         space = _write_space(plan, folder)
-        history = list(read_journal(folder / "journal.jsonl"))
         journal = Journal(folder / "journal.jsonl")
         conductor = Conductor(plan, journal, history, folder / "optuna.journal")
-        mirror = _start_mirror(given, space, journal, history)
-        conductor.begin(version=__version__)
-        ending = "interrupted"
-        try:
+        mirror = Mirror(absolute_uri(given.tracking_uri), space, journal, history)
+        journal.listeners.append(mirror)
+        mirror.start()
+        ending, failures = "interrupted", _Failures()
+        with failures.noted("the sweep"):
+            conductor.begin(version=__version__)
             with Display(conductor, given.quiet):
                 if given.address is None:
-                    engine.connect(None)
+                    engine.connect(None, count_gpus=plan.spec.resources.gpu > 0)
                 signals.install()  # again: Ray puts a handler of its own in front
-                engine.run(conductor, folder, _bound(plan, given, fits), signals.came)
+                with suppress(engine.Interrupted):
+                    engine.run(conductor, folder, bound, signals.came)
             ending = "completed" if conductor.finished else "interrupted"
-        except engine.Interrupted:
-            pass
-        finally:
+        with failures.noted("the journal"):
             conductor.finish(ending)
+        with failures.noted("the tables"):
             write_results(folder, conductor.state, space)
-            engine.disconnect()
-            trouble = mirror.close(MIRROR_TIMEOUT_S[ending])
-            write_results(folder, conductor.state, space)  # with the ids of runs that were made meanwhile
-            journal.close()
-    status = signals.exit_status if ending == "interrupted" else _status_of(conductor.state)
-    return Outcome(status, folder, tuple(_notes(given, folder, mirror, trouble, ending)))
+        engine.disconnect()
+        trouble = mirror.close(MIRROR_TIMEOUT_S[ending])
+        with failures.noted("the tables"):  # again, with the ids of runs that were made meanwhile
+            write_results(folder, conductor.state, space)
+        journal.close()
+    status = _status_of(conductor.state)
+    if failures.texts:
+        status = SOME_FAILED
+    elif ending == "interrupted":
+        status = signals.exit_status
+    return Outcome(status, folder, tuple(_notes(given, folder, mirror, trouble, ending, failures)))
 
 
-def _fitting_trials(plan: Plan, given: Launch) -> int:
-    """How many trials fit side by side. Raises SpecError where not even one does."""
-    from sweeps import engine
+@dataclass
+class _Failures:
+    """What went wrong outside of the trials: of Ray, of a part of ours, of a full disk. What is recorded
+    stays, and the launch comes to its end."""
 
-    where = f"the cluster at {given.address}" if given.address else "this machine"
-    there = engine.connect(given.address) if given.address else local_resources()
-    wanted = plan.spec.resources
-    for name, asked, has in (("gpu", wanted.gpu, there.gpu), ("cpu", wanted.cpu, there.cpu)):
-        if asked > has:
-            raise SpecError(
-                f"{given.space}: resources.{name} is {asked:g} a trial, but {where} has {has:g}; lower it "
-                f"(--set does not reach resources: edit the YAML) or run where there is more"
-            )
-    return there.concurrency(wanted.cpu, wanted.gpu)
+    texts: list[str] = field(default_factory=list)
 
-
-def _start_mirror(given: Launch, space: dict[str, Any], journal: Journal, history: list[Event]) -> Mirror:
-    """MLflow's thread, which hears what is in the journal and then what comes."""
-    mirror = Mirror(absolute_uri(given.tracking_uri), space, journal)
-    for event in history:
-        mirror(event)
-    journal.listeners.append(mirror)
-    mirror.start()
-    return mirror
+    @contextmanager
+    def noted(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            logger.exception("%s", what)
+            reason = str(error).strip().splitlines()[-1:] or [""]
+            self.texts.append(f"{what} broke off ({type(error).__name__}: {reason[0]})")
 
 
 def _write_space(plan: Plan, folder: Path) -> dict[str, Any]:
@@ -218,19 +252,29 @@ def _status_of(state: SweepState) -> int:
     return SOME_FAILED if failed else OK
 
 
-def _notes(given: Launch, folder: Path, mirror: Mirror, trouble: str, ending: str) -> Iterator[str]:
+def _notes(
+    given: Launch, folder: Path, mirror: Mirror, trouble: str, ending: str, failures: _Failures
+) -> Iterator[str]:
     """The last lines: what to do next, and where to look."""
-    if ending == "interrupted":
+    for text in dict.fromkeys(failures.texts):
+        yield f"{text[0].upper()}{text[1:]}; see {folder / 'logs' / 'driver.log'}."
+    if failures.texts:
+        yield "What was recorded stays. Mend that, and go on with the same command and --resume."
+    elif ending == "interrupted":
         yield "Interrupted. Go on with the same command and --resume."
     if trouble:
-        yield (
-            f"MLflow does not have all of it ({trouble}). Nothing is lost; when the store works again: "
-            f"python -m sweeps.tracking sync {folder} --tracking-uri {given.tracking_uri}"
-        )
+        yield _how_to_sync(folder, given, trouble)
     if mirror.link:
         yield f"MLflow: {mirror.link}"
         if "://" in given.tracking_uri and not given.tracking_uri.startswith("http"):
             yield f"  (first: mlflow ui --backend-store-uri {absolute_uri(given.tracking_uri)})"
+
+
+def _how_to_sync(folder: Path, given: Launch, trouble: str) -> str:
+    return (
+        f"MLflow does not have all of it ({trouble}). Nothing is lost; when the store works again: "
+        f"python -m sweeps.tracking sync {folder} --tracking-uri {given.tracking_uri}"
+    )
 
 
 @contextmanager

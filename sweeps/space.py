@@ -84,6 +84,8 @@ class Factor(Section):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, given: Any) -> Any:
+        if not isinstance(given, list | dict):
+            raise ValueError(f"must be a list of levels, such as [{given}, ...] (given {given!r})")
         return {"values": given} if isinstance(given, list) else given
 
     @model_validator(mode="after")

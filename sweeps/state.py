@@ -33,15 +33,24 @@ class TrialState:
     mlflow_run_id: str = ""
     reports: dict[int, dict[str, float]] = field(default_factory=dict)  # by step, in the order of arrival
     last_step: int = -1
+    last: dict[str, float] = field(
+        default_factory=dict
+    )  # each metric's value at the highest step that has it
 
     @property
     def ended(self) -> bool:
         return self.status in ENDED
 
-    @property
-    def last(self) -> dict[str, float]:
-        """The metrics of the report with the highest step; empty before the first."""
-        return self.reports.get(self.last_step, {})
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Take a report in. One at a step that was reported before, as after a restart, replaces it."""
+        self.reports[step] = metrics
+        if step >= self.last_step:
+            self.last_step = step
+            self.last.update(metrics)
+        else:
+            self.last = {}
+            for earlier in sorted(self.reports):
+                self.last.update(self.reports[earlier])
 
     def best(self, metric: str, mode: str) -> tuple[float, int] | None:
         """The best finite value of `metric` and its step; None where it was never reported."""
@@ -89,9 +98,8 @@ class SweepState:
         trial.status, trial.attempts = "running", trial.attempts + 1
 
     def _on_report(self, event: Event) -> None:
-        trial, step = self.trials[event["trial_id"]], int(event["step"])
-        trial.reports[step] = {key: float(value) for key, value in event.items() if key not in _NOT_METRICS}
-        trial.last_step = max(trial.last_step, step)
+        metrics = {key: float(value) for key, value in event.items() if key not in _NOT_METRICS}
+        self.trials[event["trial_id"]].report(int(event["step"]), metrics)
 
     def _on_decision(self, event: Event) -> None:
         self.decisions.append(event)

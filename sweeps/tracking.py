@@ -8,6 +8,7 @@ time.
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import os
 import queue
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from sweeps.dotted import flatten
+from sweeps.errors import SpecError
 from sweeps.journal import Event, Journal, read_journal
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ RUN_STATUS = {  # of MLflow, for ours
     "interrupted": "KILLED",
 }
 RETRY_S = 5.0
+LAST_TRIES = 3  # for what is left at the end of a launch: a store that is locked for a moment is not given up
+STORES = ("sqlite", "mysql", "postgresql", "mssql", "http", "https", "databricks")
 MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch
 
 
@@ -43,6 +47,21 @@ def absolute_uri(uri: str) -> str:
     if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
         return prefix + str(Path(uri.removeprefix(prefix)).resolve())
     return uri if "://" in uri else str(Path(uri).resolve())
+
+
+def check_uri(uri: str) -> None:
+    """Refuse a store that MLflow does not have, without loading MLflow, which is slow. Raises SpecError."""
+    kind = uri.partition("://")[0].partition("+")[0] if "://" in uri else "file"
+    if kind == "file" and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() == "true":
+        return
+    if kind not in STORES and uri != "databricks":
+        why = (
+            "MLflow keeps no runs in plain folders any more" if kind == "file" else "MLflow has no such store"
+        )
+        raise SpecError(
+            f"--tracking-uri {uri}: {why}: give one of {', '.join(STORES)}, such as sqlite:///mlflow.db or "
+            f"http://127.0.0.1:5000"
+        )
 
 
 def sweep_id(space: Mapping[str, Any]) -> str:
@@ -138,7 +157,16 @@ class Store:
         if trial_id in self.run_ids:
             self._client.update_run(self.run_ids[trial_id], status="RUNNING")
             self._client.set_tag(self.run_ids[trial_id], "status", "running")
-            return self.run_ids[trial_id]
+        else:
+            self.run_ids[trial_id] = self._create_run(trial, start)
+        # Every time: a crash may have come between the run and its params.
+        arm = self._space["resolved"]["arms"][trial["arm"]]
+        known = {name: arm[name] for name in ("num_params", "flops_per_sample") if arm[name] is not None}
+        params = {**arm["levels"], **flatten(start["config"]), **known, "seed": trial["seed"]}
+        self._log_params(self.run_ids[trial_id], params)
+        return self.run_ids[trial_id]
+
+    def _create_run(self, trial: Event, start: Event) -> str:
         draw = f" draw {trial['draw']}" if trial["values"] else ""
         tags = {
             "mlflow.runName": f"{trial['arm']}{draw} seed {trial['seed']}",
@@ -149,14 +177,8 @@ class Store:
             "status": "running",
             **{key: str(trial[key]) for key in ("trial_id", "arm", "seed", "draw", "phase")},
         }
-        run = self._client.create_run(self.experiment_id, start_time=_ms(start), tags=tags)
-        self.run_ids[trial_id] = run.info.run_id
-        arm = self._space["resolved"]["arms"][trial["arm"]]
-        known = {name: arm[name] for name in ("num_params", "flops_per_sample") if arm[name] is not None}
-        self._log_params(
-            run.info.run_id, {**arm["levels"], **flatten(start["config"]), **known, "seed": trial["seed"]}
-        )
-        return self.run_ids[trial_id]
+        made: str = self._client.create_run(self.experiment_id, start_time=_ms(start), tags=tags).info.run_id
+        return made
 
     def log_reports(self, trial_id: str, reports: Iterable[Event]) -> None:
         """Metrics with their step, at the time the journal has for them: writing them again adds nothing."""
@@ -179,9 +201,9 @@ class Store:
                 self._client.set_tag(run_id, "reason", reason[:5000])
             self._client.set_terminated(run_id, RUN_STATUS[status], end_time)
 
-    def log_decision(self, decision: Event) -> None:
-        """Why a trial was stopped, where a reader of its run looks."""
-        run_id = self.run_ids.get(decision["trial_id"])
+    def log_decision(self, trial_id: str, decision: Event) -> None:
+        """How a trial's member was judged, where a reader of its run looks."""
+        run_id = self.run_ids.get(trial_id)
         if run_id is not None:
             self._client.set_tag(run_id, f"rung_{decision['rung']:g}", _decision_text(decision))
 
@@ -208,18 +230,28 @@ def _decision_text(decision: Event) -> str:
 class Mirror:
     """Takes events from the journal (call it with each) and writes them to MLflow from its own thread."""
 
-    def __init__(self, uri: str, space: dict[str, Any], journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        space: dict[str, Any],
+        journal: Journal | None = None,
+        history: Iterable[Event] = (),
+    ) -> None:
         self._uri = uri
         self._space = space
         self._journal = journal
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._trials: dict[str, Event] = {}
         self._open: set[str] = set()  # trials whose runs are RUNNING
-        self._known: set[str] = set()  # trials whose run the journal names
+        # The run that the journal names for each trial.
+        self._known = {e["trial_id"]: e["run_id"] for e in history if e["event"] == "mlflow"}
+        self._logged: set[tuple[str, int]] = set()  # (trial, step): what is reported again is logged once
         self._store: Store | None = None
         self._give_up = threading.Event()
         self.error = ""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        for event in history:
+            self(event)
 
     def start(self) -> None:
         self._thread.start()
@@ -253,7 +285,7 @@ class Mirror:
 
     def _insist(self, events: list[Event], last: bool) -> bool:
         """Write the events; when the store fails, again and again until it works or we are to give up."""
-        while True:
+        for attempt in itertools.count(1):
             try:
                 self.write(events)
                 self.error = ""
@@ -261,8 +293,9 @@ class Mirror:
             except Exception as error:
                 self.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                 logger.warning("MLflow: %s; trying again", self.error)
-                if last or self._give_up.wait(RETRY_S):
-                    return False
+                if (last and attempt == LAST_TRIES) or self._give_up.wait(RETRY_S):
+                    break
+        return False
 
     def write(self, events: list[Event]) -> None:
         """Write events in their order; a trial's reports in a row go in one call."""
@@ -271,7 +304,8 @@ class Mirror:
         reports: dict[str, list[Event]] = {}
         for event in events:
             if event["event"] == "report":
-                reports.setdefault(event["trial_id"], []).append(event)
+                if (event["trial_id"], int(event["step"])) not in self._logged:
+                    reports.setdefault(event["trial_id"], []).append(event)
                 continue
             self._flush(reports)
             self._write_one(self._store, event)
@@ -280,7 +314,8 @@ class Mirror:
     def _flush(self, reports: dict[str, list[Event]]) -> None:
         assert self._store is not None
         for trial_id, rows in reports.items():
-            self._store.log_reports(trial_id, rows)
+            self._store.log_reports(trial_id, {int(row["step"]): row for row in reversed(rows)}.values())
+            self._logged |= {(trial_id, int(row["step"])) for row in rows}
         reports.clear()
 
     def _write_one(self, store: Store, event: Event) -> None:
@@ -291,12 +326,13 @@ class Mirror:
             case "start":
                 run_id = store.open_trial(self._trials[trial_id], event)
                 self._open.add(trial_id)
-                if self._journal is not None and trial_id not in self._known:
+                if self._journal is not None and self._known.get(trial_id) != run_id:
+                    self._known[trial_id] = run_id
                     self._journal.append("mlflow", trial_id=trial_id, run_id=run_id)
-            case "mlflow":
-                self._known.add(trial_id)
             case "decision":
-                store.log_decision(event)
+                for trial in self._trials.values():
+                    if trial["phase"] == "search" and event["member"] == f"{trial['arm']}-d{trial['draw']}":
+                        store.log_decision(trial["trial_id"], event)
             case "end":
                 store.close_trial(trial_id, event["status"], event.get("reason", ""), _ms(event))
                 self._open.discard(trial_id)
@@ -310,7 +346,6 @@ class Mirror:
 
 def sync(folder: Path, uri: str) -> None:
     """Write a sweep's whole journal to MLflow. Raises SpecError where there is no sweep."""
-    from sweeps.errors import SpecError
     from trm.yaml import load_yaml
 
     if not (folder / "journal.jsonl").exists():

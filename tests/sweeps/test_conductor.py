@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -196,3 +197,82 @@ def test_when_no_draw_completes_there_is_no_evidence_and_the_sweep_still_ends(tm
         made.ended(trial.trial_id, "failed", "broken")
     assert made.finished
     assert made.state.selected == {"b": []}
+
+
+def test_decisions_stand_when_a_sweep_that_saw_a_divergence_goes_on(tmp_path: Path) -> None:
+    """A diverging report is not judged, live or replayed, however good the value that came with the NaN."""
+    plan = toy_plan(tmp_path, scheduler=ASHA, seeds=[1])
+    made = conductor(plan, tmp_path)
+    for trial_id in ("a-d0-s1", "b-d0-s1", "c-d0-s1"):
+        made.started(trial_id)
+    bad = {"step": 2, "samples": 20, "accuracy": 0.95, "total": float("nan")}
+    made.ended("a-d0-s1", "diverged", "total is nan", bad)
+    assert made.report("b-d0-s1", {"step": 2, "samples": 20, "accuracy": 0.5})
+    assert made.report("c-d0-s1", {"step": 2, "samples": 20, "accuracy": 0.5})
+    again = conductor(plan, tmp_path)
+    play(again)
+    assert {trial.arm: trial.status for trial in again.state.trials.values()}["b"] == "completed"
+
+
+def test_a_trial_at_its_end_completes_though_its_member_was_stopped(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, scheduler=ASHA, seeds=[1])
+    made = conductor(plan, tmp_path)
+    made.started("b-d0-s1")
+    made.report("b-d0-s1", {"step": 8, "samples": 80, "accuracy": 0.9})
+    made.started("a-d0-s1")
+    assert made.report("a-d0-s1", {"step": 10, "samples": 100, "accuracy": 0.4})  # past every rung at once
+    made.ended("a-d0-s1", "completed")
+    assert made.state.trials["a-d0-s1"].status == "completed"
+
+
+def test_tpe_leaves_an_arm_without_anything_to_tune_alone(tmp_path: Path) -> None:
+    tune = {"lr": {"loguniform": [0.01, 1.0], "when": {"model.kind": ["a"]}}}
+    search = {"algorithm": "tpe", "draws_per_arm": 5, "seeds": [0]}
+    made = conductor(toy_plan(tmp_path, tune=tune, search=search), tmp_path)
+    play(made)
+    assert made.finished
+    draws = Counter(trial.arm for trial in made.state.trials.values() if trial.phase == "search")
+    assert draws == {"a": 5, "b": 1, "c": 1}
+    assert {trial.arm for trial in made.state.trials.values() if trial.phase == "evidence"} == {"a", "b", "c"}
+
+
+def test_a_draw_of_which_a_crash_planned_one_seed_gets_the_others(tmp_path: Path) -> None:
+    search = {"algorithm": "tpe", "draws_per_arm": 2, "seeds": [7, 8]}
+    plan = toy_plan(tmp_path, ablate={"model.kind": ["b"]}, tune=TUNE, search=search)
+    made = conductor(plan, tmp_path)
+    assert made.next_trial() is not None
+    path = tmp_path / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    assert json.loads(lines[-1])["seed"] == 8
+    path.write_text("".join(lines[:-1]))
+    again = conductor(plan, tmp_path)
+    play(again)
+    found = Counter((t.draw, t.seed) for t in again.state.trials.values() if t.phase == "search")
+    assert found == {(draw, seed): 1 for draw in (0, 1) for seed in (7, 8)}
+
+
+def test_where_too_few_draws_complete_the_furthest_of_the_stopped_follow(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, tune=TUNE, search={"draws_per_arm": 4, "seeds": [0], "keep": 3}, scheduler=ASHA)
+    made = conductor(plan, tmp_path)
+    play(made)
+    assert made.finished
+    for arm, draws in made.state.selected.items():
+        assert len(draws) == 3
+        search = {t.draw: t for t in made.state.trials.values() if t.arm == arm and t.phase == "search"}
+        ranks = [(search[d].status == "pruned", -search[d].last["samples"]) for d in draws]
+        assert [pruned for pruned, _ in ranks] == sorted(pruned for pruned, _ in ranks)
+        stopped = [reached for pruned, reached in ranks if pruned]
+        assert stopped == sorted(stopped)
+    assert len([t for t in made.state.trials.values() if t.phase == "evidence"]) == 3 * 3 * 2
+
+
+def test_a_metric_that_the_last_report_lacks_keeps_its_last_value(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, tune=TUNE, search={"draws_per_arm": 1, "seeds": [0]})
+    made = conductor(plan, tmp_path)
+    for trial in list(made.state.trials.values()):
+        made.started(trial.trial_id)
+        made.report(trial.trial_id, {"step": 1, "samples": 50, "accuracy": 0.5})
+        made.report(trial.trial_id, {"step": 2, "samples": 100, "total": 3.0})
+        made.ended(trial.trial_id, "completed")
+        assert trial.last == {"step": 2, "samples": 100, "accuracy": 0.5, "total": 3.0}
+    assert made.state.selected == {arm: [0] for arm in "abc"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +172,28 @@ def test_another_space_under_the_name_is_refused_key_by_key(swept: tuple[Path, A
     assert (swept[0] / "results" / "toy" / "journal.jsonl").read_bytes() == before
 
 
+def test_a_finished_sweep_whose_tables_were_lost_gets_them_again(
+    swept: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """As when it was killed between its last event and the tables."""
+    folder = Path(shutil.copytree(swept[0], tmp_path / "copy"))
+    results = folder / "results" / "toy"
+    for name in ("trials.parquet", "history.parquet", "summary.csv", "report.html"):
+        (results / name).unlink()
+    (folder / "mlflow.db").unlink()
+    again = run_sweep(folder, "toy.yaml", "--resume")
+    assert again.returncode == 1 and "finished" in again.stdout, again.stderr
+    there, here = (pd.read_parquet(base / "results/toy/trials.parquet") for base in (swept[0], folder))
+    pd.testing.assert_frame_equal(there.drop(columns="mlflow_run_id"), here.drop(columns="mlflow_run_id"))
+    assert (results / "report.html").stat().st_size > 0
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id])
+    assert len(runs) == 7 and not [run for run in runs if run.info.status == "RUNNING"]
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path, kind: signal.Signals) -> None:
     base = {"lr": 0.1, "max_samples": 100, "seconds_a_step": 0.2}
@@ -226,6 +249,7 @@ def _assert_one_run_a_trial(folder: Path) -> None:
         ({"base": "missing.yaml"}, ["missing.yaml"]),
         ({"sheduler": {"kind": "asha"}}, ["sheduler", "scheduler"]),
         ({"ablate": {"model.kind": ["a", "z"]}}, ["model.kind", "z"]),
+        ({"ablate": {"status": {"levels": {"x": {"lr": 1}, "y": {"lr": 2}}}}}, ["ablate.status", "column"]),
     ],
 )
 def test_bad_input_is_refused_in_one_message_before_anything_is_written(
@@ -235,6 +259,25 @@ def test_bad_input_is_refused_in_one_message_before_anything_is_written(
     refused = run_sweep(tmp_path, space)
     assert refused.returncode == 2
     for word in [*words, "toy.yaml"]:
+        assert word in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"toy.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--tracking-uri", "foo://bar"], ["foo://bar", "no such store", "sqlite"]),
+        (["--tracking-uri", "mlruns"], ["mlruns", "plain folders", "sqlite"]),
+        (["--address", "127.0.0.1:1"], ["--address 127.0.0.1:1", "ray start --head"]),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused_before_anything_is_written(
+    tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    refused = run_sweep(tmp_path, write_space(tmp_path), *arguments)
+    assert refused.returncode == 2
+    for word in words:
         assert word in refused.stderr
     assert "Traceback" not in refused.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"toy.yaml"}

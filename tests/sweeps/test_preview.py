@@ -92,7 +92,7 @@ def test_one_seed_and_few_draws_of_tpe_are_pointed_out(tmp_path: Path) -> None:
     ("scheduler", "changes", "never"),
     [
         (ASHA, {}, False),
-        (ASHA, {"ablate": {"model.kind": ["a"]}}, True),
+        (ASHA, {"ablate": {"model.kind": ["b"]}}, True),
         (ASHA | {"scope": "arm"}, {}, True),
         (ASHA | {"scope": "arm"}, {"tune": TUNE, "search": SEARCH}, False),
         ({"kind": "median", "grace_period": 20}, {}, True),
