@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SWEEP ?= smoke
 STORAGE ?= results
 
-.PHONY: setup smoke test check report bench clean
+.PHONY: setup smoke test faults check report bench clean
 
 setup: $(VENV)/.done
 
@@ -21,6 +21,9 @@ smoke: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+faults: setup
+	$(BIN)/python -m pytest -m faults
 
 check: setup
 	$(BIN)/ruff check .

@@ -172,9 +172,13 @@ def _said(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {value!r}" for name, value in values.items())
 
 
-def check_data(plan: Plan) -> None:
-    """Let the trainer look at the data that the trials name, once for each. Raises SpecError."""
+def check_data(plan: Plan) -> str:
+    """Let the trainer look at the data that the trials name, once for each. Raises SpecError.
+
+    Returns the hashes that it gives, in the plan's order: a sweep on other data is another sweep.
+    """
     seen: list[Any] = []
+    found: list[str] = []
     for arm in plan.arms:
         for values in _values_to_try(plan, arm):
             config = plan.trainer.configure(arm.config, values.items(), plan.source)
@@ -184,7 +188,7 @@ def check_data(plan: Plan) -> None:
                 continue
             seen.append(data)
             try:
-                plan.trainer.check(config)
+                digest = plan.trainer.check(config)
             except (ValueError, OSError) as error:
                 reason = str(error).removeprefix("data: ")
                 raise SpecError(f"{plan.source}: data: {reason}") from error
@@ -193,3 +197,5 @@ def check_data(plan: Plan) -> None:
                     f"{plan.source}: trainer: {plan.spec.trainer}: check(config) failed "
                     f"({type(error).__name__}: {error}): mend it, or remove it"
                 ) from error
+            found += [str(digest)[:16]] if digest else []
+    return " ".join(dict.fromkeys(found))

@@ -13,7 +13,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,36 @@ class _NotSaved:
         return {}
 
 
+class _Broken:
+    """The first error of a part of ours, kept until Ray's loop can be left with it.
+
+    Raised inside a hook, some of Ray's code would take it for the trial's failure, and try that trial again.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+
+
 class _Trials(_NotSaved, Searcher):
     """Ray asks, the conductor answers with a trial, as long as fewer than `concurrency` run."""
 
     def __init__(
-        self, conductor: Conductor, concurrency: int, payload: Callable[[TrialPlan], Payload]
+        self,
+        conductor: Conductor,
+        broken: _Broken,
+        concurrency: int,
+        payload: Callable[[TrialPlan], Payload],
     ) -> None:
         super().__init__()
         self._conductor = conductor
+        self._broken = broken
         self._concurrency = concurrency
         self._payload = payload
         self._running: set[str] = set()
@@ -116,6 +139,11 @@ class _Trials(_NotSaved, Searcher):
         return True  # or Ray would wrap this in a limiter of its own
 
     def suggest(self, trial_id: str) -> Any:
+        with self._broken.kept():
+            return self._suggest(trial_id)
+        return None
+
+    def _suggest(self, trial_id: str) -> Any:
         if self._conductor.finished:
             return Searcher.FINISHED
         if len(self._running) >= self._concurrency:
@@ -140,20 +168,24 @@ class _Trials(_NotSaved, Searcher):
 class _Decisions(_NotSaved, FIFOScheduler):
     """Passes what a trial says on to the conductor."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, broken: _Broken) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._conductor = conductor
+        self._broken = broken
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if result["warning"]:
-            self._conductor.warned(_id(trial), result["warning"])
-        go_on = self._conductor.report(_id(trial), dict(result["report"]), repeated=result["repeated"])
+        go_on = True
+        with self._broken.kept():
+            if result["warning"]:
+                self._conductor.warned(_id(trial), result["warning"])
+            go_on = self._conductor.report(_id(trial), dict(result["report"]), repeated=result["repeated"])
         return self.CONTINUE if go_on else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if result.get("outcome"):
-            metrics = dict(result["report"])
-            self._conductor.ended(_id(trial), result["outcome"], result["reason"], metrics)
+            with self._broken.kept():
+                metrics = dict(result["report"])
+                self._conductor.ended(_id(trial), result["outcome"], result["reason"], metrics)
 
 
 class _Watch(_NotSaved, tune.Callback):
@@ -162,20 +194,26 @@ class _Watch(_NotSaved, tune.Callback):
     Failures are not for the scheduler to note: Ray tells it of those too after which a trial is tried again.
     """
 
-    def __init__(self, conductor: Conductor, interrupted: Callable[[], bool]) -> None:
+    def __init__(self, conductor: Conductor, broken: _Broken, interrupted: Callable[[], bool]) -> None:
         self._conductor = conductor
+        self._broken = broken
         self._interrupted = interrupted
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._conductor.started(_id(trial))
+        with self._broken.kept():
+            self._conductor.started(_id(trial))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._conductor.retried(_id(trial), _reason(trial))
+        with self._broken.kept():
+            self._conductor.retried(_id(trial), _reason(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._conductor.ended(_id(trial), "failed", _reason(trial))
+        with self._broken.kept():
+            self._conductor.ended(_id(trial), "failed", _reason(trial))
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self._broken.error is not None:
+            raise self._broken.error
         if self._interrupted():
             raise Interrupted
 
@@ -193,7 +231,10 @@ def _reason(trial: Any) -> str:
 
 
 def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Callable[[], bool]) -> None:
-    """Run all that is left of a sweep. Ray must be connected. Raises Interrupted."""
+    """Run all that is left of a sweep. Ray must be connected.
+
+    Raises Interrupted, and whatever a part of ours raised; Ray's loop has been left then.
+    """
     spec, folder = conductor.plan.spec, folder.resolve()  # workers run elsewhere
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
 
@@ -211,13 +252,14 @@ def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Calla
             sys_path=[path for path in sys.path if path],
         )
 
+    broken = _Broken()
     scratch = Path(tempfile.mkdtemp(prefix="sweep-ray-"))
     try:
         tune.Tuner(
             tune.with_resources(TrialActor, {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}),
             tune_config=tune.TuneConfig(
-                search_alg=_Trials(conductor, concurrency, payload),
-                scheduler=_Decisions(conductor),
+                search_alg=_Trials(conductor, broken, concurrency, payload),
+                scheduler=_Decisions(conductor, broken),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=_id,
@@ -229,7 +271,7 @@ def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Calla
                 # Checkpoints are the trial's own business (sweeps.checkpoints); Ray makes none.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=spec.max_failures),
-                callbacks=[_Watch(conductor, interrupted)],
+                callbacks=[_Watch(conductor, broken, interrupted)],
                 verbose=0,
             ),
         ).fit()

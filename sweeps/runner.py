@@ -76,8 +76,9 @@ def launch(given: Launch) -> Outcome:
         return _show_again(folder, given)
     if given.address is None:  # before the data, which may have to be fetched
         _at_once(plan, given, _here(plan))
-    check_data(plan)
-    return _run(plan, folder, given)
+    data = check_data(plan)
+    _refuse_other_data(folder / "sweep.yaml", data)
+    return _run(plan, folder, given, data)
 
 
 def _show(plan: Plan, given: Launch) -> None:
@@ -141,11 +142,20 @@ def _read_resolved(path: Path) -> dict[str, Any]:
     """What a sweep that was launched before came to. Raises SpecError where the file is damaged."""
     try:
         resolved = load_yaml(path)["resolved"]
-        return {"hash": resolved["hash"], "identity": resolved["identity"]}
+        return {key: resolved[key] for key in ("hash", "identity", "data")}
     except (YamlError, KeyError, TypeError) as error:
         raise SpecError(
             f"{path}: is damaged ({error}): restore it, or choose another --name or --storage"
         ) from error
+
+
+def _refuse_other_data(path: Path, data: str) -> None:
+    """Raise SpecError where the sweep began on other data: files can change under their names."""
+    if path.exists() and (there := _read_resolved(path)["data"]) != data:
+        raise SpecError(
+            f"{path}: the sweep began on other data (hash {there or 'none'} there, {data or 'none'} here): "
+            f"restore the files, or choose another --name"
+        )
 
 
 def _read_state(folder: Path) -> SweepState:
@@ -168,7 +178,7 @@ def _show_again(folder: Path, given: Launch) -> Outcome:
     return Outcome(_status_of(_read_state(folder)), folder, tuple(notes))
 
 
-def _run(plan: Plan, folder: Path, given: Launch) -> Outcome:
+def _run(plan: Plan, folder: Path, given: Launch, data: str) -> Outcome:
     """Run what is left of the sweep, and write the tables whatever happens."""
     from sweeps import engine
 
@@ -182,7 +192,7 @@ def _run(plan: Plan, folder: Path, given: Launch) -> Outcome:
             f"--storage {given.storage}: {folder} cannot be made ({error.strerror}): give another folder"
         ) from error
     with _locked(folder), _logging_to(folder / "logs" / "driver.log"), _Signals() as signals:
-        space = _write_space(plan, folder)
+        space = _write_space(plan, folder, data)
         journal = Journal(folder / "journal.jsonl")
         conductor = Conductor(plan, journal, history, folder / "optuna.journal")
         mirror = Mirror(absolute_uri(given.tracking_uri), space, journal, history)
@@ -232,13 +242,13 @@ class _Failures:
             self.texts.append(f"{what} broke off ({type(error).__name__}: {reason[0]})")
 
 
-def _write_space(plan: Plan, folder: Path) -> dict[str, Any]:
+def _write_space(plan: Plan, folder: Path, data: str) -> dict[str, Any]:
     """sweep.yaml, once; afterwards it is only read."""
     path = folder / "sweep.yaml"
     if not path.exists():
         space = plan.resolved()
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        space["resolved"] |= {"version": __version__, "created": now}
+        space["resolved"] |= {"data": data, "version": __version__, "created": now}
         staging = path.with_suffix(".tmp")
         staging.write_text(dump_yaml(space), encoding="utf-8")
         staging.replace(path)
@@ -290,11 +300,22 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+class _Log(logging.FileHandler):
+    """A log that cannot be written, as on a full disk, is no reason to stop, or to say more of it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """The noise of Ray, MLflow and our own warnings goes into a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+    handler = _Log(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in ("", "ray", "ray.tune")]
     before = [logger.handlers[:] for logger in loggers]

@@ -12,11 +12,13 @@ import gc
 import importlib
 import json
 import math
+import os
 import queue
 import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,9 +113,10 @@ class RayTrial:
         try:
             self._store.commit(checkpoint, values)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            reason = _why_full(error)
+            if not reason:
                 raise
-            return f"step {values['step']:g} has no checkpoint: {error.strerror}"
+            return f"step {values['step']:g} has no checkpoint: {reason}"
         return ""
 
     # The other side, called by the worker.
@@ -129,9 +132,10 @@ class RayTrial:
         except StopTrial:
             pass
         except BaseException as error:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("a") as file:
-                traceback.print_exc(file=file)
+            with suppress(OSError):  # the disk may be full, which may be why
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("a") as file:
+                    file.write(traceback.format_exc())
             self._reports.put(
                 Report(outcome="failed", reason=f"{type(error).__name__}: {error}", error=error)
             )
@@ -154,17 +158,19 @@ class RayTrial:
 
 
 class TrialActor(tune.Trainable):
-    """One worker. `config["payload"]` is a Payload."""
+    """One worker. `config["payload"]` is a Payload.
 
+    Training begins with the first step that Ray asks for, not before: Ray may set an actor up for a trial and
+    then run the trial in another one.
+    """
+
+    _payload: Payload
     _trial: RayTrial | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        payload = Payload.loads(config["payload"])
-        sys.path.extend(path for path in payload.sys_path if path not in sys.path)
-        importlib.import_module(payload.trainer.partition(":")[0])
-        _set_threads(payload.cpu)
-        self._trial = RayTrial(payload, "cuda:0" if ray.get_gpu_ids() else "cpu")
-        self._trial.start(payload.trainer, payload.config, Path(payload.log))
+        self._payload = Payload.loads(config["payload"])
+        sys.path.extend(path for path in self._payload.sys_path if path not in sys.path)
+        importlib.import_module(self._payload.trainer.partition(":")[0])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
@@ -172,7 +178,8 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        assert self._trial is not None
+        if self._trial is None:
+            self._trial = self._begin()
         report = self._trial.next()
         if report.outcome == "failed":
             raise RuntimeError(report.reason) from report.error
@@ -185,11 +192,24 @@ class TrialActor(tune.Trainable):
             "done": bool(report.outcome),
         }
 
+    def _begin(self) -> RayTrial:
+        payload = self._payload
+        _set_threads(payload.cpu)
+        trial = RayTrial(payload, "cuda:0" if ray.get_gpu_ids() else "cpu")
+        trial.start(payload.trainer, payload.config, Path(payload.log))
+        return trial
+
     def cleanup(self) -> None:
         if self._trial is not None:
             self._trial.stop()
             self._trial = None
         _release_gpu_memory()
+
+
+def _why_full(error: OSError) -> str:
+    """ "No space left on device", or what else says that a disk is full; '' where it is not."""
+    reasons = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)]
+    return next((reason for reason in reasons if reason in str(error)), "")  # copytree keeps no errno
 
 
 def _set_threads(cpu: float) -> None:

@@ -26,14 +26,14 @@ class Trainer:
 
     `describe` returns what is known before training: num_params, flops_per_sample, horizon_key,
     warmup_samples, metrics (names), needs_gpu, effective (the config as it takes effect). `check` raises
-    ValueError for data that cannot be used.
+    ValueError for data that cannot be used, and returns a hash of them, or None.
     """
 
     name: str
     function: Callable[[Any, Any], None]
     config_model: type[BaseModel]
     describe_function: Callable[[Any], dict[str, Any]]
-    check: Callable[[Any], None]
+    check: Callable[[Any], str | None]
 
     def configure(self, base: dict[str, Any], settings: Iterable[tuple[str, Any]], source: str) -> BaseModel:
         """The config: `base` with each dotted path set. Raises SpecError where it does not fit."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from trm.data.base import Augment, Split
+from trm.data.base import TaskData
 
 _BLOCK = 1 << 16  # rows of the stream that are drawn and sent to the device at once
 
@@ -23,18 +23,18 @@ def derive_seed(seed: int, purpose: str, index: int) -> int:
 class Batches:
     """`batches(t)` is the batch of optimizer step t, counted from 1: (B, L) inputs and labels on `device`.
 
-    Rows come from one endless stream of seeded permutations of the N training puzzles, cut into batches of B.
+    Rows come from one endless stream of seeded permutations of the G training puzzles, cut into batches of B;
+    of a puzzle that has variants, one is drawn at random each time, as the reference does.
     Deviation: the reference drops an epoch's last, short batch; here every puzzle is drawn once an epoch.
-    Permutations are drawn on the CPU, so that every device sees the same rows; symmetries on the device.
+    Rows are drawn on the CPU, so that every device sees the same ones; symmetries on the device.
     """
 
-    def __init__(
-        self, split: Split, augment: Augment, batch_size: int, seed: int, device: torch.device | str
-    ) -> None:
-        self.inputs, self.labels = split.inputs.to(device), split.labels.to(device)
-        self.augment, self.batch_size, self.seed, self.device = augment, batch_size, seed, device
-        self.num_rows = len(split.inputs)
-        self.epochs_a_block = math.ceil(max(_BLOCK, batch_size) / self.num_rows)
+    def __init__(self, data: TaskData, batch_size: int, seed: int, device: torch.device | str) -> None:
+        self.inputs, self.labels = data.train.inputs.to(device), data.train.labels.to(device)
+        self.augment, self.batch_size, self.seed, self.device = data.augment, batch_size, seed, device
+        self.starts, self.sizes = data.groups[:-1], data.groups.diff()
+        self.num_puzzles = len(self.starts)
+        self.epochs_a_block = math.ceil(max(_BLOCK, batch_size) / self.num_puzzles)
         self._blocks: dict[int, Int[Tensor, " M"]] = {}
         self._generator = torch.Generator(device)
 
@@ -44,10 +44,9 @@ class Batches:
         return self.augment(self.inputs[rows], self.labels[rows], self._generator)
 
     def rows(self, step: int) -> Int[Tensor, " B"]:
-        """Indices of the training puzzles in the batch of `step`."""
-        length = (
-            self.epochs_a_block * self.num_rows
-        )  # at least a batch, so that a batch is in two blocks at most
+        """Indices of the training rows in the batch of `step`."""
+        # At least a batch, so that a batch is in two blocks at most.
+        length = self.epochs_a_block * self.num_puzzles
         block, start = divmod((step - 1) * self.batch_size, length)
         end = start + self.batch_size
         rows = self._block(block)[start:end]
@@ -56,7 +55,10 @@ class Batches:
     def _block(self, index: int) -> Int[Tensor, " M"]:
         if index not in self._blocks:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "rows", index))
-            epochs = [torch.randperm(self.num_rows, generator=generator) for _ in range(self.epochs_a_block)]
+            epochs = range(self.epochs_a_block)
+            puzzles = torch.cat([torch.randperm(self.num_puzzles, generator=generator) for _ in epochs])
+            # Of numbers as large as these, the remainders are as good as even.
+            drawn = torch.randint(2**62, puzzles.shape, generator=generator) % self.sizes[puzzles]
             self._blocks = {i: block for i, block in self._blocks.items() if i == index - 1}
-            self._blocks[index] = torch.cat(epochs).to(self.device)
+            self._blocks[index] = (self.starts[puzzles] + drawn).to(self.device)
         return self._blocks[index]

@@ -63,9 +63,12 @@ def describe(config: TrialConfig) -> dict[str, Any]:
     }
 
 
-def check(config: TrialConfig) -> None:
-    """Read and validate the data that the config names, before anything starts. Raises DataError."""
-    config.data.check()
+def check(config: TrialConfig) -> str | None:
+    """Read and validate the data that the config names, before anything starts. Raises DataError.
+
+    Returns the hash of what was read, if anything.
+    """
+    return config.data.check()
 
 
 def train(config: TrialConfig, trial: Trial) -> None:
@@ -92,7 +95,7 @@ class Trainer:
         self.val, self.test = _to(data.val, self.device), _to(data.test, self.device)
         self.val_subset = fixed_subset(self.val, config.eval.val_rows)
         batch_size = config.train.batch_size
-        self.batches = Batches(data.train, data.augment, batch_size, trial.seed, self.device)
+        self.batches = Batches(data, batch_size, trial.seed, self.device)
 
         self.model = build_model(config, trial.seed, self.device)
         self.model.forward_dtype = _forward_dtype(config.train.precision, self.device)

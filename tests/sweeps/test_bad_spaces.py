@@ -376,7 +376,7 @@ ROWS = {
 def test_puzzles_that_cannot_be_used(refuse: Refuse, tmp_path: Path, row: str, words: list[str]) -> None:
     header = "source,question,answer,rating"
     (tmp_path / "train.csv").write_text(f"{header}\n{GOOD_ROW}\n{row}\n")
-    (tmp_path / "test.csv").write_text(f"{header}\n{GOOD_ROW}\n")
+    (tmp_path / "test.csv").write_text(f"{header}\nx,..34341221434321,1234341221434321,1\n")
     write_space(tmp_path, **TRM)
     data = "{task: sudoku, source: csv, size: 4, train: train.csv, test: test.csv, num_val: 1}"
     has(refuse("toy.yaml", "--set", f"data={data}"), "toy.yaml: data: ", "train.csv:3: ", *words)

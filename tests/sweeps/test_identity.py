@@ -53,7 +53,7 @@ def launched(folder: Path, *overrides: str, **changes: Any) -> tuple[Plan, Path]
     )
     plan = load_plan(path, overrides)
     (folder / "results").mkdir()
-    _write_space(plan, folder / "results")
+    _write_space(plan, folder / "results", "")
     return plan, folder / "results" / "sweep.yaml"
 
 
@@ -83,7 +83,7 @@ def test_a_space_of_the_project_can_be_launched_again_from_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = load_plan(ROOT / "search_spaces" / "smoke.yaml", ["data.size=6", "data.num_train=100"])
-    _write_space(plan, tmp_path)
+    _write_space(plan, tmp_path, "")
     monkeypatch.chdir(tmp_path)
     assert load_plan(Path("sweep.yaml")).hash == plan.hash
 

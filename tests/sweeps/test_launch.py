@@ -194,6 +194,29 @@ def test_a_finished_sweep_whose_tables_were_lost_gets_them_again(
     assert len(runs) == 7 and not [run for run in runs if run.info.status == "RUNNING"]
 
 
+def test_a_sweep_goes_on_with_the_data_that_it_began_with_only(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.txt"
+    rows.write_text("1")
+    (tmp_path / "reads_rows.py").write_text(
+        "from tests.sweeps.toy_trainer import ToyConfig, describe, train\n"
+        f"def check(config): return open({str(rows)!r}).read()\n"
+    )
+    base = {"max_samples": 100, "seconds_a_step": 0.3}
+    space = write_space(tmp_path, trainer="reads_rows:train", base=base, ablate={"model.kind": ["a", "b"]})
+    process = run_sweep(tmp_path, space, wait=False)
+    journal = tmp_path / "results" / "toy" / "journal.jsonl"
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline and not (journal.exists() and '"report"' in journal.read_text()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    rows.write_text("2")
+    refused = run_sweep(tmp_path, space, "--resume")
+    assert refused.returncode == 2 and "other data (hash 1 there, 2 here)" in refused.stderr
+    rows.write_text("1")
+    assert run_sweep(tmp_path, space, "--resume").returncode == 0
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path, kind: signal.Signals) -> None:
     base = {"lr": 0.1, "max_samples": 100, "seconds_a_step": 0.2}

@@ -48,8 +48,9 @@ class TaskData:
     train: Split
     val: Split
     test: Split
+    groups: Tensor  # (G + 1,) int64: rows groups[i] to groups[i + 1] of train are variants of one puzzle
     augment: Augment
-    hash: str  # sha256 of the three splits
+    hash: str  # sha256 of the three splits, and of groups where one has more than one row
 
 
 class TaskConfig(BaseModel, ABC):
@@ -65,8 +66,11 @@ class TaskConfig(BaseModel, ABC):
         """Vocabulary and length of a row."""
 
     @abstractmethod
-    def check(self) -> None:
-        """Read and validate what the config names. Raises DataError."""
+    def check(self) -> str | None:
+        """Read and validate what the config names. Raises DataError.
+
+        Returns the hash of what was read; None where nothing is, as the config alone determines the data.
+        """
 
     @abstractmethod
     def load(self) -> TaskData:

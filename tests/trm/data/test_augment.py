@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trm.data.symmetry import cell_maps
-from trm.data.sudoku.augment import SudokuAugment
+from trm.data.sudoku.augment import SudokuAugment, _weights
 from trm.data.sudoku.grid import class_keys, is_solution
 
 SIZES = (4, 6, 9)
@@ -103,6 +103,24 @@ def test_a_fixed_number_of_variants(puzzles):
         for a in (augment, other)
     )
     assert len(mine & theirs) == 1  # the original alone
+
+
+def test_the_weights_of_the_hash_follow_from_the_seed():
+    """So they did when they were drawn at every step: a resumed run meets the variants that it had."""
+    expected = torch.randint(-(2**62), 2**62, (81,), generator=seeded(3))
+    assert torch.equal(_weights(3, 81, torch.device("cpu")), expected)
+
+
+def test_a_step_draws_nothing_that_would_be_sent_to_the_device(puzzles, monkeypatch):
+    rows, drawn, randint = tokens(puzzles[9][0]), [], torch.randint
+    monkeypatch.setattr(
+        torch, "randint", lambda *args, **given: drawn.append(args) or randint(*args, **given)
+    )
+    augment, generator = SudokuAugment(9, num_aug=1000, seed=12345), seeded()
+    augment(rows, rows, generator)
+    assert len(drawn) == 2  # the hash's weights, once, and which variant each row gets
+    augment(rows, rows, generator)
+    assert len(drawn) == 3
 
 
 def test_variants_do_not_depend_on_the_batch(puzzles):

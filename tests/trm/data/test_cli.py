@@ -66,14 +66,34 @@ def test_inspect(capsys):
     assert SudokuConfig(size=4, num_train=30, num_val=10, num_test=10).load().hash in out
 
 
-def test_inspect_tells_of_shared_classes(tmp_path, capsys):
+def test_inspect_tells_of_puzzles_that_are_left_out(tmp_path, capsys):
     main(["prepare", *SMALL, "--format", "csv", "--out", str(tmp_path / "out")])
     path = str(tmp_path / "out" / "train.csv")
-    options = ["--source", "csv", "--size", "4", "--train", path, "--test", path]
-    assert main(["inspect", *options, "--num-val", "10"]) == 0
+    options = ["--source", "csv", "--size", "4", "--train", path, "--test", path, "--num-test", "5"]
+    for _ in range(2):  # from the cache, too
+        capsys.readouterr()
+        assert main(["inspect", *options]) == 0
+        out = capsys.readouterr().out
+        assert "classes in both train and test: 0" in out
+        assert "5 of the 30 train puzzles looked at are left out: symmetries of them are in test\n" in out
+
+
+def test_inspect_tells_how_many_solutions_were_searched_for(monkeypatch, capsys):
+    monkeypatch.setattr("trm.data.sudoku.__main__.CHECKED", 20)
+    assert main(["inspect", *SMALL]) == 0
     out = capsys.readouterr().out
-    assert "classes in both train and val: 0" in out
-    assert "classes in both train and test: 20" in out
+    assert out.count("checked to have one solution only: all\n") == 2
+    assert out.count("checked to have one solution only: 20 of 30, drawn at random\n") == 1
+
+
+def test_check_counts_the_solutions_of_every_row(tmp_path, capsys):
+    main(["prepare", *SMALL, "--format", "csv", "--out", str(tmp_path / "out")])
+    path = tmp_path / "out" / "train.csv"
+    *others, last = path.read_text().splitlines()
+    source, question, answer, rating = last.split(",")
+    path.write_text("\n".join([*others, f"{source},{'.' * len(question)},{answer},{rating}"]))
+    capsys.readouterr()
+    assert "train.csv:31: the puzzle" in refused(capsys, "check", "--size", "4", str(path))
 
 
 def test_show(capsys):

@@ -5,14 +5,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from trm.data import TASKS
 from trm.data.base import TaskShape
 from trm.data.sudoku import SudokuConfig
 
 
 def test_the_default_needs_nothing():
     assert SudokuConfig().shape == TaskShape(vocab_size=11, seq_len=81)
-    assert TASKS["sudoku"] is SudokuConfig
 
 
 @pytest.mark.parametrize(("size", "shape"), [(4, (6, 16, 1)), (6, (8, 36, 1)), (9, (11, 81, 1))])
@@ -45,14 +43,6 @@ def test_what_does_not_fit_is_refused(given, message):
 def test_dump_and_load_round_trip():
     config = SudokuConfig(source="csv", train=Path("a.csv"), test=Path("b.csv"), num_aug=5)
     assert SudokuConfig.model_validate(config.model_dump(mode="json")) == config
-
-
-def test_absolute_moves_relative_paths_only(tmp_path):
-    config = SudokuConfig(source="csv", train=Path("a.csv"), test=Path("/b.csv")).absolute(tmp_path)
-    assert config.train == tmp_path / "a.csv"
-    assert config.test == Path("/b.csv")
-    assert config.val is None
-    assert SudokuConfig(source="npy", path=Path("d")).absolute(tmp_path).path == tmp_path / "d"
 
 
 def test_checking_easy_generated_puzzles_generates_none(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from trm.data.base import DataError
 from trm.data.sudoku.csv_files import read_csv, write_csv
-from trm.data.sudoku.puzzles import Puzzles
+from trm.data.sudoku.puzzles import Puzzles, check_unique
 
 HEADER = "source,question,answer,rating"
 
@@ -23,6 +23,12 @@ def good_rows(puzzles, count=3):
 def write(path, lines, end="\r\n"):
     path.write_bytes(end.join([*lines, ""]).encode())
     return path
+
+
+def test_every_rating_of_32_bits_is_read(puzzles, tmp_path):
+    ratings = ["2147483647", "0", ""]
+    rows = [replaced(row, 3, lambda _, r=r: r) for row, r in zip(good_rows(puzzles), ratings, strict=True)]
+    assert read_csv(write(tmp_path / "a.csv", [HEADER, *rows]), 4).ratings.tolist() == [2**31 - 1, 0, -1]
 
 
 def test_rows_come_as_they_stand(puzzles, tmp_path):
@@ -97,10 +103,16 @@ BAD_ROWS = {
     "zero in answer": (lambda r: replaced(r, 2, lambda a: "0" + a[1:]), "answer has '0'.*1 to 4"),
     "clue": (contradiction, "the clue . at row ., column . contradicts the answer"),
     "answer": (lambda r: replaced(r, 2, lambda a: a[1] + a[1:]), "no solved 4x4 board: row 1 has . twice"),
-    "two solutions": (lambda r: replaced(r, 1, lambda q: "." * 16), "more than one solution"),
     "fields": (lambda r: r + ",extra", "5 fields"),
     "few fields": (lambda r: r.rsplit(",", 2)[0], "2 fields"),
-    "rating": (lambda r: replaced(r, 3, lambda _: "hard"), "rating is 'hard'"),
+    "rating": (lambda r: replaced(r, 3, lambda _: "hard"), "rating is 'hard'.* up to 2147483647"),
+    "rating too big": (lambda r: replaced(r, 3, lambda _: "99999999999"), "rating is '99999999999'"),
+    "rating too small": (lambda r: replaced(r, 3, lambda _: "-99999999999"), "rating is '-99999999999'"),
+    "rating of many digits": (lambda r: replaced(r, 3, lambda _: "9" * 5000), "rating is '9{40}'"),
+    "two signs": (lambda r: replaced(r, 3, lambda _: "--5"), "rating is '--5'"),
+    "both signs": (lambda r: replaced(r, 3, lambda _: "+-1"), r"rating is '\+-1'.* or leave it empty"),
+    "a square": (lambda r: replaced(r, 3, lambda _: "²"), "rating is '²'"),
+    "a blank": (lambda r: replaced(r, 3, lambda _: " "), "rating is ' '"),
 }
 
 
@@ -159,14 +171,18 @@ def test_the_size_must_fit(puzzles, tmp_path):
 def test_second_solutions_are_searched_for_in_a_sample(puzzles, tmp_path):
     rows = good_rows(puzzles, 20)
     rows[7] = replaced(rows[7], 1, lambda q: "." * 16)
-    path = write(tmp_path / "a.csv", [HEADER, *rows])
-    with pytest.raises(DataError, match=r"a\.csv:9: "):
-        read_csv(path, 4, sample=None)
-    outcomes = []
-    for sample in range(0, 21, 5):
+    read = read_csv(write(tmp_path / "a.csv", [HEADER, "", *rows]), 4)
+    with pytest.raises(
+        DataError, match=r"a\.csv:10: the puzzle \.{16} has more than one solution.*add clues"
+    ):
+        check_unique(read, 4)
+    found = []
+    for most in range(0, 21, 5):
         try:
-            outcomes.append(len(read_csv(path, 4, sample=sample)))
+            check_unique(read, 4, most)
+            found.append(False)
         except DataError:
-            outcomes.append(0)
-    assert outcomes[0] == 20
-    assert outcomes[-1] == 0
+            found.append(True)
+    assert found == sorted(found)
+    assert not found[0]
+    assert found[-1]

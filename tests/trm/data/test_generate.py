@@ -29,6 +29,20 @@ def test_a_seed_is_a_data_set():
     assert (generate(6, 30, 1)[0] == again[0][0][:30]).all()  # more puzzles change none
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_cuts_of_4x4_have_clues_alike(seed):
+    boards, _ = generate(4, 1800, seed)
+    assert (generate(4, 800, seed)[0] == boards[:800]).all()  # val and test stay when num_train changes
+    means = [(part > 0).sum(axis=1).mean() for part in np.split(boards, [400, 800])]
+    assert max(means) - min(means) < 0.25
+
+
+def test_seeds_shuffle_the_same_4x4_puzzles():
+    found = [generate(4, 2132, seed)[0] for seed in (0, 1)]
+    assert not (found[0] == found[1]).all()
+    assert {row.tobytes() for row in found[0]} == {row.tobytes() for row in found[1]}
+
+
 def test_more_classes_than_there_are_is_refused():
     with pytest.raises(DataError, match=r"20000 puzzles of 4x4 .* only \d{4} of different classes"):
         generate(4, 20_000, seed=0)

@@ -8,7 +8,8 @@ import pytest
 from tests.trm.data.symmetry import random_symmetry
 from trm.data.base import DataError
 from trm.data.sudoku.npy_files import read_npy, write_npy
-from trm.data.sudoku.puzzles import Puzzles
+from trm.data.sudoku.puzzles import Puzzles, check_unique
+from trm.data.sudoku.solver import solve
 
 
 @pytest.fixture
@@ -123,6 +124,13 @@ BAD = {
     "empty": (edit("inputs", lambda a: a[:0]), "holds no puzzle"),
     "object": (lambda p: np.save(p / "all__inputs.npy", np.array([None]), allow_pickle=True), "is no npy"),
     "torn": (lambda p: (p / "all__labels.npy").write_bytes(b"\x93NUMPY"), "labels.npy: is no npy file"),
+    "archive": (lambda p: np.savez((p / "all__inputs.npy").open("wb"), a=[1]), "inputs.npy: is no npy file"),
+    "header": (
+        lambda p: (p / "all__labels.npy").write_bytes(
+            (p / "all__labels.npy").read_bytes().replace(b"16)", b"16 ")
+        ),
+        "labels.npy: is no npy file",
+    ),
     "missing": (lambda p: (p / "all__labels.npy").unlink(), "labels.npy: no such file"),
     "no metadata": (lambda p: (p / "dataset.json").unlink(), "dataset.json: cannot be read"),
     "metadata": (lambda p: (p / "dataset.json").write_text("{"), "dataset.json: is no JSON"),
@@ -140,6 +148,21 @@ def test_a_bad_folder_is_refused(folder, name):
     with pytest.raises(DataError, match=message) as raised:
         read_npy(folder, "train", 4)
     assert str(raised.value).startswith(str(folder / "train"))
+
+
+def test_a_second_solution_is_searched_for_once_a_group(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "trm.data.sudoku.puzzles.solve", lambda boards, size: asked.append(len(boards)) or solve(boards, size)
+    )
+    path = folder / "train" / "all__inputs.npy"
+    inputs = np.load(path)
+    inputs[6:9] = 1  # group 2
+    np.save(path, inputs)
+    read = read_npy(folder, "train", 4)
+    with pytest.raises(DataError, match=r"all__inputs\.npy: row 6: the puzzle \.{16} has more than one"):
+        check_unique(read, 4)
+    assert asked == [10]
 
 
 def test_a_missing_folder_is_refused(tmp_path):

@@ -17,13 +17,13 @@ def test_the_published_training_file(shared):
         source="csv", train=shared / "train.csv", test=shared / "test_sudoku_bench.csv", num_val=100
     )
     splits = load_splits(config)
-    assert [len(part) for part in vars(splits).values()] == [900, 100, 100]
+    assert [len(part) for part in splits.parts.values()] == [900, 100, 100]
     assert splits.train.ratings.min() >= 0
 
 
 def test_a_big_file_is_read_and_split_quickly(shared):
     start = time.process_time()
-    pool = read_csv(shared / "train_pool.csv", 9, sample=0)
+    pool = read_csv(shared / "train_pool.csv", 9)
     keys = class_keys(pool.boards, pool.solutions, 9)
     assert time.process_time() - start < 10  # 1.5 s on an idle core
     assert len(pool) == len(np.unique(keys)) == 61_339  # its rows are one a class
@@ -32,6 +32,6 @@ def test_a_big_file_is_read_and_split_quickly(shared):
 def test_train_and_test_files_share_no_class(shared):
     keys = [
         class_keys(part.boards, part.solutions, 9)
-        for part in (read_csv(shared / f"{name}.csv", 9, sample=10) for name in ("train", "test"))
+        for part in (read_csv(shared / f"{name}.csv", 9) for name in ("train", "test"))
     ]
     assert not np.isin(*keys).any()

@@ -17,8 +17,8 @@ from trm.data.sudoku.config import SudokuConfig
 from trm.data.sudoku.csv_files import read_csv, write_csv
 from trm.data.sudoku.grid import BOX_SHAPES, class_keys
 from trm.data.sudoku.npy_files import npy_splits, read_npy, write_npy
-from trm.data.sudoku.puzzles import Puzzles
-from trm.data.sudoku.splits import Splits, load_splits
+from trm.data.sudoku.puzzles import CHECKED, Puzzles, check_unique
+from trm.data.sudoku.splits import load_splits, to_task_data
 from trm.messages import explain
 
 _HELP = {
@@ -81,21 +81,24 @@ def inspect(args: argparse.Namespace) -> None:
     """Counts, clues, ratings, symmetry classes and their overlaps, and the data's hash."""
     config = _config(args)
     splits = load_splits(config)
-    parts = vars(splits)
     classes = {}
-    for name, puzzles in parts.items():
+    for name, puzzles in splits.parts.items():
         keys = np.unique(class_keys(puzzles.boards, puzzles.solutions, config.size))
         classes[name] = keys
-        clues = (puzzles.boards > 0).sum(axis=1)
+        clues, groups = (puzzles.boards > 0).sum(axis=1), len(puzzles.groups) - 1
         print(
-            f"{name:5}  {len(puzzles):>8,} rows  {len(puzzles.groups) - 1:>8,} groups  {len(keys):>8,} "
+            f"{name:5}  {len(puzzles):>8,} rows  {groups:>8,} groups  {len(keys):>8,} "
             f"classes  clues {clues.min()} to {clues.max()} (mean {clues.mean():.1f})"
         )
         print(f"       rating  {_histogram(puzzles.ratings)}")
+        checked = "all" if groups <= CHECKED else f"{CHECKED:,} of {groups:,}, drawn at random"
+        print(f"       checked to have one solution only: {checked}")
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         shared = len(np.intersect1d(classes[one], classes[other]))
         print(f"classes in both {one} and {other}: {shared:,}")
-    print(f"hash   {config.load().hash}")
+    if splits.left_out:
+        print(splits.left_out)
+    print(f"hash   {to_task_data(splits, config).hash}")
 
 
 def show(args: argparse.Namespace) -> None:
@@ -119,10 +122,12 @@ def check(args: argparse.Namespace) -> None:
     for path in args.paths:
         if path.is_dir():
             for split in npy_splits(path):
-                puzzles = read_npy(path, split, args.size, sample=None)
+                puzzles = read_npy(path, split, args.size)
+                check_unique(puzzles, args.size, most=None)
                 print(f"{path / split}: {len(puzzles):,} puzzles, all valid, each with one solution")
         else:
-            puzzles = read_csv(path, args.size, sample=None)
+            puzzles = read_csv(path, args.size)
+            check_unique(puzzles, args.size, most=None)
             print(f"{path}: {len(puzzles):,} puzzles, all valid, each with one solution")
 
 
@@ -186,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--out", type=Path, required=True, help="a new folder")
             command.add_argument("--format", choices=["npy", "csv"], default="npy", help="default: npy")
         elif run is show:
-            command.add_argument("--split", choices=list(Splits.__annotations__), default="train")
+            command.add_argument("--split", choices=["train", "val", "test"], default="train")
             command.add_argument("--index", type=int, default=0, help="place in its split (default: 0)")
         elif run is check:
             command.add_argument("paths", type=Path, nargs="+", help="CSV files, or npy folders")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -66,11 +67,17 @@ class SudokuAugment:
 
     def _hashed(self, inputs: Tensor, variant: Tensor) -> Tensor:
         """(B, width) numbers in [0, 1) that depend on a row's clues, its variant and the seed alone."""
-        seeded = torch.Generator().manual_seed(self.seed)
-        weights = torch.randint(-(2**62), 2**62, inputs.shape[1:], generator=seeded).to(inputs.device)
+        weights = _weights(self.seed, inputs.shape[1], inputs.device)
         row = _mix((_mix(inputs.long()) * weights).sum(dim=1, keepdim=True))
         draws = _mix(_mix(row + variant) + torch.arange(self._width, device=inputs.device))
         return ((draws >> 40) & 0xFFFFFF) / 2.0**24
+
+
+@lru_cache(maxsize=8)
+def _weights(seed: int, cells: int, device: torch.device) -> Tensor:
+    """(cells,) int64, kept on the device: copying them at every step would have the host wait for it."""
+    seeded = torch.Generator().manual_seed(seed)
+    return torch.randint(-(2**62), 2**62, (cells,), generator=seeded).to(device)
 
 
 def _shuffled_lines(uniform: Tensor, per_band: int) -> Tensor:

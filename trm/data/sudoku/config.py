@@ -43,7 +43,8 @@ class SudokuConfig(TaskConfig):
     num_val: int | None = Field(None, ge=1)  # default: a tenth of train, at most 1,000
     num_test: int | None = Field(None, ge=1)  # default: all
     min_rating: int | None = Field(None, ge=0)  # only puzzles at least this difficult
-    # Fixed variants of each training row, drawn from at each visit (0: none); null: a new one at each visit.
+    # Fixed variants of each training row, drawn from at each visit (0: none); null: a new one at each visit,
+    # but none where a folder (npy) holds variants already, of which each epoch draws one a puzzle.
     num_aug: int | None = Field(None, ge=0)
     seed: int = Field(0, ge=0)  # of generation, draws and fixed variants; independent of the trial's seed
 
@@ -67,15 +68,11 @@ class SudokuConfig(TaskConfig):
     def shape(self) -> TaskShape:
         return TaskShape(vocab_size=self.size + 2, seq_len=self.size**2)
 
-    def absolute(self, base: Path) -> Self:
-        """The same config with its relative paths (train, val, test, path) taken from the folder `base`."""
-        paths = {key: getattr(self, key) for key in ("train", "val", "test", "path")}
-        return self.model_copy(update={k: base / p for k, p in paths.items() if p is not None})
-
-    def check(self) -> None:
+    def check(self) -> str | None:
         # 6x6 and 9x9 puzzles can always be generated, which takes seconds; 4x4 may run out of classes.
-        if self.source != "embedded" or self.size == 4:
-            self.load()
+        if self.source == "embedded" and self.size != 4:
+            return None
+        return self.load().hash
 
     def load(self) -> TaskData:
         from trm.data.sudoku.splits import load  # not at the top: a config is read without torch

@@ -15,18 +15,18 @@ import numpy as np
 
 from trm.data.base import DataError
 from trm.data.sudoku.grid import Boards
-from trm.data.sudoku.puzzles import SAMPLED, Puzzles, as_text, check_rules
+from trm.data.sudoku.puzzles import Puzzles, as_text, check_rules
 
 COLUMNS = ("source", "question", "answer", "rating")
 
 _CHUNK = 100_000  # rows that are held as strings
+_MAX_RATING = 2**31 - 1
 
 
-def read_csv(path: Path, size: int, sample: int | None = SAMPLED) -> Puzzles:
-    """Every puzzle of a file (.csv or .csv.gz), in order. Raises DataError.
+def read_csv(path: Path, size: int) -> Puzzles:
+    """Every puzzle of a file (.csv or .csv.gz), in order, checked but for second solutions. Raises DataError.
 
     The columns `question` and `answer` are needed, `rating` is -1 where there is none, others are not read.
-    `sample` is as for check_rules.
     """
     boards, answers = [np.empty((0, size * size), np.uint8)], [np.empty((0, size * size), np.uint8)]
     lines, ratings = array("q"), array("i")
@@ -43,10 +43,17 @@ def read_csv(path: Path, size: int, sample: int | None = SAMPLED) -> Puzzles:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start}): save it as CSV in UTF-8") from error
-    puzzles = Puzzles.single(np.concatenate(boards), np.concatenate(answers), np.array(ratings, np.int32))
+    puzzles = Puzzles(
+        np.concatenate(boards),
+        np.concatenate(answers),
+        np.array(ratings, np.int32),
+        groups=np.arange(len(ratings) + 1),
+        places=np.array(lines, np.int64),
+        file=f"{path}:",
+    )
     if not len(puzzles):
         raise DataError(f"{path}: holds no puzzle: give a file with rows below its header")
-    check_rules(puzzles, size, lambda row: f"{path}:{lines[row]}", sample)
+    check_rules(puzzles, size)
     return puzzles
 
 
@@ -133,10 +140,16 @@ def _digits(path: Path, column: str, texts: list[str], lines: list[int], size: i
 
 
 def _ratings(path: Path, texts: list[str], lines: list[int]) -> list[int]:
-    try:
-        return [int(text) if text else -1 for text in texts]
-    except ValueError:
-        row = next(i for i, text in enumerate(texts) if text and not text.strip().lstrip("+-").isdigit())
-        raise DataError(
-            f"{path}:{lines[row]}: rating is {texts[row]!r}, not a whole number: correct it or leave it empty"
-        ) from None
+    ratings = []
+    for text, line in zip(texts, lines, strict=True):
+        try:
+            rating = int(text) if text else -1
+        except ValueError:
+            rating = _MAX_RATING + 1
+        if abs(rating) > _MAX_RATING:
+            raise DataError(
+                f"{path}:{line}: rating is {text[:40]!r}; allowed are whole numbers up to {_MAX_RATING}, and "
+                f"nothing where it is unknown: correct it or leave it empty"
+            )
+        ratings.append(rating)
+    return ratings

@@ -21,7 +21,7 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    4: Recipe((5, 8), 1200, 400, 400),  # there are 2,223 classes of 5 to 8 clues
+    4: Recipe((5, 8), 1200, 400, 400),  # of 2,223 classes of 5 to 8 clues, 2,132 are found
     6: Recipe((10, 16), 4000, 1000, 1000),
     9: Recipe((28, 40), 4000, 1000, 1000),
 }
@@ -32,12 +32,30 @@ _BATCH = 2048
 def generate(size: int, count: int, seed: int) -> tuple[Boards, Boards]:
     """Puzzles and their solutions, (count, n*n) each, of `count` different classes, in random order.
 
+    More puzzles of a seed begin with the same ones. 4x4 has so few classes that most are used, and the ones
+    of few clues turn up first: there `seed` shuffles all that can be found, so that any cut is alike.
     Raises DataError when the board is too small for that many classes.
     """
+    if size == 4:
+        boards, solutions = _find(size, None, seed=0)
+        order = np.random.default_rng([seed, size]).permutation(len(boards))[:count]
+        boards, solutions = boards[order], solutions[order]
+    else:
+        boards, solutions = _find(size, count, seed)
+    if len(boards) < count:
+        raise DataError(
+            f"data: {count} puzzles of {size}x{size} are asked for (num_train + num_val + num_test), but "
+            f"only {len(boards)} of different classes were found: ask for fewer, or take another size"
+        )
+    return boards, solutions
+
+
+def _find(size: int, count: int | None, seed: int) -> tuple[Boards, Boards]:
+    """The first `count` to be found, or (None) all; fewer where hardly a new class turns up any more."""
     rng = np.random.default_rng([seed, size])
     boards = np.empty((0, 2, size * size), np.uint8)
     keys = np.empty(0, np.uint64)
-    while len(boards) < count:
+    while count is None or len(boards) < count:
         solutions = random_solutions(_BATCH, size, rng)
         puzzles = dig(solutions, size, rng)
         new = np.stack([puzzles, solutions], axis=1)[(puzzles > 0).sum(axis=1) <= RECIPES[size].clues[1]]
@@ -47,11 +65,8 @@ def generate(size: int, count: int, seed: int) -> tuple[Boards, Boards]:
         _, first = np.unique(keys, return_index=True)
         first.sort()  # in the order in which they were found
         boards, keys = boards[first], keys[first]
-        if len(boards) < count and len(boards) - found < _BATCH // 100:
-            raise DataError(
-                f"data: {count} puzzles of {size}x{size} are asked for (num_train + num_val + num_test), but "
-                f"only {len(boards)} of different classes were found: ask for fewer, or take another size"
-            )
+        if len(boards) - found < _BATCH // 100:
+            break
     return boards[:count, 0], boards[:count, 1]
 
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from trm.data.base import DataError
 from trm.data.sudoku.grid import Boards, class_keys
-from trm.data.sudoku.puzzles import SAMPLED, Puzzles, check_rules
+from trm.data.sudoku.puzzles import Puzzles, check_rules
 
 
-def read_npy(folder: Path, split: str, size: int, sample: int | None = SAMPLED) -> Puzzles:
-    """One split, `train` or `test`; any integer dtype. Raises DataError."""
+def read_npy(folder: Path, split: str, size: int) -> Puzzles:
+    """One split, of any integer dtype, checked but for second solutions. Raises DataError."""
     part = folder / split
     if not part.is_dir():
         raise DataError(
@@ -47,8 +47,9 @@ def read_npy(folder: Path, split: str, size: int, sample: int | None = SAMPLED) 
             f"is a puzzle of its own, so the indices must be 0 to {count}"
         )
     groups = _edges(part / "all__group_indices.npy", count)
-    puzzles = Puzzles(boards, solutions, np.full(count, -1, np.int32), groups)
-    check_rules(puzzles, size, lambda row: f"{part / 'all__inputs.npy'}: row {row}", sample)
+    unrated, file = np.full(count, -1, np.int32), f"{part / 'all__inputs.npy'}: row "
+    puzzles = Puzzles(boards, solutions, unrated, groups, np.arange(count), file)
+    check_rules(puzzles, size)
     _check_groups(part, puzzles, size)
     return puzzles
 
@@ -113,10 +114,10 @@ def _check_metadata(path: Path, size: int) -> None:
 
 def _integers(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")  # np.load would take an npz archive, too
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file: build the folder anew") from error
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of a torn header numpy passes on whatever reading it as Python code raises
         raise DataError(f"{path}: is no npy file ({error}): build the folder anew") from error
     if array.dtype.kind not in "iu":
         raise DataError(f"{path}: dtype is {array.dtype}: must be an integer type")

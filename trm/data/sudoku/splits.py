@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trm.data.base import DataError, Split, TaskData
 from trm.data.cache import Arrays, cached, file_digest
@@ -18,48 +20,69 @@ from trm.data.sudoku.csv_files import read_csv
 from trm.data.sudoku.generate import RECIPES, generate
 from trm.data.sudoku.grid import class_keys
 from trm.data.sudoku.npy_files import npy_splits, read_npy
-from trm.data.sudoku.puzzles import Puzzles
+from trm.data.sudoku.puzzles import Puzzles, check_unique
 
 if TYPE_CHECKING:
     from trm.data.sudoku.config import SudokuConfig
 
-_VERSION = 1  # of what this module and those below it compute: a change makes the cached splits anew
+log = logging.getLogger(__name__)
+
+Keys = NDArray[np.uint64]  # of symmetry classes
+
+_VERSION = 2  # of what this module and those below it compute: a change makes the cached splits anew
 _MAX_VAL = 1000
+_SPLITS = ("train", "val", "test")
 _FIELDS = ("boards", "solutions", "ratings", "groups")
+_NO_KEYS = np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Three lots of puzzles, of which no symmetry class is in two unless the given files have it so."""
+    """Three lots of puzzles; no symmetry class is in two of them."""
 
     train: Puzzles
     val: Puzzles
     test: Puzzles
+    left_out: str = ""  # how many puzzles of the files had to be left out for that; empty where none had
+
+    @property
+    def parts(self) -> dict[str, Puzzles]:
+        return {name: getattr(self, name) for name in _SPLITS}
 
 
 def load(config: SudokuConfig) -> TaskData:
     """See TaskConfig.load."""
-    splits = load_splits(config)
-    train, val, test = (_to_tensors(part) for part in (splits.train, splits.val, splits.test))
+    return to_task_data(load_splits(config), config)
+
+
+def to_task_data(splits: Splits, config: SudokuConfig) -> TaskData:
+    """The splits as the trainer takes them."""
+    train, val, test = (_to_tensors(part) for part in splits.parts.values())
+    groups = torch.from_numpy(splits.train.groups)
+    has_variants = len(groups) - 1 < len(splits.train)
     digest = hashlib.sha256()
-    for tensor in (*train, *val, *test):
+    for tensor in (*train, *val, *test, *([groups] if has_variants else [])):
         digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
-    augment = SudokuAugment(config.size, config.num_aug, config.seed)
-    return TaskData(train, val, test, augment, digest.hexdigest())
+    num_aug = 0 if has_variants and config.num_aug is None else config.num_aug
+    augment = SudokuAugment(config.size, num_aug, config.seed)
+    return TaskData(train, val, test, groups, augment, digest.hexdigest())
 
 
 def load_splits(config: SudokuConfig) -> Splits:
-    """The puzzles of each split; from the cache when config and files are as before. Raises DataError."""
+    """The puzzles of each split; from the cache when config and files are as before. Raises DataError.
+
+    When they are made, each puzzle of a split is checked to have one solution only (where a split has more
+    than 20,000 of them, a seeded sample of 20,000), and a warning says how many puzzles of the files are left
+    out because their class is in another split.
+    """
     files = _files(config)
     key = config.model_dump(mode="json", exclude={"train", "val", "test", "path", "repo", "num_aug"})
     digests = {}
     for name, path in files.items():
         digests.update({f"{name}/{file.relative_to(path)}": _digest(file) for file in _members(path)})
     arrays = cached("sudoku", [_VERSION, key, digests], lambda: _to_arrays(_make(config, files)))
-    train, val, test = (
-        Puzzles(*(arrays[f"{split}/{field}"] for field in _FIELDS)) for split in ("train", "val", "test")
-    )
-    return Splits(train, val, test)
+    train, val, test = (_from_arrays(arrays, name) for name in _SPLITS)
+    return Splits(train, val, test, str(arrays["left_out"]))
 
 
 def read_sources(config: SudokuConfig) -> dict[str, Puzzles]:
@@ -81,66 +104,128 @@ def read_sources(config: SudokuConfig) -> dict[str, Puzzles]:
 
 
 def cut_val(
-    puzzles: Puzzles, num_train: int | None, num_val: int, size: int, rng: np.random.Generator
-) -> tuple[Puzzles, Puzzles]:
-    """Train and val, drawn by `rng` so that they share no class.
+    puzzles: Puzzles,
+    num_train: int | None,
+    num_val: int,
+    size: int,
+    rng: np.random.Generator,
+    taken: Keys = _NO_KEYS,
+) -> tuple[Puzzles, Puzzles, str]:
+    """Train and val, drawn by `rng` so that they share no class and have none that is `taken` by test.
 
     Val has one puzzle from each of `num_val` classes; train has `num_train` groups of other classes, or all.
-    Only as many puzzles are looked at as are needed. Raises DataError when there are too few.
+    Only as many puzzles are looked at as are needed; the text says how many of these were left out, or is
+    empty. Raises DataError when there are too few.
     """
     order = rng.permutation(len(puzzles.groups) - 1)
     looked = len(order) if num_train is None else num_train + num_val
     while True:
         part = order[:looked]
-        first = puzzles.take_groups(part, first_only=True)
-        keys = class_keys(first.boards, first.solutions, size)
-        val = np.sort(np.unique(keys, return_index=True)[1])[:num_val]
-        train = np.flatnonzero(~np.isin(keys, keys[val]))[:num_train]
+        keys = _keys(puzzles, part, size)
+        free = np.flatnonzero(~np.isin(keys, taken))
+        left_out = _left_out("train", len(keys), len(free), "test")
+        val = free[np.sort(np.unique(keys[free], return_index=True)[1])[:num_val]]
+        train = free[~np.isin(keys[free], keys[val])][:num_train]
         if len(val) == num_val and len(train) >= (num_train or 1):
             break
         if looked >= len(order):
             raise DataError(
                 f"data: {num_val} val puzzles (num_val) and {num_train or 'some'} others to train on "
-                f"(num_train) are wanted, but train has {len(order)} puzzles in {len(np.unique(keys))} "
-                f"symmetry classes, and no class may be in both: lower num_val or num_train"
+                f"(num_train) are wanted, but train has {len(free)} puzzles in {len(np.unique(keys[free]))} "
+                f"symmetry classes{left_out and f' ({left_out})'}, and no class may be in both: "
+                f"lower num_val or num_train{left_out and ', or give other files'}"
             )
         looked *= 2
-    return puzzles.take_groups(np.sort(part[train])), puzzles.take_groups(np.sort(part[val]), first_only=True)
+    return (
+        puzzles.take_groups(np.sort(part[train])),
+        puzzles.take_groups(np.sort(part[val]), first_only=True),
+        left_out,
+    )
 
 
-def draw(puzzles: Puzzles, count: int | None, key: str, rng: np.random.Generator) -> Puzzles:
-    """`count` random groups in their order, or all. Raises DataError when there are fewer than config.key."""
+def draw(
+    name: str,
+    puzzles: Puzzles,
+    count: int | None,
+    size: int,
+    rng: np.random.Generator,
+    taken: Keys = _NO_KEYS,
+    by: str = "",
+) -> tuple[Puzzles, str]:
+    """`count` random groups for the split `name`, in their order, or all, of classes not `taken` by others.
+
+    Only as many are looked at as are needed; the text says how many of these were left out, or is empty.
+    Raises DataError when there are too few.
+    """
     groups = len(puzzles.groups) - 1
-    if count is None:
-        return puzzles
-    if count > groups:
-        raise DataError(f"data: {key} is {count}, but there are {groups} puzzles: lower {key} or remove it")
-    return puzzles.take_groups(np.sort(rng.permutation(groups)[:count]))
+    order = np.arange(groups) if count is None else rng.permutation(groups)
+    looked = groups if count is None else count
+    while True:
+        part = order[:looked]
+        free = part[~np.isin(_keys(puzzles, part, size), taken)] if len(taken) else part
+        left_out = _left_out(name, len(part), len(free), by)
+        if len(free) >= (count or 1):
+            break
+        if looked >= groups:
+            wanted = f"num_{name} is {count}" if count else f"puzzles for {name} are wanted"
+            remedies = [f"lower num_{name}"] * bool(count) + ["give other files"] * bool(left_out)
+            raise DataError(
+                f"data: {wanted}, but there are {len(free)} puzzles{left_out and f' ({left_out})'}: "
+                f"{' or '.join(remedies)}"
+            )
+        looked *= 2
+    return puzzles.take_groups(np.sort(free[:count])), left_out
+
+
+def _keys(puzzles: Puzzles, groups: NDArray[np.intp], size: int) -> Keys:
+    first = puzzles.take_groups(groups, first_only=True)
+    return class_keys(first.boards, first.solutions, size)
+
+
+def _left_out(name: str, looked: int, free: int, by: str) -> str:
+    if looked == free:
+        return ""
+    count = f"{looked - free:,} of the {looked:,} {name} puzzles looked at"
+    return f"{count} are left out: symmetries of them are in {by}"
 
 
 def embedded(config: SudokuConfig) -> Splits:
-    """Generated puzzles; val and test are the first found, so that they stay when num_train changes."""
+    """Generated puzzles; val and test are the first ones, so that they stay when num_train changes."""
     recipe = RECIPES[config.size]
     num_val, num_test = config.num_val or recipe.num_val, config.num_test or recipe.num_test
     count = num_val + num_test + (config.num_train or recipe.num_train)
     boards, solutions = generate(config.size, count, config.seed)
     ratings = np.zeros(count, np.int32)  # no guess is needed
     edges = (slice(num_val + num_test, None), slice(num_val), slice(num_val, num_val + num_test))
-    return Splits(*(Puzzles.single(boards[part], solutions[part], ratings[part]) for part in edges))
+    train, val, test = (Puzzles.single(boards[part], solutions[part], ratings[part]) for part in edges)
+    return Splits(train, val, test)
 
 
 def _make(config: SudokuConfig, files: dict[str, Path]) -> Splits:
     if config.source == "embedded":
         return embedded(config)
-    found = read_sources(config)
-    rng = np.random.default_rng(config.seed)
-    test = draw(found["test"], config.num_test, "num_test", rng)
-    if "val" in found:
-        val = draw(found["val"], config.num_val, "num_val", rng)
-        return Splits(draw(found["train"], config.num_train, "num_train", rng), val, test)
-    groups = len(found["train"].groups) - 1
-    num_val = config.num_val or max(1, min(_MAX_VAL, groups // 10))
-    return Splits(*cut_val(found["train"], config.num_train, num_val, config.size, rng), test)
+    splits = _divide(config, read_sources(config))
+    for part in splits.parts.values():
+        check_unique(part, config.size)
+    if splits.left_out:
+        log.warning("data: %s", splits.left_out)
+    return splits
+
+
+def _divide(config: SudokuConfig, found: dict[str, Puzzles]) -> Splits:
+    """Test is drawn first; what it has is left out of val and train, and what a val file has, of train."""
+    size, rng = config.size, np.random.default_rng(config.seed)
+    test, _ = draw("test", found["test"], config.num_test, size, rng)
+    taken = _keys(test, np.arange(len(test.groups) - 1), size)
+    if "val" not in found:
+        groups = len(found["train"].groups) - 1
+        num_val = config.num_val or max(1, min(_MAX_VAL, groups // 10))
+        train, val, left_out = cut_val(found["train"], config.num_train, num_val, size, rng, taken)
+        return Splits(train, val, test, left_out)
+    val, of_val = draw("val", found["val"], config.num_val, size, rng, taken, "test")
+    taken = np.union1d(taken, _keys(found["val"], np.arange(len(found["val"].groups) - 1), size))
+    train, of_train = draw("train", found["train"], config.num_train, size, rng, taken, "val or test")
+    return Splits(train, val, test, "; ".join(filter(None, (of_val, of_train))))
 
 
 def _files(config: SudokuConfig) -> dict[str, Path]:
@@ -193,8 +278,15 @@ def _digest(path: Path) -> str:
 
 
 def _to_arrays(splits: Splits) -> Arrays:
-    parts: dict[str, Any] = {"train": splits.train, "val": splits.val, "test": splits.test}
-    return {f"{name}/{field}": getattr(part, field) for name, part in parts.items() for field in _FIELDS}
+    arrays = {
+        f"{name}/{field}": getattr(part, field) for name, part in splits.parts.items() for field in _FIELDS
+    }
+    return {**arrays, "left_out": np.array(splits.left_out)}
+
+
+def _from_arrays(arrays: Arrays, name: str) -> Puzzles:
+    boards, solutions, ratings, groups = (arrays[f"{name}/{field}"] for field in _FIELDS)
+    return Puzzles(boards, solutions, ratings, groups)
 
 
 def _to_tensors(puzzles: Puzzles) -> Split:
