@@ -8,14 +8,11 @@ Everything that can be refused is refused before a file is written or a process 
 from __future__ import annotations
 
 import datetime
-import fcntl
 import logging
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from sweeps import __version__
@@ -23,12 +20,14 @@ from sweeps.conductor import Conductor
 from sweeps.console import Display
 from sweeps.errors import SpecError
 from sweeps.journal import Journal, read_journal
+from sweeps.mlflow_store import absolute_uri, check_uri
 from sweeps.plan import Plan, check_data, load_plan
 from sweeps.preview import preview
+from sweeps.process import Signals, locked, logging_to
 from sweeps.resources import Resources, local_resources
 from sweeps.results import rebuild, write_results
 from sweeps.state import SweepState
-from sweeps.tracking import Mirror, absolute_uri, check_uri, sync
+from sweeps.tracking import Mirror, sync
 from trm.yaml import YamlError, dump_yaml, load_yaml
 
 OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
@@ -191,7 +190,7 @@ def _run(plan: Plan, folder: Path, given: Launch, data: str) -> Outcome:
         raise SpecError(
             f"--storage {given.storage}: {folder} cannot be made ({error.strerror}): give another folder"
         ) from error
-    with _locked(folder), _logging_to(folder / "logs" / "driver.log"), _Signals() as signals:
+    with locked(folder), logging_to(folder / "logs" / "driver.log"), Signals() as signals:
         space = _write_space(plan, folder, data)
         journal = Journal(folder / "journal.jsonl")
         conductor = Conductor(plan, journal, history, folder / "optuna.journal")
@@ -285,81 +284,3 @@ def _how_to_sync(folder: Path, given: Launch, trouble: str) -> str:
         f"MLflow does not have all of it ({trouble}). Nothing is lost; when the store works again: "
         f"python -m sweeps.tracking sync {folder} --tracking-uri {given.tracking_uri}"
     )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process a sweep."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SpecError(
-                f"{folder}: another process is running this sweep; wait for it or end it"
-            ) from error
-        yield
-
-
-class _Log(logging.FileHandler):
-    """A log that cannot be written, as on a full disk, is no reason to stop, or to say more of it."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        pass
-
-    def close(self) -> None:
-        with suppress(OSError):
-            super().close()
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """The noise of Ray, MLflow and our own warnings goes into a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = _Log(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("", "ray", "ray.tune")]
-    before = [logger.handlers[:] for logger in loggers]
-    for logger in loggers:
-        logger.handlers[:] = []
-    loggers[0].addHandler(handler)
-    loggers[1].propagate = True  # ray sets itself up to write to the terminal when it is imported
-    try:
-        yield
-    finally:
-        for logger, handlers in zip(loggers, before, strict=True):
-            logger.handlers[:] = handlers
-        handler.close()
-
-
-class _Signals:
-    """Remembers the first signal that asks for the end; a second one of the kind ends the process at once."""
-
-    KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self._caught: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        self._before = {kind: signal.getsignal(kind) for kind in self.KINDS}
-        self.install()
-        return self
-
-    def install(self) -> None:
-        for kind in self.KINDS:
-            signal.signal(kind, self._catch)
-
-    def __exit__(self, *exception: object) -> None:
-        for kind, handler in self._before.items():
-            signal.signal(kind, handler)
-
-    def _catch(self, number: int, frame: FrameType | None) -> None:
-        self._caught = number
-        signal.signal(number, signal.SIG_DFL)
-
-    def came(self) -> bool:
-        return self._caught is not None
-
-    @property
-    def exit_status(self) -> int:
-        return 128 + (self._caught or signal.SIGINT)

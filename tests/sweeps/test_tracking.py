@@ -14,7 +14,8 @@ from mlflow.tracking import MlflowClient
 
 from sweeps.conductor import Conductor
 from sweeps.journal import Journal, read_journal
-from sweeps.tracking import Mirror, absolute_uri, main, runs_link, sweep_id
+from sweeps.mlflow_store import absolute_uri, runs_link, sweep_id
+from sweeps.tracking import Mirror, main
 from tests.sweeps.spaces import ASHA, toy_plan
 from tests.sweeps.test_conductor import play
 

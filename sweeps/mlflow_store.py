@@ -1,0 +1,214 @@
+"""One sweep's runs in an MLflow store, where every call may come again; and where to look at them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from sweeps.dotted import flatten
+from sweeps.errors import SpecError
+from sweeps.journal import Event
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+RUN_STATUS = {  # of MLflow, for ours
+    "completed": "FINISHED",
+    "pruned": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+STORES = ("sqlite", "mysql", "postgresql", "mssql", "http", "https", "databricks")
+MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch
+
+
+def absolute_uri(uri: str) -> str:
+    """A relative sqlite path or folder made absolute: the same store wherever it is named from."""
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
+        return prefix + str(Path(uri.removeprefix(prefix)).resolve())
+    return uri if "://" in uri else str(Path(uri).resolve())
+
+
+def check_uri(uri: str) -> None:
+    """Refuse a store that MLflow does not have, without loading MLflow, which is slow. Raises SpecError."""
+    kind = uri.partition("://")[0].partition("+")[0] if "://" in uri else "file"
+    if kind == "file" and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() == "true":
+        return
+    if kind not in STORES and uri != "databricks":
+        why = (
+            "MLflow keeps no runs in plain folders any more" if kind == "file" else "MLflow has no such store"
+        )
+        raise SpecError(
+            f"--tracking-uri {uri}: {why}: give one of {', '.join(STORES)}, such as sqlite:///mlflow.db or "
+            f"http://127.0.0.1:5000"
+        )
+
+
+def sweep_id(space: Mapping[str, Any]) -> str:
+    """What the runs of one sweep are tagged with. The hash alone would let a sweep adopt the runs of an equal
+    one whose folder was deleted."""
+    return "{hash:.12}@{created}".format_map(space["resolved"])
+
+
+def runs_link(uri: str, experiment_id: str, space: Mapping[str, Any]) -> str:
+    """The page of MLflow's UI that shows the trials of a sweep side by side, the best first.
+
+    An experiment's own page shows none of them, and its list of runs only the parent, closed: MLflow unfolds
+    nested runs where they are sorted by something other than their creation.
+    """
+    server = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    objective = space["objective"]
+    query = {
+        "searchFilter": f"tags.role = 'trial' and tags.sweep_id = '{sweep_id(space)}'",
+        "orderByKey": f"metrics.`{objective['metric']}`",
+        "orderByAsc": "true" if objective["mode"] == "min" else "false",
+        "compareRunsMode": "CHART",
+    }
+    return f"{server}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote, safe='=@:/')}"
+
+
+class Store:
+    """The runs of one sweep in an MLflow store. Every method may be called again with the same arguments."""
+
+    def __init__(self, uri: str, space: dict[str, Any]) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        from mlflow.tracking import MlflowClient
+
+        self._client: MlflowClient = MlflowClient(tracking_uri=uri)
+        self._space = space
+        self._sweep_id = sweep_id(space)
+        self.experiment_id = self._experiment(uri, space["name"])
+        self.run_ids: dict[str, str] = {}
+        self._parent = self._adopt_runs()
+
+    def _experiment(self, uri: str, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        # Without a place of their own, artifacts of an sqlite store would go to ./mlruns, and a bare
+        # `mlflow ui` takes a folder of that name for its store.
+        place = (
+            str(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts")
+            if uri.startswith("sqlite")
+            else None
+        )
+        made: str = (
+            found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
+        )
+        self._client.set_experiment_tag(made, "mlflow.experimentKind", "custom_model_development")
+        return made
+
+    def _adopt_runs(self) -> str:
+        """Find the runs of this sweep that are there already; make the parent where it is not."""
+        parent, page = "", None
+        while True:
+            runs = self._client.search_runs(
+                [self.experiment_id], f"tags.sweep_id = '{self._sweep_id}'", max_results=1000, page_token=page
+            )
+            for run in runs:
+                if run.data.tags.get("role") == "sweep":
+                    parent = run.info.run_id
+                elif "trial_id" in run.data.tags:
+                    self.run_ids[run.data.tags["trial_id"]] = run.info.run_id
+            page = runs.token
+            if not page:
+                break
+        if parent:
+            self._client.update_run(parent, status="RUNNING")
+            return parent
+        name = self._space["name"]
+        tags = {
+            "mlflow.runName": f"{name} (sweep)",
+            "role": "sweep",
+            "sweep": name,
+            "sweep_id": self._sweep_id,
+        }
+        made: str = self._client.create_run(self.experiment_id, tags=tags).info.run_id
+        flat = flatten({key: value for key, value in self._space.items() if key != "resolved"})
+        self._log_params(made, flat)
+        self._client.log_dict(made, self._space, "sweep.yaml")
+        return made
+
+    def open_trial(self, trial: Event, start: Event) -> str:
+        """The trial's run, made or gone on with; returns its id. `trial` planned it, `start` is its start."""
+        trial_id = trial["trial_id"]
+        if trial_id in self.run_ids:
+            self._client.update_run(self.run_ids[trial_id], status="RUNNING")
+            self._client.set_tag(self.run_ids[trial_id], "status", "running")
+        else:
+            self.run_ids[trial_id] = self._create_run(trial, start)
+        # Every time: a crash may have come between the run and its params.
+        arm = self._space["resolved"]["arms"][trial["arm"]]
+        known = {name: arm[name] for name in ("num_params", "flops_per_sample") if arm[name] is not None}
+        params = {**arm["levels"], **flatten(start["config"]), **known, "seed": trial["seed"]}
+        self._log_params(self.run_ids[trial_id], params)
+        return self.run_ids[trial_id]
+
+    def _create_run(self, trial: Event, start: Event) -> str:
+        draw = f" draw {trial['draw']}" if trial["values"] else ""
+        tags = {
+            "mlflow.runName": f"{trial['arm']}{draw} seed {trial['seed']}",
+            "mlflow.parentRunId": self._parent,
+            "role": "trial",
+            "sweep": self._space["name"],
+            "sweep_id": self._sweep_id,
+            "status": "running",
+            **{key: str(trial[key]) for key in ("trial_id", "arm", "seed", "draw", "phase")},
+        }
+        made: str = self._client.create_run(
+            self.experiment_id, start_time=milliseconds(start), tags=tags
+        ).info.run_id
+        return made
+
+    def log_reports(self, trial_id: str, reports: Iterable[Event]) -> None:
+        """Metrics with their step, at the time the journal has for them: writing them again adds nothing."""
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(name, float(value), milliseconds(report), int(report["step"]))
+            for report in reports
+            for name, value in report.items()
+            if name not in ("time", "event", "trial_id", "step")
+        ]
+        for start in range(0, len(metrics), MAX_METRICS):
+            self._client.log_batch(self.run_ids[trial_id], metrics=metrics[start : start + MAX_METRICS])
+
+    def close_trial(self, trial_id: str, status: str, reason: str, end_time: int) -> None:
+        run_id = self.run_ids.get(trial_id)
+        if run_id is not None:  # a trial can end without ever having run
+            self._client.set_tag(run_id, "status", status)
+            if reason:
+                self._client.set_tag(run_id, "reason", reason[:5000])
+            self._client.set_terminated(run_id, RUN_STATUS[status], end_time)
+
+    def log_decision(self, trial_id: str, decision: Event) -> None:
+        """How a trial's member was judged, where a reader of its run looks."""
+        run_id = self.run_ids.get(trial_id)
+        if run_id is not None:
+            self._client.set_tag(run_id, f"rung_{decision['rung']:g}", _decision_text(decision))
+
+    def close(self, status: str) -> None:
+        self._client.set_terminated(self._parent, "FINISHED" if status == "completed" else "KILLED")
+
+    def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        entries = [Param(name, str(value)) for name, value in params.items()]
+        for start in range(0, len(entries), MAX_PARAMS):
+            self._client.log_batch(run_id, params=entries[start : start + MAX_PARAMS])
+
+
+def milliseconds(event: Event) -> int:
+    return int(event["time"] * 1000)
+
+
+def _decision_text(decision: Event) -> str:
+    cutoff = "none" if decision["cutoff"] is None else f"{float(decision['cutoff']):.5g}"
+    return f"{decision['action']}: value {float(decision['value']):.5g}, cut-off {cutoff}"

@@ -1,0 +1,92 @@
+"""What a launch asks of its process: to be the only one on its sweep, a log, and to end when it is told."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sweeps.errors import SpecError
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process a sweep."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SpecError(
+                f"{folder}: another process is running this sweep; wait for it or end it"
+            ) from error
+        yield
+
+
+class _Log(logging.FileHandler):
+    """A log that cannot be written, as on a full disk, is no reason to stop, or to say more of it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """The noise of Ray, MLflow and our own warnings goes into a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = _Log(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("", "ray", "ray.tune")]
+    before = [logger.handlers[:] for logger in loggers]
+    for logger in loggers:
+        logger.handlers[:] = []
+    loggers[0].addHandler(handler)
+    loggers[1].propagate = True  # ray sets itself up to write to the terminal when it is imported
+    try:
+        yield
+    finally:
+        for logger, handlers in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
+        handler.close()
+
+
+class Signals:
+    """Remembers the first signal that asks for the end; a second one of the kind ends the process at once."""
+
+    KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self._caught: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        self._before = {kind: signal.getsignal(kind) for kind in self.KINDS}
+        self.install()
+        return self
+
+    def install(self) -> None:
+        for kind in self.KINDS:
+            signal.signal(kind, self._catch)
+
+    def __exit__(self, *exception: object) -> None:
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self._caught = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def came(self) -> bool:
+        return self._caught is not None
+
+    @property
+    def exit_status(self) -> int:
+        return 128 + (self._caught or signal.SIGINT)
