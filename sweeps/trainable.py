@@ -7,6 +7,7 @@ trial.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import importlib
@@ -203,7 +204,7 @@ class TrialActor(tune.Trainable):
         if self._trial is not None:
             self._trial.stop()
             self._trial = None
-        _release_gpu_memory()
+        _release_memory()
 
 
 def _why_full(error: OSError) -> str:
@@ -219,8 +220,11 @@ def _set_threads(cpu: float) -> None:
         torch.set_num_threads(max(1, int(cpu)))
 
 
-def _release_gpu_memory() -> None:
+def _release_memory() -> None:
+    """What a trial has freed goes back to the GPU and to the system: this process lives on, beside others."""
+    gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        gc.collect()
         torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # glibc's; elsewhere there is none
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
