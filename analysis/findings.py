@@ -48,21 +48,27 @@ def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
     best, prefix = ranked.iloc[0], "test_" if sweep.test_metric else ""
     unit = unit_of(sweep.metric)
     metric = sweep.test_metric or sweep.metric
+    claims = best["claim"] == "confirmatory"
     rival = best if best["arm"] != sweep.baseline else None
     head = (
         f"{best['arm']} ranks first, with {unit.text(best[f'{prefix}mean'])}{unit.suffix} {name_of(metric)}"
     )
     head += f" over {best[f'{prefix}n']} seed{'s' if best[f'{prefix}n'] != 1 else ''}"
+    ties = ranked.loc[(ranked["mean"] == best["mean"]) & (ranked["arm"] != best["arm"]), "arm"]
+    if len(ties):
+        head += f", tied on {name_of(sweep.metric)} with {join(list(ties))}"
     if rival is None or not best[f"{prefix}n_pairs"]:
         head += " (it is the baseline)." if rival is None and len(ranked) > 1 else "."
     else:
         head += (
-            f", {_span(best, f'{prefix}diff', unit)} {unit.difference} from {sweep.baseline} over "
+            f", {_span(best, f'{prefix}diff', unit, claims)} {unit.difference} from {sweep.baseline} over "
             f"{best[f'{prefix}n_pairs']} shared seeds."
         )
-    if best["claim"] == "exploratory":
+    if not claims:
         return head + " This is exploratory: it may guide the next sweep, it proves nothing."
     if rival is not None and best[f"{prefix}n_pairs"]:
+        if best[f"{prefix}too_small"]:
+            return head + " These are too few seeds for a test."
         p = best[f"{prefix}p_holm"]
         held = "the difference is significant" if p <= ALPHA else "the difference is not significant"
         head += f" By the sign-flip test {held} (p = {p_text(p)}, Holm-adjusted)."
@@ -87,6 +93,7 @@ def _limits_of_the_phase(sweep: Sweep) -> list[str]:
             "results that are shown, which flatters them, and so no p-value is given. Run the arms of "
             "interest to the end, with `scheduler: {kind: fifo}` or an evidence phase."
         )
+    found += _limits_of_the_order(sweep)
     if sweep.test_metric is None:
         found.append(
             "How the arms do on data that took no part in choosing: no test counterpart of "
@@ -98,6 +105,24 @@ def _limits_of_the_phase(sweep: Sweep) -> list[str]:
             "How an arm does at its single best setting: an arm's value at a seed is the mean of its "
             f"{keep} kept draws, and a seed counts where all of them completed."
         )
+    return found
+
+
+def _limits_of_the_order(sweep: Sweep) -> list[str]:
+    """Members that were stopped at a rung where a worse one, which had come before, went on."""
+    decisions, found = sweep.decisions, []
+    sign = 1.0 if (sweep.space.get("scheduler") or {}).get("mode", "max") == "max" else -1.0
+    for stop in records(decisions[decisions["action"] == "stop"]):
+        there = decisions[(decisions["rung"] == stop.rung) & (decisions["action"] == "continue")]
+        worse = there[sign * there["value"] < sign * stop.value]
+        if (sweep.space.get("scheduler") or {}).get("scope") == "arm":
+            worse = worse[worse["member"].str.rpartition("-d")[0] == str(stop.member).rpartition("-d")[0]]
+        if len(worse):
+            found.append(
+                f"That {stop.member} is worse than {join(sorted(set(worse['member'])))}: at {si(stop.rung)} "
+                "it was stopped with the better value. Those that come to a rung first have little to be "
+                "compared with, and go on; `scheduler.kind: fixed` has no such order."
+            )
     return found
 
 
@@ -170,9 +195,10 @@ def _limits_of_the_budget(ranked: pd.DataFrame) -> list[str]:
     return found
 
 
-def _span(row: pd.Series, name: str, unit: Unit) -> str:
+def _span(row: pd.Series, name: str, unit: Unit, claims: bool) -> str:
+    """A difference; with its interval only where it may be taken for one."""
     middle, low, high = (unit.text(row[key], sign=True) for key in (name, f"{name}_low", f"{name}_high"))
-    return middle if pd.isna(row[f"{name}_low"]) else f"{middle} [{low}, {high}]"
+    return middle if not claims or pd.isna(row[f"{name}_low"]) else f"{middle} [{low}, {high}]"
 
 
 def seeds_text(seeds: list[int]) -> str:

@@ -134,7 +134,7 @@ def _size(sweep: Sweep, ranked: pd.DataFrame) -> str:
 def _mean(row: pd.Series, prefix: str, unit: Unit) -> str:
     low, high = row[f"{prefix}low"], row[f"{prefix}high"]
     interval = f"[{unit.text(low)}, {unit.text(high)}]" if pd.notna(low) else ""
-    return page.cell(unit.text(row[f"{prefix}mean"]), interval)
+    return page.cell(unit.text(row[f"{prefix}mean"]), "no spread" if low == high else interval)
 
 
 def _difference(row: pd.Series, prefix: str, unit: Unit) -> str:

@@ -41,6 +41,7 @@ def ranking_text(folder: Path | str) -> str:
         interval = f"[{unit.text(row['low'])}, {unit.text(row['high'])}]" if row["n"] > 1 else ""
         outcomes = {"n": "completed", "n_pruned": "pruned", "n_diverged": "diverged", "n_failed": "failed"}
         outcomes |= {"n_open": "unfinished"}
+        interval = "no spread" if row["low"] == row["high"] else interval
         counts = ", ".join(f"{row[key]} {word}" for key, word in outcomes.items() if row[key])
         rows.append((row["arm"], unit.text(row["mean"]), interval, si(row["num_params"]), counts))
     heads = ("arm", title_of(sweep.metric), "95% interval", "parameters", "trials")

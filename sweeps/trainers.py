@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sweeps.errors import SpecError
-from trm.messages import explain
+from trm.messages import did_you_mean, dotted_keys, explain, models_in
 from trm.overrides import OverrideError, override
 
 
@@ -38,7 +38,9 @@ class Trainer:
     def configure(self, base: dict[str, Any], settings: Iterable[tuple[str, Any]], source: str) -> BaseModel:
         """The config: `base` with each dotted path set. Raises SpecError where it does not fit."""
         try:
-            return self.config_model.model_validate(self.override(base, settings))
+            tree = self.override(base, settings)
+            _refuse_unknown(tree, [self.config_model], self.config_model, source)
+            return self.config_model.model_validate(tree)
         except OverrideError as error:
             raise SpecError(f"{source}: {error}") from error
         except ValidationError as error:
@@ -57,6 +59,30 @@ class Trainer:
                 f"trainer: {self.name}: describe(config) failed ({type(error).__name__}: {error}): mend it, "
                 f"or remove it"
             ) from error
+
+
+def _refuse_unknown(
+    tree: dict[str, Any], models: list[type[BaseModel]], root: type[BaseModel], source: str, prefix: str = ""
+) -> None:
+    """Pydantic passes unknown keys over unless a model forbids them: a misspelt one would change nothing.
+
+    `models` are those that `tree` may be of. Raises SpecError.
+    """
+    if any(model.model_config.get("extra") is not None for model in models):
+        return  # allowed on purpose, or refused by the model itself
+    for key, value in tree.items():
+        fields = [
+            field
+            for model in models
+            for name, field in model.model_fields.items()
+            if key in (name, field.alias)
+        ]
+        if not fields:
+            hint = did_you_mean(f"{prefix}{key}", dotted_keys(root))
+            raise SpecError(f"{source}: {prefix}{key}: unknown key (given {value!r}): {hint}")
+        inner = [member for field in fields for member in models_in(field.annotation)]
+        if isinstance(value, dict) and inner:
+            _refuse_unknown(value, inner, root, source, f"{prefix}{key}.")
 
 
 def import_trainer(name: str) -> Trainer:

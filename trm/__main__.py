@@ -54,6 +54,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda:0, ..."
     )
     parser.add_argument(
+        "--threads", type=int, default=1,
+        help="of torch (default: 1; more pay for wide networks, and may change the last digits)",
+    )  # fmt: skip
+    parser.add_argument(
         "--output", type=Path, help="folder of checkpoints and metrics (default: runs/CONFIG)"
     )
     parser.add_argument(
@@ -86,6 +90,9 @@ def run(arguments: argparse.Namespace, output: Path, console: Console) -> int:
     config = load_config(arguments.config, arguments.overrides)
     if not 0 <= arguments.seed < 2**63:
         raise UsageError(f"--seed {arguments.seed}: must be from 0 to 2^63 - 1")
+    if arguments.threads < 1:
+        raise UsageError(f"--threads {arguments.threads}: must be 1 or more")
+    torch.set_num_threads(arguments.threads)
     device = resolve_device(arguments.device)
     this_run = {"seed": arguments.seed, "config": config.model_dump(mode="json")}
     _check_output(output, arguments.resume, this_run)

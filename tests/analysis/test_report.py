@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from html.parser import HTMLParser
@@ -195,3 +196,28 @@ def test_nan_in_history_leaves_the_page_whole(recorded: Path) -> None:
     history.loc[history.index % 3 == 0, OBJECTIVE] = math.nan
     history.to_parquet(recorded / "history.parquet")
     assert "Learning curves" in report_of(recorded).headings
+
+
+def test_a_stopped_arm_that_was_better_than_one_that_went_on_is_told(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"a": Fake(0.8), "b": Fake(0.7, stop=0.25)})
+    first = {"time": 0.0, "event": "decision", "member": "a-d0", "trial_id": "a-d0-s0", "rung": 100_000.0}
+    first |= {"value": 0.2, "cutoff": None, "action": "continue"}
+    journal = (folder / "journal.jsonl").read_text()
+    (folder / "journal.jsonl").write_text(json.dumps(first) + "\n" + journal)
+    assert (
+        "That b-d0 is worse than a-d0: at 100k it was stopped with the better value" in report_of(folder).text
+    )
+    (folder / "journal.jsonl").write_text(json.dumps(first | {"value": 0.9}) + "\n" + journal)
+    assert "with the better value" not in report_of(folder).text
+
+
+def test_an_exploratory_difference_is_headed_without_an_interval(tmp_path: Path) -> None:
+    page = report_of(write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.9)}))
+    verdict = page.text.split("b ranks first")[1].split("it proves nothing")[0]
+    assert "points from a" in verdict and "[" not in verdict
+
+
+def test_too_few_seeds_are_headed_as_such(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.9)}
+    page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence"))
+    assert "too few seeds for a test" in page.text and "not significant (p" not in page.text

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from sweeps.errors import SpecError
 from sweeps.plan import check_data
-from sweeps.trainers import import_trainer
+from sweeps.trainers import Trainer, import_trainer
 from tests.sweeps.spaces import toy_plan
 from tests.sweeps.toy_trainer import ToyConfig, train
 
@@ -108,3 +109,21 @@ def test_the_remedy_is_not_the_very_name_that_is_refused() -> None:
     with pytest.raises(SpecError, match="ROWS") as error:
         import_trainer("tests.sweeps.toy_trainer:ROWS")
     assert "did you mean ROWS?" not in str(error.value)
+
+
+def test_an_unknown_key_is_refused_though_the_model_would_pass_it_over() -> None:
+    class Inner(BaseModel):
+        width: int = 1
+
+    class Outer(BaseModel):
+        steps: int = 20
+        inner: Inner = Inner()
+
+    def train(config: Outer, trial: object) -> None: ...
+
+    trainer = Trainer("x:train", train, Outer, lambda config: {}, lambda config: None)
+    assert trainer.configure({"steps": 3, "inner": {"width": 2}}, [], "x.yaml").steps == 3
+    with pytest.raises(SpecError, match=r"x.yaml: stepz: unknown key \(given 10\): did you mean steps"):
+        trainer.configure({"stepz": 10}, [], "x.yaml")
+    with pytest.raises(SpecError, match=r"inner.widht: unknown key .*did you mean inner.width"):
+        trainer.configure({}, [("inner.widht", 3)], "x.yaml")
