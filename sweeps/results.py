@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from sweeps.journal import read_journal
 from sweeps.names import HISTORY_COLUMNS, TRIAL_COLUMNS
-from sweeps.state import SweepState, TrialState
+from sweeps.state import SweepState, TrialState, read_state
 
 
 def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> None:
@@ -25,11 +24,7 @@ def rebuild(folder: Path) -> None:
     """Write the tables from the files alone. Raises FileNotFoundError where there is no sweep."""
     from trm.yaml import load_yaml
 
-    state = SweepState()
-    space = load_yaml(folder / "sweep.yaml")
-    for event in read_journal(folder / "journal.jsonl"):
-        state.apply(event)
-    write_results(folder, state, space)
+    write_results(folder, read_state(folder / "journal.jsonl"), load_yaml(folder / "sweep.yaml"))
 
 
 def trials_frame(state: SweepState, space: dict[str, Any]) -> pd.DataFrame:

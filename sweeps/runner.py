@@ -26,7 +26,7 @@ from sweeps.preview import preview
 from sweeps.process import Signals, locked, logging_to
 from sweeps.resources import Resources, local_resources
 from sweeps.results import rebuild, write_results
-from sweeps.state import SweepState
+from sweeps.state import SweepState, read_state
 from sweeps.tracking import Mirror, sync
 from trm.yaml import YamlError, dump_yaml, load_yaml
 
@@ -128,7 +128,7 @@ def _is_done(plan: Plan, folder: Path, given: Launch) -> bool:
             f"{folder} holds another sweep of the name {plan.spec.name!r}:\n{differences}\n"
             f"choose another --name, or another --storage"
         )
-    state = _read_state(folder)
+    state = read_state(folder / "journal.jsonl")
     if state.finished == "completed":
         return True
     if not given.resume:
@@ -157,13 +157,6 @@ def _refuse_other_data(path: Path, data: str) -> None:
         )
 
 
-def _read_state(folder: Path) -> SweepState:
-    state = SweepState()
-    for event in read_journal(folder / "journal.jsonl"):
-        state.apply(event)
-    return state
-
-
 def _show_again(folder: Path, given: Launch) -> Outcome:
     """A finished sweep: its tables anew, as a crash may have come before they were written; with --resume
     also what MLflow lacks."""
@@ -174,7 +167,7 @@ def _show_again(folder: Path, given: Launch) -> Outcome:
             sync(folder, given.tracking_uri)
         except Exception as error:
             notes.append(_how_to_sync(folder, given, f"{type(error).__name__}: {error}"))
-    return Outcome(_status_of(_read_state(folder)), folder, tuple(notes))
+    return Outcome(_status_of(read_state(folder / "journal.jsonl")), folder, tuple(notes))
 
 
 def _run(plan: Plan, folder: Path, given: Launch, data: str) -> Outcome:

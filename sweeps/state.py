@@ -7,9 +7,10 @@ other things, than the one that was interrupted.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from sweeps.journal import Event
+from sweeps.journal import Event, read_journal
 
 Status = Literal["not_started", "running", "completed", "pruned", "diverged", "failed", "interrupted"]
 ENDED: frozenset[str] = frozenset({"completed", "pruned", "diverged", "failed"})
@@ -120,3 +121,11 @@ class SweepState:
         for trial in self.trials.values():
             if trial.status == "running":
                 trial.status = "interrupted"
+
+
+def read_state(journal: Path) -> SweepState:
+    """The state that a journal comes to. Raises SpecError where it is damaged."""
+    state = SweepState()
+    for event in read_journal(journal):
+        state.apply(event)
+    return state
