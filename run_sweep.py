@@ -50,7 +50,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run_sweep.py", description=__doc__)
     parser.add_argument("space", type=Path, metavar="SPACE.yaml", help="the search space")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="time a few steps of each arm, print the plan and stop"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with a sweep that did not finish")
+    parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="add the space's new seeds, levels or draws to a sweep, and run them",
+    )
+    parser.add_argument(
+        "--reuse", action="store_true", help="take over the same trials of other sweeps under this storage"
+    )
     parser.add_argument("--name", help="default: the space's own")
     parser.add_argument(
         "--storage", type=Path, default=Path("results"), metavar="DIR", help="default: results"
@@ -66,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH=VALUE",
         help="a setting of the base, such as model.h_cycles=2; may be repeated",
     )
+    parser.add_argument("--notify", metavar="URL", help="post a JSON summary there at the end")
     parser.add_argument("--quiet", action="store_true", help="only the last lines")
     return parser
 

@@ -20,6 +20,7 @@ import yaml
 
 READS_UP_TO = 1  # the major version of results that this code understands
 
+AUDITED = "audit, was to stop"  # how the reason of such a trial begins
 STATUSES = ("completed", "pruned", "diverged", "failed", "interrupted", "not_started", "running")
 _TEXT = ("trial_id", "arm", "phase", "status", "reason", "mlflow_run_id")
 _NUMBERS = ("draw", "seed", "num_params", "flops_per_sample", "samples", "flops", "wall_s", "best_step")
@@ -63,6 +64,11 @@ class Sweep:
         name = "test/" + self.metric.removeprefix("val/")
         reported = self.metric.startswith("val/") and name in self.trials and self.trials[name].notna().any()
         return name if reported else None
+
+    @property
+    def audited(self) -> pd.Series:
+        """Which trials were to be stopped, and ran on for the audit of stopping alone."""
+        return self.trials["reason"].str.startswith(AUDITED)
 
     @property
     def resolved(self) -> Mapping[str, Any]:
@@ -226,7 +232,7 @@ def _read_decisions(path: Path) -> pd.DataFrame:
         if isinstance(event, dict) and event.get("event") == "decision":
             events.append(event)
     decisions = pd.DataFrame(events)
-    for column in {"rung", "value", "cutoff"} & set(decisions):
+    for column in {"rung", "value", "cutoff", "tied"} & set(decisions):
         decisions[column] = pd.to_numeric(decisions[column], errors="coerce").astype(float)
     return decisions
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import findings, page, plots
+from analysis import findings, page, plots, stopping
 from analysis.load import AnalysisError, Sweep, load_sweep, records
 from analysis.stats import claim_of, rank_arms
 from analysis.units import Unit, duration, name_of, p_text, si, title_of, unit_of
@@ -180,8 +180,11 @@ def _curves(sweep: Sweep) -> str:
 def _stops(sweep: Sweep) -> str:
     """Which trials were stopped early, where, and on what value."""
     pruned = sweep.trials[sweep.trials["status"] == "pruned"]
+    checks = [
+        page.paragraph(text) for text in (stopping.audit_text(sweep), stopping.ties_text(sweep)) if text
+    ]
     if pruned.empty:
-        return page.section("Stopped early", page.paragraph("No trial was stopped early."))
+        return page.section("Stopped early", page.paragraph("No trial was stopped early."), *checks)
     judged = str((sweep.space.get("scheduler") or {}).get("metric", "value"))
     unit, stops = unit_of(judged), sweep.decisions[sweep.decisions["action"] == "stop"].set_index("member")
     rows = []
@@ -202,7 +205,11 @@ def _stops(sweep: Sweep) -> str:
     )  # fmt: skip
     heads = ["trial", "samples trained", "rung", title_of(judged), "cut-off"]
     return page.section(
-        "Stopped early", page.paragraph(note, "note"), page.figures(drawn), page.table(heads, rows)
+        "Stopped early",
+        page.paragraph(note, "note"),
+        *checks,
+        page.figures(drawn),
+        page.table(heads, rows),
     )
 
 

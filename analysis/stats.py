@@ -121,7 +121,8 @@ def counted_trials(sweep: Sweep) -> pd.DataFrame:
     draw that most seeds completed and, among those, did best: it was chosen on the result shown.
     """
     phase = ranking_phase(sweep)
-    done = sweep.trials[(sweep.trials["status"] == "completed") & (sweep.trials["phase"] == phase)]
+    is_done = (sweep.trials["status"] == "completed") & ~sweep.audited
+    done = sweep.trials[is_done & (sweep.trials["phase"] == phase)]
     if phase == "evidence" or done.empty:
         return done
     sign = 1.0 if sweep.maximise else -1.0

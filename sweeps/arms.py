@@ -12,7 +12,7 @@ from typing import Any
 
 from sweeps.dotted import get, overlap
 from sweeps.errors import SpecError
-from sweeps.space import Factor, When
+from sweeps.space import Domain, Factor, When
 from sweeps.spec import SweepSpec
 from sweeps.trainers import Trainer
 from trm.messages import did_you_mean, dotted_keys
@@ -99,6 +99,34 @@ class Combiner:
             settings = start.settings | {key: (name, value) for key, value in sets.items()}
             yield Combination(start.levels | {name: level}, settings)
 
+    def tuned(self, found: Combination) -> dict[str, Domain]:
+        """What is tuned here. Of each domain's `when` those conditions stay that look at other tuned values,
+        which only a draw can meet."""
+        here = dict(self.spec.tune)
+        while True:
+            of_arms = {
+                name: {path: values for path, values in domain.when.items() if path not in here}
+                for name, domain in here.items()
+            }
+            met = {name: domain for name, domain in here.items() if self.meets(found, of_arms[name])}
+            if len(met) == len(here):
+                return {
+                    name: domain.model_copy(
+                        update={"when": {path: domain.when[path] for path in domain.when if path in here}}
+                    )
+                    for name, domain in here.items()
+                }
+            here = met
+
+    def resources(self, found: Combination) -> tuple[float, float | str]:
+        """CPUs and GPUs of a trial of this arm; of the entries that apply the last one counts."""
+        cpu, gpu = self.spec.resources.cpu, self.spec.resources.gpu
+        for each in self.spec.resources.per_arm:
+            if self.meets(found, each.when):
+                cpu = cpu if each.cpu is None else each.cpu
+                gpu = gpu if each.gpu is None else each.gpu
+        return cpu, gpu
+
     def meets(self, found: Combination, when: When) -> bool:
         """Whether each path of `when`, a factor's name or a key of the config, has one of its values here."""
         return all(self._value(found, path) in values for path, values in when.items())
@@ -117,13 +145,16 @@ class Combiner:
         leaves = [key for key in known if not any(other.startswith(f"{key}.") for other in known)]
         for path, values in when.items():
             where = f"{self.source}: {key}.when.{path}"
-            if path in self.spec.tune:
-                raise SpecError(
-                    f"{where}: is a tuned value, and `when` looks at what an arm has before any draw: name "
-                    f"a factor, or a key of the base"
-                )
             if key in (f"ablate.{path}", f"tune.{path}"):
                 raise SpecError(f"{where}: looks at itself: name another key")
+            if path in self.spec.tune:
+                if not key.startswith("tune."):
+                    raise SpecError(
+                        f"{where}: is a tuned value, and this `when` looks at what an arm has before any "
+                        f"draw: name a factor, or a key of the base"
+                    )
+                self._check_tuned_when(path, values, where)
+                continue
             factor = self.spec.ablate.get(path)
             if factor is None:
                 if path not in known and not any(path.startswith(f"{leaf}.") for leaf in leaves):
@@ -135,6 +166,16 @@ class Combiner:
             for value in values:
                 if value not in levels and (factor.levels is not None or not self._could_be(path, value)):
                     raise SpecError(f"{where}: {value!r} is no level of {path}: one of {levels}")
+
+    def _check_tuned_when(self, path: str, values: list[Any], where: str) -> None:
+        domain = self.spec.tune[path]
+        if domain.choice is None and domain.kind != "int":
+            raise SpecError(f"{where}: is {domain.kind}, of which no value can be named: use choice or int")
+        low, high = (0, 0) if domain.choice is not None else domain.bounds
+        for value in values:
+            within = value in domain.choice if domain.choice is not None else low <= value <= high
+            if not within:
+                raise SpecError(f"{where}: {value!r} is never drawn: one of {domain.ends}")
 
     def _could_be(self, path: str, value: Any) -> bool:
         """Whether the trainer takes this value: a `when` may name a level that is left out today."""

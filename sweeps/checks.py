@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from sweeps.dotted import absolute_at, get
-from sweeps.draws import known_draws
+from sweeps.draws import drawn_for, known_draws
 from sweeps.errors import SpecError
 from sweeps.names import REPORTED, RESERVED, why_not
 from sweeps.spec import SchedulerSpec, SweepSpec
@@ -83,7 +83,7 @@ def check_plan(plan: Plan) -> None:
             config = plan.trainer.configure(arm.config, values.items(), what)
             known = plan.trainer.describe(config)
             _check_course(plan, what, config, known)
-            _check_gpu(plan, what, known)
+            _check_gpu(arm, what, known)
             effective = known.get("effective") or config.model_dump(mode="json")
             twin = seen.setdefault(json.dumps(effective, sort_keys=True, default=str), (arm, values))
             if twin[0] is not arm:
@@ -99,9 +99,19 @@ def _values_to_try(plan: Plan, arm: Arm) -> Iterator[dict[str, Any]]:
     """The arm's draws; where they are not known, the ends of each domain and some at random."""
     yield from (draw.values for draw in plan.draws(arm))
     if arm.tune and plan.spec.search.algorithm == "tpe":
-        yield from ({name: end} for name, domain in arm.tune.items() for end in domain.ends)
+        yield from (
+            {**_needed_for(arm, name), name: end} for name, domain in arm.tune.items() for end in domain.ends
+        )
         for values in known_draws("random", plan.spec.tune, TRIED):
-            yield {name: value for name, value in values.items() if name in arm.tune}
+            yield drawn_for(arm.tune, values)
+
+
+def _needed_for(arm: Arm, name: str) -> dict[str, Any]:
+    """Other tuned values with which this one applies."""
+    found: dict[str, Any] = {}
+    for path, allowed in arm.tune[name].when.items():
+        found |= {**_needed_for(arm, path), path: allowed[0]}
+    return found
 
 
 def _check_course(plan: Plan, what: str, config: BaseModel, known: dict[str, Any]) -> None:
@@ -123,8 +133,8 @@ def _check_course(plan: Plan, what: str, config: BaseModel, known: dict[str, Any
         )
 
 
-def _check_gpu(plan: Plan, what: str, known: dict[str, Any]) -> None:
-    if known.get("needs_gpu") and not plan.spec.resources.gpu:
+def _check_gpu(arm: Arm, what: str, known: dict[str, Any]) -> None:
+    if known.get("needs_gpu") and not arm.gpu:
         raise SpecError(
             f"{what}: runs on a GPU only, but resources.gpu is 0: give it a GPU or a share of one, or "
             f"choose a backend that runs without"

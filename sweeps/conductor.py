@@ -8,47 +8,73 @@ from __future__ import annotations
 
 import logging
 import math
-import statistics
+import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from sweeps.budget import Spending
 from sweeps.journal import Event, Journal
+from sweeps.placement import Placement
 from sweeps.plan import Arm, Draw, Plan, TrialPlan
+from sweeps.reuse import Past
 from sweeps.schedulers import Verdict, build_scheduler
 from sweeps.search import TPESearch, open_storage
+from sweeps.selection import ranked
 from sweeps.state import SweepState, TrialState
 
 logger = logging.getLogger(__name__)
 
 
 class Conductor:
-    """`history` is what the journal holds; `journal` takes what is new; `studies` is Optuna's file."""
+    """`history` is what the journal holds; `journal` takes what is new; `studies` is Optuna's file; `past`
+    are trials of other sweeps that may be taken over."""
 
     def __init__(
-        self, plan: Plan, journal: Journal, history: Iterable[Event] = (), studies: Path | None = None
+        self,
+        plan: Plan,
+        journal: Journal,
+        history: Iterable[Event] = (),
+        studies: Path | None = None,
+        past: Past | None = None,
     ) -> None:
         self.plan = plan
         self.state = SweepState()
+        self.spending = Spending(plan.spec.budget)
+        self.placement = Placement(plan, self.state, journal)
         self._journal = journal
+        self._past = past
         self._arms = {arm.name: arm for arm in plan.arms}
-        self._scheduler = build_scheduler(plan.spec.scheduler)
+        self._scheduler = build_scheduler(plan.spec.scheduler, salt=plan.spec.name)
+        self._replayed: list[tuple[Verdict, str]] = []
         for event in history:
             self.state.apply(event)
+            self.spending.apply(event)
             self._replay(event)
-        journal.listeners.append(self.state.apply)
+        journal.listeners += [self.state.apply, self.spending.apply]
         self._searches = self._open_searches(studies)
 
-    def begin(self, **launch: object) -> None:
-        """Note the launch, and plan every trial that is known by now."""
+    def begin(self, extended: bool = False, **launch: object) -> None:
+        """Note the launch, and plan every trial that is known by now. Where the plan was `extended`, trials
+        that have completed and are now to go further are open again."""
         self._journal.append("launch", hash=self.plan.hash, **launch)
+        if extended:
+            self._journal.append("extend", hash=self.plan.hash, reopened=self._have_further_to_go())
         for trial in self.plan.first_trials():
             self._plan_trial(trial)
+        # What a crash may have cut short: a decision after its report, a draw's seeds, a choice.
+        noted = {(event["member"], event["rung"]) for event in self.state.decisions}
+        for verdict, trial_id in self._replayed:
+            if (verdict.member, verdict.rung) not in noted:
+                self._note([verdict], trial_id)
         for known in [trial for trial in self.state.trials.values() if trial.phase == "search"]:
-            self._plan_draw(
-                self._arms[known.arm], Draw(known.draw, known.values)
-            )  # a crash may have cut it short
+            self._plan_draw(self._arms[known.arm], Draw(known.draw, known.values))
         for arm in self.plan.arms:
             self._select(arm)
+
+    def _have_further_to_go(self) -> list[str]:
+        key, max_t = self.plan.spec.scheduler.time_attr, self.plan.spec.scheduler.max_t
+        completed = [trial for trial in self.state.trials.values() if trial.status == "completed"]
+        return [trial.trial_id for trial in completed if max_t and trial.last.get(key, max_t) < max_t]
 
     # What to run
 
@@ -57,21 +83,38 @@ class Conductor:
 
         `exclude` are those handed out already, which may not have started yet.
         """
-        trials = [trial for trial in self.state.trials.values() if trial.trial_id not in exclude]
+        while waiting := self._waiting(exclude):
+            for trial in waiting:
+                if not self._stop_if_its_member_was(trial) and not self._take_over(trial):
+                    return self._as_plan(trial)
+        return self._ask(exclude) if self._may_begin(exclude) else None
+
+    def _waiting(self, exclude: Collection[str]) -> list[TrialState]:
+        trials = [trial for trial in self.state.open.values() if trial.trial_id not in exclude]
         waiting = [trial for trial in trials if trial.status == "interrupted"]
-        waiting += [trial for trial in trials if trial.status == "not_started"]
-        for trial in waiting:
-            if self._stop_if_its_member_was(trial):
-                continue
-            return self._as_plan(trial)
-        return self._ask(exclude)
+        if self._may_begin(exclude):
+            waiting += [trial for trial in trials if trial.status == "not_started"]
+        return waiting
+
+    def _may_begin(self, handed_out: Collection[str]) -> bool:
+        """Whether the budget has room for a trial more, beside those that are about to begin."""
+        about_to = [self.state.trials[trial_id].status == "not_started" for trial_id in handed_out]
+        return self.spending.trials_left > sum(about_to)
 
     @property
     def finished(self) -> bool:
         """Whether every trial has ended and none will be added."""
-        return all(trial.ended for trial in self.state.trials.values()) and not any(
-            search.missing for search in self._searches.values()
-        )
+        return not self.state.open and not any(search.missing for search in self._searches.values())
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether a limit was reached that ends trials in their midst too."""
+        return bool(self.spending.exhausted(time.time()))
+
+    @property
+    def out_of_budget(self) -> str:
+        """The limit that has been reached, such as "wall_h: 12 of 12"; '' where there is none."""
+        return self.spending.exhausted(time.time()) or self.spending.no_more_trials
 
     @property
     def to_come(self) -> int:
@@ -96,10 +139,10 @@ class Conductor:
 
     # What happens
 
-    def started(self, trial_id: str) -> None:
-        trial = self.state.trials[trial_id]
-        config = self._as_plan(trial).config
-        self._journal.append("start", trial_id=trial_id, attempt=trial.attempts + 1, config=config)
+    def started(self, trial_id: str, **more: object) -> None:
+        trial, wanted = self.state.trials[trial_id], self.placement.of(trial_id)
+        fields = {"config": self._as_plan(trial).config, "cpu": wanted.cpu, "gpu": wanted.gpu, **more}
+        self._journal.append("start", trial_id=trial_id, attempt=trial.attempts + 1, **fields)
 
     def report(self, trial_id: str, metrics: Mapping[str, float], repeated: bool = False) -> bool:
         """Take a report in. False: the trial stops here, and its end is noted.
@@ -132,6 +175,9 @@ class Conductor:
             return
         if metrics:
             self._write_report(trial_id, metrics)
+        audit = self._scheduler.audited.get(trial.member) if trial.phase == "search" else None
+        if audit is not None:
+            reason = f"audit, was to stop: {audit.why}" + (f"; {reason}" if reason else "")
         self._journal.append("end", trial_id=trial_id, status=status, reason=reason)
         if status in ("diverged", "failed") and trial.phase == "search":
             self._note(self._scheduler.on_diverged(*self._membership(trial), trial_id), trial_id)
@@ -149,6 +195,21 @@ class Conductor:
     def finish(self, status: str) -> None:
         self._journal.append("finish", status=status)
 
+    # Trials of other sweeps
+
+    def _take_over(self, trial: TrialState) -> bool:
+        """Whether another sweep has run the very trial; its reports are then this one's, and are judged as
+        if they had come just now."""
+        found = self._past.find(self._as_plan(trial)) if self._past and not trial.attempts else None
+        if found is None:
+            return False
+        self.started(trial.trial_id, reused_from=found.source)
+        for step, metrics in sorted(found.reports.items()):
+            if not self.report(trial.trial_id, {**metrics, "step": step}):
+                return True
+        self.ended(trial.trial_id, "completed", f"reused from {found.source}")
+        return True
+
     # Stopping
 
     def _replay(self, event: Event) -> None:
@@ -160,25 +221,20 @@ class Conductor:
             metrics = trial.reports[int(event["step"])]
             if not all(map(math.isfinite, metrics.values())):
                 return  # it came with the end of a trial that diverged, and was not judged
-            self._scheduler.on_report(*self._membership(trial), trial.trial_id, metrics)
+            verdicts = self._scheduler.on_report(*self._membership(trial), trial.trial_id, metrics)
         elif event["event"] == "end" and event["status"] in ("diverged", "failed"):
-            self._scheduler.on_diverged(*self._membership(trial), trial.trial_id)
+            verdicts = self._scheduler.on_diverged(*self._membership(trial), trial.trial_id)
+        else:
+            return
+        self._replayed += [(verdict, trial.trial_id) for verdict in verdicts]
 
     def _membership(self, trial: TrialState) -> tuple[str, str, list[str]]:
         """The pool, the member, and the member's trials."""
         pool = trial.arm if self.plan.spec.scheduler.scope == "arm" else "sweep"
-        return pool, self._member(trial), [other.trial_id for other in self._siblings(trial)]
-
-    @staticmethod
-    def _member(trial: TrialState) -> str:
-        return f"{trial.arm}-d{trial.draw}"
+        return pool, trial.member, [other.trial_id for other in self._siblings(trial)]
 
     def _siblings(self, trial: TrialState) -> list[TrialState]:
-        return [
-            other
-            for other in self.state.trials.values()
-            if (other.arm, other.draw, other.phase) == (trial.arm, trial.draw, trial.phase)
-        ]
+        return self.state.siblings[trial.phase, trial.member]
 
     def _note(self, verdicts: Iterable[Verdict], trial_id: str) -> None:
         for verdict in verdicts:
@@ -190,10 +246,11 @@ class Conductor:
                 value=verdict.value,
                 cutoff=verdict.cutoff,
                 action=verdict.action,
+                tied=verdict.tied,
             )
 
     def _stop_if_its_member_was(self, trial: TrialState) -> bool:
-        verdict = self._scheduler.stopped.get(self._member(trial))
+        verdict = self._scheduler.stopped.get(trial.member)
         if verdict is None or trial.phase != "search":
             return False
         if not trial.ended:
@@ -208,7 +265,9 @@ class Conductor:
             return {}
         storage = open_storage(studies)
         arms = [arm for arm in self.plan.arms if arm.tune]
-        return {arm.name: TPESearch(self.plan, arm, self.state, storage) for arm in arms}
+        return {
+            arm.name: TPESearch(self.plan, arm, self.state, storage, self._scheduler.audited) for arm in arms
+        }
 
     def _after_end(self, trial: TrialState) -> None:
         if trial.phase != "search":
@@ -219,12 +278,7 @@ class Conductor:
         self._select(self._arms[trial.arm])
 
     def _select(self, arm: Arm) -> None:
-        """When all of an arm's search has ended, plan the evidence of its best draws.
-
-        Draws are ranked by the objective at the end of the search, averaged over its seeds. Where fewer than
-        `keep` ran to their end, those that were stopped come after, the furthest first. One with a seed that
-        diverged or failed is out.
-        """
+        """When all of an arm's search has ended, plan the evidence of its best draws."""
         spec = self.plan.spec
         if not spec.tune:
             return
@@ -233,28 +287,12 @@ class Conductor:
             more = arm.name in self._searches and self._searches[arm.name].missing
             if more or not all(trial.ended for trial in search):
                 return
-            self._journal.append("select", arm=arm.name, draws=self._ranked(search)[: spec.search.keep])
+            draws = ranked(search, spec, self._scheduler.audited)[: spec.search.keep]
+            self._journal.append("select", arm=arm.name, draws=draws)
         values = {t.draw: t.values for t in self.state.trials.values() if t.arm == arm.name}
         for index in self.state.selected[arm.name]:
             for trial in self.plan.evidence_trials(arm, Draw(index, values[index])):
                 self._plan_trial(trial)
-
-    def _ranked(self, search: list[TrialState]) -> list[int]:
-        """An arm's draws, the best first."""
-        objective = self.plan.spec.objective
-        sign = 1.0 if objective.mode == "max" else -1.0
-        by_draw: dict[int, list[TrialState]] = {}
-        for trial in search:
-            by_draw.setdefault(trial.draw, []).append(trial)
-        ranks = {}
-        for draw, trials in by_draw.items():
-            fit = all(trial.status in ("completed", "pruned") for trial in trials)
-            if fit and all(objective.metric in trial.last for trial in trials):
-                score = statistics.fmean(sign * trial.last[objective.metric] for trial in trials)
-                whole = all(trial.status == "completed" for trial in trials)
-                reached = 0.0 if whole else min(trial.last["samples"] for trial in trials)
-                ranks[draw] = (-whole, -reached, -score, draw)
-        return sorted(ranks, key=lambda draw: ranks[draw])
 
     # The plan's trials and the state's
 

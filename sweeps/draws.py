@@ -64,6 +64,43 @@ def known_draws(algorithm: str, domains: Mapping[str, Domain], number: int) -> l
     ]
 
 
+def applies(domain: Domain, values: Mapping[str, Any]) -> bool:
+    """Whether a domain's `when`, which looks at other tuned values, is met by those drawn so far."""
+    return all(
+        path in values and any(_same(values[path], each) for each in allowed)
+        for path, allowed in domain.when.items()
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def in_order_of_need(domains: Mapping[str, Domain]) -> dict[str, Domain]:
+    """The domains such that each comes after those that its `when` names. Raises SpecError for a circle."""
+    order: dict[str, Domain] = {}
+    while len(order) < len(domains):
+        ready = [
+            name
+            for name, domain in domains.items()
+            if name not in order and all(path in order for path in domain.when if path in domains)
+        ]
+        if not ready:
+            circle = " and ".join(name for name in domains if name not in order)
+            raise SpecError(f"tune: the `when` of {circle} wait for each other: break the circle")
+        order |= {name: domains[name] for name in ready}
+    return order
+
+
+def drawn_for(domains: Mapping[str, Domain], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a draw over all that is tuned, what applies to `domains`, an arm's, at these very values."""
+    here: dict[str, Any] = {}
+    for name, domain in in_order_of_need(domains).items():
+        if applies(domain, here):
+            here[name] = values[name]
+    return {name: here[name] for name in values if name in here}
+
+
 def _index(choices: list[Any]) -> Domain:
     # Not by the constructor: a single choice has equal ends.
     return Domain.model_construct(int=(0, len(choices) - 1))

@@ -13,7 +13,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,9 @@ from ray.tune.search import Searcher
 
 from sweeps.conductor import Conductor
 from sweeps.errors import SpecError
-from sweeps.plan import TrialPlan
-from sweeps.resources import Resources, local_resources
+from sweeps.measure import measure
+from sweeps.plan import Arm, Plan, TrialPlan
+from sweeps.resources import Measured, Resources, local_resources
 from sweeps.trainable import Payload, TrialActor
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ class _Trials(_NotSaved, Searcher):
         self._broken = broken
         self._concurrency = concurrency
         self._payload = payload
-        self._running: set[str] = set()
+        self._running: dict[str, str] = {}  # Ray's name of a trial -> ours
         self._handed_out: set[str] = set()
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
@@ -144,19 +145,18 @@ class _Trials(_NotSaved, Searcher):
         return None
 
     def _suggest(self, trial_id: str) -> Any:
-        if self._conductor.finished:
-            return Searcher.FINISHED
         if len(self._running) >= self._concurrency:
             return None
         trial = self._conductor.next_trial(exclude=self._handed_out)
         if trial is None:
-            return None
-        self._running.add(trial_id)
+            is_over = self._conductor.finished or (self._conductor.out_of_budget and not self._running)
+            return Searcher.FINISHED if is_over else None
+        self._running[trial_id] = trial.trial_id
         self._handed_out.add(trial.trial_id)
         return {"payload": self._payload(trial).dumps()}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        self._running.discard(trial_id)
+        self._handed_out.discard(self._running.pop(trial_id, ""))  # one that has ended is not asked for again
 
     def save(self, checkpoint_path: str) -> None:
         """Ray's snapshot; never read."""
@@ -184,8 +184,14 @@ class _Decisions(_NotSaved, FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if result.get("outcome"):
             with self._broken.kept():
-                metrics = dict(result["report"])
-                self._conductor.ended(_id(trial), result["outcome"], result["reason"], metrics)
+                self._end(_id(trial), result["outcome"], result["reason"], dict(result["report"]))
+
+    def _end(self, trial_id: str, outcome: str, reason: str, metrics: dict[str, float]) -> None:
+        if outcome == "out_of_memory":
+            if self._conductor.placement.enlarge(trial_id, reason):
+                return
+            outcome = "failed"
+        self._conductor.ended(trial_id, outcome, reason, metrics)
 
 
 class _Watch(_NotSaved, tune.Callback):
@@ -230,6 +236,23 @@ def _reason(trial: Any) -> str:
     return lines[-1].strip().removeprefix("RuntimeError: ") if lines else type(cause).__name__
 
 
+def measure_arms(plan: Plan, arms: Iterable[Arm]) -> dict[str, Measured]:
+    """Time and memory of a few steps of a trial of each arm, one after the other, each in a fresh process
+    that has a GPU to itself where the arm wants one. Ray must be connected."""
+    found: dict[str, Measured] = {}
+    for arm in arms:
+        first = next(iter(plan.draws(arm)), None)
+        values = (
+            first.values if first is not None else {n: d.ends[0] for n, d in arm.tune.items() if not d.when}
+        )
+        config = plan.trainer.configure(arm.config, values.items(), arm.name).model_dump(mode="json")
+        task = ray.remote(num_cpus=arm.cpu, num_gpus=1 if arm.gpu else 0, max_calls=1)(measure)
+        path = [path for path in sys.path if path]
+        device = "cuda:0" if arm.gpu else "cpu"
+        found[arm.name] = ray.get(task.remote(plan.spec.trainer, config, device, arm.cpu, path))
+    return found
+
+
 def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Callable[[], bool]) -> None:
     """Run all that is left of a sweep. Ray must be connected.
 
@@ -239,6 +262,7 @@ def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Calla
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
 
     def payload(trial: TrialPlan) -> Payload:
+        given = conductor.placement.of(trial.trial_id)
         return Payload(
             trial_id=trial.trial_id,
             trainer=spec.trainer,
@@ -248,7 +272,9 @@ def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Calla
             log=str(folder / "logs" / f"{trial.trial_id}.log"),
             metric=spec.objective.metric,
             mode=spec.objective.mode,
-            cpu=spec.resources.cpu,
+            cpu=given.cpu,
+            gpu=given.gpu,
+            is_measured=trial.arm in conductor.state.shares,
             sys_path=[path for path in sys.path if path],
         )
 
@@ -256,7 +282,7 @@ def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Calla
     scratch = Path(tempfile.mkdtemp(prefix="sweep-ray-"))
     try:
         tune.Tuner(
-            tune.with_resources(TrialActor, {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}),
+            TrialActor,
             tune_config=tune.TuneConfig(
                 search_alg=_Trials(conductor, broken, concurrency, payload),
                 scheduler=_Decisions(conductor, broken),

@@ -88,10 +88,14 @@ def resolved(plan: Plan) -> dict[str, Any]:
     space |= {
         "scheduler": spec.scheduler.in_force(),
         "seeds": list(spec.seeds),
-        "resources": spec.resources.model_dump(),
+        "resources": spec.resources.model_dump(mode="json", exclude_defaults=True) or {"cpu": 1},
         "max_concurrent": spec.max_concurrent,
         "max_failures": spec.max_failures,
     }
+    if spec.max_checkpoint_gb is not None:
+        space["max_checkpoint_gb"] = spec.max_checkpoint_gb
+    if limits := spec.budget.model_dump(exclude_none=True):
+        space["budget"] = limits
     arms = {
         arm.name: {
             "levels": arm.levels,

@@ -52,7 +52,11 @@ def check_uri(uri: str) -> None:
 def sweep_id(space: Mapping[str, Any]) -> str:
     """What the runs of one sweep are tagged with. The hash alone would let a sweep adopt the runs of an equal
     one whose folder was deleted."""
-    return "{hash:.12}@{created}".format_map(space["resolved"])
+    return str(space["resolved"]["id"])
+
+
+def new_sweep_id(digest: str, created: str) -> str:
+    return f"{digest:.12}@{created}"
 
 
 def runs_link(uri: str, experiment_id: str, space: Mapping[str, Any]) -> str:
@@ -122,6 +126,7 @@ class Store:
                 break
         if parent:
             self._client.update_run(parent, status="RUNNING")
+            self._client.log_dict(parent, self._space, "sweep.yaml")  # which may have been extended
             return parent
         name = self._space["name"]
         tags = {
@@ -160,6 +165,7 @@ class Store:
             "sweep": self._space["name"],
             "sweep_id": self._sweep_id,
             "status": "running",
+            **({"reused_from": start["reused_from"]} if start.get("reused_from") else {}),
             **{key: str(trial[key]) for key in ("trial_id", "arm", "seed", "draw", "phase")},
         }
         made: str = self._client.create_run(
@@ -210,5 +216,6 @@ def milliseconds(event: Event) -> int:
 
 
 def _decision_text(decision: Event) -> str:
+    tied = f", tied with {decision['tied']}" if decision.get("tied") else ""
     cutoff = "none" if decision["cutoff"] is None else f"{float(decision['cutoff']):.5g}"
-    return f"{decision['action']}: value {float(decision['value']):.5g}, cut-off {cutoff}"
+    return f"{decision['action']}: value {float(decision['value']):.5g}, cut-off {cutoff}{tied}"

@@ -12,7 +12,7 @@ from sweeps import identity
 from sweeps.arms import Combination, Combiner
 from sweeps.checks import check_data, check_horizon, check_metrics, check_names, check_plan
 from sweeps.dotted import absolute_at, get, overlap
-from sweeps.draws import known_draws
+from sweeps.draws import drawn_for, in_order_of_need, known_draws
 from sweeps.errors import SpecError
 from sweeps.space import Domain, Factor
 from sweeps.spec import SchedulerSpec, Sources, SweepSpec, load_spec
@@ -25,7 +25,8 @@ __all__ = ["Arm", "Draw", "Plan", "TrialPlan", "build_plan", "check_data", "load
 @dataclass(frozen=True)
 class Arm:
     """A combination of levels. `config` is whole but for what is tuned, `tune` what applies of that; `sets`
-    are the keys that its levels set."""
+    are the keys that its levels set. A domain's `when` names other tuned values alone: what it says of the
+    arm has been looked at. `gpu` may be "auto"."""
 
     name: str
     levels: dict[str, Any]
@@ -34,6 +35,8 @@ class Arm:
     tune: dict[str, Domain]
     num_params: int | None
     flops_per_sample: int | None
+    cpu: float
+    gpu: float | str
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Plan:
             return (Draw(0, {}),)
         found: list[dict[str, Any]] = []
         for values in self.known_draws:
-            here = {name: value for name, value in values.items() if name in arm.tune}
+            here = drawn_for(arm.tune, values)
             if self.spec.search.algorithm != "grid" or here not in found:
                 found.append(here)
         return tuple(Draw(index, values) for index, values in enumerate(found))
@@ -104,6 +107,10 @@ class Plan:
         """Known beforehand even where the draws are not."""
         is_asked = arm.tune and self.spec.search.algorithm == "tpe"
         return self.spec.search.draws_per_arm if is_asked else len(self.draws(arm))
+
+    @property
+    def uses_gpus(self) -> bool:
+        return any(arm.gpu for arm in self.arms)
 
     def first_trials(self) -> list[TrialPlan]:
         """The trials that are known before the launch: of the search those whose draws are, a draw of every
@@ -175,6 +182,9 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
     for section, items in (("ablate", spec.ablate), ("tune", spec.tune)):
         for key, item in items.items():
             combiner.check_when(item.when, f"{section}.{key}")
+    for index, each in enumerate(spec.resources.per_arm):
+        combiner.check_when(each.when, f"resources.per_arm.{index}")
+    in_order_of_need(spec.tune)
     arms = tuple(_arm(spec, combiner, found) for found in combiner.combinations())
     plan = Plan(spec, sources, trainer, arms, horizon)
     check_plan(plan)
@@ -257,10 +267,11 @@ def _filled_in(spec: SweepSpec) -> SchedulerSpec:
 def _arm(spec: SweepSpec, combiner: Combiner, found: Combination) -> Arm:
     config = combiner.config(found)
     known = combiner.trainer.describe(combiner.trainer.config_model.model_validate(config))
-    tune = {name: domain for name, domain in spec.tune.items() if combiner.meets(found, domain.when)}
+    tune = combiner.tuned(found)
     for name in tune:
         for key, (factor, _) in found.settings.items():
             if overlap(name, key):
                 raise SpecError(f"tune.{name}: the factor {factor} sets {key} too: it can be one of the two")
     size = known.get("num_params"), known.get("flops_per_sample")
-    return Arm(found.name, found.levels, frozenset(found.settings), config, tune, *size)
+    cpu, gpu = combiner.resources(found)
+    return Arm(found.name, found.levels, frozenset(found.settings), config, tune, *size, cpu, gpu)

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
 
+from sweeps.estimate import times
 from sweeps.plan import Arm, Plan
+from sweeps.resources import Measured
 from sweeps.schedulers import build_scheduler
 from sweeps.spec import SchedulerSpec
 
 MUCH = 1.1  # a ratio of parameters or FLOPs from which arms are not of one size
 
 
-def preview(plan: Plan, at_once: int, why: str) -> str:
+def preview(plan: Plan, at_once: int, there: str, costs: Mapping[str, Measured] | None = None) -> str:
     """The arms, the trials of each phase, the rungs, and what to know before the launch.
 
-    `why` says what bounds the trials at once.
+    `there` is what there is to run on; `costs` are the arms' where they were measured.
     """
     console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
     spec = plan.spec
     goal = f"{spec.objective.mode}imise {spec.objective.metric}"
     console.print(f"[bold]{spec.name}[/bold]: {goal}; {spec.trainer}", soft_wrap=True)
     console.print(_arms(plan))
-    lines = [*_factors(plan), *_phases(plan), *_stopping(plan), f"At once: {at_once or 'none'} ({why})"]
+    lines = [*_factors(plan), *_phases(plan), *_stopping(plan)]
+    lines.append(f"At once: {at_once or 'none'} ({_a_trial(plan)}; {there})")
+    lines += [*_limits(plan), *times(plan, at_once, costs or {})]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
     for warning in warnings(plan):
@@ -184,6 +188,23 @@ def _stopping(plan: Plan) -> Iterator[str]:
             f"Stopping: {scheduler.kind} on {scheduler.metric} ({scheduler.mode}) over each "
             f"{scheduler.scope}; rungs at {rungs} {scheduler.time_attr}"
         )
+
+
+def _a_trial(plan: Plan) -> str:
+    """What a trial is given: "1 CPU and 0.25 GPU a trial", for each kind of arm."""
+    kinds: dict[str, list[str]] = {}
+    for arm in plan.arms:
+        gpu = arm.gpu if isinstance(arm.gpu, str) else f"{arm.gpu:g}"
+        kinds.setdefault(f"{arm.cpu:g} CPU and {gpu} GPU a trial", []).append(arm.name)
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    return ", ".join(f"{kind} of {' and '.join(arms)}" for kind, arms in kinds.items())
+
+
+def _limits(plan: Plan) -> Iterator[str]:
+    limits = plan.spec.budget.model_dump(exclude_none=True)
+    if limits:
+        yield "Budget: " + ", ".join(f"{name} {limit:,g}" for name, limit in limits.items())
 
 
 def _many(number: int, what: str) -> str:

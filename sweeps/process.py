@@ -1,10 +1,11 @@
-"""What a launch asks of its process: to be the only one on its sweep, a log, and to end when it is told."""
+"""What is asked of a process: to be alone on its sweep, a log, to end when it is told, threads."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,3 +91,10 @@ class Signals:
     @property
     def exit_status(self) -> int:
         return 128 + (self._caught or signal.SIGINT)
+
+
+def set_threads(cpu: float) -> None:
+    """As many threads as the trial was given cores, so that trials side by side do not fight over them."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(max(1, int(cpu)))

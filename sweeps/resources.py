@@ -28,6 +28,15 @@ class Resources:
         return min(fits)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a few steps of a trial took. None is what could not be measured."""
+
+    seconds_per_sample: float | None = None
+    peak_bytes: int | None = None  # of a GPU's memory, by the whole process
+    total_bytes: int | None = None  # of that GPU
+
+
 def local_resources(count_gpus: bool) -> Resources:
     """Cores that this process may use, and GPUs that torch sees. Loads torch only to count GPUs."""
     gpus = 0

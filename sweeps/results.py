@@ -30,7 +30,10 @@ def rebuild(folder: Path) -> None:
 def trials_frame(state: SweepState, space: dict[str, Any]) -> pd.DataFrame:
     """A row a trial; see the README for the columns. What a trainer does not say is blank."""
     arms, objective = space["resolved"]["arms"], space["objective"]
-    rows = [_trial_row(trial, arms[trial.arm], objective) for trial in state.trials.values()]
+    rows = [
+        _trial_row(trial, arms[trial.arm], objective) | {"phase": state.phase_of(trial)}
+        for trial in state.trials.values()
+    ]
     frame = pd.DataFrame(rows)
     for name in [name for name in frame.columns if pd.api.types.is_object_dtype(frame[name])]:
         frame[name] = _of_one_type(frame[name])
@@ -51,7 +54,6 @@ def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]
         "trial_id": trial.trial_id,
         "arm": trial.arm,
         "draw": trial.draw,
-        "phase": trial.phase,
         "seed": trial.seed,
         "status": "interrupted" if trial.status == "running" else trial.status,
         "reason": trial.reason,

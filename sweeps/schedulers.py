@@ -12,6 +12,7 @@ Adding a scheduler is a class with `rungs` and `judge`, and a line in SCHEDULERS
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -31,8 +32,9 @@ class Verdict:
     rung: float
     value: float
     cutoff: float | None  # None: there was nothing to compare with
-    action: Literal["continue", "stop"]
+    action: Literal["continue", "stop", "audit"]  # audit: was to stop, and runs on to be looked at
     why: str
+    tied: int = 0  # others at the rung with the very same value
 
 
 @dataclass
@@ -50,18 +52,20 @@ class Pool:
 class Scheduler(ABC):
     """Decides, as reports come in, which members stop.
 
-    `members` says for each member which trials it has; `pool_of` which members are compared.
+    With `audit` a random share of the members that were to be stopped runs on, for the report alone: from
+    then on such a member takes no part in any comparison. Which ones is drawn from `salt` and their names.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, spec: SchedulerSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: SchedulerSpec, salt: str = "") -> None:
+        self.spec, self._salt = spec, salt
         self.metric = spec.metric or ""  # the plan has filled it in
         self._sign = 1.0 if spec.mode == "max" else -1.0
         self._pools: dict[str, Pool] = {}
         self._rungs_seen: dict[str, set[float]] = {}
         self.stopped: dict[str, Verdict] = {}
+        self.audited: dict[str, Verdict] = {}
 
     @abstractmethod
     def rungs(self) -> list[float]:
@@ -102,28 +106,37 @@ class Scheduler(ABC):
         for rung in due:
             arrived = here.waiting.setdefault((rung, member), {})
             arrived[trial_id] = value
-            if set(arrived) >= set(trials) and member not in self.stopped:
+            if set(arrived) >= set(trials) and not self._is_out(member):
                 here.values.setdefault(rung, {})[member] = statistics.fmean(arrived.values())
                 verdicts += self._verdicts(here, rung, member)
         return verdicts
 
     def _verdicts(self, pool: Pool, rung: float, member: str) -> list[Verdict]:
         cutoff, losers = self.judge(pool, rung, member)
-        losers = [name for name in losers if name not in self.stopped]
+        losers = [name for name in losers if not self._is_out(name)]
         verdicts = []
         for name in dict.fromkeys([*losers, member]):
             value = pool.values[rung][name]
-            stops = name in losers
+            tied = sum(other == value for other in pool.values[rung].values()) - 1
             shown = None if cutoff is None else self._sign * cutoff
             why = (
                 f"{self.metric} {self._sign * value:.4g} at {self.spec.time_attr} {rung:g}"
                 f"{'' if shown is None else f', cut-off {shown:.4g}'} ({len(pool.values[rung])} there)"
             )
-            verdict = Verdict(name, rung, self._sign * value, shown, "stop" if stops else "continue", why)
-            if stops:
-                self.stopped[name] = verdict
+            action: Literal["continue", "stop", "audit"] = "continue"
+            if name in losers:
+                action = "audit" if self._is_for_audit(name) else "stop"
+            verdict = Verdict(name, rung, self._sign * value, shown, action, why, tied)
+            if action != "continue":
+                (self.stopped if action == "stop" else self.audited)[name] = verdict
             verdicts.append(verdict)
         return verdicts
+
+    def _is_out(self, member: str) -> bool:
+        return member in self.stopped or member in self.audited
+
+    def _is_for_audit(self, member: str) -> bool:
+        return random.Random(f"{self._salt}/{member}").random() < self.spec.audit
 
 
 def _geometric(spec: SchedulerSpec) -> list[float]:
@@ -202,5 +215,5 @@ class Fifo(Scheduler):
 SCHEDULERS: dict[str, type[Scheduler]] = {cls.kind: cls for cls in (Asha, Median, Fixed, Fifo)}
 
 
-def build_scheduler(spec: SchedulerSpec) -> Scheduler:
-    return SCHEDULERS[spec.kind](spec)
+def build_scheduler(spec: SchedulerSpec, salt: str = "") -> Scheduler:
+    return SCHEDULERS[spec.kind](spec, salt)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import statistics
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
@@ -18,8 +19,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 
-from sweeps.draws import distribution
+from sweeps.draws import applies, distribution, in_order_of_need
 from sweeps.plan import Arm, Draw, Plan
+from sweeps.schedulers import Verdict
+from sweeps.selection import as_judged
 from sweeps.state import SweepState, TrialState
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -34,12 +37,24 @@ def open_storage(path: Path | None) -> BaseStorage:
 
 
 class TPESearch:
-    """Asks for an arm's draws one by one, and tells how each ended."""
+    """Asks for an arm's draws one by one, and tells how each ended.
 
-    def __init__(self, plan: Plan, arm: Arm, state: SweepState, storage: BaseStorage) -> None:
+    `audited` are the members that were to stop and run on to be looked at: they are told as stopped.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        arm: Arm,
+        state: SweepState,
+        storage: BaseStorage,
+        audited: Mapping[str, Verdict],
+    ) -> None:
         self.arm = arm.name
+        self._audited = audited
         self._plan = plan
         self._state = state
+        self._domains = in_order_of_need(arm.tune)
         self._distributions = {name: distribution(domain) for name, domain in arm.tune.items()}
         direction: Literal["maximize", "minimize"]
         direction = "maximize" if plan.spec.objective.mode == "max" else "minimize"
@@ -48,13 +63,9 @@ class TPESearch:
         )
         self.asked = 0
         for draw, trials in sorted(self._draws().items()):
-            self._study.add_trial(
-                create_trial(
-                    state=OptunaState.RUNNING,
-                    params=trials[0].values,
-                    distributions=self._distributions,
-                )
-            )
+            values = trials[0].values
+            known = {name: self._distributions[name] for name in values}
+            self._study.add_trial(create_trial(state=OptunaState.RUNNING, params=values, distributions=known))
             self.asked += 1
             if all(trial.ended for trial in trials):
                 self.tell(draw)
@@ -69,29 +80,41 @@ class TPESearch:
         a random state of its own."""
         seed = zlib.crc32(f"{self.arm}/{self.asked}".encode())
         self._study.sampler = optuna.samplers.TPESampler(seed=seed)
-        trial = self._study.ask(fixed_distributions=self._distributions)
+        trial = self._study.ask()
+        values: dict[str, Any] = {}
+        for name, domain in self._domains.items():
+            if applies(domain, values):
+                values[name] = trial._suggest(name, self._distributions[name])
         self.asked += 1
-        return Draw(trial.number, dict(trial.params))
+        return Draw(trial.number, values)
 
     def tell(self, draw: int) -> None:
         """A draw all of whose seeds have ended: complete with their mean, pruned with the means on the way
         there, or failed (a seed failed or diverged)."""
         trials = self._draws()[draw]
         outcomes = {trial.status for trial in trials}
+        audit = self._audited.get(trials[0].member)
         metric = self._plan.spec.objective.metric
         if outcomes & {"failed", "diverged"}:
             self._study.tell(draw, state=OptunaState.FAIL)
             return
-        self._tell_on_the_way(draw, trials)
-        if outcomes == {"completed"} and all(math.isfinite(t.last.get(metric, math.nan)) for t in trials):
+        self._tell_on_the_way(draw, trials, audit)
+        if (
+            audit is None
+            and outcomes == {"completed"}
+            and all(math.isfinite(t.last.get(metric, math.nan)) for t in trials)
+        ):
             self._study.tell(draw, statistics.fmean(trial.last[metric] for trial in trials))
         else:
             self._study.tell(draw, state=OptunaState.PRUNED)
 
-    def _tell_on_the_way(self, draw: int, trials: list[TrialState]) -> None:
+    def _tell_on_the_way(self, draw: int, trials: list[TrialState], audit: Verdict | None) -> None:
         metric = self._plan.spec.objective.metric
         trial_id = self._study.get_trials(deepcopy=False)[draw]._trial_id
+        time_attr = self._plan.spec.scheduler.time_attr
+        ends = [as_judged(trial, audit, time_attr)["step"] for trial in trials if trial.reports]
         shared = set.intersection(*(set(trial.reports) for trial in trials))
+        shared = {step for step in shared if step <= min(ends, default=0)}
         for step in sorted(shared):
             values = [trial.reports[step].get(metric, math.nan) for trial in trials]
             if all(math.isfinite(value) for value in values):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from sweeps.errors import SpecError
-from sweeps.space import Domain, Factor, Section, refuse_duplicates
+from sweeps.space import Domain, Factor, Section, When, refuse_duplicates
 from trm.messages import explain
 from trm.yaml import MAX_NODES, YamlError, load_yaml, parse_scalar
 
@@ -51,7 +51,7 @@ class SearchSpec(Section):
 # The scheduler's keys that belong to some kinds only; max_t is for all, as it is the horizon.
 _RUNGS = ("asha", "median", "fixed")
 ONLY_FOR: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("scope", "metric", "mode", "time_attr", "grace_period"), _RUNGS),
+    **dict.fromkeys(("scope", "metric", "mode", "time_attr", "grace_period", "audit"), _RUNGS),
     "reduction_factor": ("asha",),
     "keep": ("fixed",),
 }
@@ -71,6 +71,7 @@ class SchedulerSpec(Section):
     max_t: float | None = Field(None, gt=0)
     reduction_factor: float = Field(3, gt=1)
     keep: int = Field(1, ge=1)
+    audit: float = Field(0, ge=0, lt=1)  # this share of those to be stopped runs on, for the report
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -108,18 +109,45 @@ class SchedulerSpec(Section):
         return self.max_t
 
 
+def _whole_or_a_share(gpu: Any) -> Any:
+    """ "auto", the number of GPUs, or a share of one."""
+    if gpu == "auto":
+        return gpu
+    if isinstance(gpu, bool) or not isinstance(gpu, int | float):
+        raise ValueError(f"must be a number, or auto (given {gpu!r})")
+    if gpu < 0:
+        raise ValueError(f"must be 0 or more (given {gpu})")
+    if gpu > 1 and gpu != int(gpu):
+        raise ValueError(f"above 1 only whole GPUs can be had (given {gpu}): round it")
+    return float(gpu)
+
+
+GPU = Annotated[Any, AfterValidator(_whole_or_a_share)]
+
+
+class ArmResources(Section):
+    """What the trials of some arms need otherwise than the rest."""
+
+    when: When
+    cpu: float | None = Field(None, gt=0)
+    gpu: GPU | None = None
+
+
 class Resources(Section):
-    """Of one trial."""
+    """Of one trial. `gpu: auto` is the share of a GPU whose memory a trial of the arm is measured to need."""
 
     cpu: float = Field(1, gt=0)
-    gpu: float = Field(0, ge=0)
+    gpu: GPU = 0.0
+    per_arm: list[ArmResources] = Field([])
 
-    @field_validator("gpu")
-    @classmethod
-    def _whole_or_a_share(cls, gpu: float) -> float:
-        if gpu > 1 and gpu != int(gpu):
-            raise ValueError(f"above 1 only whole GPUs can be had (given {gpu}): round it")
-        return gpu
+
+class Budget(Section):
+    """What a sweep may use, over all of its launches; the first limit that is reached ends it."""
+
+    trials: int | None = Field(None, ge=1)
+    wall_h: float | None = Field(None, gt=0)
+    gpu_h: float | None = Field(None, gt=0)
+    samples: float | None = Field(None, gt=0)
 
 
 class SweepSpec(Section):
@@ -138,6 +166,8 @@ class SweepSpec(Section):
     resources: Resources = Resources()
     max_concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     max_failures: int = Field(1, ge=0)
+    max_checkpoint_gb: float | None = Field(None, gt=0)
+    budget: Budget = Budget()
 
     @field_validator("name")
     @classmethod
@@ -191,11 +221,6 @@ def load_spec(
     """
     raw = _mapping(path)
     raw.pop("resolved", None)
-    if "budget" in raw:
-        raise SpecError(
-            f"{path}: budget: is not supported yet (given {raw['budget']}): remove it, and bound the sweep "
-            f"by scheduler.max_t, draws and seeds"
-        )
     base_dir = path.parent
     if isinstance(raw.get("base"), str):
         base_path = path.parent / raw["base"]

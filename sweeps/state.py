@@ -32,11 +32,17 @@ class TrialState:
     reason: str = ""
     attempts: int = 0
     mlflow_run_id: str = ""
+    reused_from: str = ""  # SWEEP/TRIAL_ID that its reports were taken from
+    gpu: float | None = None  # its share of a GPU, where running out of memory has raised it
+    enlarged: int = 0  # how often it has
     reports: dict[int, dict[str, float]] = field(default_factory=dict)  # by step, in the order of arrival
     last_step: int = -1
-    last: dict[str, float] = field(
-        default_factory=dict
-    )  # each metric's value at the highest step that has it
+    last: dict[str, float] = field(default_factory=dict)  # each metric's value at the highest step with it
+
+    @property
+    def member(self) -> str:
+        """What a scheduler compares: an arm's draw, with all its seeds."""
+        return member_of(self.arm, self.draw)
 
     @property
     def ended(self) -> bool:
@@ -72,10 +78,18 @@ class SweepState:
     """All trials in the order of planning, the decisions that were taken, and the draws that were chosen."""
 
     trials: dict[str, TrialState] = field(default_factory=dict)
+    open: dict[str, TrialState] = field(default_factory=dict)  # those that have not ended
+    siblings: dict[tuple[str, str], list[TrialState]] = field(default_factory=dict)  # by phase and member
     decisions: list[Event] = field(default_factory=list)
     selected: dict[str, list[int]] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)  # of a GPU, by arm, where it was measured
     launches: int = 0
     finished: str = ""
+
+    def phase_of(self, trial: TrialState) -> str:
+        """The phase that a reader is told: evidence of a draw that a longer search has overtaken is none."""
+        chosen = self.selected.get(trial.arm)
+        return "search" if chosen is not None and trial.draw not in chosen else trial.phase
 
     def apply(self, event: Event) -> None:
         """Take one event in. Unknown names are passed over, so that older code reads newer journals."""
@@ -86,21 +100,41 @@ class SweepState:
     def _on_launch(self, event: Event) -> None:
         self.launches += 1
         self.finished = ""
-        for trial in self.trials.values():  # what ran when the last process died is not running now
+        for trial in self.open.values():  # what ran when the last process died is not running now
             if trial.status == "running":
                 trial.status = "interrupted"
 
     def _on_trial(self, event: Event) -> None:
+        if event["trial_id"] in self.trials:
+            return
         keys = ("trial_id", "arm", "draw", "values", "seed", "phase")
-        self.trials.setdefault(event["trial_id"], TrialState(**{key: event[key] for key in keys}))
+        trial = TrialState(**{key: event[key] for key in keys})
+        self.trials[trial.trial_id] = self.open[trial.trial_id] = trial
+        self.siblings.setdefault((trial.phase, trial.member), []).append(trial)
 
     def _on_start(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
         trial.status, trial.attempts = "running", trial.attempts + 1
+        trial.reused_from = event.get("reused_from", "")
+
+    def _on_retry(self, event: Event) -> None:
+        if event.get("gpu") is not None:  # it waits for more memory; else Ray tries it again at once
+            trial = self.trials[event["trial_id"]]
+            trial.status, trial.gpu, trial.enlarged = "interrupted", event["gpu"], trial.enlarged + 1
+
+    def _on_extend(self, event: Event) -> None:
+        """The plan has grown: completed trials may have further to go, and an arm's best draw may change."""
+        self.selected.clear()
+        for trial_id in event["reopened"]:
+            trial = self.trials[trial_id]
+            trial.status, trial.reason, self.open[trial_id] = "interrupted", "", trial
 
     def _on_report(self, event: Event) -> None:
         metrics = {key: float(value) for key, value in event.items() if key not in _NOT_METRICS}
         self.trials[event["trial_id"]].report(int(event["step"]), metrics)
+
+    def _on_measured(self, event: Event) -> None:
+        self.shares[event["arm"]] = event["gpu"]
 
     def _on_decision(self, event: Event) -> None:
         self.decisions.append(event)
@@ -108,6 +142,7 @@ class SweepState:
     def _on_end(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
         trial.status, trial.reason = event["status"], event.get("reason", "")
+        self.open.pop(trial.trial_id, None)
 
     def _on_select(self, event: Event) -> None:
         self.selected[event["arm"]] = list(event["draws"])
@@ -118,9 +153,13 @@ class SweepState:
 
     def _on_finish(self, event: Event) -> None:
         self.finished = event["status"]
-        for trial in self.trials.values():
+        for trial in self.open.values():
             if trial.status == "running":
                 trial.status = "interrupted"
+
+
+def member_of(arm: str, draw: int) -> str:
+    return f"{arm}-d{draw}"
 
 
 def read_state(journal: Path) -> SweepState:

@@ -20,6 +20,7 @@ from typing import Any
 from sweeps.errors import SpecError
 from sweeps.journal import Event, Journal, read_journal
 from sweeps.mlflow_store import Store, absolute_uri, milliseconds, runs_link
+from sweeps.state import member_of
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,9 @@ class Mirror:
                     self._journal.append("mlflow", trial_id=trial_id, run_id=run_id)
             case "decision":
                 for trial in self._trials.values():
-                    if trial["phase"] == "search" and event["member"] == f"{trial['arm']}-d{trial['draw']}":
+                    if trial["phase"] == "search" and event["member"] == member_of(
+                        trial["arm"], trial["draw"]
+                    ):
                         store.log_decision(trial["trial_id"], event)
             case "end":
                 store.close_trial(trial_id, event["status"], event.get("reason", ""), milliseconds(event))

@@ -29,6 +29,7 @@ from ray import tune
 
 from sweeps.checkpoints import CheckpointStore
 from sweeps.names import RESERVED, why_not
+from sweeps.process import set_threads
 from sweeps.trainers import import_trainer
 
 
@@ -49,6 +50,8 @@ class Payload:
     metric: str
     mode: str
     cpu: float
+    gpu: float
+    is_measured: bool = False  # its share of a GPU follows from its memory, and bounds it
     sys_path: list[str] = field(default_factory=list)
 
     def dumps(self) -> str:
@@ -168,6 +171,11 @@ class TrialActor(tune.Trainable):
     _payload: Payload
     _trial: RayTrial | None = None
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        payload = Payload.loads(config["payload"])
+        return tune.PlacementGroupFactory([{"CPU": payload.cpu, "GPU": payload.gpu}])
+
     def setup(self, config: dict[str, Any]) -> None:
         self._payload = Payload.loads(config["payload"])
         sys.path.extend(path for path in self._payload.sys_path if path not in sys.path)
@@ -182,20 +190,24 @@ class TrialActor(tune.Trainable):
         if self._trial is None:
             self._trial = self._begin()
         report = self._trial.next()
-        if report.outcome == "failed":
-            raise RuntimeError(report.reason) from report.error
+        outcome = report.outcome
+        if outcome == "failed":
+            if not (self._payload.is_measured and _is_out_of_memory(report.error)):
+                raise RuntimeError(report.reason) from report.error
+            outcome = "out_of_memory"  # not for Ray to try again: it would give the same share
         return {
             "report": list(report.metrics.items()),
             "repeated": report.repeated,
             "warning": report.warning,
-            "outcome": report.outcome,
+            "outcome": outcome,
             "reason": report.reason,
-            "done": bool(report.outcome),
+            "done": bool(outcome),
         }
 
     def _begin(self) -> RayTrial:
         payload = self._payload
-        _set_threads(payload.cpu)
+        set_threads(payload.cpu)
+        _bound_memory(payload.gpu if payload.is_measured else 1.0)
         trial = RayTrial(payload, "cuda:0" if ray.get_gpu_ids() else "cpu")
         trial.start(payload.trainer, payload.config, Path(payload.log))
         return trial
@@ -213,11 +225,16 @@ def _why_full(error: OSError) -> str:
     return next((reason for reason in reasons if reason in str(error)), "")  # copytree keeps no errno
 
 
-def _set_threads(cpu: float) -> None:
-    """As many threads as the trial was given cores, so that trials side by side do not fight over them."""
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Torch's error, under any of its names, without loading torch."""
+    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+
+
+def _bound_memory(gpu: float) -> None:
+    """A trial that grows beyond its share of a GPU fails itself, and not the trials beside it."""
     torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(max(1, int(cpu)))
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gpu or 1.0))
 
 
 def _release_memory() -> None:

@@ -25,8 +25,9 @@ class Trainer:
     """`function(config, trial)`; `describe(config)` and `check(config)` where the module has them.
 
     `describe` returns what is known before training: num_params, flops_per_sample, horizon_key,
-    warmup_samples, metrics (names), needs_gpu, effective (the config as it takes effect). `check` raises
-    ValueError for data that cannot be used, and returns a hash of them, or None.
+    warmup_samples, metrics (names), needs_gpu, effective (the config as it takes effect), extendable (a
+    longer run begins as a shorter one). `check` raises ValueError for data that cannot be used, and returns
+    a hash of them, or None. `calibrate(config, device)` takes a few steps; see sweeps.measure.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Trainer:
     config_model: type[BaseModel]
     describe_function: Callable[[Any], dict[str, Any]]
     check: Callable[[Any], str | None]
+    calibrate: Callable[[Any, str], dict[str, Any]] | None = None
 
     def configure(self, base: dict[str, Any], settings: Iterable[tuple[str, Any]], source: str) -> BaseModel:
         """The config: `base` with each dotted path set. Raises SpecError where it does not fit."""
@@ -103,6 +105,7 @@ def import_trainer(name: str) -> Trainer:
         config_model=_config_model(name, function),
         describe_function=getattr(module, "describe", lambda config: {}),
         check=getattr(module, "check", lambda config: None),
+        calibrate=getattr(module, "calibrate", None),
     )
 
 

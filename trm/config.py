@@ -102,6 +102,12 @@ class TrialConfig(_Config):
     eval: EvalConfig = EvalConfig()
 
     @property
+    def is_extendable(self) -> bool:
+        """Whether a longer run begins as this one does: rate and reports follow from the step alone."""
+        is_constant = self.optim.lr_min_ratio == 1 and not 0 < self.optim.lr_warmup_steps < 1
+        return is_constant and bool(self.eval.every_samples)
+
+    @property
     def warmup_steps(self) -> int:
         """Optimizer steps of linear warm-up."""
         given = self.optim.lr_warmup_steps

@@ -9,6 +9,7 @@ interrupted and resumed on the same CPU gives the same bits as one that is not.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import tempfile
@@ -60,6 +61,7 @@ def describe(config: TrialConfig) -> dict[str, Any]:
         "metrics": METRICS,
         "needs_gpu": config.model.mixer.needs_gpu,
         "effective": config.effective(),
+        "extendable": config.is_extendable,
     }
 
 
@@ -69,6 +71,13 @@ def check(config: TrialConfig) -> str | None:
     Returns the hash of what was read, if anything.
     """
     return config.data.check()
+
+
+def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
+    """Take a few steps; `seconds_per_sample` of a whole trial, evaluations included."""
+    from trm import calibrate as few_steps  # which drives this module's Trainer
+
+    return few_steps.calibrate(config, device)
 
 
 def train(config: TrialConfig, trial: Trial) -> None:
@@ -239,14 +248,14 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "carry": vars(self.carry),
-            "config": self.config.model_dump_json(),
+            "config": _of_the_run(self.config),
             "data": self.data_hash,
             "torch": str(torch.__version__),
         }
 
     def _load(self, directory: Path) -> None:
         state = load_checkpoint(directory, self.device)
-        ours = {"config": self.config.model_dump_json(), "seed": self.trial.seed, "data": self.data_hash}
+        ours = {"config": _of_the_run(self.config), "seed": self.trial.seed, "data": self.data_hash}
         for name, value in ours.items():
             if state.get(name) != value:
                 raise CheckpointError(
@@ -258,6 +267,14 @@ class Trainer:
         self.optimizers.load_state_dict(state["optimizers"])
         self.carry = Carry(**state["carry"])
         self.step, self.wall_s = state["step"], state["wall_s"]
+
+
+def _of_the_run(config: TrialConfig) -> str:
+    """The config as far as a step depends on it: a longer run goes on from a shorter one's end."""
+    content = config.model_dump(mode="json")
+    if config.is_extendable:
+        del content["train"]["max_samples"]
+    return json.dumps(content)
 
 
 @lru_cache(maxsize=2)

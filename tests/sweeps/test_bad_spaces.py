@@ -111,7 +111,10 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "near-miss": ({"sheduler": ASHA}, ["sheduler: unknown key", "'kind': 'asha'", "did you mean scheduler?"]),
     "unknown-design": ({"design": "ful"}, ["design", "'ful'", "'full' or 'one_at_a_time'"]),
     "seeds-are-no-list": ({"seeds": 5}, ["seeds: must be a valid list", "(given 5)"]),
-    "budget": ({"budget": {"wall_h": 1}}, ["budget", "wall_h", "remove it"]),
+    "budget-of-nothing": ({"budget": {"wall_h": 0}}, ["budget.wall_h", "greater than 0", "(given 0)"]),
+    "budget-misspelt": ({"budget": {"walls_h": 1}}, ["budget.walls_h", "did you mean", "wall_h"]),
+    "budget-of-half-a-trial": ({"budget": {"trials": 1.5}}, ["budget.trials", "(given 1.5)"]),
+    "no-room-for-checkpoints": ({"max_checkpoint_gb": 0}, ["max_checkpoint_gb", "greater than 0"]),
     # ablate
     "nothing-to-compare": ({"ablate": None}, ["nothing to compare", "add ablate, or tune"]),
     "factor-without-values": ({"ablate": {"model.kind": []}}, ["ablate.model.kind.values", "at least 1"]),
@@ -269,6 +272,12 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     # resources
     "no-cpu": ({"resources": {"cpu": 0}}, ["resources.cpu", "greater than 0", "(given 0)"]),
+    "gpu-in-words": ({"resources": {"gpu": "all"}}, ["resources.gpu", "auto", "'all'"]),
+    "negative-gpu": ({"resources": {"gpu": -1}}, ["resources.gpu", "0 or more"]),
+    "audit-of-all": (
+        {"scheduler": {"kind": "asha", "grace_period": 20, "audit": 1}},
+        ["scheduler.audit", "less than 1"],
+    ),
     "gpu-and-a-half": ({"resources": {"gpu": 1.5}}, ["resources.gpu", "1.5", "round it"]),
     "negative-max_concurrent": ({"max_concurrent": -2}, ["max_concurrent", "-2", "'auto'"]),
     "negative-max_failures": ({"max_failures": -1}, ["max_failures", "-1"]),
@@ -494,10 +503,42 @@ TWO_MINDS = [
         id="when-of-itself",
     ),
     pytest.param(
-        {"tune": {"lr": {"choice": [0.1, 0.2]}, "model.bonus": {"choice": [0, 1], "when": {"lr": [0.1]}}}}
-        | {"search": {"algorithm": "grid"}},
-        ["tune.model.bonus.when.lr", "tune"],
-        id="when-of-what-is-tuned",
+        {
+            "tune": {
+                "lr": {"loguniform": [0.1, 0.2]},
+                "model.bonus": {"choice": [0, 1], "when": {"lr": [0.1]}},
+            },
+        },
+        ["tune.model.bonus.when.lr", "of which no value can be named", "choice"],
+        id="when-of-a-tuned-real-number",
+    ),
+    pytest.param(
+        {
+            "ablate": {"model.kind": {"values": ["a", "b"], "when": {"lr": [0.1]}}},
+            "tune": {"lr": {"choice": [0.1, 0.2]}},
+        },
+        ["ablate.model.kind.when.lr", "is a tuned value"],
+        id="factor-when-of-what-is-tuned",
+    ),
+    pytest.param(
+        {"tune": {"lr": {"choice": [0.1, 0.2]}, "model.bonus": {"uniform": [0, 1], "when": {"lr": [0.3]}}}},
+        ["tune.model.bonus.when.lr", "0.3 is never drawn", "[0.1, 0.2]"],
+        id="when-of-a-value-that-is-never-drawn",
+    ),
+    pytest.param(
+        {
+            "tune": {
+                "lr": {"choice": [0.1, 0.2], "when": {"model.bonus": [0]}},
+                "model.bonus": {"choice": [0, 1], "when": {"lr": [0.1]}},
+            }
+        },
+        ["tune", "lr and model.bonus", "circle"],
+        id="tuned-values-wait-for-each-other",
+    ),
+    pytest.param(
+        {"resources": {"cpu": 1, "per_arm": [{"when": {"model.kind": ["z"]}, "cpu": 2}]}},
+        ["resources.per_arm.0.when.model.kind", "'z' is no level"],
+        id="resources-of-no-arm",
     ),
 ]
 

@@ -8,7 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from sweeps.conductor import Conductor
 from sweeps.journal import Journal, read_journal
@@ -276,3 +279,62 @@ def test_a_metric_that_the_last_report_lacks_keeps_its_last_value(tmp_path: Path
         made.ended(trial.trial_id, "completed")
         assert trial.last == {"step": 2, "samples": 100, "accuracy": 0.5, "total": 3.0}
     assert made.state.selected == {arm: [0] for arm in "abc"}
+
+
+@pytest.mark.parametrize("algorithm", ["sobol", "random", "tpe"])
+def test_a_conditional_value_is_drawn_only_where_it_applies(tmp_path: Path, algorithm: str) -> None:
+    search = {"algorithm": algorithm, "draws_per_arm": 24, "seeds": [0]}
+    base = {"lr": 0.5, "max_samples": 100}
+    tune = {
+        "lr": {"loguniform": [0.01, 1.0], "when": {"model.bonus": list(range(500))}},
+        "model.bonus": {"int": [0, 1000]},  # so many that no trial comes twice
+    }
+    made = conductor(toy_plan(tmp_path, base=base, tune=tune, search=search), tmp_path)
+    play(made)
+    assert made.finished
+    draws = [trial for trial in made.state.trials.values() if trial.phase == "search"]
+    with_lr = [trial for trial in draws if "lr" in trial.values]
+    assert with_lr and len(with_lr) < len(draws)
+    assert all((trial.values["model.bonus"] < 500) == ("lr" in trial.values) for trial in draws)
+    starts = [e for e in read_journal(tmp_path / "journal.jsonl") if e["event"] == "start"]
+    assert {e["config"]["lr"] for e in starts if e["config"]["model"]["bonus"] >= 500} == {0.5}
+
+
+def test_a_condition_on_a_tuned_value_that_the_arm_does_not_have_looks_at_the_arm(tmp_path: Path) -> None:
+    tune = {
+        "model.bonus": {"choice": [0.0, 0.1], "when": {"model.kind": ["a"]}},
+        "lr": {"loguniform": [0.01, 1.0], "when": {"model.bonus": [0.1]}},
+    }
+    plan = toy_plan(
+        tmp_path, tune=tune, search={"draws_per_arm": 2}, base={"lr": 0.1, "model": {"bonus": 0.1}}
+    )
+    a, b, _ = plan.arms
+    assert set(a.tune) == {"model.bonus", "lr"} and a.tune["lr"].when == {"model.bonus": [0.1]}
+    assert set(b.tune) == {"lr"} and b.tune["lr"].when == {}  # its bonus is 0.1, and stays so
+
+
+def test_an_optuna_study_tells_stopped_failed_and_finished_draws_apart_on_disk(tmp_path: Path) -> None:
+    plan = toy_plan(
+        tmp_path,
+        tune=TUNE,
+        search={"algorithm": "tpe", "draws_per_arm": 12, "seeds": [0]},
+        scheduler=ASHA | {"scope": "arm", "audit": 0.5},
+    )
+    studies = tmp_path / "optuna.journal"
+    made = Conductor(plan, Journal(tmp_path / "journal.jsonl"), (), studies)
+    made.begin()
+    play(made)
+    storage = JournalStorage(JournalFileBackend(str(studies)))  # as optuna-dashboard opens it
+    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
+    assert sorted(names) == ["toy/a", "toy/b", "toy/c"]
+    audited = set(made._scheduler.audited)
+    assert audited and set(made._scheduler.stopped)
+    for name in names:
+        arm = name.partition("/")[2]
+        for trial in optuna.load_study(study_name=name, storage=storage).get_trials():
+            member = f"{arm}-d{trial.number}"
+            verdict = made._scheduler.stopped.get(member) or made._scheduler.audited.get(member)
+            assert trial.state.name == ("PRUNED" if verdict else "COMPLETE")
+            assert trial.intermediate_values
+            if verdict:  # what an audited draw did later is not told
+                assert ROWS * max(trial.intermediate_values) <= verdict.rung

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.errors import SpecError
+from sweeps.folder import write_space
 from sweeps.identity import differences, digest
 from sweeps.plan import Plan, load_plan
-from sweeps.runner import _write_space
 from tests.conftest import ROOT
 from tests.sweeps.spaces import ASHA, TOY, TUNE, toy_plan
 
@@ -53,7 +53,7 @@ def launched(folder: Path, *overrides: str, **changes: Any) -> tuple[Plan, Path]
     )
     plan = load_plan(path, overrides)
     (folder / "results").mkdir()
-    _write_space(plan, folder / "results", "")
+    write_space(plan, folder / "results", "", extended=False)
     return plan, folder / "results" / "sweep.yaml"
 
 
@@ -83,7 +83,7 @@ def test_a_space_of_the_project_can_be_launched_again_from_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = load_plan(ROOT / "search_spaces" / "smoke.yaml", ["data.size=6", "data.num_train=100"])
-    _write_space(plan, tmp_path, "")
+    write_space(plan, tmp_path, "", extended=False)
     monkeypatch.chdir(tmp_path)
     assert load_plan(Path("sweep.yaml")).hash == plan.hash
 

@@ -13,6 +13,7 @@ import pytest
 
 from sweeps.plan import Plan, load_plan
 from sweeps.preview import can_stop, preview, warnings
+from sweeps.resources import Measured
 from sweeps.schedulers import build_scheduler
 from sweeps.spec import SchedulerSpec
 from tests.conftest import ROOT
@@ -41,7 +42,12 @@ def test_arms_are_listed_with_parameters_and_flops() -> None:
 def test_without_tune_all_trials_are_evidence(tmp_path: Path) -> None:
     text = shown(toy_plan(tmp_path))
     assert "Evidence, run to the end: 3 arms x 2 seeds = 6 trials (at most 600 samples, 6e+04 FLOPs)" in text
-    assert "Search" not in text and "A whole trial: 100 samples" in text and "At once: 3 (because)" in text
+    assert (
+        "Search" not in text
+        and "A whole trial: 100 samples" in text
+        and "At once: 3 (1 CPU and 0 GPU a trial; because)" in text
+    )
+    assert "Time: not known; --calibrate measures it" in text
 
 
 def test_with_tune_the_trials_of_both_phases_and_the_rungs_are_counted(tmp_path: Path) -> None:
@@ -153,3 +159,24 @@ def test_a_dry_run_is_quick_and_leaves_nothing(tmp_path: Path) -> None:
     assert "4 arms x 2 seeds = 8 trials" in done.stdout
     assert list(tmp_path.iterdir()) == []
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
+
+
+def test_measured_times_are_added_up_for_each_phase(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, tune=TUNE, search=SEARCH, resources={"cpu": 1, "gpu": 0.5})
+    costs = {"a": Measured(36.0), "b": Measured(36.0), "c": Measured(72.0)}  # an hour, an hour, two
+    text = preview(plan, 2, "here", costs)
+    assert "Time of the search: at most 8 h, 8 GPU-hours" in text  # 4 x (1 + 1 + 2) h, two at once
+    assert "Time of the evidence: at most 8 h, 8 GPU-hours" in text
+    unknown = preview(plan, 2, "here", costs | {"b": Measured()})
+    assert "Time: not known, as no step of b could be timed" in unknown
+
+
+def test_arms_with_other_resources_are_told_apart(tmp_path: Path) -> None:
+    plan = toy_plan(
+        tmp_path, resources={"cpu": 1, "per_arm": [{"when": {"model.kind": "c"}, "cpu": 2, "gpu": "auto"}]}
+    )
+    assert "1 CPU and 0 GPU a trial of a and b, 2 CPU and auto GPU a trial of c" in shown(plan)
+
+
+def test_a_budget_is_shown(tmp_path: Path) -> None:
+    assert "Budget: trials 4, wall_h 1.5" in shown(toy_plan(tmp_path, budget={"wall_h": 1.5, "trials": 4}))

@@ -160,3 +160,47 @@ def test_median_needs_three_others() -> None:
     policy = scheduler("median")
     assert run(policy, {"a": [0.9] * 10, "b": [0.8] * 10, "c": [0.1] * 10}) == set()
     assert run(policy, {"d": [0.05] * 10}) == {"d"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SCHEDULERS if kind != "fifo"])
+class TestAudit:
+    def curves(self) -> dict[str, list[float]]:
+        return {f"m{index}": [1 - index / 50] * 10 for index in range(40)}
+
+    def test_some_of_those_to_be_stopped_run_on_and_nobody_else_fares_otherwise(self, kind: str) -> None:
+        plain, audited = scheduler(kind), scheduler(kind, audit=0.3)
+        out = run(plain, self.curves())
+        # What an audited member does afterwards must not matter: here it becomes the best of all.
+        curves = {
+            name: values[:1] + [9.0] * 9 if name in self._for_audit(audited, out) else values
+            for name, values in self.curves().items()
+        }
+        stopped = run(audited, curves)
+        assert set(audited.audited) and stopped
+        assert stopped | set(audited.audited) == out
+        assert 0.1 < len(audited.audited) / len(out) < 0.5
+
+    @staticmethod
+    def _for_audit(policy: Scheduler, names: set[str]) -> set[str]:
+        return {name for name in names if policy._is_for_audit(name)}
+
+    def test_the_same_salt_draws_the_same_ones(self, kind: str) -> None:
+        spec = scheduler(kind, audit=0.5).spec
+        one, again, other = (build_scheduler(spec, salt) for salt in ("x", "x", "y"))
+        for policy in (one, again, other):
+            run(policy, self.curves())
+        assert set(one.audited) == set(again.audited) != set(other.audited)
+
+    def test_a_verdict_says_audit(self, kind: str) -> None:
+        policy = scheduler(kind, audit=0.99)
+        run(policy, self.curves())
+        assert {verdict.action for verdict in policy.audited.values()} == {"audit"}
+
+
+def test_a_tie_is_told() -> None:
+    policy = scheduler("asha")
+    verdicts = [
+        policy.on_report("p", name, [name], name, {"samples": 10, "acc": value})[-1]
+        for name, value in (("a", 0.5), ("b", 0.5), ("c", 0.4), ("d", 0.5))
+    ]
+    assert [verdict.tied for verdict in verdicts] == [0, 1, 0, 2]

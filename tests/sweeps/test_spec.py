@@ -92,12 +92,15 @@ def test_a_value_stands_twice_only_if_its_type_does_too(values: list[Any]) -> No
             refuse_duplicates(values)
 
 
+_RUNGS = {"scope", "metric", "mode", "time_attr", "grace_period", "max_t", "audit"}
+
+
 @pytest.mark.parametrize(
     ("kind", "keys"),
     [
-        ("asha", {"scope", "metric", "mode", "time_attr", "grace_period", "max_t", "reduction_factor"}),
-        ("median", {"scope", "metric", "mode", "time_attr", "grace_period", "max_t"}),
-        ("fixed", {"scope", "metric", "mode", "time_attr", "grace_period", "max_t", "keep"}),
+        ("asha", {*_RUNGS, "reduction_factor"}),
+        ("median", _RUNGS),
+        ("fixed", {*_RUNGS, "keep"}),
         ("fifo", {"max_t"}),
     ],
 )

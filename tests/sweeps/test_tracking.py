@@ -36,7 +36,7 @@ def swept(folder: Path, name: str, budget: int = 10_000) -> Path:
     results = folder / "results"
     journal = Journal(results / "journal.jsonl")
     space = plan.resolved()
-    space["resolved"] |= {"version": "0", "created": name}
+    space["resolved"] |= {"version": "0", "created": name, "id": name}
     (results / "sweep.yaml").write_text(yaml.safe_dump(space))
     made = Conductor(plan, journal)
     made.begin()
@@ -92,7 +92,7 @@ def test_the_link_selects_this_sweeps_trials_and_orders_them(store: str, tmp_pat
     (tmp_path / "other").mkdir()
     results, other = swept(tmp_path, "linked"), swept(tmp_path / "other", "linked")
     space = space_of(other)
-    space["resolved"]["created"] = "later"
+    space["resolved"]["id"] = "later"
     (other / "sweep.yaml").write_text(yaml.safe_dump(space))
     for folder in (results, other):
         main(["sync", str(folder), "--tracking-uri", store])
@@ -110,7 +110,7 @@ def test_the_link_selects_this_sweeps_trials_and_orders_them(store: str, tmp_pat
 
 
 def test_the_link_of_a_server_is_on_the_server() -> None:
-    space = {"objective": {"metric": "loss", "mode": "min"}, "resolved": {"hash": "0" * 64, "created": "now"}}
+    space = {"objective": {"metric": "loss", "mode": "min"}, "resolved": {"id": "000000000000@now"}}
     link = runs_link("http://127.0.0.1:8080/", "7", space)
     assert link.startswith("http://127.0.0.1:8080/#/experiments/7/runs?") and "orderByAsc=true" in link
     assert " " not in link and "`" not in link

@@ -70,4 +70,5 @@ def describe(config: ToyConfig) -> dict[str, Any]:
         "flops_per_sample": 100,
         "horizon_key": "max_samples",
         "metrics": ["accuracy", "total"],
+        "extendable": True,
     }

@@ -192,3 +192,29 @@ def test_compile_falls_back_where_it_fails(
     always = make_config(train={"batch_size": 16, "max_samples": 16 * 5, "compile": "on"})
     with pytest.raises(RuntimeError, match="no compiler here"):
         train(always, FakeTrial(tmp_path / "on"))
+
+
+CONSTANT = {"optim": {"lr_min_ratio": 1.0}}
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one_as_if_it_had_been_long_from_the_start(
+    tmp_path: Path,
+) -> None:
+    long, short = make_config(**CONSTANT), make_config(**CONSTANT, train={"max_samples": 16 * 10})
+    assert describe(long)["extendable"] and describe(short)["extendable"]
+    whole = FakeTrial(tmp_path / "whole")
+    train(long, whole)
+    begun = FakeTrial(tmp_path / "begun")
+    train(short, begun)
+    gone_on = FakeTrial(tmp_path / "gone-on", checkpoint=begun.folder / "10")
+    train(long, gone_on)
+    assert untimed(gone_on.rows) == untimed(whole.rows)[2:]
+
+
+def test_a_run_whose_rate_depends_on_its_length_cannot_be_made_longer(tmp_path: Path) -> None:
+    for changes in ({}, {"optim": {"lr_min_ratio": 1.0, "lr_warmup_steps": 0.1}}):
+        assert not describe(make_config(**changes))["extendable"]
+    short = FakeTrial(tmp_path / "short")
+    train(make_config(train={"max_samples": 16 * 10}), short)
+    with pytest.raises(CheckpointError, match="its config is"):
+        train(make_config(), FakeTrial(tmp_path / "long", checkpoint=short.folder / "10"))

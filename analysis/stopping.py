@@ -1,0 +1,148 @@
+"""Was early stopping right? What the audit says of it, and where a tie kept it from judging.
+
+With `scheduler.audit` p, each member that was to be stopped ran on with probability p. Those that did stand
+for all that were stopped: each counts 1/p times beside the survivors (inverse-probability weights, Horvitz
+and Thompson 1952).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.load import Sweep
+from analysis.units import name_of, si
+
+FEWEST = 3  # members with a final value, below which a correlation says nothing
+
+
+@dataclass(frozen=True)
+class Audit:
+    """`stopped` members in all were to be stopped; `seen` of them ran to their end, `won` of these beat
+    every survivor of their pool. `correlation` of rung and final values by rung, with its number of members.
+    """
+
+    stopped: int
+    seen: int
+    won: int
+    correlation: dict[float, tuple[float, int]]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Exact 95% interval (Clopper and Pearson 1934) of the chance that a stopped one would have won."""
+        found = stats.binomtest(self.won, self.seen).proportion_ci(0.95)
+        return float(found.low), float(found.high)
+
+
+def audit(sweep: Sweep) -> Audit | None:
+    """None where nothing was audited, or no audited member has come to its end."""
+    share = float((sweep.space.get("scheduler") or {}).get("audit") or 0)
+    decisions = sweep.decisions
+    out = decisions[decisions["action"].isin(["stop", "audit"])].drop_duplicates("member")
+    audited = set(out.loc[out["action"] == "audit", "member"])
+    finals = _finals(sweep)
+    seen = finals[finals["member"].isin(audited)]
+    if not share or seen.empty:
+        return None
+    best = finals[~finals["member"].isin(audited)].groupby("pool")["final"].max()
+    won = int((seen["final"] > seen["pool"].map(best).fillna(-math.inf)).sum())
+    weighted = finals.assign(weight=np.where(finals["member"].isin(audited), 1 / share, 1.0))
+    correlations = {
+        float(rung): _at_rung(sweep, weighted, rung) for rung in sorted(decisions["rung"].unique())
+    }
+    return Audit(len(out), len(seen), won, {r: found for r, found in correlations.items() if found[1]})
+
+
+def _finals(sweep: Sweep) -> pd.DataFrame:
+    """Members of the search all of whose seeds completed: `member`, `pool`, `final` (higher is better)."""
+    search = sweep.trials[sweep.trials["phase"] == "search"]
+    member = search["arm"] + "-d" + search["draw"].astype(str)
+    scope = (sweep.space.get("scheduler") or {}).get("scope")
+    table = search.assign(
+        member=member,
+        pool=search["arm"] if scope == "arm" else "sweep",
+        final=(1 if sweep.maximise else -1) * search[sweep.metric],
+        done=search["status"] == "completed",
+    )
+    whole = table.groupby("member")["done"].transform("all")
+    return table[whole].groupby(["member", "pool"])["final"].mean().reset_index().dropna()
+
+
+def _at_rung(sweep: Sweep, finals: pd.DataFrame, rung: float) -> tuple[float, int]:
+    """Mean over the pools of the correlation within each, weighted by members; and how many those are."""
+    there = sweep.decisions[sweep.decisions["rung"] == rung].drop_duplicates("member", keep="last")
+    sign = 1 if (sweep.space.get("scheduler") or {}).get("mode", "max") == "max" else -1
+    table = finals.merge(there[["member", "value"]], on="member").dropna()
+    found = []
+    for _, pool in table.groupby("pool"):
+        value = weighted_rank_correlation(sign * pool["value"], pool["final"], pool["weight"])
+        if len(pool) >= FEWEST and math.isfinite(value):
+            found.append((value, len(pool)))
+    members = sum(n for _, n in found)
+    return (sum(value * n for value, n in found) / members if members else math.nan), members
+
+
+def weighted_rank_correlation(x: pd.Series, y: pd.Series, weights: pd.Series) -> float:
+    """Spearman's, where a row of weight w counts as w rows; NaN where one of the two does not vary."""
+    a, b, w = _ranks(x, weights), _ranks(y, weights), weights.to_numpy(dtype=float)
+    a, b = a - np.average(a, weights=w), b - np.average(b, weights=w)
+    spread = math.sqrt(float(np.sum(w * a * a)) * float(np.sum(w * b * b)))
+    return float(np.sum(w * a * b)) / spread if spread > 0 else math.nan
+
+
+def _ranks(values: pd.Series, weights: pd.Series) -> np.ndarray:
+    """The mean rank of each row among all of them, each there as often as its weight says."""
+    v, w = values.to_numpy(dtype=float), weights.to_numpy(dtype=float)
+    return np.array([w[v < each].sum() + w[v == each].sum() / 2 for each in v])
+
+
+def audit_text(sweep: Sweep) -> str:
+    """What the audit found, in sentences; '' where there was none."""
+    found = audit(sweep)
+    if found is None:
+        return ""
+    low, high = found.interval
+    rungs = ", ".join(
+        f"{value:.2f} at {si(rung)} (n = {n})" for rung, (value, n) in found.correlation.items()
+    )
+    text = (
+        f"Audit: of {found.stopped} draws that were to be stopped, {found.seen} ran to their end to be "
+        f"looked at; they enter no cut-off, no choice and no mean. {found.won} of them would have won: the "
+        f"chance that a stopped draw would have is {found.won / found.seen:.0%} (95% interval {low:.0%} to "
+        f"{high:.0%})."
+    )
+    if rungs:
+        text += (
+            f" Rank correlation of {name_of(_judged(sweep))} at a rung with the final "
+            f"{name_of(sweep.metric)}, weighted for those that were stopped: {rungs}."
+        )
+    return text
+
+
+def ties_text(sweep: Sweep) -> str:
+    """Where members went on because they tied with the cut-off; '' where none did."""
+    decisions = sweep.decisions
+    if "tied" not in decisions:
+        return ""
+    tied = decisions[
+        (decisions["action"] == "continue")
+        & (decisions["tied"] > 0)
+        & (decisions["value"] == decisions["cutoff"])
+    ]
+    if tied.empty:
+        return ""
+    rungs = ", ".join(
+        f"{n} at {si(float(str(rung)))}" for rung, n in tied.groupby("rung")["member"].nunique().items()
+    )
+    return (
+        f"Ties: {rungs} went on with the very value of the cut-off, which others had too: a tie stops "
+        f"nobody. Where {name_of(_judged(sweep))} does not move by then, judge by another metric, or later."
+    )
+
+
+def _judged(sweep: Sweep) -> str:
+    return str((sweep.space.get("scheduler") or {}).get("metric") or sweep.metric)

@@ -1,0 +1,108 @@
+"""What a launch finds in its folder, DIR/NAME: nothing, the same sweep, one to add to, or another."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps import __version__
+from sweeps.errors import SpecError
+from sweeps.extension import refusals
+from sweeps.mlflow_store import new_sweep_id
+from sweeps.plan import Plan
+from sweeps.state import SweepState, read_state
+from trm.yaml import YamlError, dump_yaml, load_yaml
+
+SPACE, JOURNAL = "sweep.yaml", "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far the sweep in the folder is. `extended`: the plan has more than was launched."""
+
+    finished: bool = False
+    extended: bool = False
+
+
+def look(plan: Plan, folder: Path, resume: bool, extend: bool) -> Standing:
+    """Raises SpecError where the name is taken, or there is nothing to go on with."""
+    if not (folder / SPACE).exists():
+        if resume or extend:
+            option = "--resume" if resume else "--extend"
+            raise SpecError(f"{option}: there is no sweep in {folder}; launch it first, without {option}")
+        return Standing()
+    there = read_resolved(folder)
+    extended = there["hash"] != plan.hash
+    if extended:
+        _refuse_changes(plan, folder, there["identity"], extend)
+    state = read_state(folder / JOURNAL)
+    if state.finished == "completed" and not extended:
+        return Standing(finished=True)
+    if not (resume or extend):
+        raise SpecError(f"{folder} holds this sweep, unfinished ({_left(state)}); go on with --resume")
+    return Standing(extended=extended)
+
+
+def _refuse_changes(plan: Plan, folder: Path, there: dict[str, Any], extend: bool) -> None:
+    refused = refusals(plan, there)
+    lines = "\n".join(f"  {line}" for line in (refused if extend else plan.differences(there)))
+    if extend and refused:
+        raise SpecError(
+            f"--extend: {folder} holds a sweep that this one does not only add to:\n{lines}\n"
+            f"undo these, or choose another --name"
+        )
+    if not extend:
+        hint = "" if refused else "add to it with --extend, or "
+        raise SpecError(
+            f"{folder} holds another sweep of the name {plan.spec.name!r}:\n{lines}\n"
+            f"{hint}choose another --name, or another --storage"
+        )
+
+
+def _left(state: SweepState) -> str:
+    left = f"{len(state.open)} trials to go"
+    return f"{left}, the budget was spent: raise it first" if state.finished == "budget" else left
+
+
+def read_resolved(folder: Path) -> dict[str, Any]:
+    """What a sweep that was launched before came to. Raises SpecError where the file is damaged."""
+    path = folder / SPACE
+    try:
+        resolved = load_yaml(path)["resolved"]
+        return {key: resolved[key] for key in ("hash", "identity", "data", "id", "created")}
+    except (YamlError, KeyError, TypeError) as error:
+        raise SpecError(
+            f"{path}: is damaged ({error}): restore it, or choose another --name or --storage"
+        ) from error
+
+
+def refuse_other_data(folder: Path, data: str, extended: bool) -> None:
+    """Raise SpecError where the sweep began on other data: files can change under their names."""
+    if not (folder / SPACE).exists():
+        return
+    there = read_resolved(folder)["data"]
+    if there != data and not (extended and set(there.split()) <= set(data.split())):
+        raise SpecError(
+            f"{folder / SPACE}: the sweep began on other data (hash {there or 'none'} there, "
+            f"{data or 'none'} here): restore the files, or choose another --name"
+        )
+
+
+def write_space(plan: Plan, folder: Path, data: str, extended: bool) -> dict[str, Any]:
+    """sweep.yaml, once, and anew where the sweep is extended; returns its content."""
+    path = folder / SPACE
+    if extended or not path.exists():
+        space = plan.resolved()
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        made = {"created": created, "id": new_sweep_id(plan.hash, created)}
+        if extended:
+            made = {key: value for key, value in read_resolved(folder).items() if key in made}
+        space["resolved"] |= {"data": data, "version": __version__, **made}
+        staging = path.with_suffix(".tmp")
+        staging.write_text(dump_yaml(space), encoding="utf-8")
+        staging.replace(path)
+    space = load_yaml(path)
+    assert isinstance(space, dict)
+    return space

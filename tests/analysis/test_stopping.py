@@ -1,0 +1,92 @@
+"""The audit of early stopping, on sweeps whose truth is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.load import AUDITED, Sweep, load_sweep
+from analysis.report import render
+from analysis.stats import counted_trials
+from analysis.stopping import audit, audit_text, ties_text, weighted_rank_correlation
+from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
+
+RUNG = 100_000.0
+
+
+def searched(folder: Path, finals: list[float], rungs: list[float], actions: list[str]) -> Sweep:
+    """An arm of as many draws; those that were stopped have no final value."""
+    sweep = load_sweep(write_sweep(folder, {"mlp": Fake(0.5)}, seeds=(0,), draws=tuple(range(len(finals)))))
+    statuses = ["pruned" if action == "stop" else "completed" for action in actions]
+    reasons = [f"{AUDITED}: x" if action == "audit" else "" for action in actions]
+    trials = sweep.trials.assign(**{OBJECTIVE: finals, "status": statuses, "reason": reasons})
+    decisions = pd.DataFrame({
+        "member": [f"mlp-d{draw}" for draw in range(len(finals))], "trial_id": trials["trial_id"],
+        "rung": RUNG, "value": rungs, "cutoff": 0.5, "action": actions, "tied": 0,
+    })  # fmt: skip
+    space = {**sweep.space, "scheduler": {**sweep.space["scheduler"], "audit": 0.5}}
+    return dataclasses.replace(sweep, trials=trials, decisions=decisions, space=space)
+
+
+def test_without_an_audit_there_is_nothing_to_say(tmp_path: Path) -> None:
+    sweep = load_sweep(write_sweep(tmp_path / "s", {"mlp": Fake(0.5), "ssm": Fake(0.2, stop=0.25)}))
+    assert audit(sweep) is None and audit_text(sweep) == "" and ties_text(sweep) == ""
+
+
+def test_an_audited_draw_that_beats_the_survivors_is_counted(tmp_path: Path) -> None:
+    sweep = searched(
+        tmp_path / "s",
+        finals=[0.7, 0.6, 0.9, 0.1, float("nan"), float("nan")],
+        rungs=[0.7, 0.6, 0.4, 0.3, 0.2, 0.1],
+        actions=["continue", "continue", "audit", "audit", "stop", "stop"],
+    )
+    found = audit(sweep)
+    assert found is not None and (found.stopped, found.seen, found.won) == (4, 2, 1)
+    assert found.interval == pytest.approx((0.0126, 0.9874), abs=1e-3)
+    text = audit_text(sweep)
+    assert "of 4 draws that were to be stopped, 2 ran to their end" in text
+    assert "is 50% (95% interval 1% to 99%)" in text and "at 100k (n = 4)" in text
+    assert text in render(sweep)
+
+
+def test_it_enters_no_mean(tmp_path: Path) -> None:
+    sweep = searched(tmp_path / "s", [0.7, 0.9], [0.7, 0.4], ["continue", "audit"])
+    assert list(counted_trials(sweep)["draw"]) == [0]
+
+
+def test_weights_are_copies_and_equal_weights_are_spearman() -> None:
+    rng = np.random.default_rng(0)
+    x, y = pd.Series(rng.normal(size=12).round(1)), pd.Series(rng.normal(size=12).round(1))
+    even = weighted_rank_correlation(x, y, pd.Series(1.0, index=x.index))
+    assert even == pytest.approx(stats.spearmanr(x, y).statistic)
+    weights = pd.Series(rng.integers(1, 5, size=12).astype(float))
+    copies = np.repeat(np.arange(12), weights.astype(int))
+    of_copies = stats.spearmanr(x[copies], y[copies]).statistic
+    assert weighted_rank_correlation(x, y, weights) == pytest.approx(of_copies)
+
+
+def test_the_weighted_correlation_is_unbiased_by_what_was_stopped() -> None:
+    """Survivors alone are a selected lot, whose correlation is too small; with the audited ones it is not."""
+    rng = np.random.default_rng(1)
+    n, share = 40_000, 0.1
+    rung = rng.normal(size=n)
+    final = 0.6 * rung + 0.8 * rng.normal(size=n)
+    stopped = rung < np.quantile(rung, 2 / 3)
+    seen = ~stopped | (rng.random(n) < share)
+    truth = stats.spearmanr(rung, final).statistic
+    x, y = pd.Series(rung[seen]).iloc[:3000], pd.Series(final[seen]).iloc[:3000]
+    w = pd.Series(np.where(stopped[seen], 1 / share, 1.0)).iloc[:3000]
+    survivors = stats.spearmanr(rung[~stopped], final[~stopped]).statistic
+    assert survivors < truth - 0.2
+    assert weighted_rank_correlation(x, y, w) == pytest.approx(truth, abs=0.07)
+
+
+def test_ties_at_the_cut_off_are_told(tmp_path: Path) -> None:
+    sweep = searched(tmp_path / "s", [0.7, 0.6, 0.9], [0.5, 0.5, 0.5], ["continue"] * 3)
+    sweep = dataclasses.replace(sweep, decisions=sweep.decisions.assign(tied=2))
+    assert "3 at 100k went on with the very value of the cut-off" in ties_text(sweep)

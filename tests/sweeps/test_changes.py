@@ -1,0 +1,151 @@
+"""The real command on a sweep that is bounded, added to and reused; and on GPUs that only Ray sees."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from sweeps.journal import read_journal
+from tests.conftest import ROOT
+from tests.sweeps.spaces import write_space
+from tests.sweeps.test_launch import LIMIT_S, run_sweep
+from tests.sweeps.test_notify import Hook, hook
+
+__all__ = ["hook"]
+
+
+def trials(folder: Path, name: str = "toy") -> pd.DataFrame:
+    return pd.read_parquet(folder / "results" / name / "trials.parquet").set_index("trial_id")
+
+
+def runs(folder: Path, name: str) -> list[Any]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    return list(client.search_runs([client.get_experiment_by_name(name).experiment_id]))
+
+
+def starts(folder: Path, name: str = "toy") -> Counter[str]:
+    events = read_journal(folder / "results" / name / "journal.jsonl")
+    return Counter(event["trial_id"] for event in events if event["event"] == "start")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield tmp_path_factory.mktemp("changes")
+
+
+# Each of these goes on from the one before it.
+
+
+@pytest.mark.timeout(400)
+def test_a_sweep_is_bounded_raised_added_to_and_reused(folder: Path, hook: Hook) -> None:
+    two = {"ablate": {"model.kind": ["a", "b"]}}
+    space = write_space(folder, **two, budget={"trials": 3}, max_checkpoint_gb=3e-7)
+    bounded = run_sweep(folder, space, "--notify", hook.url("200"))
+    assert bounded.returncode == 3, bounded.stderr
+    assert "The budget is spent (trials: 3 of 3); not started: 1." in bounded.stdout
+    assert Counter(trials(folder).status) == {"completed": 3, "not_started": 1}
+    told = json.loads(hook.taken[0][1])
+    assert told["exit_status"] == 3 and told["trials"] == {"completed": 3, "not_started": 1}
+    left = list((folder / "results" / "toy" / "checkpoints").glob("*/*"))
+    assert len(left) < 3  # 300 bytes hold less than these
+
+    refused = run_sweep(folder, space)
+    assert refused.returncode == 2 and "the budget was spent: raise it first" in refused.stderr
+
+    space = write_space(folder, **two, budget={"trials": 4})
+    raised = run_sweep(folder, space, "--resume")
+    assert raised.returncode == 0, raised.stderr
+    assert Counter(trials(folder).status) == {"completed": 4}
+    before = starts(folder)
+
+    space = write_space(folder, ablate={"model.kind": ["a", "b", "c"]}, seeds=[1, 2, 3])
+    refused = run_sweep(folder, space)
+    assert refused.returncode == 2 and "add to it with --extend" in refused.stderr
+    extended = run_sweep(folder, space, "--extend")
+    assert extended.returncode == 0, extended.stderr
+    assert Counter(trials(folder).status) == {"completed": 9}
+    assert set((starts(folder) - before).values()) == {1} and len(starts(folder) - before) == 5
+    found = runs(folder, "toy")
+    assert Counter(run.data.tags["role"] for run in found) == {"sweep": 1, "trial": 9}
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+    space = write_space(folder, name="again", seeds=[2, 3, 4])
+    again = run_sweep(folder, space, "--reuse")
+    assert again.returncode == 0, again.stderr
+    reused = trials(folder, "again").reason.str.startswith("reused from toy/")
+    assert reused.sum() == 6 and len(reused) == 9
+    tagged = [run for run in runs(folder, "again") if run.data.tags.get("reused_from")]
+    assert len(tagged) == 6
+    old, new = (pd.read_parquet(folder / "results" / n / "history.parquet") for n in ("toy", "again"))
+    both = old.merge(new, on=["trial_id", "step"])
+    assert len(both) == 60 and (both.accuracy_x == both.accuracy_y).all()
+
+
+GPUS = """
+import sys
+from sweeps import engine, resources, runner
+two = lambda count_gpus: resources.Resources(2, 2 if count_gpus else 0)
+engine.local_resources = runner.local_resources = two
+import run_sweep
+sys.exit(run_sweep.main(sys.argv[1:]))
+"""
+
+
+def on_two_gpus(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command on a machine of which Ray is told that it has two GPUs."""
+    command = [sys.executable, "-c", GPUS, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, env={"PYTHONPATH": str(ROOT)}
+    )
+
+
+def test_trials_are_packed_by_their_memory_and_get_more_when_it_runs_out(tmp_path: Path) -> None:
+    levels = {
+        "small": {"needs_gb": 5},
+        "large": {"needs_gb": 50},
+        "grows": {"needs_gb": 15, "fails": 2},
+        "bursts": {"needs_gb": 15, "fails": 9},
+    }
+    space = write_space(
+        tmp_path,
+        trainer="tests.sweeps.memory_trainer:train",
+        base={"scratch": str(tmp_path)},
+        ablate={"case": {"levels": levels}},
+        seeds=[1],
+        max_failures=0,
+        resources={"cpu": 0.5, "gpu": "auto"},
+    )
+    preview = on_two_gpus(tmp_path, space, "--calibrate")
+    assert preview.returncode == 0, preview.stderr
+    # 4 trials of 30 samples, half a second each; 26 trials of the small one fit on two GPUs, but only 4 CPUs
+    assert "At once: 4 (0.5 CPU and auto GPU a trial; 2 CPU and 2 GPU" in preview.stdout
+    assert "Time of the sweep: at most 15 s, 0.00" in preview.stdout
+    assert not (tmp_path / "results").exists()
+
+    done = on_two_gpus(tmp_path, space)
+    assert done.returncode == 1, done.stderr
+    events = list(read_journal(tmp_path / "results" / "toy" / "journal.jsonl"))
+    shares = {
+        event["arm"].partition("=")[2]: event["gpu"] for event in events if event["event"] == "measured"
+    }
+    assert shares == pytest.approx({"small": 1 / 13, "large": 1, "grows": 1 / 4, "bursts": 1 / 4})
+    given = {name: [] for name in levels}  # type: ignore[var-annotated]
+    for event in events:
+        if event["event"] == "start":
+            given[event["trial_id"].partition("=")[2].partition("-")[0]].append(event["gpu"])
+    assert given["small"] == pytest.approx([1 / 13]) and given["large"] == [1]
+    assert given["grows"] == given["bursts"] == [1 / 4, 1 / 2, 1]
+    outcome = {name.partition("=")[2].partition("-")[0]: row for name, row in trials(tmp_path).iterrows()}
+    assert outcome["grows"].status == "completed" and outcome["bursts"].status == "failed"
+    assert "CUDA out of memory" in outcome["bursts"].reason
+    retries = [event for event in events if event["event"] == "retry"]
+    assert len(retries) == 4 and all("CUDA out of memory" in event["reason"] for event in retries)

@@ -1,0 +1,73 @@
+"""What a trial costs, by a few of its steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trm.config import TrialConfig
+from trm.data.base import Split
+from trm.evaluate import evaluate
+from trm.trainer import Trainer
+
+WARM_UP_STEPS = 2  # compilation, and the first use of every kernel
+TIMED_S = 3.0
+
+
+@dataclass(frozen=True)
+class _Unwatched:
+    """A trial of which nobody takes the reports."""
+
+    device: str
+    seed: int = 0
+    checkpoint: Path | None = None
+
+    def report(self, metrics: Mapping[str, float], checkpoint: str | Path | None = None) -> None:
+        pass
+
+
+def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
+    """`seconds_per_sample` of a whole trial: its optimizer steps, and its evaluations spread over them.
+
+    Takes some seconds and leaves the peak of the device's memory at that of a trial.
+    """
+    trainer = Trainer(config, _Unwatched(device))
+    try:
+        steps = iter(range(1, config.train.max_steps + 1))
+        step_s = _seconds(lambda: trainer.train_step(next(steps)), config.train.max_steps, trainer.device)
+        batch = Split(*(column[: config.eval.batch_size] for column in trainer.val))
+        batch_s = _seconds(
+            lambda: evaluate(trainer.model, batch, config.loss, config.eval.batch_size), 3, trainer.device
+        )
+        row_s = batch_s / len(batch.inputs) * (2 if config.optim.ema_decay else 1)
+        evaluations = math.ceil(config.train.max_steps / config.eval_every_steps)
+        rows = (
+            evaluations * len(trainer.val_subset.inputs) + len(trainer.val.inputs) + len(trainer.test.inputs)
+        )
+        total_s = config.train.max_steps * step_s + rows * row_s
+        return {"seconds_per_sample": total_s / config.train.max_samples}
+    finally:
+        trainer.close()
+
+
+def _seconds(run: Callable[[], object], most: int, device: torch.device) -> float:
+    """Mean time of a call, after some to warm up; `most` calls in all."""
+    for _ in range(min(WARM_UP_STEPS, most - 1)):
+        run()
+    _wait(device)
+    began, calls = time.perf_counter(), 0
+    while calls == 0 or (calls < most - WARM_UP_STEPS and time.perf_counter() - began < TIMED_S):
+        run()
+        _wait(device)
+        calls += 1
+    return (time.perf_counter() - began) / calls
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
