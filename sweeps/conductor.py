@@ -32,6 +32,7 @@ class Conductor:
         self._journal = journal
         self._arms = {arm.name: arm for arm in plan.arms}
         self._scheduler = build_scheduler(plan.spec.scheduler)
+        self._unwritten: list[tuple[Verdict, str]] = []  # verdicts on a report that a crash came after
         for event in history:
             self.state.apply(event)
             self._replay(event)
@@ -41,6 +42,8 @@ class Conductor:
     def begin(self, **launch: object) -> None:
         """Note the launch, and plan every trial that is known by now."""
         self._journal.append("launch", hash=self.plan.hash, **launch)
+        for verdict, trial_id in self._unwritten:
+            self._note([verdict], trial_id)
         for trial in self.plan.first_trials():
             self._plan_trial(trial)
         for known in [trial for trial in self.state.trials.values() if trial.phase == "search"]:
@@ -153,16 +156,20 @@ class Conductor:
 
     def _replay(self, event: Event) -> None:
         """Let the scheduler hear what it heard before; it decides again what it decided."""
+        if event["event"] == "decision":
+            self._unwritten = [each for each in self._unwritten if not _is_of(each[0], event)]
         trial = self.state.trials.get(event.get("trial_id", ""))
         if trial is None or trial.phase != "search":
             return
+        verdicts: list[Verdict] = []
         if event["event"] == "report":
             metrics = trial.reports[int(event["step"])]
             if not all(map(math.isfinite, metrics.values())):
                 return  # it came with the end of a trial that diverged, and was not judged
-            self._scheduler.on_report(*self._membership(trial), trial.trial_id, metrics)
+            verdicts = self._scheduler.on_report(*self._membership(trial), trial.trial_id, metrics)
         elif event["event"] == "end" and event["status"] in ("diverged", "failed"):
-            self._scheduler.on_diverged(*self._membership(trial), trial.trial_id)
+            verdicts = self._scheduler.on_diverged(*self._membership(trial), trial.trial_id)
+        self._unwritten += [(verdict, trial.trial_id) for verdict in verdicts]
 
     def _membership(self, trial: TrialState) -> tuple[str, str, list[str]]:
         """The pool, the member, and the member's trials."""
@@ -269,3 +276,8 @@ class Conductor:
     def _as_plan(self, trial: TrialState) -> TrialPlan:
         draw = Draw(trial.draw, trial.values)
         return self.plan.trial(self._arms[trial.arm], draw, trial.seed, trial.phase)
+
+
+def _is_of(verdict: Verdict, decision: Event) -> bool:
+    keys = ("member", "rung", "action")
+    return all(getattr(verdict, key) == decision[key] for key in keys)

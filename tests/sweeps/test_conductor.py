@@ -276,3 +276,28 @@ def test_a_metric_that_the_last_report_lacks_keeps_its_last_value(tmp_path: Path
         made.ended(trial.trial_id, "completed")
         assert trial.last == {"step": 2, "samples": 100, "accuracy": 0.5, "total": 3.0}
     assert made.state.selected == {arm: [0] for arm in "abc"}
+
+
+@pytest.mark.parametrize("scheduler", [ASHA, {"kind": "fixed", "scope": "sweep", "grace_period": 20}])
+def test_a_decision_that_a_crash_came_before_is_written_when_the_sweep_goes_on(
+    tmp_path: Path, scheduler: dict[str, Any]
+) -> None:
+    plan = toy_plan(tmp_path, scheduler=scheduler)
+    made = conductor(plan, tmp_path)
+    play(made)
+    path = tmp_path / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    cuts = [number for number, line in enumerate(lines) if json.loads(line)["event"] == "decision"]
+    assert cuts
+    for cut in cuts:
+        path.write_text("".join(lines[:cut]))
+        again = conductor(plan, tmp_path)
+        found = [(e["member"], e["rung"], e["action"], e["value"]) for e in again.state.decisions]
+        whole = [(e["member"], e["rung"], e["action"], e["value"]) for e in made.state.decisions]
+        assert found == whole[: len(found)] and len(found) > cuts.index(cut)
+        play(again)
+        found = [(e["member"], e["rung"], e["action"]) for e in again.state.decisions]
+        assert len(found) == len(set(found))
+        stopped = {member for member, _, action in found if action == "stop"}
+        pruned = {t.trial_id.rsplit("-", 1)[0] for t in again.state.trials.values() if t.status == "pruned"}
+        assert pruned <= stopped
