@@ -145,9 +145,14 @@ class Conductor:
         logger.warning("%s: %s", trial_id, text)
         self._journal.append("warning", trial_id=trial_id, text=text)
 
-    def retried(self, trial_id: str, reason: str) -> None:
-        """Note that a trial failed and is to be tried again, from its last checkpoint."""
-        self._journal.append("retry", trial_id=trial_id, reason=reason)
+    def failed(self, trial_id: str, reason: str) -> None:
+        """Note that a trial broke off. It is tried again from its last checkpoint, `max_failures` times in
+        all: what happened in earlier launches counts."""
+        trial = self.state.trials[trial_id]
+        if not trial.ended and trial.failures < self.plan.spec.max_failures:
+            self._journal.append("retry", trial_id=trial_id, reason=reason)
+        else:
+            self.ended(trial_id, "failed", reason)
 
     def finish(self, status: str) -> None:
         self._journal.append("finish", status=status)

@@ -31,6 +31,7 @@ class TrialState:
     status: Status = "not_started"
     reason: str = ""
     attempts: int = 0
+    failures: int = 0  # after which it was, or is to be, tried again
     mlflow_run_id: str = ""
     reports: dict[int, dict[str, float]] = field(default_factory=dict)  # by step, in the order of arrival
     last_step: int = -1
@@ -104,6 +105,10 @@ class SweepState:
 
     def _on_decision(self, event: Event) -> None:
         self.decisions.append(event)
+
+    def _on_retry(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        trial.status, trial.failures = "interrupted", trial.failures + 1
 
     def _on_end(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]

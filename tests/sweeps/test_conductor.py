@@ -301,3 +301,18 @@ def test_a_decision_that_a_crash_came_before_is_written_when_the_sweep_goes_on(
         stopped = {member for member, _, action in found if action == "stop"}
         pruned = {t.trial_id.rsplit("-", 1)[0] for t in again.state.trials.values() if t.status == "pruned"}
         assert pruned <= stopped
+
+
+def test_a_trial_that_breaks_off_is_tried_again_as_often_as_it_may_be(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, max_failures=2, ablate={"model.kind": ["b"]}, seeds=[1])
+    made = conductor(plan, tmp_path)
+    for failures in range(3):
+        made = conductor(plan, tmp_path)  # a new launch has no new tries
+        trial = made.next_trial()
+        assert trial is not None and made.state.trials[trial.trial_id].failures == failures
+        assert made.next_trial(exclude=[trial.trial_id]) is None
+        made.started(trial.trial_id)
+        made.failed(trial.trial_id, "broken")
+    assert made.finished and made.state.trials["b-d0-s1"].status == "failed"
+    made.failed("b-d0-s1", "broken again")  # a second word of the same death
+    assert [event["event"] for event in read_journal(tmp_path / "journal.jsonl")].count("end") == 1
