@@ -42,6 +42,26 @@ def test_a_worker_is_killed_as_the_kernel_does_when_memory_is_out(
     sweep.assert_ends_as(whole)
 
 
+def test_a_worker_dies_between_two_trials(whole: Sweep, tmp_path: Path) -> None:
+    """Ray tells of the death of a worker that is set up anew twice."""
+    dying = """
+import ray
+from ray.tune.execution.tune_controller import TuneController
+whole, killed = TuneController._schedule_trial_reset, []
+def reset(self, trial, *arguments):
+    if not killed:
+        killed.append(trial)
+        ray.kill(trial.temporary_state.ray_actor)
+    return whole(self, trial, *arguments)
+TuneController._schedule_trial_reset = reset
+"""
+    sweep = Sweep(tmp_path)
+    done = sweep.run(before=dying)
+    assert done.returncode == 0, done.stderr
+    assert len(sweep.events("retry")) == 1
+    sweep.assert_ends_as(whole)
+
+
 def test_the_newest_checkpoint_is_damaged(whole: Sweep, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     sweep.killed(after=15)
