@@ -45,7 +45,7 @@ class Conductor:
         self._past = past
         self._arms = {arm.name: arm for arm in plan.arms}
         self._scheduler = build_scheduler(plan.spec.scheduler, salt=plan.spec.name)
-        self._replayed: list[tuple[Verdict, str]] = []
+        self._unwritten: list[tuple[Verdict, str]] = []  # verdicts on a report that a crash came after
         for event in history:
             self.state.apply(event)
             self.spending.apply(event)
@@ -57,15 +57,13 @@ class Conductor:
         """Note the launch, and plan every trial that is known by now. Where the plan was `extended`, trials
         that have completed and are now to go further are open again."""
         self._journal.append("launch", hash=self.plan.hash, **launch)
+        for verdict, trial_id in self._unwritten:
+            self._note([verdict], trial_id)
         if extended:
             self._journal.append("extend", hash=self.plan.hash, reopened=self._have_further_to_go())
         for trial in self.plan.first_trials():
             self._plan_trial(trial)
-        # What a crash may have cut short: a decision after its report, a draw's seeds, a choice.
-        noted = {(event["member"], event["rung"]) for event in self.state.decisions}
-        for verdict, trial_id in self._replayed:
-            if (verdict.member, verdict.rung) not in noted:
-                self._note([verdict], trial_id)
+        # A crash may have come between a draw's seeds, or before a choice.
         for known in [trial for trial in self.state.trials.values() if trial.phase == "search"]:
             self._plan_draw(self._arms[known.arm], Draw(known.draw, known.values))
         for arm in self.plan.arms:
@@ -188,9 +186,14 @@ class Conductor:
         logger.warning("%s: %s", trial_id, text)
         self._journal.append("warning", trial_id=trial_id, text=text)
 
-    def retried(self, trial_id: str, reason: str) -> None:
-        """Note that a trial failed and is to be tried again, from its last checkpoint."""
-        self._journal.append("retry", trial_id=trial_id, reason=reason)
+    def failed(self, trial_id: str, reason: str) -> None:
+        """Note that a trial broke off. It is tried again from its last checkpoint, `max_failures` times in
+        all: what happened in earlier launches counts."""
+        trial = self.state.trials[trial_id]
+        if not trial.ended and trial.failures < self.plan.spec.max_failures:
+            self._journal.append("retry", trial_id=trial_id, reason=reason)
+        else:
+            self.ended(trial_id, "failed", reason)
 
     def finish(self, status: str) -> None:
         self._journal.append("finish", status=status)
@@ -214,9 +217,12 @@ class Conductor:
 
     def _replay(self, event: Event) -> None:
         """Let the scheduler hear what it heard before; it decides again what it decided."""
+        if event["event"] == "decision":
+            self._unwritten = [each for each in self._unwritten if not _is_of(each[0], event)]
         trial = self.state.trials.get(event.get("trial_id", ""))
         if trial is None or trial.phase != "search":
             return
+        verdicts: list[Verdict] = []
         if event["event"] == "report":
             metrics = trial.reports[int(event["step"])]
             if not all(map(math.isfinite, metrics.values())):
@@ -224,9 +230,7 @@ class Conductor:
             verdicts = self._scheduler.on_report(*self._membership(trial), trial.trial_id, metrics)
         elif event["event"] == "end" and event["status"] in ("diverged", "failed"):
             verdicts = self._scheduler.on_diverged(*self._membership(trial), trial.trial_id)
-        else:
-            return
-        self._replayed += [(verdict, trial.trial_id) for verdict in verdicts]
+        self._unwritten += [(verdict, trial.trial_id) for verdict in verdicts]
 
     def _membership(self, trial: TrialState) -> tuple[str, str, list[str]]:
         """The pool, the member, and the member's trials."""
@@ -307,3 +311,8 @@ class Conductor:
     def _as_plan(self, trial: TrialState) -> TrialPlan:
         draw = Draw(trial.draw, trial.values)
         return self.plan.trial(self._arms[trial.arm], draw, trial.seed, trial.phase)
+
+
+def _is_of(verdict: Verdict, decision: Event) -> bool:
+    keys = ("member", "rung", "action")
+    return all(getattr(verdict, key) == decision[key] for key in keys)

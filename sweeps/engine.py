@@ -133,8 +133,7 @@ class _Trials(_NotSaved, Searcher):
         self._broken = broken
         self._concurrency = concurrency
         self._payload = payload
-        self._running: dict[str, str] = {}  # Ray's name of a trial -> ours
-        self._handed_out: set[str] = set()
+        self._running: dict[str, str] = {}  # what Ray has in its hands: its name for a trial -> ours
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         return True  # or Ray would wrap this in a limiter of its own
@@ -147,16 +146,15 @@ class _Trials(_NotSaved, Searcher):
     def _suggest(self, trial_id: str) -> Any:
         if len(self._running) >= self._concurrency:
             return None
-        trial = self._conductor.next_trial(exclude=self._handed_out)
+        trial = self._conductor.next_trial(exclude=self._running.values())
         if trial is None:
             is_over = self._conductor.finished or (self._conductor.out_of_budget and not self._running)
             return Searcher.FINISHED if is_over else None
         self._running[trial_id] = trial.trial_id
-        self._handed_out.add(trial.trial_id)
         return {"payload": self._payload(trial).dumps()}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        self._handed_out.discard(self._running.pop(trial_id, ""))  # one that has ended is not asked for again
+        self._running.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Ray's snapshot; never read."""
@@ -195,10 +193,7 @@ class _Decisions(_NotSaved, FIFOScheduler):
 
 
 class _Watch(_NotSaved, tune.Callback):
-    """Notes each start and each failure of a trial, and leaves Ray's loop when a signal came.
-
-    Failures are not for the scheduler to note: Ray tells it of those too after which a trial is tried again.
-    """
+    """Notes each start and each failure of a trial, and leaves Ray's loop when a signal came."""
 
     def __init__(self, conductor: Conductor, broken: _Broken, interrupted: Callable[[], bool]) -> None:
         self._conductor = conductor
@@ -209,13 +204,9 @@ class _Watch(_NotSaved, tune.Callback):
         with self._broken.kept():
             self._conductor.started(_id(trial))
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        with self._broken.kept():
-            self._conductor.retried(_id(trial), _reason(trial))
-
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         with self._broken.kept():
-            self._conductor.ended(_id(trial), "failed", _reason(trial))
+            self._conductor.failed(_id(trial), _reason(trial))
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._broken.error is not None:
@@ -296,7 +287,9 @@ def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Calla
                 storage_path=str(scratch),
                 # Checkpoints are the trial's own business (sweeps.checkpoints); Ray makes none.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=spec.max_failures),
+                # Trying again is the conductor's: when a worker dies between two trials Ray takes its death
+                # for two failures, the second of which ends the trial whatever tries there are left.
+                failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[_Watch(conductor, broken, interrupted)],
                 verbose=0,
             ),

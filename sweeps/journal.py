@@ -2,13 +2,16 @@
 
 Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The names:
 
-    launch    a process began to work on the sweep: version, hash
+    launch    a process began to work on the sweep: version, code, hash
+    extend    the plan has grown: hash, and `reopened`, the completed trials that have further to go
     trial     a trial was planned: trial_id, arm, draw, values, seed, phase
-    start     a trial began to run, or went on: trial_id, attempt, config
+    measured  a few steps of an arm's trial were: arm, peak_bytes and total_bytes of a GPU, and its share `gpu`
+    start     a trial began to run, or went on: trial_id, attempt, config, cpu, gpu; reused_from, where its
+              reports are those of another sweep's trial
     report    trial_id, step, samples and the trainer's metrics
-    decision  the scheduler looked at a member of a pool: member, trial_id, rung, value, cutoff, action
+    decision  the scheduler looked at a member of a pool: member, trial_id, rung, value, cutoff, tied, action
     warning   something went wrong that the trial survived: trial_id, text
-    retry     a trial failed and is to be tried again: trial_id, reason
+    retry     a trial failed and is to be tried again: trial_id, reason; gpu, where it gets a larger share
     end       trial_id, status, reason
     select    the draws of an arm that go on to the evidence: arm, draws
     mlflow    the run that mirrors a trial: trial_id, run_id

@@ -31,6 +31,7 @@ class TrialState:
     status: Status = "not_started"
     reason: str = ""
     attempts: int = 0
+    failures: int = 0  # after which it was, or is to be, tried again
     mlflow_run_id: str = ""
     reused_from: str = ""  # SWEEP/TRIAL_ID that its reports were taken from
     gpu: float | None = None  # its share of a GPU, where running out of memory has raised it
@@ -117,11 +118,6 @@ class SweepState:
         trial.status, trial.attempts = "running", trial.attempts + 1
         trial.reused_from = event.get("reused_from", "")
 
-    def _on_retry(self, event: Event) -> None:
-        if event.get("gpu") is not None:  # it waits for more memory; else Ray tries it again at once
-            trial = self.trials[event["trial_id"]]
-            trial.status, trial.gpu, trial.enlarged = "interrupted", event["gpu"], trial.enlarged + 1
-
     def _on_extend(self, event: Event) -> None:
         """The plan has grown: completed trials may have further to go, and an arm's best draw may change."""
         self.selected.clear()
@@ -138,6 +134,14 @@ class SweepState:
 
     def _on_decision(self, event: Event) -> None:
         self.decisions.append(event)
+
+    def _on_retry(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        trial.status = "interrupted"
+        if event.get("gpu") is None:
+            trial.failures += 1
+        else:  # its memory ran out, and it waits for more
+            trial.gpu, trial.enlarged = event["gpu"], trial.enlarged + 1
 
     def _on_end(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]

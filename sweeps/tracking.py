@@ -8,7 +8,6 @@ time.
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import queue
 import sys
@@ -48,6 +47,7 @@ class Mirror:
         self._known = {e["trial_id"]: e["run_id"] for e in history if e["event"] == "mlflow"}
         self._logged: set[tuple[str, int]] = set()  # (trial, step): what is reported again is logged once
         self._store: Store | None = None
+        self._ending = threading.Event()
         self._give_up = threading.Event()
         self.error = ""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -62,6 +62,7 @@ class Mirror:
 
     def close(self, timeout: float) -> str:
         """Write what is left, for `timeout` seconds at most. Returns why not all was written, or ''."""
+        self._ending.set()
         self._events.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
@@ -80,13 +81,14 @@ class Mirror:
             while not self._events.empty():
                 events.append(self._events.get())
             done = events[-1] is None
-            written = self._insist([event for event in events if event is not None], last=done)
+            written = self._insist([event for event in events if event is not None])
             if done or not written:
                 return
 
-    def _insist(self, events: list[Event], last: bool) -> bool:
+    def _insist(self, events: list[Event]) -> bool:
         """Write the events; when the store fails, again and again until it works or we are to give up."""
-        for attempt in itertools.count(1):
+        tries = LAST_TRIES
+        while True:
             try:
                 self.write(events)
                 self.error = ""
@@ -94,9 +96,9 @@ class Mirror:
             except Exception as error:
                 self.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                 logger.warning("MLflow: %s; trying again", self.error)
-                if (last and attempt == LAST_TRIES) or self._give_up.wait(RETRY_S):
-                    break
-        return False
+                tries -= self._ending.is_set()
+                if not tries or self._give_up.wait(RETRY_S):
+                    return False
 
     def write(self, events: list[Event]) -> None:
         """Write events in their order; a trial's reports in a row go in one call."""

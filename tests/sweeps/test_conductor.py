@@ -338,3 +338,43 @@ def test_an_optuna_study_tells_stopped_failed_and_finished_draws_apart_on_disk(t
             assert trial.intermediate_values
             if verdict:  # what an audited draw did later is not told
                 assert ROWS * max(trial.intermediate_values) <= verdict.rung
+
+
+@pytest.mark.parametrize("scheduler", [ASHA, {"kind": "fixed", "scope": "sweep", "grace_period": 20}])
+def test_a_decision_that_a_crash_came_before_is_written_when_the_sweep_goes_on(
+    tmp_path: Path, scheduler: dict[str, Any]
+) -> None:
+    plan = toy_plan(tmp_path, scheduler=scheduler)
+    made = conductor(plan, tmp_path)
+    play(made)
+    path = tmp_path / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    cuts = [number for number, line in enumerate(lines) if json.loads(line)["event"] == "decision"]
+    assert cuts
+    for cut in cuts:
+        path.write_text("".join(lines[:cut]))
+        again = conductor(plan, tmp_path)
+        found = [(e["member"], e["rung"], e["action"], e["value"]) for e in again.state.decisions]
+        whole = [(e["member"], e["rung"], e["action"], e["value"]) for e in made.state.decisions]
+        assert found == whole[: len(found)] and len(found) > cuts.index(cut)
+        play(again)
+        found = [(e["member"], e["rung"], e["action"]) for e in again.state.decisions]
+        assert len(found) == len(set(found))
+        stopped = {member for member, _, action in found if action == "stop"}
+        pruned = {t.trial_id.rsplit("-", 1)[0] for t in again.state.trials.values() if t.status == "pruned"}
+        assert pruned <= stopped
+
+
+def test_a_trial_that_breaks_off_is_tried_again_as_often_as_it_may_be(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, max_failures=2, ablate={"model.kind": ["b"]}, seeds=[1])
+    made = conductor(plan, tmp_path)
+    for failures in range(3):
+        made = conductor(plan, tmp_path)  # a new launch has no new tries
+        trial = made.next_trial()
+        assert trial is not None and made.state.trials[trial.trial_id].failures == failures
+        assert made.next_trial(exclude=[trial.trial_id]) is None
+        made.started(trial.trial_id)
+        made.failed(trial.trial_id, "broken")
+    assert made.finished and made.state.trials["b-d0-s1"].status == "failed"
+    made.failed("b-d0-s1", "broken again")  # a second word of the same death
+    assert [event["event"] for event in read_journal(tmp_path / "journal.jsonl")].count("end") == 1
