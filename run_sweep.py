@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sweeps.errors import SpecError
 from sweeps.runner import BAD_INPUT, Launch, Outcome, launch
+from sweeps.storage import Storage
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         outcome = launch(Launch(**vars(given), overrides=overrides))
         if outcome.folder is not None:
             _report(outcome, outcome.folder, given.quiet)
+            Storage(given.storage).send(outcome.folder.name)
     except SpecError as error:
         print(f"run_sweep: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="default: the space's own")
     parser.add_argument(
-        "--storage", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+        "--storage", default="results", metavar="DIR", help="a folder, or a URL such as s3://bucket/sweeps"
     )
     parser.add_argument("--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow")
     parser.add_argument("--address", metavar="ADDR", help="a Ray cluster that runs already")

@@ -1,7 +1,7 @@
 """A trial's checkpoints on disk: the last one and the best one, each whole or not there at all.
 
-DIR/TRIAL_ID/step_000000012/   what the trainer gave, and .sweep.json: the metrics reported with it, and a
-                               checksum of every file, by which a damaged checkpoint is known
+DIR/TRIAL_ID/step_000000012/   what the trainer gave, and .sweep.json: all that the trial had reported by
+                               then, and a checksum of every file, by which a damaged checkpoint is known
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,12 @@ class CheckpointStore:
         self._metric = metric
         self._sign = 1.0 if mode == "max" else -1.0
 
-    def commit(self, source: Path, metrics: Mapping[str, float]) -> Path:
-        """Copy `source` in under the report's step, durably, then drop what is neither last nor best.
+    def commit(self, source: Path, reports: Sequence[Mapping[str, float]]) -> Path:
+        """Copy `source` in under the last report's step, durably, then drop what is neither last nor best.
 
-        Raises OSError; what was there before stays.
+        `reports` are all that the trial has made. Raises OSError; what was there before stays.
         """
-        target = self._directory / f"step_{int(metrics['step']):09d}"
+        target = self._directory / f"step_{int(reports[-1]['step']):09d}"
         staging = self._directory / f".{target.name}.{os.getpid()}"
         # Halves that a crash has left, and damaged ones from which the trial did not go on.
         later = [path for path in self._all() if path.name > target.name]
@@ -70,7 +70,7 @@ class CheckpointStore:
             shutil.rmtree(path, ignore_errors=True)
         try:
             shutil.copytree(source, staging)
-            report = {"metrics": encode(dict(metrics)), "files": _checksums(staging)}
+            report = {"reports": [encode(dict(each)) for each in reports], "files": _checksums(staging)}
             (staging / REPORT).write_text(json.dumps(report))
             for path in [*staging.rglob("*"), staging]:
                 _sync(path)
@@ -83,14 +83,15 @@ class CheckpointStore:
         self._prune()
         return target
 
-    def latest(self) -> tuple[Path, dict[str, float]] | None:
-        """The newest whole checkpoint and the metrics reported with it; None where there is none."""
+    def latest(self) -> tuple[Path, list[dict[str, float]]] | None:
+        """The newest whole checkpoint, and the reports up to and with its own; None where there is none."""
         for path in reversed(self._all()):
             try:
                 report = _read_report(path)
                 if report["files"] == _checksums(path):
-                    return path, {name: float(value) for name, value in report["metrics"].items()}
-            except (OSError, ValueError, KeyError, TypeError):
+                    reports = [{k: float(v) for k, v in each.items()} for each in report["reports"]]
+                    return (path, reports) if reports else None
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 pass
             logger.warning("%s is damaged: going on from the one before it", path)
         return None
@@ -100,8 +101,8 @@ class CheckpointStore:
 
     def _score(self, path: Path) -> float:
         try:
-            value = self._sign * float(_read_report(path)["metrics"][self._metric])
-        except (OSError, ValueError, KeyError, TypeError):
+            value = self._sign * float(_read_report(path)["reports"][-1][self._metric])
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
             return -math.inf
         return value if math.isfinite(value) else -math.inf
 

@@ -142,15 +142,10 @@ class Conductor:
         fields = {"config": self._as_plan(trial).config, "cpu": wanted.cpu, "gpu": wanted.gpu, **more}
         self._journal.append("start", trial_id=trial_id, attempt=trial.attempts + 1, **fields)
 
-    def report(self, trial_id: str, metrics: Mapping[str, float], repeated: bool = False) -> bool:
-        """Take a report in. False: the trial stops here, and its end is noted.
-
-        `repeated` marks the report that a checkpoint was committed with, handed over again when a trial goes
-        on from it; it counts only where the crash came between the two.
-        """
+    def report(self, trial_id: str, metrics: Mapping[str, float]) -> bool:
+        """Take a report in. False: the trial stops here, and its end is noted."""
         trial = self.state.trials[trial_id]
-        if not (repeated and int(metrics["step"]) in trial.reports):
-            self._write_report(trial_id, metrics)
+        self._write_report(trial_id, metrics)
         if trial.phase == "search":
             verdicts = self._scheduler.on_report(*self._membership(trial), trial_id, metrics)
             self._note(verdicts, trial_id)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
-from pathlib import Path
+
+import fsspec
 
 from sweeps.journal import Event
 from sweeps.spec import SweepSpec
@@ -20,9 +20,9 @@ class DiskBudget:
     Nothing that a trial may still go on from is ever deleted, so trials that run may exceed the budget.
     """
 
-    def __init__(self, folder: Path, spec: SweepSpec, state: SweepState) -> None:
+    def __init__(self, checkpoints: str, spec: SweepSpec, state: SweepState) -> None:
         assert spec.max_checkpoint_gb is not None
-        self._folder = folder
+        self._fs, self._folder = fsspec.core.url_to_fs(checkpoints)
         self._max_bytes = spec.max_checkpoint_gb * 1e9
         self._objective = spec.objective
         self._state = state
@@ -32,19 +32,20 @@ class DiskBudget:
         if event["event"] == "end":
             try:
                 self._make_room()
-            except OSError as error:
+            except Exception as error:  # as many kinds as there are stores
                 logger.warning("checkpoints: no room could be made (%s)", error)
 
     def _make_room(self) -> None:
         for trial in self._state.trials.values():
             if trial.ended and trial.trial_id not in self._sizes:
-                self._sizes[trial.trial_id] = _bytes(self._folder / trial.trial_id)
-        used = sum(self._sizes.values()) + sum(_bytes(self._folder / name) for name in self._state.open)
+                self._sizes[trial.trial_id] = self._bytes(trial.trial_id)
+        used = sum(self._sizes.values()) + sum(self._bytes(name) for name in self._state.open)
         excess = used - self._max_bytes
         for trial in sorted((self._state.trials[name] for name in self._sizes), key=self._worth):
             if excess <= 0:
                 return
-            shutil.rmtree(self._folder / trial.trial_id, ignore_errors=True)
+            if self._sizes[trial.trial_id]:
+                self._fs.rm(f"{self._folder}/{trial.trial_id}", recursive=True)
             excess -= self._sizes[trial.trial_id]
             self._sizes[trial.trial_id] = 0
             logger.info(
@@ -59,12 +60,11 @@ class DiskBudget:
         value = -math.inf if best is None else best[0] if self._objective.mode == "max" else -best[0]
         return trial.status == "completed", trial.phase == "evidence", value
 
-
-def _bytes(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # a running trial replaces its checkpoints all the time
-            continue
-    return total
+    def _bytes(self, trial_id: str) -> int:
+        path = f"{self._folder}/{trial_id}"
+        for _ in range(2):  # a running trial replaces its checkpoints all the time
+            try:
+                return int(self._fs.du(path)) if self._fs.exists(path) else 0
+            except FileNotFoundError:
+                continue
+        return 0

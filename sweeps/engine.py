@@ -176,7 +176,7 @@ class _Decisions(_NotSaved, FIFOScheduler):
         with self._broken.kept():
             if result["warning"]:
                 self._conductor.warned(_id(trial), result["warning"])
-            go_on = self._conductor.report(_id(trial), dict(result["report"]), repeated=result["repeated"])
+            go_on = self._conductor.report(_id(trial), dict(result["report"]))
         return self.CONTINUE if go_on else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -244,7 +244,9 @@ def measure_arms(plan: Plan, arms: Iterable[Arm]) -> dict[str, Measured]:
     return found
 
 
-def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Callable[[], bool]) -> None:
+def run(
+    conductor: Conductor, folder: Path, checkpoints: str, concurrency: int, interrupted: Callable[[], bool]
+) -> None:
     """Run all that is left of a sweep. Ray must be connected.
 
     Raises Interrupted, and whatever a part of ours raised; Ray's loop has been left then.
@@ -259,12 +261,13 @@ def run(conductor: Conductor, folder: Path, concurrency: int, interrupted: Calla
             trainer=spec.trainer,
             config=trial.config,
             seed=trial.seed,
-            checkpoints=str(folder / "checkpoints" / trial.trial_id),
+            checkpoints=f"{checkpoints}/{trial.trial_id}",
             log=str(folder / "logs" / f"{trial.trial_id}.log"),
             metric=spec.objective.metric,
             mode=spec.objective.mode,
             cpu=given.cpu,
             gpu=given.gpu,
+            known_step=conductor.state.trials[trial.trial_id].last_step,
             is_measured=trial.arm in conductor.state.shares,
             sys_path=[path for path in sys.path if path],
         )

@@ -5,7 +5,7 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
     launch    a process began to work on the sweep: version, code, hash
     extend    the plan has grown: hash, and `reopened`, the completed trials that have further to go
     trial     a trial was planned: trial_id, arm, draw, values, seed, phase
-    measured  a few steps of an arm's trial were: arm, peak_bytes and total_bytes of a GPU, and its share `gpu`
+    measured  what a trial of an arm needs of a GPU: arm, peak_bytes, total_bytes, and its share `gpu`
     start     a trial began to run, or went on: trial_id, attempt, config, cpu, gpu; reused_from, where its
               reports are those of another sweep's trial
     report    trial_id, step, samples and the trainer's metrics

@@ -173,6 +173,11 @@ class Store:
         ).info.run_id
         return made
 
+    def logged(self, trial_id: str) -> dict[int, int]:
+        """The steps that the trial's run has, and the time of each."""
+        points = self._client.get_metric_history(self.run_ids[trial_id], "samples")
+        return {point.step: point.timestamp for point in points}
+
     def log_reports(self, trial_id: str, reports: Iterable[Event]) -> None:
         """Metrics with their step, at the time the journal has for them: writing them again adds nothing."""
         from mlflow.entities import Metric

@@ -41,6 +41,7 @@ from sweeps.resources import Measured, local_resources
 from sweeps.results import rebuild, write_results
 from sweeps.reuse import Past, code_version
 from sweeps.state import read_state
+from sweeps.storage import Storage
 from sweeps.tracking import Mirror, sync
 
 __all__ = ["BAD_INPUT", "Launch", "Outcome", "launch"]
@@ -59,7 +60,7 @@ class Launch:
     extend: bool = False
     reuse: bool = False
     name: str | None = None
-    storage: Path = Path("results")
+    storage: str = "results"  # a folder, or a URL of fsspec's
     tracking_uri: str = "sqlite:///mlflow.db"
     address: str | None = None
     max_concurrent: int | None = None
@@ -76,18 +77,19 @@ def launch(given: Launch) -> Outcome:
     if given.notify is not None:
         check_url(given.notify)
     plan = load_plan(given.space, given.overrides, given.name)
-    folder = given.storage / plan.spec.name
     if given.dry_run or given.calibrate:
         _show(plan, given)
         return Outcome(OK)
+    storage = Storage(given.storage)
+    folder = storage.folder(plan.spec.name)
     standing = look(plan, folder, given.resume, given.extend)
     if standing.finished:
-        return _show_again(folder, given)
+        return _show_again(folder, given, storage)
     if given.address is None:  # before the data, which may have to be fetched
         refuse_misfits(plan, local_resources(plan.uses_gpus), "this machine")
     data = check_data(plan)
     refuse_other_data(folder, data, standing.extended)
-    return _run(plan, folder, given, data, standing.extended)
+    return _run(plan, folder, given, storage, data, standing.extended)
 
 
 def _show(plan: Plan, given: Launch) -> None:
@@ -110,10 +112,11 @@ def _show(plan: Plan, given: Launch) -> None:
     print(preview(plan, bound, f"{here.cpu:g} CPU and {here.gpu:g} GPU on {where}", costs))
 
 
-def _show_again(folder: Path, given: Launch) -> Outcome:
+def _show_again(folder: Path, given: Launch, storage: Storage) -> Outcome:
     """A finished sweep: its tables anew, as a crash may have come before they were written; with --resume
     also what MLflow lacks."""
     rebuild(folder)
+    storage.send(folder.name)
     notes = ["This sweep is finished; its report again."]
     if given.resume:
         try:
@@ -123,7 +126,7 @@ def _show_again(folder: Path, given: Launch) -> Outcome:
     return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes))
 
 
-def _run(plan: Plan, folder: Path, given: Launch, data: str, extended: bool) -> Outcome:
+def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, extended: bool) -> Outcome:
     """Run what is left of the sweep, and write the tables whatever happens."""
     from sweeps import engine
 
@@ -132,22 +135,28 @@ def _run(plan: Plan, folder: Path, given: Launch, data: str, extended: bool) -> 
         there = engine.connect(given.address, count_gpus=False)
         refuse_misfits(plan, there, f"the cluster at {given.address}")
     code = code_version(plan.spec.trainer)
-    past = Past(given.storage, plan.spec.name, plan.trainer, code, data) if given.reuse else None
+    past = Past(storage.root, plan.spec.name, plan.trainer, code, data) if given.reuse else None
     history = list(read_journal(folder / JOURNAL))
+    checkpoints = storage.checkpoints(plan.spec.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpecError(
             f"--storage {given.storage}: {folder} cannot be made ({error.strerror}): give another folder"
         ) from error
-    with locked(folder), logging_to(folder / "logs" / "driver.log"), Signals() as signals:
+    with (
+        locked(folder),
+        logging_to(folder / "logs" / "driver.log"),
+        storage.uploading(folder.name),
+        Signals() as signals,
+    ):
         space = write_space(plan, folder, data, extended)
         journal = Journal(folder / JOURNAL)
         conductor = Conductor(plan, journal, history, folder / "optuna.journal", past)
         mirror = Mirror(absolute_uri(given.tracking_uri), space, journal, history)
         journal.listeners.append(mirror)
         if plan.spec.max_checkpoint_gb is not None:
-            journal.listeners.append(DiskBudget(folder / "checkpoints", plan.spec, conductor.state))
+            journal.listeners.append(DiskBudget(checkpoints, plan.spec, conductor.state))
         mirror.start()
         ending, failures = "interrupted", Failures()
         with failures.noted("the sweep"):
@@ -160,7 +169,9 @@ def _run(plan: Plan, folder: Path, given: Launch, data: str, extended: bool) -> 
                     conductor.placement.measured(arm, cost)
                 bound = at_once(plan, given.max_concurrent, there, conductor.state.shares)
                 with suppress(engine.Interrupted):
-                    engine.run(conductor, folder, bound, lambda: signals.came() or conductor.must_stop)
+                    engine.run(
+                        conductor, folder, checkpoints, bound, lambda: signals.came() or conductor.must_stop
+                    )
             ending = "completed" if conductor.finished else "interrupted"
             if ending == "interrupted" and conductor.out_of_budget and not signals.came():
                 ending = "budget"

@@ -46,6 +46,7 @@ class Mirror:
         # The run that the journal names for each trial.
         self._known = {e["trial_id"]: e["run_id"] for e in history if e["event"] == "mlflow"}
         self._logged: set[tuple[str, int]] = set()  # (trial, step): what is reported again is logged once
+        self._there: dict[str, dict[int, int]] = {}  # trial -> step -> time, as the store had it before us
         self._store: Store | None = None
         self._ending = threading.Event()
         self._give_up = threading.Event()
@@ -107,12 +108,19 @@ class Mirror:
         reports: dict[str, list[Event]] = {}
         for event in events:
             if event["event"] == "report":
-                if (event["trial_id"], int(event["step"])) not in self._logged:
+                if not self._has(event):
                     reports.setdefault(event["trial_id"], []).append(event)
                 continue
             self._flush(reports)
             self._write_one(self._store, event)
         self._flush(reports)
+
+    def _has(self, report: Event) -> bool:
+        """Whether the store has this step already, as another report. The very same one, with its time, may
+        have been written in part, and is written again, which changes nothing."""
+        trial_id, step = report["trial_id"], int(report["step"])
+        before = self._there.get(trial_id, {}).get(step)
+        return (trial_id, step) in self._logged or before not in (None, milliseconds(report))
 
     def _flush(self, reports: dict[str, list[Event]]) -> None:
         assert self._store is not None
@@ -127,7 +135,10 @@ class Mirror:
             case "trial":
                 self._trials[trial_id] = event
             case "start":
+                is_there = trial_id in store.run_ids
                 run_id = store.open_trial(self._trials[trial_id], event)
+                if is_there and trial_id not in self._there:
+                    self._there[trial_id] = store.logged(trial_id)
                 self._open.add(trial_id)
                 if self._journal is not None and self._known.get(trial_id) != run_id:
                     self._known[trial_id] = run_id

@@ -27,9 +27,9 @@ from typing import Any
 import ray
 from ray import tune
 
-from sweeps.checkpoints import CheckpointStore
 from sweeps.names import RESERVED, why_not
 from sweeps.process import set_threads
+from sweeps.storage import checkpoint_store
 from sweeps.trainers import import_trainer
 
 
@@ -51,6 +51,7 @@ class Payload:
     mode: str
     cpu: float
     gpu: float
+    known_step: int = -1  # the last one of which the journal has a report
     is_measured: bool = False  # its share of a GPU follows from its memory, and bounds it
     sys_path: list[str] = field(default_factory=list)
 
@@ -69,7 +70,7 @@ class Report:
     metrics: dict[str, float] = field(default_factory=dict)
     outcome: str = ""
     reason: str = ""
-    repeated: bool = False  # the report that the checkpoint we went on from was committed with
+    repeated: bool = False  # one that the journal lacks, from the checkpoint that we went on from
     warning: str = ""
     error: BaseException | None = None
 
@@ -81,15 +82,18 @@ class RayTrial:
         self.seed = payload.seed
         self.device = device
         self.checkpoint: Path | None = None
-        self._store = CheckpointStore(Path(payload.checkpoints), payload.metric, payload.mode)
+        self._store = checkpoint_store(payload.checkpoints, payload.metric, payload.mode)
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._turn = threading.Semaphore(0)
         self._blocked = False  # the thread waits for its turn
         self._stopped = False
         latest = self._store.latest()
+        self._history: list[dict[str, float]] = []  # all that was reported up to here
         if latest is not None:
-            self.checkpoint, metrics = latest
-            self._reports.put(Report(metrics, repeated=True))
+            self.checkpoint, self._history = latest
+            for metrics in self._history:
+                if metrics["step"] > payload.known_step:
+                    self._reports.put(Report(metrics, repeated=True))
 
     def report(self, metrics: Mapping[str, float], checkpoint: str | Path | None = None) -> None:
         """Hand over metrics (`step` and `samples` among them) and, if given, a checkpoint's directory,
@@ -106,21 +110,22 @@ class RayTrial:
             reason = f"{bad[0]} is {values[bad[0]]} at step {values['step']:g}"
             self._reports.put(Report(values, outcome="diverged", reason=reason))
             raise StopTrial
-        warning = "" if checkpoint is None else self._keep(Path(checkpoint), values)
+        self._history.append(values)
+        warning = "" if checkpoint is None else self._keep(Path(checkpoint))
         self._reports.put(Report(values, warning=warning))
         self._turn.acquire()
         if self._stopped:
             raise StopTrial
 
-    def _keep(self, checkpoint: Path, values: dict[str, float]) -> str:
+    def _keep(self, checkpoint: Path) -> str:
         """Keep the checkpoint. A full disk costs it, not the trial: it goes on, and says so."""
         try:
-            self._store.commit(checkpoint, values)
+            self._store.commit(checkpoint, self._history)
         except OSError as error:
             reason = _why_full(error)
             if not reason:
                 raise
-            return f"step {values['step']:g} has no checkpoint: {reason}"
+            return f"step {self._history[-1]['step']:g} has no checkpoint: {reason}"
         return ""
 
     # The other side, called by the worker.
@@ -197,7 +202,6 @@ class TrialActor(tune.Trainable):
             outcome = "out_of_memory"  # not for Ray to try again: it would give the same share
         return {
             "report": list(report.metrics.items()),
-            "repeated": report.repeated,
             "warning": report.warning,
             "outcome": outcome,
             "reason": report.reason,

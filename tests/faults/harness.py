@@ -172,7 +172,7 @@ def workers(process: Driver) -> list[psutil.Process]:
     found = []
     for child in _children(process):
         try:
-            if any(word.startswith("ray::ResourceTrainable") for word in child.cmdline()[:1]):
+            if any(word.startswith("ray::TrialActor") for word in child.cmdline()[:1]):
                 found.append(child)
         except psutil.Error:
             continue

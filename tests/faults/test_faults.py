@@ -3,6 +3,7 @@ been. docs/faults.md says what is to be expected of each."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import Sweep, mounted, workers
+from sweeps.storage import Storage
+from tests.faults.harness import Sweep, kill, mounted, workers
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -114,6 +116,19 @@ def test_the_disk_is_full(whole: Sweep, tmp_path: Path) -> None:
         assert "No space left on device" in stopped.stdout and "--resume" in stopped.stdout
         filler.unlink()
         sweep.resumes_as(whole)
+
+
+def test_the_drivers_machine_is_lost_with_its_disk(whole: Sweep, tmp_path: Path) -> None:
+    """With a URL for a storage, another machine goes on from what is there."""
+    url = f"file://{tmp_path}/bucket"
+    sweep = Sweep(tmp_path, storage=tmp_path / Storage(url).root)
+    sweep.arguments[1] = url
+    process = sweep.start(before="import sweeps.storage as s; s.UPLOAD_S = 0.2")
+    sweep.wait_for_reports(15, process)
+    kill(process)
+    shutil.rmtree(sweep.results)
+    sweep.resumes_as(whole)
+    assert (tmp_path / "bucket" / "toy" / "report.html").exists()
 
 
 def test_another_ray_instance_is_left_on_the_machine(whole: Sweep, tmp_path: Path) -> None:

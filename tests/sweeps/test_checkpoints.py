@@ -14,7 +14,7 @@ def _commit(store: CheckpointStore, folder: Path, step: int, value: float) -> No
     source = folder / "source"
     source.mkdir(exist_ok=True)
     (source / "weights").write_text(str(step))
-    store.commit(source, {"step": step, "acc": value})
+    store.commit(source, [{"step": step, "acc": value}])
 
 
 def test_the_last_and_the_best_are_kept_and_nothing_else(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_the_last_and_the_best_are_kept_and_nothing_else(tmp_path: Path) -> None
     for step, value in enumerate([0.1, 0.9, 0.3, float("nan"), 0.2], start=1):
         _commit(store, tmp_path, step, value)
     assert [path.name for path in sorted((tmp_path / "t").iterdir())] == ["step_000000002", "step_000000005"]
-    path, metrics = store.latest()
+    path, (metrics,) = store.latest()
     assert (path / "weights").read_text() == "5"
     assert metrics == {"step": 5, "acc": 0.2}
 
@@ -53,7 +53,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
     _commit(store, tmp_path, 1, 0.9)
     _commit(store, tmp_path, 2, 0.1)
     damage(tmp_path / "t" / "step_000000002")
-    path, metrics = store.latest()
+    path, (metrics,) = store.latest()
     assert path.name == "step_000000001" and metrics == {"step": 1.0, "acc": 0.9}
 
 
@@ -80,7 +80,7 @@ def test_a_trainers_own_files_may_be_called_as_they_like(tmp_path: Path) -> None
     source.mkdir()
     (source / "report.json").write_text("mine")
     store = CheckpointStore(tmp_path / "t", "acc", "max")
-    store.commit(source, {"step": 1, "acc": 0.5})
+    store.commit(source, [{"step": 1, "acc": 0.5}])
     assert (store.latest()[0] / "report.json").read_text() == "mine"
 
 

@@ -26,7 +26,7 @@ def checkpoint(folder: Path, trial_id: str, size: int = KB) -> None:
 
 def sweep(tmp_path: Path, folder: Path, max_kb: float) -> tuple[SweepState, DiskBudget]:
     state = SweepState()
-    budget = DiskBudget(folder, toy_plan(tmp_path, max_checkpoint_gb=max_kb / 1e6).spec, state)
+    budget = DiskBudget(str(folder), toy_plan(tmp_path, max_checkpoint_gb=max_kb / 1e6).spec, state)
     return state, budget
 
 

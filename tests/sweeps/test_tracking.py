@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,18 @@ def test_a_relative_store_means_the_same_wherever_it_is_named_from(
     assert absolute_uri("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
     assert absolute_uri("sqlite:////var/x.db") == "sqlite:////var/x.db"
     assert absolute_uri("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
+
+
+def test_a_report_that_comes_anew_after_its_journal_was_lost_is_logged_once(
+    store: str, tmp_path: Path
+) -> None:
+    results = swept(tmp_path, "lost")
+    main(["sync", str(results), "--tracking-uri", store])
+    before = {run.info.run_id: points(store, run) for run in runs(store, "lost")}
+    journal = results / "journal.jsonl"
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    for event in events:  # the same steps, trained once more
+        event["time"] += 100
+    journal.write_text("".join(json.dumps(event) + "\n" for event in events))
+    main(["sync", str(results), "--tracking-uri", store])
+    assert {run.info.run_id: points(store, run) for run in runs(store, "lost")} == before

@@ -1,0 +1,154 @@
+"""Sweeps kept at a URL: what is there is enough to go on with, from any machine."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from sweeps.checkpoints import CheckpointStore
+from sweeps.disk import DiskBudget
+from sweeps.errors import SpecError
+from sweeps.storage import RemoteCheckpoints, Storage, checkpoint_store
+from tests.sweeps.spaces import toy_plan
+from tests.sweeps.test_disk import KB, end, trial
+
+
+@pytest.fixture(params=["folder", "file", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "folder":
+        yield str(tmp_path / "sweeps")
+    elif request.param == "file":
+        yield f"file://{tmp_path}/sweeps"
+    else:
+        url = f"memory://{uuid.uuid4().hex}"
+        yield url
+        fs, path = fsspec.core.url_to_fs(url)
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+
+
+def commit(store: CheckpointStore, folder: Path, step: int, value: float, weights: str = "") -> None:
+    source = folder / "source" / "inner"
+    source.mkdir(parents=True, exist_ok=True)
+    (source / "weights").write_text(weights or str(step))
+    store.commit(source.parent, [{"step": step, "acc": value}])
+
+
+def there(place: str) -> list[str]:
+    fs, path = fsspec.core.url_to_fs(place)
+    fs.invalidate_cache()
+    return sorted(name.rstrip("/").rpartition("/")[2] for name in fs.ls(path, detail=False))
+
+
+# Every place behaves like a disk.
+
+
+def test_the_last_and_the_best_are_kept_and_another_machine_goes_on_from_them(
+    place: str, tmp_path: Path
+) -> None:
+    store = checkpoint_store(f"{place}/t", "acc", "max")
+    assert store.latest() is None
+    for step, value in enumerate([0.1, 0.9, 0.3, 0.2], start=1):
+        commit(store, tmp_path, step, value)
+    assert there(f"{place}/t") == ["step_000000002", "step_000000004"]
+    again = checkpoint_store(f"{place}/t", "acc", "max")
+    path, (metrics,) = again.latest() or (None, [None])
+    assert path is not None and (path / "inner" / "weights").read_text() == "4"
+    assert metrics == {"step": 4, "acc": 0.2}
+    commit(again, tmp_path, 5, 0.95)
+    assert there(f"{place}/t") == ["step_000000005"]
+
+
+@pytest.mark.parametrize("damage", [".sweep.json", "inner/weights"])
+def test_what_is_not_whole_gives_way_to_the_one_before(place: str, tmp_path: Path, damage: str) -> None:
+    store = checkpoint_store(f"{place}/t", "acc", "max")
+    commit(store, tmp_path, 1, 0.9)
+    commit(store, tmp_path, 2, 0.1)
+    fs, path = fsspec.core.url_to_fs(f"{place}/t/step_000000002/{damage}")
+    fs.rm_file(path)
+    found = checkpoint_store(f"{place}/t", "acc", "max").latest()
+    assert found is not None and found[1][-1]["step"] == 1
+
+
+def test_a_step_that_comes_again_replaces_the_first(place: str, tmp_path: Path) -> None:
+    commit(checkpoint_store(f"{place}/t", "acc", "max"), tmp_path, 1, 0.5, "old")
+    commit(checkpoint_store(f"{place}/t", "acc", "max"), tmp_path, 1, 0.6, "new")
+    again = checkpoint_store(f"{place}/t", "acc", "max")  # its files are there as long as it is
+    found = again.latest()
+    assert found is not None and (found[0] / "inner" / "weights").read_text() == "new"
+
+
+def test_the_byte_budget_holds_there_too(place: str, tmp_path: Path) -> None:
+    from sweeps.state import SweepState
+
+    state = SweepState()
+    budget = DiskBudget(place, toy_plan(tmp_path, max_checkpoint_gb=2.5 * KB / 1e9).spec, state)
+    for name, value in (("good", 0.9), ("bad", 0.1), ("best", 0.95)):
+        trial(state, name, value)
+        commit(checkpoint_store(f"{place}/{name}", "acc", "max"), tmp_path, 1, value, "x" * KB)
+        end(state, budget, name)
+    assert there(place) == ["best"] or there(place) == ["best", "good"]
+
+
+# The sweep's own folder.
+
+
+def test_a_sweep_goes_on_where_its_copy_is_gone(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "://" not in place:
+        pytest.skip("a folder is no copy")
+    monkeypatch.chdir(tmp_path)
+    storage = Storage(place)
+    folder = storage.folder("toy")
+    assert not folder.exists()
+    folder.mkdir(parents=True)
+    (folder / "logs").mkdir()
+    with storage.uploading("toy"):
+        (folder / "sweep.yaml").write_text("name: toy\n")
+        (folder / "journal.jsonl").write_text("1\n2\n")
+        (folder / "logs" / "driver.log").write_text("log")
+    assert there(f"{place}/toy") == ["journal.jsonl", "logs", "sweep.yaml"]
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = Storage(place).folder("toy")
+    assert (found / "journal.jsonl").read_text() == "1\n2\n"
+    (found / "journal.jsonl").write_text("1\n2\n3\n")  # the longer one counts
+    assert (Storage(place).folder("toy") / "journal.jsonl").read_text() == "1\n2\n3\n"
+
+
+def test_the_journal_is_sent_while_the_sweep_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sweeps.storage as module
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "UPLOAD_S", 0.05)
+    storage = Storage(f"file://{tmp_path}/there")
+    folder = storage.folder("toy")
+    folder.mkdir(parents=True)
+    (folder / "sweep.yaml").write_text("name: toy\n")
+    sent = tmp_path / "there" / "toy" / "journal.jsonl"
+    with storage.uploading("toy"):
+        (folder / "journal.jsonl").write_text("1\n")
+        for _ in range(100):
+            if sent.exists() and sent.read_text() == "1\n":
+                break
+            module.threading.Event().wait(0.05)
+        assert sent.read_text() == "1\n"
+
+
+@pytest.mark.parametrize("place", ["s4://bucket", "s3://bucket/without-its-package"])
+def test_a_place_that_cannot_be_reached_is_refused(place: str) -> None:
+    with pytest.raises(SpecError, match=r"--storage s\d://"):
+        Storage(place)
+
+
+def test_a_folder_stays_what_it_is(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "results"))
+    assert storage.folder("toy") == tmp_path / "results" / "toy"
+    assert storage.checkpoints("toy") == f"{tmp_path}/results/toy/checkpoints"
+    assert not isinstance(checkpoint_store(storage.checkpoints("toy"), "acc", "max"), RemoteCheckpoints)
