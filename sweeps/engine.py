@@ -71,7 +71,8 @@ def connect(address: str | None, count_gpus: bool) -> Resources:
             reason = " ".join(str(error).split())[:200]
             raise SpecError(
                 f"--address {address}: no Ray cluster can be joined there ({reason}): start one with "
-                f"`ray start --head`, or leave --address out to run on this machine"
+                f"`ray start --head`; if there is one, give its token (RAY_AUTH_MODE, see docs/cluster.md); "
+                f"or leave --address out to run on this machine"
             ) from error
     # Ray prints a paragraph over the live table when a worker dies. No setting stops it; in the log it helps.
     ray._private.worker.print_worker_logs = lambda data, *_: logger.warning(

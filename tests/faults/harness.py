@@ -141,14 +141,16 @@ class Sweep:
         self.assert_mirrored()
 
     def assert_mirrored(self) -> None:
-        """One run a trial and the parent, each with its trial's status, and every report's metrics once."""
+        """One run a trial under one parent, each with its trial's status, and every report's metrics once."""
         client = MlflowClient(tracking_uri=self.uri)
         runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id])
         trials = {run.data.tags["trial_id"]: run for run in runs if run.data.tags["role"] == "trial"}
         assert len(runs) == len(trials) + 1
         found = {trial_id: run.info.status for trial_id, run in trials.items()}
         assert found == {trial_id: RUN_STATUS[status] for trial_id, status in self.statuses().items()}
-        assert {run.info.status for run in runs if run.data.tags["role"] == "sweep"} == {"FINISHED"}
+        [parent] = [run.info for run in runs if run.data.tags["role"] == "sweep"]
+        assert parent.status == "FINISHED"
+        assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} == {parent.run_id}
         history = self.history()
         for trial_id, run in trials.items():
             logged = client.get_metric_history(run.info.run_id, "total")
