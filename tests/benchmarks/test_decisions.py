@@ -1,0 +1,162 @@
+"""The simulation of decisions: its truth, its bookkeeping, and that its statistics are the report's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.load import Sweep
+from analysis.stats import ALPHA, rank_arms
+from benchmarks.decisions import HERE, make_plans, simulate
+from benchmarks.simulated import MemoryJournal, conclude, evidence, make_plan, play
+from benchmarks.truth import Setup, draw_truth, load_setup
+from sweeps.conductor import Conductor
+from sweeps.results import trials_frame
+from trm.yaml import dump_yaml, load_yaml
+
+FILE = HERE / "decisions.yaml"
+BROKEN = {"share": 0.3, "between": [0.2, 1.0], "diverged": 0.5, "floor": 2.0}
+
+
+def changed(
+    tmp_path: Path, policies: bool = True, space: dict[str, Any] | None = None, **truth: Any
+) -> Setup:
+    """The data file with some keys of `truth` and `space` changed."""
+    content = load_yaml(FILE)
+    content["truth"] |= truth
+    content["space"] |= space or {}
+    if not policies:
+        content["policies"] = {}
+        content.pop("ray")
+    path = tmp_path / "truth.yaml"
+    path.write_text(dump_yaml(content))
+    return load_setup(path)
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice")  # Ray's, at a rung where every run has diverged
+def test_the_same_seed_gives_the_same_table_and_another_does_not(tmp_path: Path) -> None:
+    scenarios = {"no_effect": {}, "broken": {"collapse": BROKEN}}
+    setup = changed(tmp_path, correlations=[0.6], scenarios=scenarios)
+    once, again, other = (list(simulate(setup, 3, seed)) for seed in (5, 5, 6))
+    assert once == again
+    assert once != other
+
+
+def test_without_noise_every_policy_finds_the_best_arm(tmp_path: Path) -> None:
+    world = load_setup(FILE).truth
+    scenarios = {name: world.scenarios[name].model_dump() for name in ("main", "interaction")}
+    calm = {"seed_sd": 1e-6, "correlations": [1.0], "tuned": {"drop": 4, "optimum": [0.4, 0.6]}}
+    rows = list(simulate(changed(tmp_path, scenarios=scenarios, **calm), 5, 0))
+    assert len({row["policy"] for row in rows}) >= 5
+    assert all(row["right"] == 1.0 for row in rows)
+
+
+def test_where_tuning_does_not_matter_the_full_plan_keeps_to_alpha(tmp_path: Path) -> None:
+    flat = {"scenarios": {"no_effect": {}}, "tuned": {"drop": 0, "optimum": [0.5, 0.5]}}
+    setup = changed(tmp_path, policies=False, space={"search": {"draws_per_arm": 2, "seeds": [0]}}, **flat)
+    rows = list(simulate(setup, 200, 1))
+    rate = np.mean([row["false"] for row in rows])
+    assert rate <= ALPHA + 2 * np.sqrt(ALPHA * (1 - ALPHA) / 600)
+    assert all(row["samples"] == 1.0 for row in rows)
+
+
+@pytest.mark.parametrize("correlation", [0.3, 0.6, 0.9])
+def test_runs_show_early_what_the_file_says(correlation: float) -> None:
+    world = load_setup(FILE).truth
+    drawn = [
+        draw_truth(
+            world, "main", correlation, [0, 1, 2, 3], np.linspace(0, 1, 16), 8, 20, np.random.default_rng(k)
+        )
+        for k in range(40)
+    ]
+    assert np.mean([truth.correlation for truth in drawn]) == pytest.approx(correlation, abs=0.03)
+    finals = np.stack([truth.curves[..., -1] for truth in drawn])
+    noise = finals - finals.mean(axis=-1, keepdims=True)  # over the eight seeds of a draw
+    assert noise.std() * np.sqrt(8 / 7) == pytest.approx(1.3, rel=0.03)
+
+
+def test_who_leads_early_is_behind_at_the_end_where_curves_cross() -> None:
+    world = load_setup(FILE).truth
+    truth = draw_truth(
+        world, "crossing", 0.9, [0, 1.5, 2, 3.5], np.linspace(0, 1, 16), 50, 20, np.random.default_rng(0)
+    )
+    early, late = (truth.curves[..., index].mean(axis=(1, 2)) for index in (1, -1))
+    assert early.argmax() == 0 or early[0] > early[3]
+    assert late.argmax() == truth.best == 3
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_table_says_what_the_report_would(tmp_path: Path, keep: int) -> None:
+    """`evidence` and `conclude` against the project's tables and ranking, with missing runs among them."""
+    setup = load_setup(FILE)
+    plan = make_plan(setup.space, {"search": {"draws_per_arm": 4, "keep": keep}}, "few")
+    rng = np.random.default_rng(3)
+    for gap in (0.0, 0.02, 0.02, 0.03):
+        conductor = Conductor(plan, MemoryJournal())
+        conductor.begin()
+        while (trial := conductor.next_trial()) is not None:
+            conductor.started(trial.trial_id)
+            value = 0.7 + 0.01 * rng.standard_normal() + gap * (trial.config["mixer"] == "new")
+            conductor.report(trial.trial_id, {"step": 1, "samples": 1000, "accuracy": value})
+            broken = trial.phase == "evidence" and rng.random() < 0.05
+            conductor.ended(trial.trial_id, "failed" if broken else "completed")
+        space = {
+            "objective": {"metric": "accuracy", "mode": "max"},
+            "resolved": {
+                "baseline": plan.baseline,
+                "arms": {
+                    arm.name: {"levels": arm.levels, "num_params": None, "flops_per_sample": None}
+                    for arm in plan.arms
+                },
+            },
+        }
+        sweep = Sweep(trials_frame(conductor.state, space).assign(wall_s=0.0), *[pd.DataFrame()] * 2, space)
+        ranked = rank_arms(sweep).set_index("arm")
+        named, claims = conclude(evidence(conductor.state, plan))
+        assert named is not None and plan.arms[named].name == ranked.index[0]
+        found = ranked.loc[[arm.name for arm in plan.arms]]
+        wanted = np.where(found["p_holm"] <= ALPHA, np.sign(found["diff"]), 0)
+        assert list(claims) == list(wanted)
+
+
+def test_stopping_spends_less_and_the_evidence_is_never_stopped(tmp_path: Path) -> None:
+    setup = load_setup(FILE)
+    plans = make_plans(setup)
+    values = np.array([draw.values["x"] for draw in plans["full"].draws(plans["full"].arms[0])])
+    truth = draw_truth(setup.truth, "main", 0.6, [0, 1.5, 2, 3.5], values, 10, 20, np.random.default_rng(0))
+    spent = {name: play(plan, truth, setup.workers).samples for name, plan in plans.items()}
+    assert spent["full"] == 4 * 16 + 4 * 7
+    assert all(4 * 7 < spent[name] < spent["full"] for name in set(plans) - {"full"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("seed_sd", -1, "truth.seed_sd"),
+        ("correlations", [1.5], "truth.correlations"),
+        ("sed_sd", 1, "did you mean truth.seed_sd"),
+        ("early", {"at": 0.1}, "truth.early.shared"),
+        ("tuned", {"drop": 1, "optimum": [0.9, 0.1]}, "swap them"),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path: Path, key: str, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        changed(tmp_path, **{key: value})
+
+
+def test_a_policy_may_not_change_the_arms(tmp_path: Path) -> None:
+    setup = load_setup(FILE)
+    strange = setup.model_copy(update={"policies": {"odd": {"ablate": {"mixer": ["new"]}}}})
+    with pytest.raises(ValueError, match=r"policies\.odd\.ablate"):
+        make_plans(strange)
+
+
+def test_what_is_wrong_with_a_policy_is_said_by_its_name() -> None:
+    setup = load_setup(FILE)
+    strange = setup.model_copy(update={"policies": {"odd": {"scheduler": {"kind": "asha"}}}})
+    with pytest.raises(ValueError, match=r"the plan of policy odd.*grace_period"):
+        make_plans(strange)
