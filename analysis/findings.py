@@ -8,6 +8,7 @@ from analysis.load import Sweep, records
 from analysis.stats import ALPHA, OPEN, claim_of, seeds_needed, smallest_p
 from analysis.units import Unit, name_of, p_text, si, unit_of
 
+SHOWN = 5  # members that are named
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
 
 
@@ -110,20 +111,34 @@ def _limits_of_the_phase(sweep: Sweep) -> list[str]:
 
 def _limits_of_the_order(sweep: Sweep) -> list[str]:
     """Members that were stopped at a rung where a worse one, which had come before, went on."""
-    decisions, found = sweep.decisions, []
+    decisions = sweep.decisions
+    found: list[tuple[str, str, str]] = []
     sign = 1.0 if (sweep.space.get("scheduler") or {}).get("mode", "max") == "max" else -1.0
     for stop in records(decisions[decisions["action"] == "stop"]):
         there = decisions[(decisions["rung"] == stop.rung) & (decisions["action"] == "continue")]
         worse = there[sign * there["value"] < sign * stop.value]
         if (sweep.space.get("scheduler") or {}).get("scope") == "arm":
-            worse = worse[worse["member"].str.rpartition("-d")[0] == str(stop.member).rpartition("-d")[0]]
+            arms = worse["member"].str.replace(r"-d\d+$", "", regex=True)
+            worse = worse[arms == str(stop.member).rpartition("-d")[0]]
         if len(worse):
-            found.append(
-                f"That {stop.member} is worse than {join(sorted(set(worse['member'])))}: at {si(stop.rung)} "
-                "it was stopped with the better value. Those that come to a rung first have little to be "
-                "compared with, and go on; `scheduler.kind: fixed` has no such order."
-            )
-    return found
+            found.append((str(stop.member), join(sorted(set(worse["member"]))), si(stop.rung)))
+    if not found:
+        return []
+    remedy = (
+        "Those that come to a rung first have little to be compared with, and go on; `scheduler.kind: fixed` "
+        "has no such order."
+    )
+    if len(found) == 1:
+        ((member, others, rung),) = found
+        return [
+            f"That {member} is worse than {others}: at {rung} it was stopped with the better value. {remedy}"
+        ]
+    named = join([f"{member} at {rung}" for member, _, rung in found[:SHOWN]])
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return [
+        f"That what was stopped is worse than what went on: {named}{more} had a better value than one that had "
+        f"come to the rung before. {remedy}"
+    ]
 
 
 def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:

@@ -7,6 +7,7 @@ Everything that can be refused is refused before a file is written or a process 
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +105,10 @@ def _show(plan: Plan, given: Launch) -> None:
             refuse_misfits(plan, here, where)
         else:
             where = f"the cluster at {given.address}"
-        here = engine.connect(given.address, count_gpus=plan.uses_gpus)
-        costs = engine.measure_arms(plan, plan.arms)
-        engine.disconnect()
+        with logging_to(Path(os.devnull)):  # Ray's noise
+            here = engine.connect(given.address, count_gpus=plan.uses_gpus)
+            costs = engine.measure_arms(plan, plan.arms)
+            engine.disconnect()
     shares = {arm: share_for(cost) for arm, cost in costs.items()}
     bound = at_once(plan, given.max_concurrent, here, shares)
     print(preview(plan, bound, f"{here.cpu:g} CPU and {here.gpu:g} GPU on {where}", costs))

@@ -54,6 +54,17 @@ def test_an_audited_draw_that_beats_the_survivors_is_counted(tmp_path: Path) -> 
     assert text in render(sweep)
 
 
+def test_stops_within_each_arm_that_were_all_right_are_reported(tmp_path: Path) -> None:
+    sweep = searched(
+        tmp_path / "s", [0.7, 0.6, float("nan")], [0.7, 0.6, 0.4], ["continue", "continue", "stop"]
+    )
+    space = {**sweep.space, "scheduler": {**sweep.space["scheduler"], "scope": "arm"}}
+    assert "it was stopped with the better value" not in render(dataclasses.replace(sweep, space=space))
+    swapped = sweep.decisions.assign(value=[0.7, 0.3, 0.4])
+    told = render(dataclasses.replace(sweep, space=space, decisions=swapped))
+    assert "it was stopped with the better value" in told
+
+
 def test_it_enters_no_mean(tmp_path: Path) -> None:
     sweep = searched(tmp_path / "s", [0.7, 0.9], [0.7, 0.4], ["continue", "audit"])
     assert list(counted_trials(sweep)["draw"]) == [0]
