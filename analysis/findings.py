@@ -100,7 +100,15 @@ def _limits_of_the_phase(sweep: Sweep) -> list[str]:
             "How the arms do on data that took no part in choosing: no test counterpart of "
             f"{name_of(sweep.metric)} was reported, so that the figures are those of the split that ranks."
         )
-    keep = (sweep.space.get("search") or {}).get("keep", 1)
+    search = sweep.space.get("search") or {}
+    if sweep.space.get("tune") and claim_of(sweep) == "confirmatory":
+        seeds = len(search.get("seeds") or [0])
+        found.append(
+            "Whether the order would be the same at each arm's best setting: a claim is about an arm at the "
+            f"draw that was chosen for it, on {seeds} search seed{'s' * (seeds != 1)}, and the luck of that "
+            "choice is in no interval. More search seeds and draws make it smaller."
+        )
+    keep = search.get("keep", 1)
     if sweep.space.get("tune") and claim_of(sweep) == "confirmatory" and keep > 1:
         found.append(
             "How an arm does at its single best setting: an arm's value at a seed is the mean of its "
@@ -136,8 +144,8 @@ def _limits_of_the_order(sweep: Sweep) -> list[str]:
     named = join([f"{member} at {rung}" for member, _, rung in found[:SHOWN]])
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return [
-        f"That what was stopped is worse than what went on: {named}{more} had a better value than one that had "
-        f"come to the rung before. {remedy}"
+        f"That what was stopped is worse than what went on: {named}{more} had a better value than one that "
+        f"had come to the rung before. {remedy}"
     ]
 
 

@@ -48,7 +48,7 @@ def describe(config: SimulatedConfig) -> dict[str, Any]:
 
 
 class SimulatedPlan(Plan):
-    """A plan that makes each trial once: to validate a config anew took most of a simulated sweep's time."""
+    """A plan that makes each trial once: the conductor asks for it twice, and validating a config takes time."""
 
     def trial(self, arm: Arm, draw: Draw, seed: int, phase: str) -> TrialPlan:
         made: dict[Any, TrialPlan] = self.__dict__.setdefault("made", {})
@@ -80,7 +80,7 @@ class MemoryJournal(Journal):
         self.listeners = []
 
     def append(self, event: str, **fields: Any) -> Event:
-        record: Event = {"event": event, **fields}
+        record: Event = {"time": 0.0, "event": event, **fields}
         for listener in self.listeners:
             listener(record)
         return record

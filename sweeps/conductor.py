@@ -7,7 +7,6 @@ journal. A conductor built from an old journal goes on where the last one stoppe
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -17,10 +16,10 @@ from sweeps.journal import Event, Journal
 from sweeps.placement import Placement
 from sweeps.plan import Arm, Draw, Plan, TrialPlan
 from sweeps.reuse import Past
-from sweeps.schedulers import Verdict, build_scheduler
 from sweeps.search import TPESearch, open_storage
 from sweeps.selection import ranked
 from sweeps.state import SweepState, TrialState
+from sweeps.stopping import Stopping
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +43,11 @@ class Conductor:
         self._journal = journal
         self._past = past
         self._arms = {arm.name: arm for arm in plan.arms}
-        self._scheduler = build_scheduler(plan.spec.scheduler, salt=plan.spec.name)
-        self._unwritten: list[tuple[Verdict, str]] = []  # verdicts on a report that a crash came after
+        self.stopping = Stopping(plan, self.state, journal)
         for event in history:
             self.state.apply(event)
             self.spending.apply(event)
-            self._replay(event)
+            self.stopping.replay(event)
         journal.listeners += [self.state.apply, self.spending.apply]
         self._searches = self._open_searches(studies)
 
@@ -57,10 +55,11 @@ class Conductor:
         """Note the launch, and plan every trial that is known by now. Where the plan was `extended`, trials
         that have completed and are now to go further are open again."""
         self._journal.append("launch", hash=self.plan.hash, **launch)
-        for verdict, trial_id in self._unwritten:
-            self._note([verdict], trial_id)
+        self.stopping.catch_up()
         if extended:
-            self._journal.append("extend", hash=self.plan.hash, reopened=self._have_further_to_go())
+            reopened = self._have_further_to_go()
+            self._journal.append("extend", hash=self.plan.hash, reopened=reopened)
+            self.stopping.on_extended(reopened)
         for trial in self.plan.first_trials():
             self._plan_trial(trial)
         # A crash may have come between a draw's seeds, or before a choice.
@@ -146,9 +145,7 @@ class Conductor:
         """Take a report in. False: the trial stops here, and its end is noted."""
         trial = self.state.trials[trial_id]
         self._write_report(trial_id, metrics)
-        if trial.phase == "search":
-            verdicts = self._scheduler.on_report(*self._membership(trial), trial_id, metrics)
-            self._note(verdicts, trial_id)
+        self.stopping.on_report(trial, metrics)
         return self._is_at_its_end(metrics) or not self._stop_if_its_member_was(trial)
 
     def _is_at_its_end(self, metrics: Mapping[str, float]) -> bool:
@@ -168,12 +165,10 @@ class Conductor:
             return
         if metrics:
             self._write_report(trial_id, metrics)
-        audit = self._scheduler.audited.get(trial.member) if trial.phase == "search" else None
+        audit = self.stopping.audited.get(trial.member) if trial.phase == "search" else None
         if audit is not None:
             reason = f"audit, was to stop: {audit.why}" + (f"; {reason}" if reason else "")
         self._journal.append("end", trial_id=trial_id, status=status, reason=reason)
-        if status in ("diverged", "failed") and trial.phase == "search":
-            self._note(self._scheduler.on_diverged(*self._membership(trial), trial_id), trial_id)
         self._after_end(trial)
 
     def warned(self, trial_id: str, text: str) -> None:
@@ -208,49 +203,9 @@ class Conductor:
         self.ended(trial.trial_id, "completed", f"reused from {found.source}")
         return True
 
-    # Stopping
-
-    def _replay(self, event: Event) -> None:
-        """Let the scheduler hear what it heard before; it decides again what it decided."""
-        if event["event"] == "decision":
-            self._unwritten = [each for each in self._unwritten if not _is_of(each[0], event)]
-        trial = self.state.trials.get(event.get("trial_id", ""))
-        if trial is None or trial.phase != "search":
-            return
-        verdicts: list[Verdict] = []
-        if event["event"] == "report":
-            metrics = trial.reports[int(event["step"])]
-            if not all(map(math.isfinite, metrics.values())):
-                return  # it came with the end of a trial that diverged, and was not judged
-            verdicts = self._scheduler.on_report(*self._membership(trial), trial.trial_id, metrics)
-        elif event["event"] == "end" and event["status"] in ("diverged", "failed"):
-            verdicts = self._scheduler.on_diverged(*self._membership(trial), trial.trial_id)
-        self._unwritten += [(verdict, trial.trial_id) for verdict in verdicts]
-
-    def _membership(self, trial: TrialState) -> tuple[str, str, list[str]]:
-        """The pool, the member, and the member's trials."""
-        pool = trial.arm if self.plan.spec.scheduler.scope == "arm" else "sweep"
-        return pool, trial.member, [other.trial_id for other in self._siblings(trial)]
-
-    def _siblings(self, trial: TrialState) -> list[TrialState]:
-        return self.state.siblings[trial.phase, trial.member]
-
-    def _note(self, verdicts: Iterable[Verdict], trial_id: str) -> None:
-        for verdict in verdicts:
-            self._journal.append(
-                "decision",
-                member=verdict.member,
-                trial_id=trial_id,
-                rung=verdict.rung,
-                value=verdict.value,
-                cutoff=verdict.cutoff,
-                action=verdict.action,
-                tied=verdict.tied,
-            )
-
     def _stop_if_its_member_was(self, trial: TrialState) -> bool:
-        verdict = self._scheduler.stopped.get(trial.member)
-        if verdict is None or trial.phase != "search":
+        verdict = self.stopping.verdict_against(trial)
+        if verdict is None:
             return False
         if not trial.ended:
             self._journal.append("end", trial_id=trial.trial_id, status="pruned", reason=verdict.why)
@@ -264,15 +219,15 @@ class Conductor:
             return {}
         storage = open_storage(studies)
         arms = [arm for arm in self.plan.arms if arm.tune]
-        return {
-            arm.name: TPESearch(self.plan, arm, self.state, storage, self._scheduler.audited) for arm in arms
-        }
+        audited = self.stopping.audited
+        return {arm.name: TPESearch(self.plan, arm, self.state, storage, audited) for arm in arms}
 
     def _after_end(self, trial: TrialState) -> None:
+        self.stopping.on_end(trial)
         if trial.phase != "search":
             return
         search = self._searches.get(trial.arm)
-        if search is not None and all(other.ended for other in self._siblings(trial)):
+        if search is not None and all(other.ended for other in self.state.siblings_of(trial)):
             search.tell(trial.draw)
         self._select(self._arms[trial.arm])
 
@@ -286,7 +241,7 @@ class Conductor:
             more = arm.name in self._searches and self._searches[arm.name].missing
             if more or not all(trial.ended for trial in search):
                 return
-            draws = ranked(search, spec, self._scheduler.audited)[: spec.search.keep]
+            draws = ranked(search, spec, self.stopping.audited)[: spec.search.keep]
             self._journal.append("select", arm=arm.name, draws=draws)
         values = {t.draw: t.values for t in self.state.trials.values() if t.arm == arm.name}
         for index in self.state.selected[arm.name]:
@@ -306,8 +261,3 @@ class Conductor:
     def _as_plan(self, trial: TrialState) -> TrialPlan:
         draw = Draw(trial.draw, trial.values)
         return self.plan.trial(self._arms[trial.arm], draw, trial.seed, trial.phase)
-
-
-def _is_of(verdict: Verdict, decision: Event) -> bool:
-    keys = ("member", "rung", "action")
-    return all(getattr(verdict, key) == decision[key] for key in keys)

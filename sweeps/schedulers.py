@@ -66,6 +66,7 @@ class Scheduler(ABC):
         self._rungs_seen: dict[str, set[float]] = {}
         self.stopped: dict[str, Verdict] = {}
         self.audited: dict[str, Verdict] = {}
+        self._done: set[str] = set()
 
     @abstractmethod
     def rungs(self) -> list[float]:
@@ -98,6 +99,14 @@ class Scheduler(ABC):
         seen.update(due)
         return self._enter(pool, member, trials, trial_id, due, WORST)
 
+    def on_completed(self, member: str) -> None:
+        """A member that has come to its end counts at the rungs that it was at, and cannot be stopped."""
+        self._done.add(member)
+
+    def on_reopened(self, member: str) -> None:
+        """One that had come to its end goes further, as the horizon has moved."""
+        self._done.discard(member)
+
     def _enter(
         self, pool: str, member: str, trials: Iterable[str], trial_id: str, due: list[float], value: float
     ) -> list[Verdict]:
@@ -113,7 +122,7 @@ class Scheduler(ABC):
 
     def _verdicts(self, pool: Pool, rung: float, member: str) -> list[Verdict]:
         cutoff, losers = self.judge(pool, rung, member)
-        losers = [name for name in losers if not self._is_out(name)]
+        losers = [name for name in losers if not self._is_out(name) and name not in self._done]
         verdicts = []
         for name in dict.fromkeys([*losers, member]):
             value = pool.values[rung][name]

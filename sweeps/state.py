@@ -87,6 +87,10 @@ class SweepState:
     launches: int = 0
     finished: str = ""
 
+    def siblings_of(self, trial: TrialState) -> list[TrialState]:
+        """The trials of the same draw and phase, itself among them."""
+        return self.siblings[trial.phase, trial.member]
+
     def phase_of(self, trial: TrialState) -> str:
         """The phase that a reader is told: evidence of a draw that a longer search has overtaken is none."""
         chosen = self.selected.get(trial.arm)

@@ -77,7 +77,7 @@ def _stopped_by(sweep: Sweep, journal: Path) -> set[str]:
     """The members that a conductor stops that hears the sweep's journal from its beginning."""
     history = read_journal(sweep.results / "journal.jsonl")
     conductor = Conductor(load_plan(sweep.space), Journal(journal), history)
-    return set(conductor._scheduler.stopped)
+    return set(conductor.stopping.stopped)
 
 
 @pytest.mark.parametrize("after", [15, 55])

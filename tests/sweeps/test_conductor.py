@@ -327,13 +327,13 @@ def test_an_optuna_study_tells_stopped_failed_and_finished_draws_apart_on_disk(t
     storage = JournalStorage(JournalFileBackend(str(studies)))  # as optuna-dashboard opens it
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
     assert sorted(names) == ["toy/a", "toy/b", "toy/c"]
-    audited = set(made._scheduler.audited)
-    assert audited and set(made._scheduler.stopped)
+    audited = set(made.stopping.audited)
+    assert audited and set(made.stopping.stopped)
     for name in names:
         arm = name.partition("/")[2]
         for trial in optuna.load_study(study_name=name, storage=storage).get_trials():
             member = f"{arm}-d{trial.number}"
-            verdict = made._scheduler.stopped.get(member) or made._scheduler.audited.get(member)
+            verdict = made.stopping.stopped.get(member) or made.stopping.audited.get(member)
             assert trial.state.name == ("PRUNED" if verdict else "COMPLETE")
             assert trial.intermediate_values
             if verdict:  # what an audited draw did later is not told

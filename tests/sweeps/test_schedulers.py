@@ -197,6 +197,16 @@ class TestAudit:
         assert {verdict.action for verdict in policy.audited.values()} == {"audit"}
 
 
+@pytest.mark.parametrize("kind", [kind for kind in SCHEDULERS if kind != "fifo"])
+def test_a_member_that_has_completed_is_not_stopped_by_who_comes_after(kind: str) -> None:
+    policy = scheduler(kind)
+    run(policy, {"a": [0.1] * 10})
+    policy.on_completed("a")
+    run(policy, {name: [0.9] * 10 for name in "bcdef"})
+    assert "a" not in policy.stopped
+    assert all(verdict.member != "a" for verdict in policy.stopped.values())
+
+
 def test_a_tie_is_told() -> None:
     policy = scheduler("asha")
     verdicts = [
