@@ -48,7 +48,7 @@ def describe(config: SimulatedConfig) -> dict[str, Any]:
 
 
 class SimulatedPlan(Plan):
-    """A plan that makes each trial once: the conductor asks for it twice, and validating a config takes time."""
+    """A plan that makes each trial once: the conductor asks twice, and validating a config takes time."""
 
     def trial(self, arm: Arm, draw: Draw, seed: int, phase: str) -> TrialPlan:
         made: dict[Any, TrialPlan] = self.__dict__.setdefault("made", {})
