@@ -27,7 +27,7 @@ class Spending:
 
     def apply(self, event: Event) -> None:
         name, now, trial_id = event["event"], event["time"], event.get("trial_id", "")
-        if name == "launch":  # nothing ran since the last process ended
+        if name in ("launch", "extend"):  # nothing ran since the last process ended
             self._running.clear()
         else:
             self._pass_time(now)

@@ -51,15 +51,15 @@ class Conductor:
         journal.listeners += [self.state.apply, self.spending.apply]
         self._searches = self._open_searches(studies)
 
-    def begin(self, extended: bool = False, **launch: object) -> None:
-        """Note the launch, and plan every trial that is known by now. Where the plan was `extended`, trials
-        that have completed and are now to go further are open again."""
-        self._journal.append("launch", hash=self.plan.hash, **launch)
-        self.stopping.catch_up()
-        if extended:
+    def begin(self, **launch: object) -> None:
+        """Note the launch, and plan every trial that is known by now. Where the plan has grown since the last
+        one, trials that have completed and are now to go further are open again."""
+        if self.state.plan_hash not in ("", self.plan.hash):  # first: a crash before it changes nothing
             reopened = self._have_further_to_go()
             self._journal.append("extend", hash=self.plan.hash, reopened=reopened)
             self.stopping.on_extended(reopened)
+        self._journal.append("launch", hash=self.plan.hash, **launch)
+        self.stopping.catch_up()
         for trial in self.plan.first_trials():
             self._plan_trial(trial)
         # A crash may have come between a draw's seeds, or before a choice.

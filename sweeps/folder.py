@@ -38,7 +38,7 @@ def look(plan: Plan, folder: Path, resume: bool, extend: bool) -> Standing:
     if extended:
         _refuse_changes(plan, folder, there["identity"], extend)
     state = read_state(folder / JOURNAL)
-    if state.finished == "completed" and not extended:
+    if state.finished == "completed" and state.plan_hash == plan.hash:  # not so if it is to be extended
         return Standing(finished=True)
     if not (resume or extend):
         raise SpecError(f"{folder} holds this sweep, unfinished ({_left(state)}); go on with --resume")

@@ -162,7 +162,7 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
         mirror.start()
         ending, failures = "interrupted", Failures()
         with failures.noted("the sweep"):
-            conductor.begin(extended, version=__version__, code=code)
+            conductor.begin(version=__version__, code=code)
             with Display(conductor, given.quiet):
                 if given.address is None:
                     engine.connect(None, plan.uses_gpus)

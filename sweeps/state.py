@@ -85,6 +85,7 @@ class SweepState:
     selected: dict[str, list[int]] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)  # of a GPU, by arm, where it was measured
     launches: int = 0
+    plan_hash: str = ""  # of the plan that was launched last
     finished: str = ""
 
     def siblings_of(self, trial: TrialState) -> list[TrialState]:
@@ -104,6 +105,7 @@ class SweepState:
 
     def _on_launch(self, event: Event) -> None:
         self.launches += 1
+        self.plan_hash = event["hash"]
         self.finished = ""
         for trial in self.open.values():  # what ran when the last process died is not running now
             if trial.status == "running":
@@ -124,6 +126,7 @@ class SweepState:
 
     def _on_extend(self, event: Event) -> None:
         """The plan has grown: completed trials may have further to go, and an arm's best draw may change."""
+        self.plan_hash, self.finished = event["hash"], ""
         self.selected.clear()
         for trial_id in event["reopened"]:
             trial = self.trials[trial_id]

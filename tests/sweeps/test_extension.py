@@ -68,7 +68,7 @@ def test_anything_else_is_named(
 def extend(plan: Plan, folder: Path) -> Conductor:
     path = folder / "journal.jsonl"
     made = Conductor(plan, Journal(path), list(read_journal(path)))
-    made.begin(extended=True)
+    made.begin()
     return made
 
 
@@ -135,3 +135,24 @@ def test_decisions_stand_after_an_extension(tmp_path: Path) -> None:
     assert len(decided) == len(set(decided))
     for trial_id in stopped:
         assert made.state.trials[trial_id].status == "pruned" and trial_id not in starts(tmp_path)
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2, 3])
+def test_a_crash_while_it_is_extended_loses_nothing(tmp_path: Path, lines: int) -> None:
+    """sweep.yaml is that of the larger plan already, and so many lines of the new launch are written."""
+    before, after = plans(
+        tmp_path,
+        {"scheduler": {"kind": "fifo", "max_t": 100}},
+        {"scheduler": {"kind": "fifo", "max_t": 150}, "seeds": [1, 2, 3]},
+    )
+    run(before, tmp_path)
+    journal = tmp_path / "journal.jsonl"
+    there = journal.read_text().splitlines(keepends=True)
+    extend(after, tmp_path)
+    begun = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(begun[: len(there) + lines]))
+    made = extend(after, tmp_path)  # as --resume does
+    play(made)
+    assert made.finished and statuses(made.state) == {"completed": 9}
+    assert all(sorted(trial.reports) == list(range(1, 16)) for trial in made.state.trials.values())
+    assert [e["event"] for e in read_journal(journal)].count("extend") == 1
