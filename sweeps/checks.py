@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from sweeps.spec import SchedulerSpec, SweepSpec
 if TYPE_CHECKING:
     from sweeps.plan import Arm, Plan
 
+MAX_RUNGS = 1000
 TRIED = 32  # random draws that are tried on the trainer's config where the draws come later
 
 
@@ -62,6 +64,16 @@ def check_horizon(scheduler: SchedulerSpec, horizon: float | None) -> SchedulerS
     if scheduler.grace_period >= max_t:
         raise SpecError(
             f"scheduler.grace_period: is {scheduler.grace_period:g}, but a trial ends at {max_t:g}: lower it"
+        )
+    rungs = {
+        "asha": math.log(max_t / scheduler.grace_period) / math.log(scheduler.reduction_factor),
+        "median": max_t / scheduler.grace_period,
+        "fixed": 1.0,
+    }[scheduler.kind]
+    if rungs > MAX_RUNGS:
+        raise SpecError(
+            f"scheduler.grace_period: {scheduler.grace_period:g} and max_t {max_t:g} come to {rungs:,.0f} "
+            f"rungs, more than {MAX_RUNGS}: raise grace_period, or reduction_factor"
         )
     return scheduler.model_copy(update={"max_t": max_t})
 

@@ -228,10 +228,9 @@ def _reason(trial: Any) -> str:
     return lines[-1].strip().removeprefix("RuntimeError: ") if lines else type(cause).__name__
 
 
-def measure_arms(plan: Plan, arms: Iterable[Arm]) -> dict[str, Measured]:
+def measure_arms(plan: Plan, arms: Iterable[Arm]) -> Iterator[tuple[str, Measured]]:
     """Time and memory of a few steps of a trial of each arm, one after the other, each in a fresh process
     that has a GPU to itself where the arm wants one. Ray must be connected."""
-    found: dict[str, Measured] = {}
     for arm in arms:
         first = next(iter(plan.draws(arm)), None)
         values = (
@@ -241,8 +240,7 @@ def measure_arms(plan: Plan, arms: Iterable[Arm]) -> dict[str, Measured]:
         task = ray.remote(num_cpus=arm.cpu, num_gpus=1 if arm.gpu else 0, max_calls=1)(measure)
         path = [path for path in sys.path if path]
         device = "cuda:0" if arm.gpu else "cpu"
-        found[arm.name] = ray.get(task.remote(plan.spec.trainer, config, device, arm.cpu, path))
-    return found
+        yield arm.name, ray.get(task.remote(plan.spec.trainer, config, device, arm.cpu, path))
 
 
 def run(

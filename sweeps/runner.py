@@ -96,6 +96,8 @@ def launch(given: Launch) -> Outcome:
 def _show(plan: Plan, given: Launch) -> None:
     """Print the plan; with --calibrate also what it will take, after a few steps of each arm."""
     here, where = local_resources(plan.uses_gpus), "this machine"
+    if given.address is not None:
+        where += f", for want of a look at {given.address}"
     costs: dict[str, Measured] = {}
     if given.calibrate:
         from sweeps import engine
@@ -103,11 +105,12 @@ def _show(plan: Plan, given: Launch) -> None:
         check_data(plan)
         if given.address is None:
             refuse_misfits(plan, here, where)
-        else:
-            where = f"the cluster at {given.address}"
         with logging_to(Path(os.devnull)):  # Ray's noise
             here = engine.connect(given.address, count_gpus=plan.uses_gpus)
-            costs = engine.measure_arms(plan, plan.arms)
+            if given.address is not None:
+                where = f"the cluster at {given.address}"
+                refuse_misfits(plan, here, where)
+            costs = dict(engine.measure_arms(plan, plan.arms))
             engine.disconnect()
     shares = {arm: share_for(cost) for arm, cost in costs.items()}
     bound = at_once(plan, given.max_concurrent, here, shares)
@@ -167,8 +170,10 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
                 if given.address is None:
                     engine.connect(None, plan.uses_gpus)
                 signals.install()  # again: Ray puts a handler of its own in front
-                for arm, cost in engine.measure_arms(plan, conductor.placement.to_measure()).items():
+                for arm, cost in engine.measure_arms(plan, conductor.placement.to_measure()):
                     conductor.placement.measured(arm, cost)
+                    if signals.came():
+                        break
                 bound = at_once(plan, given.max_concurrent, there, conductor.state.shares)
                 with suppress(engine.Interrupted):
                     engine.run(

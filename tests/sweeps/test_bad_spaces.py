@@ -274,6 +274,14 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no-cpu": ({"resources": {"cpu": 0}}, ["resources.cpu", "greater than 0", "(given 0)"]),
     "gpu-in-words": ({"resources": {"gpu": "all"}}, ["resources.gpu", "auto", "'all'"]),
     "negative-gpu": ({"resources": {"gpu": -1}}, ["resources.gpu", "0 or more"]),
+    "rungs-without-end": (
+        {"scheduler": {"kind": "asha", "grace_period": 20, "reduction_factor": 1.0001}},
+        ["scheduler.grace_period", "16,095 rungs", "reduction_factor"],
+    ),
+    "a-rung-at-every-sample": (
+        {"scheduler": {"kind": "median", "grace_period": 0.01}},
+        ["scheduler.grace_period", "10,000 rungs"],
+    ),
     "audit-of-all": (
         {"scheduler": {"kind": "asha", "grace_period": 20, "audit": 1}},
         ["scheduler.audit", "less than 1"],
