@@ -6,7 +6,7 @@ Trials that do nothing but report, two at once on two cores, one after the other
     plain, no MLflow
     ours       run_sweep.py: journal, MLflow and a checkpoint at every report included
 
-`warm_s` is the time a trial costs once workers are warm: the mean over all trials but the first WARM_UP.
+`warm_s` is the time a trial costs once workers are warm: the mean over all trials but the first tenth.
 `first_report_s` is counted from the command. Then a long sweep, 1,000 trials of 10 reports: what a report
 costs the driver around trial 10, and around the last one.
 """
@@ -28,7 +28,7 @@ import yaml
 from sweeps.journal import read_journal
 
 ROOT = Path(__file__).resolve().parent.parent
-WARM_UP = 4  # trials
+WARM_UP = 0.1  # share of the trials, in which workers start and MLflow makes its tables
 WINDOW = 40  # trials at the beginning and at the end of the long sweep
 
 
@@ -48,10 +48,10 @@ def ours(trials: int, reports: int) -> dict[str, float]:
 
 
 def at_length(trials: int, reports: int) -> dict[str, float]:
-    """Seconds a report, by the clock, in the first trials (after WARM_UP) and in the last."""
+    """Seconds a report, by the clock, in the trials after the tenth and in the last."""
     began, events = _sweep(trials, reports)
     ends = [event["time"] for event in events if event["event"] == "end"]
-    early = (ends[WARM_UP + WINDOW] - ends[WARM_UP]) / (WINDOW * reports)
+    early = (ends[10 + WINDOW] - ends[10]) / (WINDOW * reports)
     late = (ends[-1] - ends[-1 - WINDOW]) / (WINDOW * reports)
     return {
         "trials": trials,
@@ -87,13 +87,14 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _costs(first_report_s: float, ends_s: list[float]) -> dict[str, float]:
-    warm = (ends_s[-1] - ends_s[WARM_UP - 1]) / (len(ends_s) - WARM_UP)
+    first = max(4, int(WARM_UP * len(ends_s)))
+    warm = (ends_s[-1] - ends_s[first - 1]) / (len(ends_s) - first)
     return {"trials": len(ends_s), "first_report_s": round(first_report_s, 1), "warm_s": round(warm, 3)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int, default=200)
     parser.add_argument(
         "--long", type=int, default=1000, metavar="TRIALS", help="0: leave the long sweep out"
     )
