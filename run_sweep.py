@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sweeps.errors import SpecError
 from sweeps.runner import BAD_INPUT, Launch, Outcome, launch
-from sweeps.storage import Storage
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
         outcome = launch(Launch(**vars(given), overrides=overrides))
         if outcome.folder is not None:
             _report(outcome, outcome.folder, given.quiet)
-            Storage(given.storage).send(outcome.folder.name)
+        if outcome.folder is not None and outcome.storage is not None:
+            trouble = outcome.storage.send(outcome.folder.name)  # with the report
+            if trouble:
+                print(f"Not all is where it belongs: {trouble}. The same command with --resume sends it.")
     except SpecError as error:
         print(f"run_sweep: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -20,7 +20,6 @@ import yaml
 
 READS_UP_TO = 1  # the major version of results that this code understands
 
-AUDITED = "audit, was to stop"  # how the reason of such a trial begins
 STATUSES = ("completed", "pruned", "diverged", "failed", "interrupted", "not_started", "running")
 _TEXT = ("trial_id", "arm", "phase", "status", "reason", "mlflow_run_id")
 _NUMBERS = ("draw", "seed", "num_params", "flops_per_sample", "samples", "flops", "wall_s", "best_step")
@@ -68,7 +67,7 @@ class Sweep:
     @property
     def audited(self) -> pd.Series:
         """Which trials were to be stopped, and ran on for the audit of stopping alone."""
-        return self.trials["reason"].str.startswith(AUDITED)
+        return self.trials["audited"].astype(str).str.lower() == "true"
 
     @property
     def resolved(self) -> Mapping[str, Any]:
@@ -174,7 +173,7 @@ def _sweep(
         raise AnalysisError(f"the trials of {space.get('name')} have no column {', '.join(missing)}")
     numbers = (*_NUMBERS, str(space["objective"]["metric"]))
     trials = trials.assign(**{column: float("nan") for column in numbers if column not in trials})
-    trials = trials.assign(**{column: "" for column in _TEXT if column not in trials})
+    trials = trials.assign(**{column: "" for column in (*_TEXT, "audited") if column not in trials})
     trials[list(_TEXT)] = trials[list(_TEXT)].fillna("").astype(str)
     trials["phase"] = trials["phase"].replace("", "evidence")
     trials["draw"] = pd.to_numeric(trials["draw"], errors="coerce").fillna(0)
@@ -272,6 +271,7 @@ def _trial_of_run(run: Any) -> dict[str, Any]:
     fixed = {key: tags.get(key, "") for key in ("trial_id", "arm", "phase", "status", "reason")}
     fixed |= {key: parse_param(tags[key]) for key in ("draw", "seed") if key in tags}
     params = {key: parse_param(value) for key, value in run.data.params.items()}
+    fixed["audited"] = tags.get("audited", "")
     return {**params, **run.data.metrics, **fixed, "mlflow_run_id": run.info.run_id}
 
 

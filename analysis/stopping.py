@@ -2,7 +2,7 @@
 
 With `scheduler.audit` p, each member that was to be stopped ran on with probability p. Those that did stand
 for all that were stopped: each counts 1/p times beside the survivors (inverse-probability weights, Horvitz
-and Thompson 1952).
+and Thompson 1952). With few of them the correlation errs towards 0.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from scipy import stats
 from analysis.load import Sweep
 from analysis.units import name_of, si
 
-FEWEST = 3  # members with a final value, below which a correlation says nothing
+FEWEST = 3  # audited members, below which a correlation says nothing
 
 
 @dataclass(frozen=True)
 class Audit:
     """`stopped` members in all were to be stopped; `seen` of them ran to their end, `won` of these beat
-    every survivor of their pool. `correlation` of rung and final values by rung, with its number of members.
+    every survivor of their pool. `correlation` of rung and final values by rung, with the number of members
+    that it is of, where enough of these were audited.
     """
 
     stopped: int
@@ -50,54 +51,60 @@ def audit(sweep: Sweep) -> Audit | None:
         return None
     best = finals[~finals["member"].isin(audited)].groupby("pool")["final"].max()
     won = int((seen["final"] > seen["pool"].map(best).fillna(-math.inf)).sum())
-    weighted = finals.assign(weight=np.where(finals["member"].isin(audited), 1 / share, 1.0))
-    correlations = {
-        float(rung): _at_rung(sweep, weighted, rung) for rung in sorted(decisions["rung"].unique())
-    }
-    return Audit(len(out), len(seen), won, {r: found for r, found in correlations.items() if found[1]})
+    members = finals.assign(audited=finals["member"].isin(audited))
+    members["weight"] = np.where(members["audited"], 1 / share, 1.0)
+    correlations = {float(rung): _at_rung(sweep, members, rung) for rung in decisions["rung"].unique()}
+    told = {rung: correlations[rung] for rung in sorted(correlations) if correlations[rung][1]}
+    return Audit(len(out), len(seen), won, told)
 
 
 def _finals(sweep: Sweep) -> pd.DataFrame:
-    """Members of the search all of whose seeds completed: `member`, `pool`, `final` (higher is better)."""
+    """Members of the search that came to an end: `member`, `pool`, `final` (the mean over the seeds of the
+    search; higher is better, and of one that diverged the worst there is)."""
     search = sweep.trials[sweep.trials["phase"] == "search"]
-    member = search["arm"] + "-d" + search["draw"].astype(str)
+    if sweep.space.get("tune"):  # evidence that a longer search has overtaken is no part of it
+        search = search[search["seed"].isin((sweep.space.get("search") or {}).get("seeds") or [0])]
     scope = (sweep.space.get("scheduler") or {}).get("scope")
+    value = (1 if sweep.maximise else -1) * search[sweep.metric]
     table = search.assign(
-        member=member,
+        member=search["arm"] + "-d" + search["draw"].astype(str),
         pool=search["arm"] if scope == "arm" else "sweep",
-        final=(1 if sweep.maximise else -1) * search[sweep.metric],
-        done=search["status"] == "completed",
+        final=value.where(search["status"] != "diverged", -math.inf),
+        ended=search["status"].isin(["completed", "diverged"]),
     )
-    whole = table.groupby("member")["done"].transform("all")
+    whole = table.groupby("member")["ended"].transform("all")
     return table[whole].groupby(["member", "pool"])["final"].mean().reset_index().dropna()
 
 
-def _at_rung(sweep: Sweep, finals: pd.DataFrame, rung: float) -> tuple[float, int]:
-    """Mean over the pools of the correlation within each, weighted by members; and how many those are."""
+def _at_rung(sweep: Sweep, members: pd.DataFrame, rung: float) -> tuple[float, int]:
+    """The correlation of ranks within the pools, and of how many members; 0 where too few were audited."""
     there = sweep.decisions[sweep.decisions["rung"] == rung].drop_duplicates("member", keep="last")
     sign = 1 if (sweep.space.get("scheduler") or {}).get("mode", "max") == "max" else -1
-    table = finals.merge(there[["member", "value"]], on="member").dropna()
-    found = []
-    for _, pool in table.groupby("pool"):
-        value = weighted_rank_correlation(sign * pool["value"], pool["final"], pool["weight"])
-        if len(pool) >= FEWEST and math.isfinite(value):
-            found.append((value, len(pool)))
-    members = sum(n for _, n in found)
-    return (sum(value * n for value, n in found) / members if members else math.nan), members
+    table = members.merge(there[["member", "value"]], on="member").dropna()
+    if table["audited"].sum() < FEWEST:
+        return math.nan, 0
+    value = weighted_rank_correlation(sign * table["value"], table["final"], table["weight"], table["pool"])
+    return value, len(table) if math.isfinite(value) else 0
 
 
-def weighted_rank_correlation(x: pd.Series, y: pd.Series, weights: pd.Series) -> float:
-    """Spearman's, where a row of weight w counts as w rows; NaN where one of the two does not vary."""
-    a, b, w = _ranks(x, weights), _ranks(y, weights), weights.to_numpy(dtype=float)
-    a, b = a - np.average(a, weights=w), b - np.average(b, weights=w)
+def weighted_rank_correlation(x: pd.Series, y: pd.Series, weights: pd.Series, pools: pd.Series) -> float:
+    """Spearman's within pools, where a row of weight w counts as w rows; NaN where one of the two does not
+    vary. Ranks are shares of their pool, so that pools of other sizes count by their rows."""
+    w = weights.to_numpy(dtype=float)
+    a, b = _ranks(x, weights, pools), _ranks(y, weights, pools)
     spread = math.sqrt(float(np.sum(w * a * a)) * float(np.sum(w * b * b)))
     return float(np.sum(w * a * b)) / spread if spread > 0 else math.nan
 
 
-def _ranks(values: pd.Series, weights: pd.Series) -> np.ndarray:
-    """The mean rank of each row among all of them, each there as often as its weight says."""
-    v, w = values.to_numpy(dtype=float), weights.to_numpy(dtype=float)
-    return np.array([w[v < each].sum() + w[v == each].sum() / 2 for each in v])
+def _ranks(values: pd.Series, weights: pd.Series, pools: pd.Series) -> np.ndarray:
+    """The mean rank of each row in its pool, from -1/2 to 1/2, each row there as often as its weight says."""
+    v, w, p = values.to_numpy(dtype=float), weights.to_numpy(dtype=float), pools.to_numpy()
+    ranks = []
+    for value, pool in zip(v, p, strict=True):
+        mine = p == pool
+        below, equal = w[mine & (v < value)].sum(), w[mine & (v == value)].sum()
+        ranks.append((below + equal / 2) / w[mine].sum() - 0.5)
+    return np.array(ranks)
 
 
 def audit_text(sweep: Sweep) -> str:

@@ -173,7 +173,10 @@ class Combiner:
             raise SpecError(f"{where}: is {domain.kind}, of which no value can be named: use choice or int")
         low, high = (0, 0) if domain.choice is not None else domain.bounds
         for value in values:
-            within = value in domain.choice if domain.choice is not None else low <= value <= high
+            if domain.choice is not None:
+                within = value in domain.choice
+            else:
+                within = type(value) is int and low <= value <= high
             if not within:
                 raise SpecError(f"{where}: {value!r} is never drawn: one of {domain.ends}")
 

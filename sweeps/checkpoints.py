@@ -49,6 +49,10 @@ def _checksums(directory: Path) -> dict[str, int]:
     return found
 
 
+class NotKept(Exception):
+    """A checkpoint could not be put where it belongs; the ones before it are there."""
+
+
 class CheckpointStore:
     """`metric` and `mode` say which checkpoint is the best one; without the metric only the last is kept."""
 

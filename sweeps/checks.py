@@ -89,7 +89,7 @@ def check_plan(plan: Plan) -> None:
         raise SpecError(f"search.keep: is {plan.spec.search.keep}, but an arm has {most} draws: lower it")
     seen: dict[str, tuple[Arm, dict[str, Any]]] = {}
     for arm in plan.arms:
-        for values in _values_to_try(plan, arm):
+        for values in values_to_try(plan, arm):
             drawn = f" with {_said(values)}" if values else ""
             what = f"{plan.source}: arm {arm.name}{drawn}"
             config = plan.trainer.configure(arm.config, values.items(), what)
@@ -107,7 +107,7 @@ def check_plan(plan: Plan) -> None:
                 )
 
 
-def _values_to_try(plan: Plan, arm: Arm) -> Iterator[dict[str, Any]]:
+def values_to_try(plan: Plan, arm: Arm) -> Iterator[dict[str, Any]]:
     """The arm's draws; where they are not known, the ends of each domain and some at random."""
     yield from (draw.values for draw in plan.draws(arm))
     if arm.tune and plan.spec.search.algorithm == "tpe":
@@ -202,7 +202,7 @@ def check_data(plan: Plan) -> str:
     seen: list[Any] = []
     found: list[str] = []
     for arm in plan.arms:
-        for values in _values_to_try(plan, arm):
+        for values in values_to_try(plan, arm):
             config = plan.trainer.configure(arm.config, values.items(), plan.source)
             data = config.model_dump(mode="json")
             data = data.get("data", data)

@@ -49,7 +49,8 @@ class Conductor:
             self.spending.apply(event)
             self.stopping.replay(event)
         journal.listeners += [self.state.apply, self.spending.apply]
-        self._searches = self._open_searches(studies)
+        self._studies = studies
+        self._searches: dict[str, TPESearch] = {}  # opened at the beginning, once the plan has grown
 
     def begin(self, **launch: object) -> None:
         """Note the launch, and plan every trial that is known by now. Where the plan has grown since the last
@@ -58,20 +59,28 @@ class Conductor:
             reopened = self._have_further_to_go()
             self._journal.append("extend", hash=self.plan.hash, reopened=reopened)
             self.stopping.on_extended(reopened)
-        self._journal.append("launch", hash=self.plan.hash, **launch)
+        max_t = self.plan.spec.scheduler.max_t
+        self._journal.append("launch", hash=self.plan.hash, max_t=max_t, **launch)
         self.stopping.catch_up()
         for trial in self.plan.first_trials():
             self._plan_trial(trial)
         # A crash may have come between a draw's seeds, or before a choice.
         for known in [trial for trial in self.state.trials.values() if trial.phase == "search"]:
             self._plan_draw(self._arms[known.arm], Draw(known.draw, known.values))
+        self._searches = self._open_searches(self._studies)
         for arm in self.plan.arms:
             self._select(arm)
 
     def _have_further_to_go(self) -> list[str]:
-        key, max_t = self.plan.spec.scheduler.time_attr, self.plan.spec.scheduler.max_t
+        key, max_t, before = (
+            self.plan.spec.scheduler.time_attr,
+            self.plan.spec.scheduler.max_t,
+            self.state.max_t,
+        )
+        if max_t is None or before is None or max_t <= before:
+            return []
         completed = [trial for trial in self.state.trials.values() if trial.status == "completed"]
-        return [trial.trial_id for trial in completed if max_t and trial.last.get(key, max_t) < max_t]
+        return [trial.trial_id for trial in completed if trial.last.get(key, max_t) < max_t]
 
     # What to run
 
@@ -80,18 +89,20 @@ class Conductor:
 
         `exclude` are those handed out already, which may not have started yet.
         """
-        while waiting := self._waiting(exclude):
-            for trial in waiting:
-                if not self._stop_if_its_member_was(trial) and not self._take_over(trial):
+        has_more = True
+        while has_more:  # an end may lead to further trials
+            has_more = False
+            for trial in self._waiting(exclude):
+                if self._stop_if_its_member_was(trial) or self._take_over(trial):
+                    has_more = True
+                elif trial.status == "interrupted" or self._may_begin(exclude):
                     return self._as_plan(trial)
         return self._ask(exclude) if self._may_begin(exclude) else None
 
     def _waiting(self, exclude: Collection[str]) -> list[TrialState]:
         trials = [trial for trial in self.state.open.values() if trial.trial_id not in exclude]
         waiting = [trial for trial in trials if trial.status == "interrupted"]
-        if self._may_begin(exclude):
-            waiting += [trial for trial in trials if trial.status == "not_started"]
-        return waiting
+        return waiting + [trial for trial in trials if trial.status == "not_started"]
 
     def _may_begin(self, handed_out: Collection[str]) -> bool:
         """Whether the budget has room for a trial more, beside those that are about to begin."""
@@ -165,7 +176,7 @@ class Conductor:
             return
         if metrics:
             self._write_report(trial_id, metrics)
-        audit = self.stopping.audited.get(trial.member) if trial.phase == "search" else None
+        audit = self.stopping.audited.get(trial.member) if self.state.is_audited(trial) else None
         if audit is not None:
             reason = f"audit, was to stop: {audit.why}" + (f"; {reason}" if reason else "")
         self._journal.append("end", trial_id=trial_id, status=status, reason=reason)
@@ -193,7 +204,8 @@ class Conductor:
     def _take_over(self, trial: TrialState) -> bool:
         """Whether another sweep has run the very trial; its reports are then this one's, and are judged as
         if they had come just now."""
-        found = self._past.find(self._as_plan(trial)) if self._past and not trial.attempts else None
+        is_new = not trial.attempts or bool(trial.reused_from)  # a crash may have come in the midst of it
+        found = self._past.find(self._as_plan(trial)) if self._past and is_new else None
         if found is None:
             return False
         self.started(trial.trial_id, reused_from=found.source)

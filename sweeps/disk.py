@@ -36,10 +36,13 @@ class DiskBudget:
                 logger.warning("checkpoints: no room could be made (%s)", error)
 
     def _make_room(self) -> None:
+        self._fs.invalidate_cache()
         for trial in self._state.trials.values():
-            if trial.ended and trial.trial_id not in self._sizes:
+            if trial.ended and trial.attempts and trial.trial_id not in self._sizes:
                 self._sizes[trial.trial_id] = self._bytes(trial.trial_id)
-        used = sum(self._sizes.values()) + sum(self._bytes(name) for name in self._state.open)
+        used = sum(self._sizes.values()) + sum(
+            self._bytes(name) for name, trial in self._state.open.items() if trial.attempts
+        )
         excess = used - self._max_bytes
         for trial in sorted((self._state.trials[name] for name in self._sizes), key=self._worth):
             if excess <= 0:

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from sweeps.conductor import Conductor
 from sweeps.mlflow_store import absolute_uri
+from sweeps.secrets import without_secret
 from sweeps.state import SweepState
+from sweeps.storage import Storage
 
 OK, SOME_FAILED, BAD_INPUT, BUDGET_SPENT = 0, 1, 2, 3
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class Outcome:
     status: int
     folder: Path | None = None
     notes: tuple[str, ...] = ()
+    storage: Storage | None = None
 
 
 @dataclass
@@ -70,7 +72,7 @@ def next_steps(conductor: Conductor, folder: Path, ending: str, failures: Failur
 def where_to_look(link: str, uri: str) -> Iterator[str]:
     """The page of MLflow's UI, and how to have one."""
     if link:
-        yield f"MLflow: {link}"
+        yield f"MLflow: {without_secret(link)}"
         if "://" in uri and not uri.startswith("http"):
             yield f"  (first: mlflow ui --backend-store-uri {without_secret(absolute_uri(uri))})"
 
@@ -82,17 +84,17 @@ def how_to_sync(folder: Path, uri: str, trouble: str) -> str:
     )
 
 
-def without_secret(uri: str) -> str:
-    """A URI as it may be shown: `postgresql://me:***@host/db`."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@", 1) if parts.password else uri
-
-
 def summary(conductor: Conductor, folder: Path, status: int, ending: str) -> dict[str, Any]:
     """For `--notify`: the sweep, how it ended, its trials by status, and the best completed one."""
     objective, trials = conductor.plan.spec.objective, list(conductor.state.trials.values())
     sign = 1.0 if objective.mode == "max" else -1.0
-    done = [trial for trial in trials if trial.status == "completed" and objective.metric in trial.last]
+    done = [
+        trial
+        for trial in trials
+        if trial.status == "completed"
+        and objective.metric in trial.last
+        and not conductor.state.is_audited(trial)
+    ]
     best = max(done, key=lambda trial: sign * trial.last[objective.metric], default=None)
     return {
         "sweep": conductor.plan.spec.name,

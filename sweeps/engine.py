@@ -13,6 +13,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,8 @@ from sweeps.resources import Measured, Resources, local_resources
 from sweeps.trainable import Payload, TrialActor
 
 logger = logging.getLogger(__name__)
+
+MEASURE_S = 600.0  # for a few steps, compilation included
 
 
 class Interrupted(BaseException):
@@ -228,9 +231,14 @@ def _reason(trial: Any) -> str:
     return lines[-1].strip().removeprefix("RuntimeError: ") if lines else type(cause).__name__
 
 
-def measure_arms(plan: Plan, arms: Iterable[Arm]) -> Iterator[tuple[str, Measured]]:
+def measure_arms(
+    plan: Plan, arms: Iterable[Arm], interrupted: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[str, Measured]]:
     """Time and memory of a few steps of a trial of each arm, one after the other, each in a fresh process
-    that has a GPU to itself where the arm wants one. Ray must be connected."""
+    that has a GPU to itself where the arm wants one. Ray must be connected.
+
+    What breaks off or takes too long is not measured: that is no reason not to run it.
+    """
     for arm in arms:
         first = next(iter(plan.draws(arm)), None)
         values = (
@@ -240,7 +248,20 @@ def measure_arms(plan: Plan, arms: Iterable[Arm]) -> Iterator[tuple[str, Measure
         task = ray.remote(num_cpus=arm.cpu, num_gpus=1 if arm.gpu else 0, max_calls=1)(measure)
         path = [path for path in sys.path if path]
         device = "cuda:0" if arm.gpu else "cpu"
-        yield arm.name, ray.get(task.remote(plan.spec.trainer, config, device, arm.cpu, path))
+        answer = task.remote(plan.spec.trainer, config, device, arm.cpu, path)
+        deadline = time.monotonic() + MEASURE_S
+        while not ray.wait([answer], timeout=0.5)[0]:
+            if interrupted() or time.monotonic() > deadline:
+                break
+        if interrupted():
+            return
+        try:
+            found = ray.get(answer, timeout=0)
+        except Exception as error:
+            logger.warning("%s could not be measured (%s)", arm.name, error)
+            ray.cancel(answer, force=True)
+            found = Measured()
+        yield arm.name, found
 
 
 def run(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping
 
 from sweeps.placement import gpus
 from sweeps.plan import Plan
 from sweeps.resources import Measured
 
+_ROUNDING = 1e-9
 
-def times(plan: Plan, at_once: int, costs: Mapping[str, Measured]) -> Iterator[str]:
+
+def times(plan: Plan, fits: Mapping[str, int], costs: Mapping[str, Measured]) -> Iterator[str]:
     """Wall-clock time and GPU-hours of each phase, if no trial stops early; or that nothing is known."""
     seconds = {name: cost.seconds_per_sample for name, cost in costs.items()}
     unknown = [name for name, value in seconds.items() if value is None]
@@ -17,17 +20,33 @@ def times(plan: Plan, at_once: int, costs: Mapping[str, Measured]) -> Iterator[s
         yield "Time: not known, as the trainer does not say how many samples a trial takes"
     elif not costs:
         yield "Time: not known; --calibrate measures it"
-    elif unknown or not at_once:
+    elif unknown or not all(fits.values()):
         yield f"Time: not known, as no step of {' and '.join(unknown) or 'a trial'} could be timed"
     else:
         trial_s = [plan.horizon * (seconds[arm.name] or 0.0) for arm in plan.arms]
         shares = [gpus(arm, costs) for arm in plan.arms]
+        rooms = [1 / fits[arm.name] for arm in plan.arms]
         for phase, trials in _trials(plan):
-            total_s = sum(n * each for n, each in zip(trials, trial_s, strict=True))
+            wall_s = _side_by_side([*zip(trials, trial_s, rooms, strict=True)])
             gpu_s = sum(n * each * gpu for n, each, gpu in zip(trials, trial_s, shares, strict=True))
             cost = f", {gpu_s / 3600:.3g} GPU-hours" if gpu_s else ""
-            yield f"Time of the {phase}: at most {_duration(total_s / at_once)}{cost}"
-        yield "  (each trial as fast as one that runs alone; trials side by side may be slower)"
+            yield f"Time of the {phase}: about {_duration(wall_s)}{cost}"
+        yield "  (if none stops early, and each is as fast as one that runs alone)"
+
+
+def _side_by_side(kinds: list[tuple[int, float, float]]) -> float:
+    """Seconds until all are done, one kind after the other, each trial begun as soon as there is room.
+    A kind is how many trials, the seconds of one, and the share of all that is there that it takes."""
+    running: list[tuple[float, float]] = []  # when it ends, and its share
+    now, free = 0.0, 1.0
+    for number, seconds, room in kinds:
+        for _ in range(number):
+            while free < room - _ROUNDING:
+                now, given_back = heapq.heappop(running)
+                free += given_back
+            heapq.heappush(running, (now + seconds, room))
+            free -= room
+    return max((end for end, _ in running), default=0.0)
 
 
 def _trials(plan: Plan) -> Iterator[tuple[str, list[int]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from sweeps.checks import values_to_try
 from sweeps.identity import differences
 from sweeps.plan import Plan
 
@@ -44,12 +45,18 @@ def _forget_new_seeds(plan: Plan, there: dict[str, Any], here: dict[str, Any]) -
 
 
 def _forget_longer_runs(plan: Plan, there: dict[str, Any], here: dict[str, Any]) -> None:
-    known = [plan.trainer.describe(plan.trainer.config_model.model_validate(arm.config)) for arm in plan.arms]
-    key = known[0].get("horizon_key")
     old, new = there["scheduler"].get("max_t"), here["scheduler"].get("max_t")
-    if key and old and new and new > old and all(each.get("extendable") for each in known):
+    if not (old and new and new > old):
+        return
+    known = [
+        plan.trainer.describe(plan.trainer.configure(arm.config, values.items(), arm.name))
+        for arm in plan.arms
+        for values in values_to_try(plan, arm)
+    ]
+    if all(each.get("extendable") for each in known):
         here["scheduler"]["max_t"] = old
-        if key in there["base"]:
+        key = known[0].get("horizon_key")
+        if key in there["base"] and plan.spec.scheduler.time_attr == "samples":  # else max_t does not set it
             here["base"][key] = there["base"][key]
 
 

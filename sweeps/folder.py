@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,10 @@ def write_space(plan: Plan, folder: Path, data: str, extended: bool) -> dict[str
             made = {key: value for key, value in read_resolved(folder).items() if key in made}
         space["resolved"] |= {"data": data, "version": __version__, **made}
         staging = path.with_suffix(".tmp")
-        staging.write_text(dump_yaml(space), encoding="utf-8")
+        with staging.open("w", encoding="utf-8") as file:
+            file.write(dump_yaml(space))
+            file.flush()
+            os.fsync(file.fileno())
         staging.replace(path)
     space = load_yaml(path)
     assert isinstance(space, dict)

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from sweeps.dotted import flatten
 from sweeps.errors import SpecError
 from sweeps.journal import Event
+from sweeps.secrets import without_secret
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -44,8 +45,8 @@ def check_uri(uri: str) -> None:
             "MLflow keeps no runs in plain folders any more" if kind == "file" else "MLflow has no such store"
         )
         raise SpecError(
-            f"--tracking-uri {uri}: {why}: give one of {', '.join(STORES)}, such as sqlite:///mlflow.db or "
-            f"http://127.0.0.1:5000"
+            f"--tracking-uri {without_secret(uri)}: {why}: give one of {', '.join(STORES)}, such as "
+            f"sqlite:///mlflow.db or http://127.0.0.1:5000"
         )
 
 
@@ -154,6 +155,8 @@ class Store:
         known = {name: arm[name] for name in ("num_params", "flops_per_sample") if arm[name] is not None}
         params = {**arm["levels"], **flatten(start["config"]), **known, "seed": trial["seed"]}
         self._log_params(self.run_ids[trial_id], params)
+        if start.get("reused_from"):
+            self._client.set_tag(self.run_ids[trial_id], "reused_from", start["reused_from"])
         return self.run_ids[trial_id]
 
     def _create_run(self, trial: Event, start: Event) -> str:
@@ -165,7 +168,6 @@ class Store:
             "sweep": self._space["name"],
             "sweep_id": self._sweep_id,
             "status": "running",
-            **({"reused_from": start["reused_from"]} if start.get("reused_from") else {}),
             **{key: str(trial[key]) for key in ("trial_id", "arm", "seed", "draw", "phase")},
         }
         made: str = self._client.create_run(
@@ -204,6 +206,8 @@ class Store:
         run_id = self.run_ids.get(trial_id)
         if run_id is not None:
             self._client.set_tag(run_id, f"rung_{decision['rung']:g}", _decision_text(decision))
+            if decision["action"] == "audit":
+                self._client.set_tag(run_id, "audited", "true")
 
     def close(self, status: str) -> None:
         self._client.set_terminated(self._parent, "FINISHED" if status == "completed" else "KILLED")
@@ -211,7 +215,11 @@ class Store:
     def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
         from mlflow.entities import Param
 
-        entries = [Param(name, str(value)) for name, value in params.items()]
+        there = self._client.get_run(run_id).data.params
+        entries = [Param(name, str(value)) for name, value in params.items() if name not in there]
+        for name, value in params.items():  # a param cannot be changed, and a longer horizon is one that has
+            if there.get(name, str(value)) != str(value):
+                self._client.set_tag(run_id, f"now.{name}", str(value))
         for start in range(0, len(entries), MAX_PARAMS):
             self._client.log_batch(run_id, params=entries[start : start + MAX_PARAMS])
 

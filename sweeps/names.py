@@ -12,7 +12,7 @@ TRIAL_COLUMNS = [
 HISTORY_COLUMNS = ["trial_id", "step", "samples", "flops", "wall_s"]
 REPORTED = {"step", "samples", "flops", "wall_s"}  # a metric may be called so, and then is it
 _OF_AN_EVENT = {"time", "event"}
-RESERVED = ({*TRIAL_COLUMNS, "best_step"} | _OF_AN_EVENT) - REPORTED
+RESERVED = ({*TRIAL_COLUMNS, "best_step", "audited"} | _OF_AN_EVENT) - REPORTED
 
 _TAKEN_BY_MLFLOW = re.compile(r"[A-Za-z0-9_\-. :/]{1,250}")
 

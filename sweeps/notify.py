@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,10 @@ TIMEOUT_S = 10.0
 
 def check_url(url: str) -> None:
     """Raises SpecError. Nothing of the URL but its host is ever shown: webhooks carry their secret in it."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SpecError("--notify: must be a URL that takes a POST, such as https://example.org/hook")
 
@@ -24,10 +28,17 @@ def notify(url: str, summary: Mapping[str, Any]) -> str:
     """Post the summary. Returns why it was not taken, or ''; raises nothing."""
     body = json.dumps(summary, default=str).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S):
-            return ""
-    except Exception as error:  # of any kind: the sweep is over, and its results are there
-        code = getattr(error, "code", None)
-        what = f"HTTP status {code}" if code else type(getattr(error, "reason", error)).__name__
-        return f"{urlsplit(url).hostname} did not take the summary ({what})"
+    answer = ["TimeoutError"]
+
+    def post() -> None:
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+                answer[0] = ""
+        except Exception as error:  # of any kind: the sweep is over, and its results are there
+            code = getattr(error, "code", None)
+            answer[0] = f"HTTP status {code}" if code else type(getattr(error, "reason", error)).__name__
+
+    thread = threading.Thread(target=post, daemon=True)  # urllib's timeout is one for each read
+    thread.start()
+    thread.join(TIMEOUT_S)
+    return f"{urlsplit(url).hostname} did not take the summary ({answer[0]})" if answer[0] else ""

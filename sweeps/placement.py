@@ -48,13 +48,14 @@ class Placement:
         return True
 
 
-def at_once(plan: Plan, asked: int | None, there: Resources, shares: Mapping[str, float]) -> int:
-    """Trials that run side by side: as many as fit of the arm that needs least, and no more than `asked` for
-    or the space's `max_concurrent`; 0 where there is an arm of which not even one fits."""
-    fits = [there.concurrency(arm.cpu, _gpus(arm, shares)) for arm in plan.arms]
+def fits(
+    plan: Plan, asked: int | None, there: Resources, shares: Mapping[str, float] | None = None
+) -> dict[str, int]:
+    """How many trials of each arm run side by side, if all are of that arm: as many as fit, and no more than
+    `asked` for or the space's `max_concurrent`."""
     bound = asked if asked is not None else plan.spec.max_concurrent
-    most = max(fits) if all(fits) else 0
-    return most if bound == "auto" else min(most, int(bound))
+    found = {arm.name: there.concurrency(arm.cpu, _gpus(arm, shares or {})) for arm in plan.arms}
+    return found if bound == "auto" else {name: min(n, int(bound)) for name, n in found.items()}
 
 
 def refuse_misfits(plan: Plan, there: Resources, where: str) -> None:

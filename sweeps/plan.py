@@ -86,14 +86,22 @@ class Plan:
     def draws(self, arm: Arm) -> tuple[Draw, ...]:
         """The arm's draws where they are known beforehand: none for TPE, one without values where there is
         nothing to tune."""
+        return self._draws_by_arm[arm.name]
+
+    @cached_property
+    def _draws_by_arm(self) -> dict[str, tuple[Draw, ...]]:
+        return {arm.name: self._draws_of(arm) for arm in self.arms}
+
+    def _draws_of(self, arm: Arm) -> tuple[Draw, ...]:
         if not arm.tune:
             return (Draw(0, {}),)
-        found: list[dict[str, Any]] = []
-        for values in self.known_draws:
+        # Where something applies only to some draws, two of the others may be the same.
+        may_be_equal = self.spec.search.algorithm == "grid" or any(d.when for d in arm.tune.values())
+        found: dict[str, Draw] = {}
+        for index, values in enumerate(self.known_draws):
             here = drawn_for(arm.tune, values)
-            if self.spec.search.algorithm != "grid" or here not in found:
-                found.append(here)
-        return tuple(Draw(index, values) for index, values in enumerate(found))
+            found.setdefault(repr(here) if may_be_equal else str(index), Draw(index, here))
+        return tuple(found.values())
 
     @cached_property
     def known_draws(self) -> list[dict[str, Any]]:

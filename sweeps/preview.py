@@ -18,10 +18,13 @@ from sweeps.spec import SchedulerSpec
 MUCH = 1.1  # a ratio of parameters or FLOPs from which arms are not of one size
 
 
-def preview(plan: Plan, at_once: int, there: str, costs: Mapping[str, Measured] | None = None) -> str:
+def preview(
+    plan: Plan, fits: Mapping[str, int], there: str, costs: Mapping[str, Measured] | None = None
+) -> str:
     """The arms, the trials of each phase, the rungs, and what to know before the launch.
 
-    `there` is what there is to run on; `costs` are the arms' where they were measured.
+    `fits` says how many trials of each arm run side by side, `there` what there is to run on; `costs` are
+    the arms' where they were measured.
     """
     console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
     spec = plan.spec
@@ -29,8 +32,9 @@ def preview(plan: Plan, at_once: int, there: str, costs: Mapping[str, Measured] 
     console.print(f"[bold]{spec.name}[/bold]: {goal}; {spec.trainer}", soft_wrap=True)
     console.print(_arms(plan))
     lines = [*_factors(plan), *_phases(plan), *_stopping(plan)]
-    lines.append(f"At once: {at_once or 'none'} ({_a_trial(plan)}; {there})")
-    lines += [*_limits(plan), *times(plan, at_once, costs or {})]
+    at_once = str(max(fits.values())) if all(fits.values()) else "none"
+    lines.append(f"At once: {at_once} ({_a_trial(plan)}; {there})")
+    lines += [*_limits(plan), *times(plan, fits, costs or {})]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
     for warning in warnings(plan):

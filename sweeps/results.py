@@ -35,6 +35,8 @@ def trials_frame(state: SweepState, space: dict[str, Any]) -> pd.DataFrame:
         for trial in state.trials.values()
     ]
     frame = pd.DataFrame(rows)
+    if (space.get("scheduler") or {}).get("audit"):
+        frame["audited"] = [state.is_audited(trial) for trial in state.trials.values()]
     for name in [name for name in frame.columns if pd.api.types.is_object_dtype(frame[name])]:
         frame[name] = _of_one_type(frame[name])
     return frame.reindex(

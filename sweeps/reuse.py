@@ -26,15 +26,19 @@ logger = logging.getLogger(__name__)
 
 
 def code_version(trainer: str) -> str:
-    """This package's version, and a hash of the sources of the package that the trainer is in."""
+    """This package's version, and a hash of the sources of the package that the trainer is in; where it is in
+    none, of those beside it."""
     top = trainer.partition(":")[0].partition(".")[0]
     spec = importlib.util.find_spec(top)
-    assert spec is not None and spec.origin is not None  # it has been imported
-    origin = Path(spec.origin)
-    sources = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    assert spec is not None  # it has been imported
     found = hashlib.sha256()
-    for path in sources:
-        found.update(path.relative_to(origin.parent).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    if spec.submodule_search_locations is not None:
+        sources = [(Path(place), "**/*.py") for place in spec.submodule_search_locations]
+    else:
+        sources = [(Path(spec.origin or "").parent, "*.py")]
+    for folder, pattern in sources:
+        for path in sorted(folder.glob(pattern)):
+            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return f"{__version__}+{found.hexdigest()[:12]}"
 
 

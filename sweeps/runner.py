@@ -34,7 +34,7 @@ from sweeps.folder import JOURNAL, look, refuse_other_data, write_space
 from sweeps.journal import Journal, read_journal
 from sweeps.mlflow_store import absolute_uri, check_uri
 from sweeps.notify import check_url, notify
-from sweeps.placement import at_once, refuse_misfits, share_for
+from sweeps.placement import fits, refuse_misfits, share_for
 from sweeps.plan import Plan, check_data, load_plan
 from sweeps.preview import preview
 from sweeps.process import Signals, locked, logging_to
@@ -47,6 +47,7 @@ from sweeps.tracking import Mirror, sync
 
 __all__ = ["BAD_INPUT", "Launch", "Outcome", "launch"]
 
+SENT_FIRST = ("sweep.yaml", "journal.jsonl")
 MIRROR_TIMEOUT_S = {"completed": 120.0, "budget": 120.0, "interrupted": 20.0}
 
 
@@ -113,22 +114,21 @@ def _show(plan: Plan, given: Launch) -> None:
             costs = dict(engine.measure_arms(plan, plan.arms))
             engine.disconnect()
     shares = {arm: share_for(cost) for arm, cost in costs.items()}
-    bound = at_once(plan, given.max_concurrent, here, shares)
-    print(preview(plan, bound, f"{here.cpu:g} CPU and {here.gpu:g} GPU on {where}", costs))
+    side_by_side = fits(plan, given.max_concurrent, here, shares)
+    print(preview(plan, side_by_side, f"{here.cpu:g} CPU and {here.gpu:g} GPU on {where}", costs))
 
 
 def _show_again(folder: Path, given: Launch, storage: Storage) -> Outcome:
     """A finished sweep: its tables anew, as a crash may have come before they were written; with --resume
     also what MLflow lacks."""
     rebuild(folder)
-    storage.send(folder.name)
     notes = ["This sweep is finished; its report again."]
     if given.resume:
         try:
             sync(folder, given.tracking_uri)
         except Exception as error:
             notes.append(how_to_sync(folder, given.tracking_uri, f"{type(error).__name__}: {error}"))
-    return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes))
+    return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes), storage)
 
 
 def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, extended: bool) -> Outcome:
@@ -166,15 +166,15 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
         ending, failures = "interrupted", Failures()
         with failures.noted("the sweep"):
             conductor.begin(version=__version__, code=code)
+            if unsent := storage.send(folder.name, SENT_FIRST):  # before any checkpoint of it is there
+                raise OSError(unsent)
             with Display(conductor, given.quiet):
                 if given.address is None:
                     engine.connect(None, plan.uses_gpus)
                 signals.install()  # again: Ray puts a handler of its own in front
-                for arm, cost in engine.measure_arms(plan, conductor.placement.to_measure()):
+                for arm, cost in engine.measure_arms(plan, conductor.placement.to_measure(), signals.came):
                     conductor.placement.measured(arm, cost)
-                    if signals.came():
-                        break
-                bound = at_once(plan, given.max_concurrent, there, conductor.state.shares)
+                bound = max(fits(plan, given.max_concurrent, there, conductor.state.shares).values())
                 with suppress(engine.Interrupted):
                     engine.run(
                         conductor, folder, checkpoints, bound, lambda: signals.came() or conductor.must_stop
@@ -199,4 +199,4 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
     notes += where_to_look(mirror.link, given.tracking_uri)
     if given.notify is not None:
         notes += filter(None, [notify(given.notify, summary(conductor, folder, status, ending))])
-    return Outcome(status, folder, tuple(notes))
+    return Outcome(status, folder, tuple(notes), storage)

@@ -83,14 +83,19 @@ class SweepState:
     siblings: dict[tuple[str, str], list[TrialState]] = field(default_factory=dict)  # by phase and member
     decisions: list[Event] = field(default_factory=list)
     selected: dict[str, list[int]] = field(default_factory=dict)
+    audited: set[str] = field(default_factory=set)  # members of the search that were to stop and run on
     shares: dict[str, float] = field(default_factory=dict)  # of a GPU, by arm, where it was measured
     launches: int = 0
     plan_hash: str = ""  # of the plan that was launched last
+    max_t: float | None = None  # its horizon
     finished: str = ""
 
     def siblings_of(self, trial: TrialState) -> list[TrialState]:
         """The trials of the same draw and phase, itself among them."""
         return self.siblings[trial.phase, trial.member]
+
+    def is_audited(self, trial: TrialState) -> bool:
+        return trial.phase == "search" and trial.member in self.audited
 
     def phase_of(self, trial: TrialState) -> str:
         """The phase that a reader is told: evidence of a draw that a longer search has overtaken is none."""
@@ -105,7 +110,7 @@ class SweepState:
 
     def _on_launch(self, event: Event) -> None:
         self.launches += 1
-        self.plan_hash = event["hash"]
+        self.plan_hash, self.max_t = event["hash"], event.get("max_t")
         self.finished = ""
         for trial in self.open.values():  # what ran when the last process died is not running now
             if trial.status == "running":
@@ -141,6 +146,8 @@ class SweepState:
 
     def _on_decision(self, event: Event) -> None:
         self.decisions.append(event)
+        if event["action"] == "audit":
+            self.audited.add(event["member"])
 
     def _on_retry(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]

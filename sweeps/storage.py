@@ -8,23 +8,26 @@ trained since a trial's last checkpoint, which holds its reports too.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from sweeps.checkpoints import REPORT, CheckpointStore
+from sweeps.checkpoints import REPORT, CheckpointStore, NotKept
 from sweeps.errors import SpecError
+from sweeps.secrets import without_secret
 
 logger = logging.getLogger(__name__)
 
 UPLOAD_S = 10.0
+LAST_S = 60.0  # for a send that is under way at the end
 _NEEDED = ("sweep.yaml", "journal.jsonl")  # the rest is derived from these
 
 
@@ -38,8 +41,9 @@ class Storage:
     def __init__(self, place: str) -> None:
         self.place = place.rstrip("/")
         self.root = Path(place)
+        self._sent: dict[Path, float] = {}
         if is_url(place):
-            self.root = Path("results") / re.sub(r"[^A-Za-z0-9]+", "-", self.place).strip("-")
+            self.root = Path("results") / _slug(self.place)
             self._fs, self._there = _connected(self.place)
 
     def folder(self, name: str) -> Path:
@@ -55,29 +59,36 @@ class Storage:
         return f"{root}/{name}/checkpoints"
 
     def _pull(self, name: str, folder: Path) -> None:
-        """A longer journal than ours means that the sweep went on elsewhere."""
+        """Where the sweep went on elsewhere, bring our copy up to it. Raises SpecError where both went on."""
         there = {file: f"{self._there}/{name}/{file}" for file in _NEEDED}
+        self._fs.invalidate_cache()
         if not all(self._fs.exists(path) for path in there.values()):
             return
+        theirs = self._fs.cat_file(there["journal.jsonl"])
         mine = folder / "journal.jsonl"
-        if not mine.exists() or mine.stat().st_size < self._fs.size(there["journal.jsonl"]):
-            folder.mkdir(parents=True, exist_ok=True)
-            for file, path in there.items():
-                self._fs.get_file(path, str(folder / file))
+        ours = mine.read_bytes() if mine.exists() else b""
+        if ours.startswith(theirs):
+            return
+        if not theirs.startswith(ours):
+            raise SpecError(
+                f"--storage {without_secret(self.place)}: the sweep {name} went on both there and here "
+                f"({mine}): move one of the two away"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, path in there.items():
+            self._fs.get_file(path, str(folder / file))
 
     @contextmanager
     def uploading(self, name: str) -> Iterator[None]:
-        """Send the sweep's folder again and again, and at the end all of it. Trouble is logged, and what is
-        here stays."""
+        """Send the sweep's journal again and again, and at the end all of its folder."""
         if not is_url(self.place):
             yield
             return
-        stop, folder = threading.Event(), self.root / name
-        sent: dict[Path, float] = {}
+        stop = threading.Event()
 
         def work() -> None:
             while not stop.wait(UPLOAD_S):
-                self._send([folder / file for file in _NEEDED], folder, sent)
+                self.send(name, _NEEDED)
 
         thread = threading.Thread(target=work, name="upload", daemon=True)
         thread.start()
@@ -85,28 +96,42 @@ class Storage:
             yield
         finally:
             stop.set()
-            thread.join()
-            self.send(name, sent)
+            thread.join(LAST_S)
+            self.send(name)
 
-    def send(self, name: str, sent: dict[Path, float] | None = None) -> None:
-        """Send all files of the sweep's folder; nothing to do where it is no copy."""
-        if is_url(self.place):
-            folder = self.root / name
-            files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
-            self._send(files, folder, sent if sent is not None else {})
-
-    def _send(self, files: list[Path], folder: Path, sent: dict[Path, float]) -> None:
-        for path in files:
+    def send(self, name: str, files: Iterable[str] | None = None) -> str:
+        """Send what has changed of the sweep's folder, or of these files of it; nothing to do where it is no
+        copy. Returns why not all was sent, or ''."""
+        if not is_url(self.place):
+            return ""
+        folder = self.root / name
+        found = [folder / file for file in files] if files is not None else sorted(folder.rglob("*"))
+        trouble = ""
+        for path in found:
+            if not path.is_file() or path.name == ".lock":
+                continue
             try:
                 changed = path.stat().st_mtime
-                if sent.get(path) != changed:
-                    self._fs.makedirs(f"{self._there}/{folder.name}", exist_ok=True)
-                    target = f"{self._there}/{folder.name}/{path.relative_to(folder).as_posix()}"
+                if self._sent.get(path) != changed:
+                    target = f"{self._there}/{name}/{path.relative_to(folder).as_posix()}"
                     self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
                     self._fs.put_file(str(path), target)
-                    sent[path] = changed
+                    self._sent[path] = changed
             except Exception as error:  # as many kinds as there are stores
-                logger.warning("%s could not be sent to %s (%s)", path.name, self.place, error)
+                trouble = f"{path.name} could not be sent to {without_secret(self.place)} ({_said(error)})"
+                logger.warning("%s", trouble)
+        return trouble
+
+
+def _slug(url: str) -> str:
+    """A folder's name for a URL, its own, and without a password that may be in it."""
+    place = re.sub(r"//[^/]*@", "//", url)
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", place).strip("-")
+    return f"{readable}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _connected(url: str) -> tuple[Any, str]:
@@ -114,10 +139,9 @@ def _connected(url: str) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(url)
         fs.exists(path)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SpecError(
-            f"--storage {url}: cannot be reached ({reason}): give a folder, or a URL of fsspec's with its "
-            f"package installed and its credentials set"
+            f"--storage {without_secret(url)}: cannot be reached ({_said(error)}): give a folder, "
+            f"or a URL of fsspec's with its package installed and its credentials set"
         ) from error
     return fs, path
 
@@ -132,11 +156,19 @@ class RemoteCheckpoints(CheckpointStore):
         self._scratch = tempfile.TemporaryDirectory(prefix="sweep-checkpoints-")
         super().__init__(Path(self._scratch.name) / "trial", metric, mode)
         self._fs, self._there = fsspec.core.url_to_fs(url)
+        self._fs.invalidate_cache()  # this worker may have looked before
         if self._fs.exists(self._there):
             self._fs.get(f"{self._there}/", str(self._directory), recursive=True)
 
     def commit(self, source: Path, reports: Sequence[Mapping[str, float]]) -> Path:
         target = super().commit(source, reports)
+        try:
+            self._send(target)
+        except Exception as error:
+            raise NotKept(_said(error)) from error
+        return target
+
+    def _send(self, target: Path) -> None:
         there = f"{self._there}/{target.name}"
         if self._fs.exists(there):
             self._fs.rm(there, recursive=True)
@@ -149,7 +181,6 @@ class RemoteCheckpoints(CheckpointStore):
             name = path.rstrip("/").rpartition("/")[2]
             if name not in kept:
                 self._fs.rm(f"{self._there}/{name}", recursive=True)
-        return target
 
 
 def checkpoint_store(place: str, metric: str, mode: str) -> CheckpointStore:

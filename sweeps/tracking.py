@@ -19,6 +19,7 @@ from typing import Any
 from sweeps.errors import SpecError
 from sweeps.journal import Event, Journal, read_journal
 from sweeps.mlflow_store import Store, absolute_uri, milliseconds, runs_link
+from sweeps.secrets import without_secret
 from sweeps.state import member_of
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,8 @@ class Mirror:
                 self.error = ""
                 return True
             except Exception as error:
-                self.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                reason = str(error).splitlines()[0] if str(error) else ""
+                self.error = f"{type(error).__name__}: {reason.replace(self._uri, without_secret(self._uri))}"
                 logger.warning("MLflow: %s; trying again", self.error)
                 tries -= self._ending.is_set()
                 if not tries or self._give_up.wait(RETRY_S):

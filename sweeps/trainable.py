@@ -27,6 +27,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from sweeps.checkpoints import NotKept
 from sweeps.names import RESERVED, why_not
 from sweeps.process import set_threads
 from sweeps.storage import checkpoint_store
@@ -118,9 +119,12 @@ class RayTrial:
             raise StopTrial
 
     def _keep(self, checkpoint: Path) -> str:
-        """Keep the checkpoint. A full disk costs it, not the trial: it goes on, and says so."""
+        """Keep the checkpoint. A full disk, or a store that is down, costs it and not the trial, which goes
+        on and says so."""
         try:
             self._store.commit(checkpoint, self._history)
+        except NotKept as error:
+            return f"step {self._history[-1]['step']:g} has no checkpoint: {error}"
         except OSError as error:
             reason = _why_full(error)
             if not reason:
@@ -233,8 +237,9 @@ def _why_full(error: OSError) -> str:
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Torch's error, under any of its names, without loading torch."""
-    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    """Torch's error, under any of its names, without loading torch; or CUDA's own, as libraries raise it."""
+    by_name = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    return by_name or any(words in str(error) for words in ("CUDA error: out of memory", "ALLOC_FAILED"))
 
 
 def _bound_memory(gpu: float) -> None:

@@ -41,6 +41,8 @@ def describe(config: MemoryConfig) -> dict[str, Any]:
 
 def calibrate(config: MemoryConfig, device: str) -> dict[str, Any]:
     assert device == "cuda:0"
+    if config.needs_gb < 0:
+        raise RuntimeError("this one cannot be measured")
     return {
         "seconds_per_sample": 0.5,
         "peak_bytes": int(config.needs_gb * GB),

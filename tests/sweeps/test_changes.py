@@ -114,6 +114,7 @@ def test_trials_are_packed_by_their_memory_and_get_more_when_it_runs_out(tmp_pat
         "large": {"needs_gb": 50},
         "grows": {"needs_gb": 15, "fails": 2},
         "bursts": {"needs_gb": 15, "fails": 9},
+        "unknown": {"needs_gb": -1},
     }
     space = write_space(
         tmp_path,
@@ -124,11 +125,16 @@ def test_trials_are_packed_by_their_memory_and_get_more_when_it_runs_out(tmp_pat
         max_failures=0,
         resources={"cpu": 0.5, "gpu": "auto"},
     )
-    preview = on_two_gpus(tmp_path, space, "--calibrate")
+    unknown = on_two_gpus(tmp_path, space, "--calibrate")
+    assert unknown.returncode == 0, unknown.stderr
+    assert "Time: not known, as no step of case=unknown could be timed" in unknown.stdout
+    known = tmp_path / "known.yaml"
+    known.write_text(space.read_text().replace("needs_gb: -1", "needs_gb: 6"))
+    preview = on_two_gpus(tmp_path, known, "--calibrate")
     assert preview.returncode == 0, preview.stderr
-    # 4 trials of 30 samples, half a second each; 26 trials of the small one fit on two GPUs, but only 4 CPUs
+    # 26 of the small one fit on two GPUs, and four on two CPUs
     assert "At once: 4 (0.5 CPU and auto GPU a trial; 2 CPU and 2 GPU" in preview.stdout
-    assert "Time of the sweep: at most 15 s, 0.00" in preview.stdout
+    assert "Time of the sweep: about 30 s, 0.00" in preview.stdout
     assert not (tmp_path / "results").exists()
 
     done = on_two_gpus(tmp_path, space)
@@ -137,7 +143,9 @@ def test_trials_are_packed_by_their_memory_and_get_more_when_it_runs_out(tmp_pat
     shares = {
         event["arm"].partition("=")[2]: event["gpu"] for event in events if event["event"] == "measured"
     }
-    assert shares == pytest.approx({"small": 1 / 13, "large": 1, "grows": 1 / 4, "bursts": 1 / 4})
+    assert shares == pytest.approx(
+        {"small": 1 / 13, "large": 1, "grows": 1 / 4, "bursts": 1 / 4, "unknown": 1}
+    )
     given = {name: [] for name in levels}  # type: ignore[var-annotated]
     for event in events:
         if event["event"] == "start":

@@ -16,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from sweeps.conductor import Conductor
 from sweeps.journal import Journal, read_journal
 from sweeps.plan import Plan, TrialPlan
+from sweeps.results import trials_frame
 from sweeps.state import SweepState
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 from tests.sweeps.toy_trainer import ROWS, ToyConfig, accuracy
@@ -378,3 +379,20 @@ def test_a_trial_that_breaks_off_is_tried_again_as_often_as_it_may_be(tmp_path: 
     assert made.finished and made.state.trials["b-d0-s1"].status == "failed"
     made.failed("b-d0-s1", "broken again")  # a second word of the same death
     assert [event["event"] for event in read_journal(tmp_path / "journal.jsonl")].count("end") == 1
+
+
+def test_all_seeds_of_an_audited_draw_are_marked_whichever_ended_first(tmp_path: Path) -> None:
+    plan = toy_plan(
+        tmp_path,
+        ablate={"model.kind": ["b", "a", "c", "d"]},
+        scheduler=ASHA | {"audit": 0.99},
+        seeds=[1, 2, 3],
+    )
+    made = conductor(plan, tmp_path)
+    play(made, at_once=1)  # a seed after the other: the first ones have ended when the last one is judged
+    assert made.state.audited
+    frame = trials_frame(made.state, plan.resolved())
+    marked = frame[frame.audited]
+    assert {f"{row.arm}-d{row.draw}" for row in marked.itertuples()} == made.state.audited
+    assert len(marked) == 3 * len(made.state.audited)
+    assert made.stopping.audited.keys() == made.state.audited

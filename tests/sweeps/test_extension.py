@@ -156,3 +156,43 @@ def test_a_crash_while_it_is_extended_loses_nothing(tmp_path: Path, lines: int) 
     assert made.finished and statuses(made.state) == {"completed": 9}
     assert all(sorted(trial.reports) == list(range(1, 16)) for trial in made.state.trials.values())
     assert [e["event"] for e in read_journal(journal)].count("extend") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"scheduler": {"kind": "fifo", "max_t": 100}}, {"scheduler": {"kind": "fifo", "max_t": 150}}),
+        ({"scheduler": ASHA | {"scope": "arm"}}, {"scheduler": ASHA | {"scope": "arm", "max_t": 150}}),
+        ({}, {"search": {"algorithm": "tpe", "draws_per_arm": 12, "seeds": [0, 9]}}),
+        ({}, {"search": {"algorithm": "tpe", "draws_per_arm": 15, "seeds": [0]}}),
+    ],
+)
+def test_a_study_grows_with_its_sweep(tmp_path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    tpe = {"tune": TUNE, "search": {"algorithm": "tpe", "draws_per_arm": 12, "seeds": [0]}}
+    before, after = plans(tmp_path, {**tpe, **old}, new)
+    assert refusals(after, before.identity) == []
+    run(before, tmp_path)
+    made = extend(after, tmp_path)
+    play(made)
+    assert made.finished
+    for search in made._searches.values():
+        trials = search._study.get_trials()
+        assert len(trials) == after.spec.search.draws_per_arm
+        assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+
+
+def test_more_seeds_alone_reopen_nothing_though_trials_end_short_of_max_t(tmp_path: Path) -> None:
+    horizon = {"scheduler": {"kind": "fifo", "max_t": 105}}  # the toy's last report is at 100
+    before, after = plans(tmp_path, horizon, {"seeds": [1, 2, 3]})
+    run(before, tmp_path)
+    assert statuses(extend(after, tmp_path).state) == {"completed": 6, "not_started": 3}
+
+
+def test_a_longer_horizon_is_refused_where_a_tuned_value_makes_the_schedule_depend_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = plans(tmp_path, TUNED, {"scheduler": ASHA | {"scope": "arm", "max_t": 300}})
+    monkeypatch.setattr(
+        after.trainer.__class__, "describe", lambda self, config: {"extendable": config.lr == 0.1}
+    )
+    assert any("scheduler.max_t" in line for line in refusals(after, before.identity))

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from sweeps import notify as module
-from sweeps.ending import summary, without_secret
+from sweeps.ending import summary
 from sweeps.errors import SpecError
 from sweeps.notify import check_url, notify
+from sweeps.secrets import without_secret
 from tests.sweeps.spaces import toy_plan
 from tests.sweeps.test_conductor import conductor, play
 
@@ -87,7 +88,9 @@ def test_nobody_there(hook: Hook) -> None:
     assert "ConnectionRefusedError" in trouble and SECRET not in trouble
 
 
-@pytest.mark.parametrize("url", ["", "example.org/T0K3N", "ftp://example.org/T0K3N", "http:///T0K3N"])
+@pytest.mark.parametrize(
+    "url", ["", "example.org/T0K3N", "ftp://example.org/T0K3N", "http:///T0K3N", "http://[T0K3N"]
+)
 def test_what_is_no_url_is_refused_without_being_repeated(url: str) -> None:
     with pytest.raises(SpecError) as refused:
         check_url(url)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sweeps.conductor import Conductor
 from sweeps.errors import SpecError
 from sweeps.journal import read_journal
-from sweeps.placement import HEAD_ROOM, at_once, larger_share, refuse_misfits, share_for
+from sweeps.placement import HEAD_ROOM, fits, larger_share, refuse_misfits, share_for
 from sweeps.resources import Measured, Resources
 from tests.sweeps.spaces import toy_plan
 from tests.sweeps.test_conductor import conductor
@@ -90,8 +90,8 @@ def test_arms_have_resources_of_their_own(tmp_path: Path) -> None:
     ]
     plan = toy_plan(tmp_path, resources={"cpu": 1, "per_arm": per_arm})
     assert [(arm.cpu, arm.gpu) for arm in plan.arms] == [(1, 0), (2, 0), (2, 0.5)]
-    assert at_once(plan, None, Resources(8, 2), {}) == 8  # of those that need least; the rest wait for room
-    assert at_once(plan, 3, Resources(8, 2), {}) == 3
-    assert at_once(plan, None, Resources(8, 0), {}) == 0
+    assert fits(plan, None, Resources(8, 2)) == {"a": 8, "b": 4, "c": 4}
+    assert fits(plan, 5, Resources(8, 2)) == {"a": 5, "b": 4, "c": 4}
+    assert fits(plan, None, Resources(8, 0)) == {"a": 8, "b": 4, "c": 0}
     with pytest.raises(SpecError, match=r"resources.gpu is 0.5 a trial of c, but this machine has 0"):
         refuse_misfits(plan, Resources(8, 0), "this machine")

@@ -24,7 +24,7 @@ SEARCH = {"draws_per_arm": 4, "seeds": [0], "keep": 2}
 
 
 def shown(plan: Plan) -> str:
-    return preview(plan, 3, "because")
+    return preview(plan, dict.fromkeys([arm.name for arm in plan.arms], 3), "because")
 
 
 def told(folder: Path, **changes: Any) -> str:
@@ -164,10 +164,11 @@ def test_a_dry_run_is_quick_and_leaves_nothing(tmp_path: Path) -> None:
 def test_measured_times_are_added_up_for_each_phase(tmp_path: Path) -> None:
     plan = toy_plan(tmp_path, tune=TUNE, search=SEARCH, resources={"cpu": 1, "gpu": 0.5})
     costs = {"a": Measured(36.0), "b": Measured(36.0), "c": Measured(72.0)}  # an hour, an hour, two
-    text = preview(plan, 2, "here", costs)
-    assert "Time of the search: at most 8 h, 8 GPU-hours" in text  # 4 x (1 + 1 + 2) h, two at once
-    assert "Time of the evidence: at most 8 h, 8 GPU-hours" in text
-    unknown = preview(plan, 2, "here", costs | {"b": Measured()})
+    two = {"a": 2, "b": 2, "c": 2}
+    text = preview(plan, two, "here", costs)
+    assert "Time of the search: about 8 h, 8 GPU-hours" in text  # 4 x (1 + 1 + 2) h, two at once
+    assert "Time of the evidence: about 8 h, 8 GPU-hours" in text
+    unknown = preview(plan, two, "here", costs | {"b": Measured()})
     assert "Time: not known, as no step of b could be timed" in unknown
 
 
@@ -180,3 +181,19 @@ def test_arms_with_other_resources_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_budget_is_shown(tmp_path: Path) -> None:
     assert "Budget: trials 4, wall_h 1.5" in shown(toy_plan(tmp_path, budget={"wall_h": 1.5, "trials": 4}))
+
+
+@pytest.mark.parametrize(
+    ("fits", "seeds", "hours"),
+    [
+        ({"a": 16, "b": 16, "c": 16}, 1, "60 min"),  # three trials of an hour, and room for more
+        ({"a": 2, "b": 2, "c": 2}, 1, "2 h"),  # three in two places: the last one runs alone
+        ({"a": 16, "b": 1, "c": 16}, 4, "6 h"),  # b's four take the whole machine, one after the other
+    ],
+)
+def test_a_few_trials_do_not_fill_every_place(
+    tmp_path: Path, fits: dict[str, int], seeds: int, hours: str
+) -> None:
+    plan = toy_plan(tmp_path, seeds=list(range(seeds)))
+    costs = dict.fromkeys(fits, Measured(36.0))
+    assert f"Time of the sweep: about {hours}" in preview(plan, fits, "here", costs)

@@ -122,3 +122,40 @@ def test_the_code_version_follows_the_sources(tmp_path: Path, monkeypatch: pytes
     assert before == code_version("somebodys_trainer.train:train")
     (package / "train.py").write_text("x = 2\n")
     assert code_version("somebodys_trainer.train:train") != before
+
+
+@pytest.mark.parametrize("cut", range(1, 13))
+def test_a_crash_in_the_midst_of_it_costs_no_training(tmp_path: Path, cut: int) -> None:
+    run(toy_plan(tmp_path, name="first", seeds=[1]), tmp_path)
+    plan = toy_plan(tmp_path, name="second", seeds=[1])
+    run(plan, tmp_path, past(plan, tmp_path))
+    journal = tmp_path / "second" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    first = next(index for index, line in enumerate(lines) if '"event":"start"' in line)
+    journal.write_text("".join(lines[: first + cut]))
+    made = Conductor(plan, Journal(journal), list(read_journal(journal)), past=past(plan, tmp_path))
+    made.begin(code=CODE)
+    assert made.next_trial() is None and made.finished
+    assert len(reused(made)) == 3 and made.spending.spent_so_far()["trials"] == 0
+    assert all(len(trial.reports) == 10 for trial in made.state.trials.values())
+
+
+def test_what_is_taken_over_needs_no_budget(tmp_path: Path) -> None:
+    run(toy_plan(tmp_path, name="first"), tmp_path)
+    plan = toy_plan(tmp_path, name="second", seeds=[1, 2, 3], budget={"trials": 1})
+    second = run(plan, tmp_path, past(plan, tmp_path))
+    assert statuses(second.state) == {"completed": 7, "not_started": 2} and len(reused(second)) == 6
+
+
+@pytest.mark.parametrize("name", ["namespaced.train", "alone"])
+def test_the_code_version_of_a_trainer_in_no_regular_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "namespaced" if "." in name else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name.rpartition('.')[2]}.py").write_text("x = 1\n")
+    (folder / "beside.py").write_text("y = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = code_version(f"{name}:train")
+    (folder / "beside.py").write_text("y = 2\n")
+    assert code_version(f"{name}:train") != before

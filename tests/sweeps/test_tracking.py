@@ -187,3 +187,15 @@ def test_a_report_that_comes_anew_after_its_journal_was_lost_is_logged_once(
     journal.write_text("".join(json.dumps(event) + "\n" for event in events))
     main(["sync", str(results), "--tracking-uri", store])
     assert {run.info.run_id: points(store, run) for run in runs(store, "lost")} == before
+
+
+def test_a_longer_horizon_is_told_beside_the_param_that_cannot_change(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "longer")
+    main(["sync", str(results), "--tracking-uri", store])
+    journal = results / "journal.jsonl"
+    text = journal.read_text()
+    journal.write_text(text + text.replace('"max_samples":100', '"max_samples":200'))  # all started once more
+    assert main(["sync", str(results), "--tracking-uri", store]) == 0
+    trials = [run for run in runs(store, "longer") if run.data.tags["role"] == "trial"]
+    assert {run.data.params["max_samples"] for run in trials} == {"100"}
+    assert {run.data.tags["now.max_samples"] for run in trials} == {"200"}
