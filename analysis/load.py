@@ -67,6 +67,8 @@ class Sweep:
     @property
     def audited(self) -> pd.Series:
         """Which trials were to be stopped, and ran on for the audit of stopping alone."""
+        if "audited" not in self.trials:
+            return pd.Series(False, index=self.trials.index)
         return self.trials["audited"].astype(str).str.lower() == "true"
 
     @property
@@ -173,7 +175,7 @@ def _sweep(
         raise AnalysisError(f"the trials of {space.get('name')} have no column {', '.join(missing)}")
     numbers = (*_NUMBERS, str(space["objective"]["metric"]))
     trials = trials.assign(**{column: float("nan") for column in numbers if column not in trials})
-    trials = trials.assign(**{column: "" for column in (*_TEXT, "audited") if column not in trials})
+    trials = trials.assign(**{column: "" for column in _TEXT if column not in trials})
     trials[list(_TEXT)] = trials[list(_TEXT)].fillna("").astype(str)
     trials["phase"] = trials["phase"].replace("", "evidence")
     trials["draw"] = pd.to_numeric(trials["draw"], errors="coerce").fillna(0)
