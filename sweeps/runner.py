@@ -101,18 +101,18 @@ def _show(plan: Plan, given: Launch) -> None:
         where += f", for want of a look at {given.address}"
     costs: dict[str, Measured] = {}
     if given.calibrate:
-        from sweeps import engine
+        from sweeps import cluster
 
         check_data(plan)
         if given.address is None:
             refuse_misfits(plan, here, where)
         with logging_to(Path(os.devnull)):  # Ray's noise
-            here = engine.connect(given.address, count_gpus=plan.uses_gpus)
+            here = cluster.connect(given.address, count_gpus=plan.uses_gpus)
             if given.address is not None:
                 where = f"the cluster at {given.address}"
                 refuse_misfits(plan, here, where)
-            costs = dict(engine.measure_arms(plan, plan.arms))
-            engine.disconnect()
+            costs = dict(cluster.measure_arms(plan, plan.arms))
+            cluster.disconnect()
     shares = {arm: share_for(cost) for arm, cost in costs.items()}
     side_by_side = fits(plan, given.max_concurrent, here, shares)
     print(preview(plan, side_by_side, f"{here.cpu:g} CPU and {here.gpu:g} GPU on {where}", costs))
@@ -133,11 +133,11 @@ def _show_again(folder: Path, given: Launch, storage: Storage) -> Outcome:
 
 def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, extended: bool) -> Outcome:
     """Run what is left of the sweep, and write the tables whatever happens."""
-    from sweeps import engine
+    from sweeps import cluster, engine
 
     there = local_resources(plan.uses_gpus)
     if given.address is not None:
-        there = engine.connect(given.address, count_gpus=False)
+        there = cluster.connect(given.address, count_gpus=False)
         refuse_misfits(plan, there, f"the cluster at {given.address}")
     code = code_version(plan.spec.trainer)
     past = Past(storage.root, plan.spec.name, plan.trainer, code, data) if given.reuse else None
@@ -170,9 +170,9 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
                 raise OSError(unsent)
             with Display(conductor, given.quiet):
                 if given.address is None:
-                    engine.connect(None, plan.uses_gpus)
+                    cluster.connect(None, plan.uses_gpus)
                 signals.install()  # again: Ray puts a handler of its own in front
-                for arm, cost in engine.measure_arms(plan, conductor.placement.to_measure(), signals.came):
+                for arm, cost in cluster.measure_arms(plan, conductor.placement.to_measure(), signals.came):
                     conductor.placement.measured(arm, cost)
                 bound = max(fits(plan, given.max_concurrent, there, conductor.state.shares).values())
                 with suppress(engine.Interrupted):
@@ -186,7 +186,7 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
             conductor.finish(ending)
         with failures.noted("the tables"):
             write_results(folder, conductor.state, space)
-        engine.disconnect()
+        cluster.disconnect()
         trouble = mirror.close(MIRROR_TIMEOUT_S[ending])
         with failures.noted("the tables"):  # again, with the ids of runs that were made meanwhile
             write_results(folder, conductor.state, space)

@@ -17,7 +17,10 @@ FORBIDDEN = {
     "analysis": {"torch", "ray", "trm", "sweeps"},
     "sweeps": {"analysis", "run_sweep"},
 }
-ONLY = {"ray": {"sweeps/engine.py", "sweeps/trainable.py"}, "optuna": {"sweeps/search.py", "sweeps/draws.py"}}
+ONLY = {
+    "ray": {"sweeps/cluster.py", "sweeps/engine.py", "sweeps/trainable.py"},
+    "optuna": {"sweeps/search.py", "sweeps/draws.py"},
+}
 
 
 def imports(path: Path) -> set[str]:

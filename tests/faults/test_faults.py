@@ -134,7 +134,9 @@ def test_the_drivers_machine_is_lost_with_its_disk(whole: Sweep, tmp_path: Path)
 def test_another_ray_instance_is_left_on_the_machine(whole: Sweep, tmp_path: Path) -> None:
     """Its driver hangs, and its address is where a plain `ray.init()` looks."""
     sweep = Sweep(tmp_path)
-    code = "import sweeps.engine as e, time; e.connect(None, False); print('up', flush=True); time.sleep(300)"
+    code = (
+        "import sweeps.cluster as c, time; c.connect(None, False); print('up', flush=True); time.sleep(300)"
+    )
     left = subprocess.Popen(
         [sys.executable, "-c", code], env=sweep.environment, stdout=subprocess.PIPE, text=True
     )

@@ -92,9 +92,9 @@ def test_a_sweep_is_bounded_raised_added_to_and_reused(folder: Path, hook: Hook)
 
 GPUS = """
 import sys
-from sweeps import engine, resources, runner
+from sweeps import cluster, resources, runner
 two = lambda count_gpus: resources.Resources(2, 2 if count_gpus else 0)
-engine.local_resources = runner.local_resources = two
+cluster.local_resources = runner.local_resources = two
 import run_sweep
 sys.exit(run_sweep.main(sys.argv[1:]))
 """
