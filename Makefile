@@ -36,6 +36,7 @@ report: setup
 bench: setup
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.trial_start
+	$(BIN)/python -m benchmarks.overhead
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

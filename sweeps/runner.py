@@ -38,7 +38,7 @@ from sweeps.placement import fits, refuse_misfits, share_for
 from sweeps.plan import Plan, check_data, load_plan
 from sweeps.preview import preview
 from sweeps.process import Signals, locked, logging_to
-from sweeps.resources import Measured, local_resources
+from sweeps.resources import Measured, Resources, local_resources
 from sweeps.results import rebuild, write_results
 from sweeps.reuse import Past, code_version
 from sweeps.state import read_state
@@ -133,7 +133,7 @@ def _show_again(folder: Path, given: Launch, storage: Storage) -> Outcome:
 
 def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, extended: bool) -> Outcome:
     """Run what is left of the sweep, and write the tables whatever happens."""
-    from sweeps import cluster, engine
+    from sweeps import cluster
 
     there = local_resources(plan.uses_gpus)
     if given.address is not None:
@@ -169,18 +169,10 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
             if unsent := storage.send(folder.name, SENT_FIRST):  # before any checkpoint of it is there
                 raise OSError(unsent)
             with Display(conductor, given.quiet):
-                if given.address is None:
-                    cluster.connect(None, plan.uses_gpus)
-                signals.install()  # again: Ray puts a handler of its own in front
-                for arm, cost in cluster.measure_arms(plan, conductor.placement.to_measure(), signals.came):
-                    conductor.placement.measured(arm, cost)
-                bound = max(fits(plan, given.max_concurrent, there, conductor.state.shares).values())
-                with suppress(engine.Interrupted):
-                    engine.run(
-                        conductor, folder, checkpoints, bound, lambda: signals.came() or conductor.must_stop
-                    )
-            ending = "completed" if conductor.finished else "interrupted"
-            if ending == "interrupted" and conductor.out_of_budget and not signals.came():
+                _run_trials(conductor, folder, given, checkpoints, there, signals)
+            if conductor.finished:
+                ending = "completed"
+            elif conductor.out_of_budget and not signals.came():
                 ending = "budget"
         with failures.noted("the journal"):
             conductor.finish(ending)
@@ -200,3 +192,20 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
     if given.notify is not None:
         notes += filter(None, [notify(given.notify, summary(conductor, folder, status, ending))])
     return Outcome(status, folder, tuple(notes), storage)
+
+
+def _run_trials(
+    conductor: Conductor, folder: Path, given: Launch, checkpoints: str, there: Resources, signals: Signals
+) -> None:
+    """Until all have ended, or a signal or the budget ends it."""
+    from sweeps import cluster, engine
+
+    plan = conductor.plan
+    if given.address is None:
+        cluster.connect(None, plan.uses_gpus)
+    signals.install()  # again: Ray puts a handler of its own in front
+    for arm, cost in cluster.measure_arms(plan, conductor.placement.to_measure(), signals.came):
+        conductor.placement.measured(arm, cost)
+    bound = max(fits(plan, given.max_concurrent, there, conductor.state.shares).values())
+    with suppress(engine.Interrupted):
+        engine.run(conductor, folder, checkpoints, bound, lambda: signals.came() or conductor.must_stop)
