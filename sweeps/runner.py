@@ -75,6 +75,11 @@ def launch(given: Launch) -> Outcome:
     """Do what the arguments say. Raises SpecError for bad input, with nothing written."""
     if given.max_concurrent is not None and given.max_concurrent < 1:
         raise SpecError(f"--max-concurrent {given.max_concurrent}: must be 1 or more")
+    if (given.address or "").startswith("ray://"):
+        raise SpecError(
+            f"--address {given.address}: Ray Client would move the sweep's course to the cluster: give "
+            f"HOST:PORT, on a machine that has joined it"
+        )
     check_uri(given.tracking_uri)
     if given.notify is not None:
         check_url(given.notify)
