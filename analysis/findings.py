@@ -24,7 +24,7 @@ def question(sweep: Sweep) -> str:
 def design(sweep: Sweep) -> str:
     """How the sweep answers it, in a sentence or two."""
     space, scheduler = sweep.space, sweep.space.get("scheduler") or {}
-    kind, over = scheduler.get("kind", "fifo"), scheduler.get("max_t")
+    kind, over = scheduler.get("kind", "fifo"), sweep.resolved.get("horizon", scheduler.get("max_t"))
     seeds = seeds_text(space.get("seeds") or [])
     horizon = f" for {si(float(over))} {scheduler.get('time_attr', 'samples')}" if over else ""
     stopping = "none stopped early"
@@ -79,10 +79,21 @@ def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
 def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     """The limits, each with its reason and, where there is one, its remedy."""
     return [
+        *_limits_of_the_code(sweep),
         *_limits_of_the_phase(sweep),
         *_limits_of_n(sweep, ranked),
         *_limits_of_the_missing(sweep, ranked),
         *_limits_of_the_budget(ranked),
+    ]
+
+
+def _limits_of_the_code(sweep: Sweep) -> list[str]:
+    versions = list(dict.fromkeys(sweep.codes))
+    if len(versions) < 2:
+        return []
+    return [
+        f"What is due to the arms alone: the code changed between launches ({join(versions)}), so that "
+        "trials are of more than one make. Run what matters anew, under another name."
     ]
 
 

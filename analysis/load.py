@@ -11,7 +11,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Sweep:
     decisions: pd.DataFrame
     space: Mapping[str, Any]
     folder: Path | None = None
+    codes: tuple[str, ...] = ()  # version of the code at each launch, where the journal is there
 
     @property
     def name(self) -> str:
@@ -117,7 +118,10 @@ def load_sweep(path: Path | str) -> Sweep:
         )
     space = _read_space(folder / "sweep.yaml")
     trials, history = _read_parquet(folder / "trials.parquet"), _read_parquet(folder / "history.parquet")
-    return _sweep(trials, history, _read_decisions(folder / "journal.jsonl"), space, folder)
+    events = _read_events(folder / "journal.jsonl")
+    sweep = _sweep(trials, history, _decisions_of(events), space, folder)
+    codes = (str(event.get("code") or "") for event in events if event["event"] == "launch")
+    return replace(sweep, codes=tuple(code for code in codes if code))
 
 
 def load_mlflow(experiment_name: str, tracking_uri: str = "sqlite:///mlflow.db") -> Sweep:
@@ -222,17 +226,21 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise AnalysisError(f"{path} is not a readable parquet file: {error}") from error
 
 
-def _read_decisions(path: Path) -> pd.DataFrame:
-    """The journal's decisions. A torn last line, as a crash leaves one, is passed over."""
+def _read_events(path: Path) -> list[dict[str, Any]]:
+    """The journal's launches and decisions. A torn last line, as a crash leaves one, is passed over."""
     events = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and event.get("event") == "decision":
+        if isinstance(event, dict) and event.get("event") in ("decision", "launch"):
             events.append(event)
-    decisions = pd.DataFrame(events)
+    return events
+
+
+def _decisions_of(events: list[dict[str, Any]]) -> pd.DataFrame:
+    decisions = pd.DataFrame([event for event in events if event["event"] == "decision"])
     for column in {"rung", "value", "cutoff", "tied"} & set(decisions):
         decisions[column] = pd.to_numeric(decisions[column], errors="coerce").astype(float)
     return decisions

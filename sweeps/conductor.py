@@ -60,7 +60,14 @@ class Conductor:
             self._journal.append("extend", hash=self.plan.hash, reopened=reopened)
             self.stopping.on_extended(reopened)
         max_t = self.plan.spec.scheduler.max_t
+        before, code = self.state.code, launch.get("code", "")
         self._journal.append("launch", hash=self.plan.hash, max_t=max_t, **launch)
+        if before and code != before:
+            text = (
+                f"the code has changed since the last launch ({before}, now {code}): trials are of two makes"
+            )
+            logger.warning("%s", text)
+            self._journal.append("warning", text=text)
         self.stopping.catch_up()
         for trial in self.plan.first_trials():
             self._plan_trial(trial)
@@ -176,9 +183,15 @@ class Conductor:
             return
         if metrics:
             self._write_report(trial_id, metrics)
+        metric = self.plan.spec.objective.metric
+        if status == "completed" and metric not in trial.last:
+            reported = ", ".join(sorted(set(trial.last) - {"step", "samples"})) or "nothing"
+            status, reason = "failed", f"it never reported the objective, {metric}; it reported {reported}"
         audit = self.stopping.audited.get(trial.member) if self.state.is_audited(trial) else None
         if audit is not None:
             reason = f"audit, was to stop: {audit.why}" + (f"; {reason}" if reason else "")
+        if status == "completed" and (why := self.stopping.never_judged(trial)):
+            self.warned(trial_id, why)
         self._journal.append("end", trial_id=trial_id, status=status, reason=reason)
         self._after_end(trial)
 

@@ -54,6 +54,7 @@ class Display:
         self._print_line()
         while not self._stop.wait(PLAIN_EVERY_S):
             self._print_line()
+        self._print_line()
 
     def _print_line(self) -> None:
         self._console.print(self.line(), highlight=False, soft_wrap=True)
@@ -64,7 +65,7 @@ class Display:
         parts = [f"{counts[status]} {status.replace('_', ' ')}" for status in _SHOWN if counts[status]]
         best = self._best(self._trials())
         value = f", best {self._objective.metric} {best[0]:.4f} ({best[1]})" if best else ""
-        return f"{self._name}: {', '.join(parts)}{value}, {self._clock()}"
+        return f"{self._name}: {', '.join(parts) or 'nothing planned yet'}{value}, {self._clock()}"
 
     def table(self) -> Group:
         """A row an arm."""

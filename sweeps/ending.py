@@ -64,8 +64,22 @@ def next_steps(conductor: Conductor, folder: Path, ending: str, failures: Failur
     elif ending == "budget":
         waiting = sum(trial.status == "not_started" for trial in conductor.state.open.values())
         yield (
-            f"The budget is spent ({conductor.out_of_budget}); not started: {waiting + conductor.to_come}. "
+            f"The budget is spent ({conductor.out_of_budget}); not started: {waiting}. "
             f"Raise it under `budget`, and go on with the same command and --resume."
+        )
+
+
+def worth_knowing(conductor: Conductor, folder: Path, reuse: bool) -> Iterator[str]:
+    """What went otherwise than a person may think."""
+    warnings = list(dict.fromkeys(conductor.state.warnings))
+    if warnings:
+        more = f" (and {len(warnings) - 1} more, in {folder / 'logs' / 'driver.log'})" if warnings[1:] else ""
+        yield f"Warning: {warnings[0]}{more}"
+    if reuse:
+        taken = sum(bool(trial.reused_from) for trial in conductor.state.trials.values())
+        same = "config, seed, data and the sources beside the trainer"
+        yield f"Taken over from other sweeps: {taken or 'no'} trials" + (
+            "" if taken else f" ({same} must be the same)"
         )
 
 

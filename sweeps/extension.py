@@ -67,5 +67,8 @@ def _why(line: str) -> str:
             " (only added seeds are taken, and not those that a scheduler judges by: their mean would change)"
         )
     if key == "scheduler.max_t":
-        return " (only a longer one is taken, where the learning rate does not depend on it)"
+        return (
+            " (only a longer one is taken, and where describe(config) says that a longer run begins as a "
+            "shorter one, `extendable`, as with a constant rate)"
+        )
     return ""

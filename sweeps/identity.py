@@ -104,7 +104,13 @@ def resolved(plan: Plan) -> dict[str, Any]:
         }
         for arm in plan.arms
     }
-    found = {"hash": plan.hash, "baseline": plan.baseline, "factors": list(spec.ablate), "arms": arms}
+    found = {
+        "hash": plan.hash,
+        "horizon": plan.horizon,
+        "baseline": plan.baseline,
+        "factors": list(spec.ablate),
+        "arms": arms,
+    }
     copied: dict[str, Any] = json.loads(json.dumps(space, default=str))  # plain values, nothing shared
     return copied | {"resolved": json.loads(json.dumps(found | {"identity": plan.identity}, default=str))}
 

@@ -246,7 +246,7 @@ def _with_scheduler(
         value = int(max_t) if max_t == int(max_t) else max_t
         trainer.configure(base, [(key, value)], f"{sources.path}: scheduler.max_t")
         base = trainer.override(base, [(key, value)])
-    horizon = max_t if in_samples else None
+    horizon = None
     if key is not None:
         try:
             horizon = float(get(trainer.configure(base, [], "base").model_dump(), key))

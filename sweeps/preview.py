@@ -51,6 +51,11 @@ def _about_stopping(plan: Plan) -> Iterator[str]:
     scheduler = plan.spec.scheduler
     if scheduler.kind == "fifo":
         return
+    if scheduler.max_t is not None and plan.horizon is None:
+        yield (
+            "the trainer names no horizon_key in describe(config): max_t places the rungs, and how long a "
+            "trial runs is its config's matter"
+        )
     members = _members(plan)
     if not can_stop(scheduler, members):
         yield (
@@ -187,10 +192,12 @@ def _stopping(plan: Plan) -> Iterator[str]:
     if plan.horizon is not None:
         yield f"A whole trial: {plan.horizon:,.0f} samples"
     if scheduler.kind != "fifo":
+        over = "each arm" if scheduler.scope == "arm" else "the whole sweep"
+        audit = f", {scheduler.audit:g} of those to be stopped audited" if scheduler.audit else ""
         rungs = ", ".join(f"{rung:,.0f}" for rung in build_scheduler(scheduler).rungs()) or "none"
         yield (
-            f"Stopping: {scheduler.kind} on {scheduler.metric} ({scheduler.mode}) over each "
-            f"{scheduler.scope}; rungs at {rungs} {scheduler.time_attr}"
+            f"Stopping: {scheduler.kind} on {scheduler.metric} ({scheduler.mode}) over "
+            f"{over}{audit}; rungs at {rungs} {scheduler.time_attr}"
         )
 
 

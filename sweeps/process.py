@@ -84,6 +84,7 @@ class Signals:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self._caught = number
         signal.signal(number, signal.SIG_DFL)
+        print("Ending; what is recorded stays. Once more ends at once.", file=sys.stderr, flush=True)
 
     def came(self) -> bool:
         return self._caught is not None

@@ -28,6 +28,7 @@ from sweeps.ending import (
     status_of,
     summary,
     where_to_look,
+    worth_knowing,
 )
 from sweeps.errors import SpecError
 from sweeps.folder import JOURNAL, look, refuse_other_data, write_space
@@ -86,6 +87,10 @@ def launch(given: Launch) -> Outcome:
     plan = load_plan(given.space, given.overrides, given.name)
     if given.dry_run or given.calibrate:
         _show(plan, given)
+        if given.resume or given.extend:
+            folder = Storage(given.storage).folder(plan.spec.name)
+            look(plan, folder, given.resume, given.extend)
+            print(f"Of these, {read_state(folder / JOURNAL).how_many_ended} have run in {folder} already")
         return Outcome(OK)
     storage = Storage(given.storage)
     folder = storage.folder(plan.spec.name)
@@ -191,7 +196,7 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
     status = SOME_FAILED if failures.texts else status_of(conductor.state)
     if not failures.texts and ending != "completed":
         status = BUDGET_SPENT if ending == "budget" else signals.exit_status
-    notes = [*next_steps(conductor, folder, ending, failures)]
+    notes = [*next_steps(conductor, folder, ending, failures), *worth_knowing(conductor, folder, given.reuse)]
     notes += [how_to_sync(folder, given.tracking_uri, trouble)] if trouble else []
     notes += where_to_look(mirror.link, given.tracking_uri)
     if given.notify is not None:

@@ -88,7 +88,13 @@ class SweepState:
     launches: int = 0
     plan_hash: str = ""  # of the plan that was launched last
     max_t: float | None = None  # its horizon
+    code: str = ""  # the version of the code that launched it
+    warnings: list[str] = field(default_factory=list)
     finished: str = ""
+
+    @property
+    def how_many_ended(self) -> int:
+        return len(self.trials) - len(self.open)
 
     def siblings_of(self, trial: TrialState) -> list[TrialState]:
         """The trials of the same draw and phase, itself among them."""
@@ -111,6 +117,7 @@ class SweepState:
     def _on_launch(self, event: Event) -> None:
         self.launches += 1
         self.plan_hash, self.max_t = event["hash"], event.get("max_t")
+        self.code = event.get("code", "")
         self.finished = ""
         for trial in self.open.values():  # what ran when the last process died is not running now
             if trial.status == "running":
@@ -148,6 +155,11 @@ class SweepState:
         self.decisions.append(event)
         if event["action"] == "audit":
             self.audited.add(event["member"])
+
+    def _on_warning(self, event: Event) -> None:
+        self.warnings.append(
+            f"{event['trial_id']}: {event['text']}" if "trial_id" in event else event["text"]
+        )
 
     def _on_retry(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]

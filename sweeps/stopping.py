@@ -38,6 +38,14 @@ class Stopping:
         """Why the trial is to stop; None where it is not."""
         return self.stopped.get(trial.member) if trial.phase == "search" else None
 
+    def never_judged(self, trial: TrialState) -> str:
+        """Why a trial that came to its end was at no rung; '' where it was, or there is none."""
+        rungs, key = self._scheduler.rungs(), self._scheduler.spec.time_attr
+        if trial.phase != "search" or not rungs or trial.last.get(key, 0) >= rungs[0]:
+            return ""
+        ended = f"it ended at {trial.last.get(key, 0):g} {key}"
+        return f"{ended}, before the first rung at {rungs[0]:g}, and was judged nowhere"
+
     # What happens
 
     def on_report(self, trial: TrialState, metrics: Mapping[str, float]) -> None:

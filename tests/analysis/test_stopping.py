@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,15 @@ def test_stops_within_each_arm_that_were_all_right_are_reported(tmp_path: Path) 
     swapped = sweep.decisions.assign(value=[0.7, 0.3, 0.4])
     told = render(dataclasses.replace(sweep, space=space, decisions=swapped))
     assert "it was stopped with the better value" in told
+
+
+def test_code_that_changed_between_launches_is_a_limit(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"mlp": Fake(0.5), "ssm": Fake(0.2)})
+    launches = [{"time": 0, "event": "launch", "code": code} for code in ("0.1+a", "0.1+a", "0.1+b")]
+    (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in launches))
+    assert "the code changed between launches (0.1+a and 0.1+b)" in render(load_sweep(folder))
+    (folder / "journal.jsonl").write_text(json.dumps(launches[0]) + "\n")
+    assert "the code changed" not in render(load_sweep(folder))
 
 
 def test_two_audited_draws_are_too_few_for_a_correlation(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def test_a_sweep_is_bounded_raised_added_to_and_reused(folder: Path, hook: Hook)
     space = write_space(folder, ablate={"model.kind": ["a", "b", "c"]}, seeds=[1, 2, 3])
     refused = run_sweep(folder, space)
     assert refused.returncode == 2 and "add to it with --extend" in refused.stderr
+    dry = run_sweep(folder, space, "--extend", "--dry-run")
+    assert dry.returncode == 0 and "Of these, 4 have run in results/toy already" in dry.stdout
     extended = run_sweep(folder, space, "--extend")
     assert extended.returncode == 0, extended.stderr
     assert Counter(trials(folder).status) == {"completed": 9}
@@ -81,6 +83,7 @@ def test_a_sweep_is_bounded_raised_added_to_and_reused(folder: Path, hook: Hook)
     space = write_space(folder, name="again", seeds=[2, 3, 4])
     again = run_sweep(folder, space, "--reuse")
     assert again.returncode == 0, again.stderr
+    assert "Taken over from other sweeps: 6 trials" in again.stdout
     reused = trials(folder, "again").reason.str.startswith("reused from toy/")
     assert reused.sum() == 6 and len(reused) == 9
     tagged = [run for run in runs(folder, "again") if run.data.tags.get("reused_from")]

@@ -396,3 +396,36 @@ def test_all_seeds_of_an_audited_draw_are_marked_whichever_ended_first(tmp_path:
     assert {f"{row.arm}-d{row.draw}" for row in marked.itertuples()} == made.state.audited
     assert len(marked) == 3 * len(made.state.audited)
     assert made.stopping.audited.keys() == made.state.audited
+
+
+def bare(plan: Plan, folder: Path, reported: dict[str, float], **launch: str) -> Conductor:
+    """A sweep every trial of which makes this one report and returns."""
+    path = folder / "journal.jsonl"
+    made = Conductor(plan, Journal(path), list(read_journal(path)))
+    made.begin(**launch)
+    while (trial := made.next_trial()) is not None:
+        made.started(trial.trial_id)
+        made.report(trial.trial_id, {"step": 1, "samples": 10, **reported})
+        made.ended(trial.trial_id, "completed")
+    return made
+
+
+def test_a_trial_that_never_reports_the_objective_has_failed(tmp_path: Path) -> None:
+    made = bare(toy_plan(tmp_path), tmp_path, {"acuracy": 0.5, "total": 1.0})
+    assert statuses(made.state) == {"failed": 6}
+    reasons = {trial.reason for trial in made.state.trials.values()}
+    assert reasons == {"it never reported the objective, accuracy; it reported acuracy, total"}
+
+
+def test_a_trial_that_ends_before_the_first_rung_is_told(tmp_path: Path) -> None:
+    made = bare(toy_plan(tmp_path, scheduler=ASHA), tmp_path, {"accuracy": 0.5})
+    assert len(made.state.warnings) == 6
+    assert "ended at 10 samples, before the first rung at 20" in made.state.warnings[0]
+
+
+def test_code_that_changed_between_launches_is_told(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path)
+    assert bare(plan, tmp_path, {"accuracy": 0.5}, code="0.1+a").state.warnings == []
+    assert bare(plan, tmp_path, {"accuracy": 0.5}, code="0.1+a").state.warnings == []
+    (warning,) = bare(plan, tmp_path, {"accuracy": 0.5}, code="0.1+b").state.warnings
+    assert "0.1+a, now 0.1+b" in warning

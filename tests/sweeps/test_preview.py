@@ -197,3 +197,14 @@ def test_a_few_trials_do_not_fill_every_place(
     plan = toy_plan(tmp_path, seeds=list(range(seeds)))
     costs = dict.fromkeys(fits, Measured(36.0))
     assert f"Time of the sweep: about {hours}" in preview(plan, fits, "here", costs)
+
+
+def test_where_max_t_does_not_end_a_trial_this_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = told(tmp_path, scheduler=ASHA)
+    assert "horizon_key" not in text
+    monkeypatch.setattr("tests.sweeps.toy_trainer.describe", lambda config: {"metrics": ["accuracy"]})
+    plan = toy_plan(tmp_path, scheduler=ASHA)
+    assert "the trainer names no horizon_key" in shown(plan)
+    assert "A whole trial" not in shown(plan)
