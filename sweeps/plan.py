@@ -37,6 +37,7 @@ class Arm:
     flops_per_sample: int | None
     cpu: float
     gpu: float | str
+    effective_depth: int | None = None
 
 
 @dataclass(frozen=True)
@@ -282,4 +283,5 @@ def _arm(spec: SweepSpec, combiner: Combiner, found: Combination) -> Arm:
                 raise SpecError(f"tune.{name}: the factor {factor} sets {key} too: it can be one of the two")
     size = known.get("num_params"), known.get("flops_per_sample")
     cpu, gpu = combiner.resources(found)
-    return Arm(found.name, found.levels, frozenset(found.settings), config, tune, *size, cpu, gpu)
+    depth = known.get("effective_depth")
+    return Arm(found.name, found.levels, frozenset(found.settings), config, tune, *size, cpu, gpu, depth)

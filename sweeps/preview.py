@@ -128,6 +128,9 @@ def _arms(plan: Plan) -> Table:
     table.add_column("arm", overflow="fold")
     for heading in ("parameters", "vs baseline", "FLOPs a sample", "vs baseline"):
         table.add_column(heading, justify="right")
+    has_depth = any(arm.effective_depth is not None for arm in plan.arms)
+    if has_depth:
+        table.add_column("depth", justify="right")
     first = plan.arms[0]
     for arm in plan.arms:
         name = f"{arm.name} (baseline)" if arm.name == plan.baseline else arm.name
@@ -137,6 +140,7 @@ def _arms(plan: Plan) -> Table:
             _ratio(arm.num_params, first.num_params),
             f"{arm.flops_per_sample:.3g}" if arm.flops_per_sample is not None else "not said",
             _ratio(arm.flops_per_sample, first.flops_per_sample),
+            *([str(arm.effective_depth)] if has_depth else []),
         )
     return table
 

@@ -24,10 +24,10 @@ from trm.overrides import OverrideError, override
 class Trainer:
     """`function(config, trial)`; `describe(config)` and `check(config)` where the module has them.
 
-    `describe` returns what is known before training: num_params, flops_per_sample, horizon_key,
-    warmup_samples, metrics (names), needs_gpu, effective (the config as it takes effect), extendable (a
-    longer run begins as a shorter one). `check` raises ValueError for data that cannot be used, and returns
-    a hash of them, or None. `calibrate(config, device)` takes a few steps; see sweeps.measure.
+    `describe` returns what is known before training: num_params, flops_per_sample, effective_depth,
+    horizon_key, warmup_samples, metrics (names), needs_gpu, effective (the config as it takes effect),
+    extendable (a longer run begins as a shorter one). `check` raises ValueError for data that cannot be used,
+    and returns a hash of them, or None. `calibrate(config, device)` takes a few steps; see sweeps.measure.
     """
 
     name: str

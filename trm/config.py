@@ -32,6 +32,10 @@ class ModelConfig(_Config):
     num_layers: int = Field(2, ge=1)
     h_cycles: int = Field(3, ge=1)  # T in the paper
     l_cycles: int = Field(6, ge=1)  # n in the paper
+    networks: Literal["shared", "separate"] = "shared"  # of z_H and z_L: one block for both, or one each
+    gradient: Literal["recursion", "one_step"] = (
+        "recursion"  # through the last one whole, or its last updates
+    )
     expansion: Positive = 4.0  # of the SwiGLU; its width is rounded up to a multiple of 256
     mixer: AnyMixerConfig = AttentionConfig()
     pos_encodings: Literal["rope", "learned", "none"] = "rope"
@@ -45,6 +49,11 @@ class ModelConfig(_Config):
     def _mixer_fits(self) -> Self:
         self.mixer.check(self.hidden_size)
         return self
+
+    @property
+    def effective_depth(self) -> int:
+        """Layers that a supervision step goes through (the paper's T (n + 1) n_layers)."""
+        return self.h_cycles * (self.l_cycles + 1) * self.num_layers
 
     def check_device(self, device: str) -> None:
         """Raise ValueError where the network does not run on this device ("cpu", "cuda:0")."""

@@ -18,7 +18,8 @@ def num_params(config: TrialConfig) -> int:
     embed_tokens = lm_head = config.data.shape.vocab_size * hidden_size
     embed_pos = config.seq_len * hidden_size if model.pos_encodings == "learned" else 0
     q_head = 2 * hidden_size + 2
-    return model.num_layers * (mixer + swiglu) + embed_tokens + embed_pos + lm_head + q_head
+    blocks = 2 if model.networks == "separate" else 1
+    return blocks * model.num_layers * (mixer + swiglu) + embed_tokens + embed_pos + lm_head + q_head
 
 
 def block_flops(model: ModelConfig, seq_len: int) -> int:
@@ -38,10 +39,11 @@ def flops_per_sample(config: TrialConfig) -> int:
     """Training FLOPs of one row in one supervision step.
 
     The forward pass, and a backward pass, taken as twice the forward one, of what has a gradient: the last
-    recursion and the heads.
+    recursion, or its last two updates, and the heads.
     """
-    recursion = (config.model.l_cycles + 1) * block_flops(config.model, config.seq_len)
-    return forward_flops(config) + 2 * (recursion + _head_flops(config))
+    updates = config.model.l_cycles + 1 if config.model.gradient == "recursion" else 2
+    with_gradient = updates * block_flops(config.model, config.seq_len)
+    return forward_flops(config) + 2 * (with_gradient + _head_flops(config))
 
 
 def _head_flops(config: TrialConfig) -> int:

@@ -2,12 +2,14 @@
 
 Names here and in the paper (section 4, figure 3):
 
-    block            net    the one small network, applied h_cycles x (l_cycles + 1) times a step
+    block            net    the one small network, applied h_cycles x (l_cycles + 1) times a step;
+    block_H          f_H    where networks are separate, the one that updates z_H (and block, f_L, only z_L)
     inputs           x      the puzzle's tokens; embedded, they are added at every update of z_L
     z_H              y      the answer, embedded; the output head reads the solution from it
     z_L              z      the latent reasoning state
     l_cycles         n      updates of z_L before each update of z_H
-    h_cycles         T      recursions a supervision step, of which only the last one carries a gradient
+    h_cycles         T      recursions a supervision step, of which only the last one carries a gradient,
+                            or its last two updates alone (the one-step gradient of HRM, arXiv 2506.21734)
     halt_max_steps   N_sup  supervision steps that a puzzle gets at most
     q_halt_logits    q_hat  > 0: the model holds its answer for right, and the puzzle may halt
 
@@ -127,6 +129,11 @@ class TRM(nn.Module):
             else None
         )
         self.block = Block(config, self.seq_len, _rope(config, self.seq_len))
+        self.block_H = (
+            Block(config, self.seq_len, _rope(config, self.seq_len))
+            if config.networks == "separate"
+            else None
+        )
         self.lm_head = CastedLinear(hidden_size, shape.vocab_size)
         # Two outputs, q_halt and q_continue. The recipe trains the first alone (the reference's loss on
         # q_continue is off, and crashes where it is on); the second stays for the published parameter count.
@@ -137,6 +144,10 @@ class TRM(nn.Module):
         # Where z_H and z_L start: fixed random vectors, the same at every position, never trained.
         self.register_buffer("H_init", trunc_normal_(torch.empty(hidden_size), std=1.0))
         self.register_buffer("L_init", trunc_normal_(torch.empty(hidden_size), std=1.0))
+
+    @property
+    def blocks(self) -> list[Block]:
+        return [self.block] if self.block_H is None else [self.block, self.block_H]
 
     def network_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of the network: all but the puzzle embedding. AdamW and EMA work on these."""
@@ -204,17 +215,23 @@ class TRM(nn.Module):
         return self.embed_scale * embedding
 
     def deep_recursion(self, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """h_cycles recursions, a gradient through the last one only (paper, figure 3)."""
+        """h_cycles recursions, a gradient through the last one only (paper, figure 3), or through its last
+        update of each state."""
+        l_cycles = self.config.l_cycles
         with torch.no_grad():
             for _ in range(self.config.h_cycles - 1):
-                z_H, z_L = self.latent_recursion(z_H, z_L, x)
-        return self.latent_recursion(z_H, z_L, x)
+                z_H, z_L = self.latent_recursion(z_H, z_L, x, l_cycles)
+            if self.config.gradient == "one_step":
+                for _ in range(l_cycles - 1):
+                    z_L = self.block(z_L, z_H + x)
+                l_cycles = 1
+        return self.latent_recursion(z_H, z_L, x, l_cycles)
 
-    def latent_recursion(self, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def latent_recursion(self, z_H: Tensor, z_L: Tensor, x: Tensor, l_cycles: int) -> tuple[Tensor, Tensor]:
         """l_cycles updates of the latent from question and answer, then one of the answer from the latent."""
-        for _ in range(self.config.l_cycles):
+        for _ in range(l_cycles):
             z_L = self.block(z_L, z_H + x)
-        return self.block(z_H, z_L), z_L
+        return self.blocks[-1](z_H, z_L), z_L
 
     def _read(self, z_H: Tensor) -> Tensor:
         """What the halting head sees, (B, D).

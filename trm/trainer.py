@@ -56,6 +56,7 @@ def describe(config: TrialConfig) -> dict[str, Any]:
     return {
         "num_params": num_params(config),
         "flops_per_sample": flops_per_sample(config),
+        "effective_depth": config.model.effective_depth,
         "horizon_key": "train.max_samples",
         "warmup_samples": config.warmup_steps * config.train.batch_size,
         "metrics": METRICS,
@@ -119,7 +120,8 @@ class Trainer:
         self.may_fail_to_compile: set[str] = set()  # the parts of a run that have not run yet
         if _compiles(config.train.compile, self.device):
             # One graph a shape: a dynamic one, made for the evaluation's batch, would serve training too.
-            self.model.block.compile(dynamic=False)
+            for block in self.model.blocks:
+                block.compile(dynamic=False)
             if config.train.compile == "auto":
                 self.may_fail_to_compile = {"training", "evaluation"}
 
@@ -190,7 +192,8 @@ class Trainer:
                 raise
             reason = str(error).strip().partition("\n")[0]
             log.warning("torch.compile failed, the run goes on without it (%s)", reason)
-            self.model.block._compiled_call_impl = None  # what Module.compile() set
+            for block in self.model.blocks:
+                block._compiled_call_impl = None  # what Module.compile() set
             self.may_fail_to_compile.clear()
             self.optimizers.zero_grad()
             return run()

@@ -34,8 +34,8 @@ def told(folder: Path, **changes: Any) -> str:
 def test_arms_are_listed_with_parameters_and_flops() -> None:
     plan = load_plan(ROOT / "search_spaces" / "mixers.yaml")
     rows = {row.split()[0]: row.split() for row in shown(plan).splitlines() if row.strip()}
-    assert rows["attention"] == ["attention", "(baseline)", "6,828,034", "1.00", "4.76e+10", "1.00"]
-    assert rows["mlp"] == ["mlp", "5,028,866", "0.74", "4.27e+10", "0.90"]
+    assert rows["attention"] == ["attention", "(baseline)", "6,828,034", "1.00", "4.76e+10", "1.00", "42"]
+    assert rows["mlp"] == ["mlp", "5,028,866", "0.74", "4.27e+10", "0.90", "42"]
     assert "model.mixer.kind changes parameters (up to 1.4x) and FLOPs" in shown(plan)
 
 
@@ -208,3 +208,31 @@ def test_where_max_t_does_not_end_a_trial_this_is_said(
     plan = toy_plan(tmp_path, scheduler=ASHA)
     assert "the trainer names no horizon_key" in shown(plan)
     assert "A whole trial" not in shown(plan)
+
+
+# Published, arXiv 2510.04871, Table 1: millions of parameters and depth.
+TABLE_1 = {
+    "trm": (5, 42),
+    "separate": (10, 42),
+    "no_ema": (5, 42),
+    "four_layers": (10, 48),
+    "attention": (7, 42),
+    "T2n2": (5, 12),
+    "one_step_gradient": (5, 42),
+}
+
+
+def test_the_rows_of_table_1_have_the_published_sizes_and_depths() -> None:
+    plan = load_plan(ROOT / "search_spaces" / "trm_table1.yaml")
+    found = {
+        str(arm.levels["row"]): (round((arm.num_params or 0) / 1e6), arm.effective_depth) for arm in plan.arms
+    }
+    assert found == TABLE_1
+    assert plan.baseline == "row=trm"
+
+
+def test_the_rows_of_table_3_are_cycles_alone() -> None:
+    plan = load_plan(ROOT / "search_spaces" / "trm_table3.yaml")
+    assert {arm.num_params for arm in plan.arms} == {5_028_866}
+    depths = {str(arm.levels["cycles"]): arm.effective_depth for arm in plan.arms}
+    assert depths == {"k3T3": 42, "k1T1": 6, "k2T2": 20, "k4T4": 72, "k3T6": 84, "k6T3": 78, "k6T6": 156}

@@ -4,7 +4,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from trm.config import TrialConfig
-from trm.flops import flops_per_sample, forward_flops, num_params
+from trm.flops import block_flops, flops_per_sample, forward_flops, num_params
 from trm.mixers import MIXERS
 from trm.model import build_model
 
@@ -30,10 +30,11 @@ def test_the_published_recipe_has_the_published_parameters(mixer, pos_encodings,
     assert sum(p.numel() for _, p in model.network_parameters()) == params
 
 
+@pytest.mark.parametrize("networks", ["shared", "separate"])
 @pytest.mark.parametrize("pos_encodings", ["rope", "learned"])
 @pytest.mark.parametrize("kind", MIXERS)
-def test_num_params_equals_the_count(kind, pos_encodings):
-    config = small(kind, pos_encodings=pos_encodings, num_layers=3)
+def test_num_params_equals_the_count(kind, pos_encodings, networks):
+    config = small(kind, pos_encodings=pos_encodings, num_layers=3, networks=networks)
     model = build_model(config, 0, "cpu")
     assert num_params(config) == sum(p.numel() for _, p in model.network_parameters())
 
@@ -60,3 +61,11 @@ def test_backward_counts_twice_and_through_the_last_recursion_only():
     backward = flops_per_sample(one) - forward_flops(one)
     heads = forward_flops(one) - 2 * recursion
     assert backward == 2 * (recursion + heads)
+
+
+def test_one_step_gradient_goes_back_through_two_updates():
+    whole = config_of(hidden_size=32, l_cycles=4, mixer={"kind": "mlp"})
+    one_step = config_of(hidden_size=32, l_cycles=4, mixer={"kind": "mlp"}, gradient="one_step")
+    assert forward_flops(whole) == forward_flops(one_step)
+    saved = flops_per_sample(whole) - flops_per_sample(one_step)
+    assert saved == 2 * 3 * block_flops(whole.model, whole.seq_len)

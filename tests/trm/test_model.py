@@ -109,8 +109,33 @@ def test_only_the_last_recursion_has_a_gradient(h_cycles):
     assert backward.get_total_flops() == 2 * (one_recursion + lm_head)
 
 
-def test_every_parameter_gets_a_gradient():
-    model = small_model(pos_encodings="learned")
+@pytest.mark.parametrize("networks", ["shared", "separate"])
+def test_with_one_step_gradient_the_last_update_of_each_state_has_one(networks):
+    model = small_model(h_cycles=2, l_cycles=3, mixer=MLPConfig(), gradient="one_step", networks=networks)
+    whole = small_model(h_cycles=2, l_cycles=3, mixer=MLPConfig(), networks=networks)
+    tracked = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _module, _args, out: tracked.append(out.requires_grad))
+    ((_, output),) = run(model, [1])
+    assert tracked == [False] * 6 + [True] * 2
+    ((_, same),) = run(whole, [1])
+    assert torch.equal(output.logits, same.logits)  # what it computes is the same
+
+
+def test_separate_networks_update_one_state_each():
+    model = small_model(h_cycles=2, l_cycles=3, mixer=MLPConfig(), networks="separate")
+    calls = []
+    for name, block in zip("LH", model.blocks, strict=True):
+        block.register_forward_hook(lambda _module, _args, _out, name=name: calls.append(name))
+    run(model, [1])
+    assert calls == list("LLLH" * 2)
+    one, other = (block.layers[0].mlp.gate_up_proj.weight for block in model.blocks)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("networks", ["shared", "separate"])
+def test_every_parameter_gets_a_gradient(networks):
+    model = small_model(pos_encodings="learned", networks=networks)
     ((carry, output),) = run(model, [1])
     loss, _ = supervision_loss(output, carry, LossConfig())
     loss.backward()
