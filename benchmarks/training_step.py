@@ -11,7 +11,6 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from trm.config import TrialConfig
 from trm.flops import flops_per_sample, num_params
 from trm.mixers import MIXERS
 from trm.trainer import Trainer
+from trm.trial import Unreported
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {  # beside the kind, where the recipe is narrower than the mixers' defaults are made for
@@ -30,18 +30,6 @@ SETTINGS = {  # beside the kind, where the recipe is narrower than the mixers' d
     "mamba2": {"expand": 1.0, "d_state": 16, "headdim": 16, "direction": "bidirectional"},
 }
 NARROW = 256  # hidden_size below which SETTINGS apply
-
-
-@dataclass(frozen=True)
-class Unreported:
-    """A trial that nobody listens to."""
-
-    device: str
-    seed: int = 0
-    checkpoint: Path | None = None
-
-    def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
-        pass
 
 
 def config_of(path: Path, kind: str, overrides: list[str]) -> TrialConfig:

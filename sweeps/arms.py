@@ -12,7 +12,7 @@ from typing import Any
 
 from sweeps.dotted import get, overlap
 from sweeps.errors import SpecError
-from sweeps.space import Domain, Factor, When
+from sweeps.space import Domain, Factor, When, ordered_by_need
 from sweeps.spec import SweepSpec
 from sweeps.trainers import Trainer
 from trm.messages import did_you_mean, dotted_keys
@@ -195,14 +195,7 @@ class Combiner:
             name: {other for other in factors if other != name and _looks_at(its.when, other, factors[other])}
             for name, its in factors.items()
         }
-        order: list[str] = []
-        while len(order) < len(factors):
-            ready = [name for name in factors if name not in order and needs[name] <= set(order)]
-            if not ready:
-                circle = " and ".join(name for name in factors if name not in order)
-                raise SpecError(f"ablate: the `when` of {circle} wait for each other: break the circle")
-            order.append(ready[0])
-        return order
+        return ordered_by_need(needs, "ablate")
 
     def _refuse_idle_factors(self, found: list[Combination]) -> None:
         for name, factor in self.spec.ablate.items():

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import SpecError
-from sweeps.space import Domain
+from sweeps.space import Domain, ordered_by_need
 
 if TYPE_CHECKING:  # Optuna takes a while to load, and most sweeps tune nothing
     from optuna.distributions import BaseDistribution
@@ -78,18 +78,8 @@ def _same(one: Any, other: Any) -> bool:
 
 def in_order_of_need(domains: Mapping[str, Domain]) -> dict[str, Domain]:
     """The domains such that each comes after those that its `when` names. Raises SpecError for a circle."""
-    order: dict[str, Domain] = {}
-    while len(order) < len(domains):
-        ready = [
-            name
-            for name, domain in domains.items()
-            if name not in order and all(path in order for path in domain.when if path in domains)
-        ]
-        if not ready:
-            circle = " and ".join(name for name in domains if name not in order)
-            raise SpecError(f"tune: the `when` of {circle} wait for each other: break the circle")
-        order |= {name: domains[name] for name in ready}
-    return order
+    needs = {name: {path for path in domain.when if path in domains} for name, domain in domains.items()}
+    return {name: domains[name] for name in ordered_by_need(needs, "tune")}
 
 
 def drawn_for(domains: Mapping[str, Domain], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 
-from sweeps.placement import gpus
+from sweeps.placement import gpus, share_for
 from sweeps.plan import Plan
 from sweeps.resources import Measured
 
@@ -24,7 +24,8 @@ def times(plan: Plan, fits: Mapping[str, int], costs: Mapping[str, Measured]) ->
         yield f"Time: not known, as no step of {' and '.join(unknown) or 'a trial'} could be timed"
     else:
         trial_s = [plan.horizon * (seconds[arm.name] or 0.0) for arm in plan.arms]
-        shares = [gpus(arm, costs) for arm in plan.arms]
+        measured = {name: share_for(cost) for name, cost in costs.items()}
+        shares = [gpus(arm, measured) for arm in plan.arms]
         rooms = [1 / fits[arm.name] for arm in plan.arms]
         for phase, trials in _trials(plan):
             wall_s = _side_by_side([*zip(trials, trial_s, rooms, strict=True)])

@@ -26,7 +26,7 @@ class Placement:
         """What the trial is given: as its arm says, and where memory ran out a larger share of a GPU."""
         trial = self._state.trials[trial_id]
         arm = self._arms[trial.arm]
-        gpu = _gpus(arm, self._state.shares)
+        gpu = gpus(arm, self._state.shares)
         return Resources(arm.cpu, gpu if trial.gpu is None else trial.gpu)
 
     def to_measure(self) -> list[Arm]:
@@ -54,14 +54,14 @@ def fits(
     """How many trials of each arm run side by side, if all are of that arm: as many as fit, and no more than
     `asked` for or the space's `max_concurrent`."""
     bound = asked if asked is not None else plan.spec.max_concurrent
-    found = {arm.name: there.concurrency(arm.cpu, _gpus(arm, shares or {})) for arm in plan.arms}
+    found = {arm.name: there.concurrency(arm.cpu, gpus(arm, shares or {})) for arm in plan.arms}
     return found if bound == "auto" else {name: min(n, int(bound)) for name, n in found.items()}
 
 
 def refuse_misfits(plan: Plan, there: Resources, where: str) -> None:
     """Raise SpecError where the trials of an arm could never start."""
     for arm in plan.arms:
-        gpu = _gpus(arm, {})
+        gpu = gpus(arm, {})
         if not there.concurrency(arm.cpu, gpu):
             name, asked, has = ("gpu", gpu, there.gpu) if gpu > there.gpu else ("cpu", arm.cpu, there.cpu)
             raise SpecError(
@@ -71,12 +71,8 @@ def refuse_misfits(plan: Plan, there: Resources, where: str) -> None:
             )
 
 
-def gpus(arm: Arm, costs: Mapping[str, Measured]) -> float:
-    """GPUs of a trial of the arm, from what was measured."""
-    return _gpus(arm, {name: share_for(cost) for name, cost in costs.items()})
-
-
-def _gpus(arm: Arm, shares: Mapping[str, float]) -> float:
+def gpus(arm: Arm, shares: Mapping[str, float]) -> float:
+    """GPUs of a trial of the arm; `shares` are those that were measured."""
     return shares.get(arm.name, 1.0) if arm.gpu == "auto" else float(arm.gpu)
 
 

@@ -43,12 +43,11 @@ from sweeps.resources import Measured, Resources, local_resources
 from sweeps.results import rebuild, write_results
 from sweeps.reuse import Past, code_version
 from sweeps.state import read_state
-from sweeps.storage import Storage
+from sweeps.storage import NEEDED, Storage
 from sweeps.tracking import Mirror, sync
 
 __all__ = ["BAD_INPUT", "Launch", "Outcome", "launch"]
 
-SENT_FIRST = ("sweep.yaml", "journal.jsonl")
 MIRROR_TIMEOUT_S = {"completed": 120.0, "budget": 120.0, "interrupted": 20.0}
 
 
@@ -176,7 +175,7 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
         ending, failures = "interrupted", Failures()
         with failures.noted("the sweep"):
             conductor.begin(version=__version__, code=code)
-            if unsent := storage.send(folder.name, SENT_FIRST):  # before any checkpoint of it is there
+            if unsent := storage.send(folder.name, NEEDED):  # before any checkpoint of it is there
                 raise OSError(unsent)
             with Display(conductor, given.quiet):
                 _run_trials(conductor, folder, given, checkpoints, there, signals)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from sweeps.errors import SpecError
 
 
 class Section(BaseModel):
@@ -106,6 +109,19 @@ class Factor(Section):
         if self.levels is not None:
             return list(self.levels.items())
         return [(value, {key: value}) for value in self.values or []]
+
+
+def ordered_by_need(needs: Mapping[str, set[str]], section: str) -> list[str]:
+    """The names such that each comes after those that it needs, and else in their order. Raises SpecError for
+    a circle."""
+    order: list[str] = []
+    while len(order) < len(needs):
+        ready = [name for name in needs if name not in order and needs[name] <= set(order)]
+        if not ready:
+            circle = " and ".join(name for name in needs if name not in order)
+            raise SpecError(f"{section}: the `when` of {circle} wait for each other: break the circle")
+        order.append(ready[0])
+    return order
 
 
 def refuse_duplicates(values: list[Any]) -> list[Any]:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 UPLOAD_S = 10.0
 LAST_S = 60.0  # for a send that is under way at the end
-_NEEDED = ("sweep.yaml", "journal.jsonl")  # the rest is derived from these
+NEEDED = ("sweep.yaml", "journal.jsonl")  # the rest is derived from these
 
 
 def is_url(place: str) -> bool:
@@ -60,7 +60,7 @@ class Storage:
 
     def _pull(self, name: str, folder: Path) -> None:
         """Where the sweep went on elsewhere, bring our copy up to it. Raises SpecError where both went on."""
-        there = {file: f"{self._there}/{name}/{file}" for file in _NEEDED}
+        there = {file: f"{self._there}/{name}/{file}" for file in NEEDED}
         self._fs.invalidate_cache()
         if not all(self._fs.exists(path) for path in there.values()):
             return
@@ -88,7 +88,7 @@ class Storage:
 
         def work() -> None:
             while not stop.wait(UPLOAD_S):
-                self.send(name, _NEEDED)
+                self.send(name, NEEDED)
 
         thread = threading.Thread(target=work, name="upload", daemon=True)
         thread.start()

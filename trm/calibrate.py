@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 
@@ -14,21 +12,10 @@ from trm.config import TrialConfig
 from trm.data.base import Split
 from trm.evaluate import evaluate
 from trm.trainer import Trainer
+from trm.trial import Unreported
 
 WARM_UP_STEPS = 2  # compilation, and the first use of every kernel
 TIMED_S = 3.0
-
-
-@dataclass(frozen=True)
-class _Unwatched:
-    """A trial of which nobody takes the reports."""
-
-    device: str
-    seed: int = 0
-    checkpoint: Path | None = None
-
-    def report(self, metrics: Mapping[str, float], checkpoint: str | Path | None = None) -> None:
-        pass
 
 
 def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
@@ -36,7 +23,7 @@ def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
 
     Takes some seconds and leaves the peak of the device's memory at that of a trial.
     """
-    trainer = Trainer(config, _Unwatched(device))
+    trainer = Trainer(config, Unreported(device))
     try:
         steps = iter(range(1, config.train.max_steps + 1))
         step_s = _seconds(lambda: trainer.train_step(next(steps)), config.train.max_steps, trainer.device)

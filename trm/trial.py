@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,18 @@ class Trial(Protocol):
 
         May raise to end the run: at a metric that is not finite, or where a scheduler stops the trial.
         """
+
+
+@dataclass(frozen=True)
+class Unreported:
+    """A trial that nobody listens to: of a few steps that are timed."""
+
+    device: str
+    seed: int = 0
+    checkpoint: Path | None = None
+
+    def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
+        pass
 
 
 class Diverged(RuntimeError):

@@ -74,6 +74,12 @@ class Sweep:
     def run(self, *arguments: object, before: str = "") -> Done:
         return self.finish(self.start(*arguments, before=before))
 
+    def completed(self) -> Sweep:
+        """The same, after an undisturbed launch."""
+        done = self.run()
+        assert done.returncode == 0, done.stderr
+        return self
+
     @staticmethod
     def finish(process: Driver, limit_s: float = LIMIT_S) -> Done:
         out, err = process.communicate(timeout=limit_s)

@@ -24,10 +24,7 @@ def _sweep(folder: Path, max_failures: int = 1, **ill: Any) -> Sweep:
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    sweep = _sweep(tmp_path_factory.mktemp("healthy"))
-    done = sweep.run()
-    assert done.returncode == 0, done.stderr
-    return sweep
+    return _sweep(tmp_path_factory.mktemp("healthy")).completed()
 
 
 def _ill(sweep: Sweep) -> pd.DataFrame:

@@ -141,14 +141,20 @@ def test_the_journal_is_sent_while_the_sweep_runs(tmp_path: Path, monkeypatch: p
         assert sent.read_text() == "1\n"
 
 
-def test_a_sweep_that_went_on_in_two_places_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def begun(tmp_path: Path) -> tuple[Storage, Path]:
+    """A storage, and the copy of a sweep that has begun there."""
     storage = Storage(f"file://{tmp_path}/there")
     folder = storage.folder("toy")
     folder.mkdir(parents=True)
     (folder / "sweep.yaml").write_text("name: toy\n")
+    return storage, folder
+
+
+def test_a_sweep_that_went_on_in_two_places_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage, folder = begun(tmp_path)
     (folder / "journal.jsonl").write_text("1\n")
     assert storage.send("toy") == ""
     (folder / "journal.jsonl").write_text("1\n2 here\n3\n")
@@ -160,10 +166,7 @@ def test_a_sweep_that_went_on_in_two_places_is_refused(
 
 def test_what_cannot_be_sent_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    storage = Storage(f"file://{tmp_path}/there")
-    folder = storage.folder("toy")
-    folder.mkdir(parents=True)
-    (folder / "sweep.yaml").write_text("name: toy\n")
+    storage, _ = begun(tmp_path)
     (tmp_path / "there").write_text("a file is in the way")
     assert "sweep.yaml could not be sent" in storage.send("toy")
 
