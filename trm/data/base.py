@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from trm.grid import Grid
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -23,6 +25,7 @@ class TaskShape(NamedTuple):
     vocab_size: int
     seq_len: int
     num_identifiers: int = 1  # rows of the puzzle embedding
+    grid: Grid | None = None  # where the tokens are the cells of a board, row after row
 
 
 class Split(NamedTuple):

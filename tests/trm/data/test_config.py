@@ -7,15 +7,16 @@ from pydantic import ValidationError
 
 from trm.data.base import TaskShape
 from trm.data.sudoku import SudokuConfig
+from trm.grid import Grid
 
 
 def test_the_default_needs_nothing():
-    assert SudokuConfig().shape == TaskShape(vocab_size=11, seq_len=81)
+    assert SudokuConfig().shape == TaskShape(vocab_size=11, seq_len=81, grid=Grid(9, 9, (3, 3)))
 
 
-@pytest.mark.parametrize(("size", "shape"), [(4, (6, 16, 1)), (6, (8, 36, 1)), (9, (11, 81, 1))])
-def test_the_shape_follows_from_the_size(size, shape):
-    assert SudokuConfig(size=size).shape == shape
+@pytest.mark.parametrize(("size", "vocab_size", "box"), [(4, 6, (2, 2)), (6, 8, (2, 3)), (9, 11, (3, 3))])
+def test_the_shape_follows_from_the_size(size, vocab_size, box):
+    assert SudokuConfig(size=size).shape == (vocab_size, size**2, 1, Grid(size, size, box))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from trm.data.base import TaskConfig, TaskData, TaskShape
+from trm.data.sudoku.grid import BOX_SHAPES
+from trm.grid import Grid
 
 Source = Literal["embedded", "generated_hard", "csv", "hub", "npy"]
 
@@ -66,7 +68,8 @@ class SudokuConfig(TaskConfig):
 
     @property
     def shape(self) -> TaskShape:
-        return TaskShape(vocab_size=self.size + 2, seq_len=self.size**2)
+        grid = Grid(self.size, self.size, BOX_SHAPES[self.size])
+        return TaskShape(vocab_size=self.size + 2, seq_len=self.size**2, grid=grid)
 
     def check(self) -> str | None:
         # 6x6 and 9x9 puzzles can always be generated, which takes seconds; 4x4 may run out of classes.
