@@ -78,12 +78,13 @@ def read(model: TRM, split: Split, steps: int, batch_size: int) -> Reading:
     solved, q_halt_logits = [], []
     for rows, count in equal_batches(len(split.inputs), batch_size, split.inputs.device):
         inputs, labels = split.inputs[rows], split.labels[rows]
+        labelled = labels > 0
         carry, by_step = model.initial_carry(len(rows), rows.device), []
         for step in range(1, steps + 1):
             carry, output = model(carry, inputs, labels)
             carry = replace(carry, halted=torch.zeros_like(carry.halted))  # or it would begin anew
-            right = (output.logits.argmax(-1) == labels) | (labels == 0)
-            by_step.append(right.all(-1) & (labels > 0).any(-1))
+            right = (output.logits.argmax(-1) == labels) | ~labelled
+            by_step.append(right.all(-1) & labelled.any(-1))
             if step == model.config.halt_max_steps:
                 q_halt_logits.append(output.q_halt_logits[:count])
         solved.append(torch.stack(by_step, dim=1)[:count])

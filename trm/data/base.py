@@ -72,7 +72,7 @@ class TaskConfig(BaseModel, ABC):
     def rating_bounds(self) -> tuple[int, ...]:
         """Where the buckets of ratings begin by which accuracy is told; the last bucket has no end.
 
-        The default suits guesses of a solver, as Sudoku-Extreme has them: 15, 23, 32, 29 and 1% of its test.
+        The default suits guesses of a solver, as Sudoku-Extreme has them: 15, 23, 31, 30 and 1% of its test.
         """
         return (0, 1, 10, 30, 100)
 
