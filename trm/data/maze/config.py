@@ -24,7 +24,7 @@ class MazeConfig(PuzzleConfig):
     task: Literal["maze"] = "maze"
     source: Literal["generated", "csv", "hub", "npy"] = "generated"
     size: int = Field(30, ge=4, le=MAX_SIZE)
-    # Only mazes with a path of so many steps or more; of generated ones by default 4 x size - 11: 109 at 30x30.
+    # Only mazes with a path of so many steps or more; of generated ones by default 4 x size - 11 (109 at 30).
     min_rating: int | None = Field(None, ge=1)
     # As in PuzzleConfig, but none by default, as in the reference: of the seven images of a label at 30x30
     # one is the label of the image nine times in ten, and the other six never are.
