@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -18,4 +18,8 @@ def _with_task(data: Any) -> Any:
 
 AnyTaskConfig = Annotated[SudokuConfig | MazeConfig, Field(discriminator="task"), BeforeValidator(_with_task)]
 
-__all__ = ["AnyTaskConfig", "TaskConfig"]
+TASKS: dict[str, type[TaskConfig]] = {
+    config.model_fields["task"].default: config for config in get_args(get_args(AnyTaskConfig)[0])
+}
+
+__all__ = ["TASKS", "AnyTaskConfig", "TaskConfig"]
