@@ -25,7 +25,7 @@ _PATIENCE = 2**20  # mazes that may be drawn without a new one among them: about
 
 
 def default_length(size: int) -> int:
-    """Steps of the shortest path at least: Maze-Hard's 109 at 30x30, and as rare or less at other sizes."""
+    """The shortest path's fewest steps: Maze-Hard's 109 at 30x30, and soon found at every other size."""
     return 4 * size - 11
 
 
@@ -69,8 +69,8 @@ def path_lengths(answers: Boards) -> NDArray[np.int32]:
 
 def _far_apart(size: int, min_length: int, rng: np.random.Generator) -> Iterator[Boards]:
     """Those of _BATCH random mazes, (cells,) each, that have goals at least `min_length` steps away."""
-    shares = rng.uniform(*WALL_SHARE, _BATCH)
-    is_free = rng.integers(0, 2**16, (size * size, _BATCH), dtype=np.uint16) >= shares * 2**16
+    walls = (rng.uniform(*WALL_SHARE, _BATCH) * 2**16).astype(np.uint16)
+    is_free = rng.integers(0, 2**16, (size * size, _BATCH), dtype=np.uint16) >= walls
     starts = rng.integers(0, size * size, _BATCH)
     mazes = np.flatnonzero(is_free[starts, np.arange(_BATCH)])  # those that are still searched
     front = one_cell(starts[mazes], size)
@@ -80,6 +80,8 @@ def _far_apart(size: int, min_length: int, rng: np.random.Generator) -> Iterator
         if step % 4 == 0:
             goes_on = front.any(axis=0)
             mazes, front, unseen = mazes[goes_on], front[:, goes_on], unseen[:, goes_on]
+            if not len(mazes):
+                return
     far = np.zeros_like(front)
     while front.any():
         front = spread(front, unseen)
