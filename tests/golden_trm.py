@@ -25,8 +25,8 @@ RENAMED_SCALARS = {"accuracy": "cell_accuracy", "steps": "halt_steps"}
 RENAMED = (
     (r"^inner\.", ""),
     (r"^L_level\.", "block."),
-    (r"\.self_attn\.", ".mixer."),
-    (r"\.mlp_t\.", ".mixer."),
+    (r"\.self_attn\.", ".mixers.0."),
+    (r"\.mlp_t\.", ".mixers.0."),
 )
 LOSSES = ("loss", "lm_loss", "q_halt_loss")
 COUNTS = ("count", "accuracy", "exact_accuracy", "q_halt_accuracy", "steps")
