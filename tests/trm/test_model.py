@@ -279,7 +279,7 @@ def test_the_halting_head_reads_where_the_mixer_says(readout):
         *(
             config(direction=direction, expand=2, d_state=4, **extra)
             for config, extra in ((MambaConfig, {}), (Mamba2Config, {"headdim": 8}))
-            for direction in ("forward", "bidirectional", "alternating")
+            for direction in ("forward", "alternating", "bidirectional_own")
         ),
     ],
     ids=lambda mixer: f"{mixer.kind}-{getattr(mixer, 'direction', '')}".rstrip("-"),

@@ -11,7 +11,7 @@ reverses it all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Shaped
@@ -38,6 +38,12 @@ def path(order: Order, layout: Layout) -> list[int]:
         for c in range(width)
     ]
     return [*range(first), *cells]
+
+
+def first_alike(order: Order, layout: Layout) -> Order:
+    """The first order that is this one: on a board of one row, all are the row order."""
+    orders: tuple[Order, ...] = get_args(Order)
+    return next(each for each in orders if each == order or path(each, layout) == path(order, layout))
 
 
 def check_order(order: Order, grid: Grid | None, key: str = "model.mixer") -> None:

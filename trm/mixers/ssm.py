@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from trm.grid import Grid, Layout
 from trm.mixers.base import KEY, MixerConfig
-from trm.mixers.order import Order, check_order, path
+from trm.mixers.order import Order, check_order, first_alike
 
 Direction = Literal[
     "forward", "alternating", "bidirectional_tied", "bidirectional", "bidirectional_own", "quasiseparable"
@@ -109,13 +109,8 @@ class SSMConfig(MixerConfig):
         fields = self.model_dump(mode="json", exclude={"expand", "backend"})
         if self.direction == "alternating":
             fields["direction"] = "backward" if self.reversals(place)[0] else "forward"
-        paths = [path(order, layout) for order in self.orders]
-        names = [self.orders[paths.index(each)] for each in paths]
-        if "row" not in names and path("row", layout) in paths:
-            names = [
-                "row" if each == path("row", layout) else n for n, each in zip(names, paths, strict=True)
-            ]
         # Heads and channels have no order among themselves: only how many read which way is an effect.
+        names = [first_alike(order, layout) for order in self.orders]
         shares = {name: names.count(name) / len(names) for name in sorted(names)}
         return fields | {"order": shares, "d_inner": self.d_inner(hidden_size)}
 

@@ -43,12 +43,17 @@ def sees(module, length: int = LENGTH) -> torch.Tensor:
     return jacobian.abs().sum(-1) > 0
 
 
+def two_ways(make) -> list[str]:
+    known = ["bidirectional_tied", "bidirectional", "bidirectional_own"]
+    return known + (["quasiseparable"] if make().kind == "mamba2" else [])
+
+
 def test_directions(make):
     past, everything = torch.ones(LENGTH, LENGTH).tril().bool(), torch.ones(LENGTH, LENGTH).bool()
     for direction, expected in [
         ("forward", [past, past, past]),
         ("alternating", [past, past.T, past]),
-        ("bidirectional", [everything, everything, everything]),
+        *((two_way, [everything] * 3) for two_way in two_ways(make)),
     ]:
         config = make(direction=direction)
         for layer_idx, visible in enumerate(expected):
@@ -58,7 +63,8 @@ def test_directions(make):
 def test_readout(make):
     assert [make(direction="forward").readout(n) for n in (1, 2, 3)] == ["last"] * 3
     assert [make(direction="alternating").readout(n) for n in (1, 2, 3)] == ["last", "first", "first"]
-    assert [make(direction="bidirectional").readout(n) for n in (1, 2, 3)] == ["first"] * 3
+    for direction in two_ways(make):
+        assert [make(direction=direction).readout(n) for n in (1, 2, 3)] == ["first"] * 3
 
 
 def test_an_odd_layer_is_the_even_one_on_the_reversed_tokens(make):
@@ -80,6 +86,50 @@ def test_a_bidirectional_layer_with_equal_halves_commutes_with_reversal(make):
             parameter = module.get_parameter(name)
             parameter[-sizes[name] :] = parameter[-2 * sizes[name] : -sizes[name]]
     torch.testing.assert_close(module(x.flip(1)), module(x).flip(1))
+
+
+def test_tied_readings_commute_with_reversal_and_cost_nothing(make):
+    tied, forward = make(direction="bidirectional_tied"), make(direction="forward")
+    assert tied.num_params(HIDDEN, LENGTH) == forward.num_params(HIDDEN, LENGTH)
+    module, one_way = (config.build(HIDDEN, LAYOUT, 0, None) for config in (tied, forward))
+    x = states(2, LENGTH, HIDDEN)
+    torch.testing.assert_close(module(x.flip(1)), module(x).flip(1))
+    assert {n: p.shape for n, p in module.named_parameters()} == {
+        n: p.shape for n, p in one_way.named_parameters()
+    }
+
+
+def test_readings_of_their_own_are_two_mixers_between_common_projections(make):
+    """With both readings' parameters those of one mixer, it is the tied one."""
+    own, tied = (make(direction=f"bidirectional_{d}").build(HIDDEN, LAYOUT, 0, None) for d in ("own", "tied"))
+    x, weights = states(2, LENGTH, HIDDEN), own.state_dict()
+    for name, one in tied.state_dict().items():
+        if weights[name].shape == one.shape:
+            weights[name] = one
+        elif name == "in_proj.weight":  # z and x, then what makes B, C and dt, of both
+            weights[name] = torch.cat((one, one[40:]))
+        elif name.startswith("conv1d") and make().kind == "mamba2":  # x, of both, then B and C, of both
+            weights[name] = torch.cat((one[:20], one[:20], one[20:], one[20:]))
+        else:
+            weights[name] = torch.cat((one, one))
+    own.load_state_dict(weights)
+    torch.testing.assert_close(own(x), tied(x))
+    with torch.no_grad():
+        own.A_log[own.A_log.shape[0] // 2 :] += 1
+    assert not torch.allclose(own(x), tied(x), atol=1e-4)
+
+
+def test_the_output_starts_at_the_given_share(make):
+    quiet, loud = (make(out_proj_gain=gain) for gain in (0.1, 1.0))
+    modules = []
+    for config in (quiet, loud):
+        torch.manual_seed(0)
+        modules.append(config.build(HIDDEN, LAYOUT, 0, None))
+    x = states(2, LENGTH, HIDDEN)
+    torch.testing.assert_close(modules[0](x), 0.1 * modules[1](x))
+    assert quiet.effective(HIDDEN, LAYOUT, 2) != loud.effective(HIDDEN, LAYOUT, 2)
+    with pytest.raises(ValidationError):
+        make(out_proj_gain=0.0)
 
 
 def test_step_sizes_start_log_uniform():
@@ -119,6 +169,7 @@ def test_time_scales_stay_out_of_weight_decay(make):
         (Mamba2Config(), 1_058_206),
         (Mamba2Config(d_state=32, direction="bidirectional"), 1_063_326),
         (MambaConfig(direction="bidirectional"), 1_059_200 + 640 * (32 + 2 * 16)),
+        (MambaConfig(direction="bidirectional_own", expand=1.125), 1_021_824),  # Vim's
     ],
 )
 def test_the_defaults_have_the_parameters_of_attention(config, params):
