@@ -133,6 +133,8 @@ def _explain_one(details: ErrorDetails, model: Model) -> str:
             return f"{_tagged(key, context)}: unknown (given {tag!r}): one of {', '.join(allowed)}{hint}"
         case "union_tag_not_found":
             return f"{_tagged(key, context)}: is required: say which kind this is"
+        case "tuple_type":
+            return f"{key}: must be a list (given {_shown(details['input'])})"
         case "value_error":
             return f"{key}: {context['error']}" if key else str(context["error"])
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from trm.mixers.base import ArrangementConfig, MixerConfig
+from trm.mixers.base import MixerConfig
 from trm.mixers.parallel import ParallelConfig
 from trm.mixers.pattern import PatternConfig
 from trm.mixers.single import Single
@@ -17,12 +17,9 @@ AnyMixerConfig = Annotated[
     Field(discriminator="kind"),
 ]
 
+# Those that stand by themselves; the others are made of them.
+MIXERS: dict[str, type[MixerConfig]] = {
+    config.model_fields["kind"].default: config for config in get_args(Single)
+}
 
-def _by_kind(configs: tuple[type[ArrangementConfig], ...]) -> dict[str, type[ArrangementConfig]]:
-    return {config.model_fields["kind"].default: config for config in configs}
-
-
-MIXERS = _by_kind(get_args(Single))  # that stand by themselves
-HYBRIDS = _by_kind((ParallelConfig, SublayersConfig, PatternConfig))  # that are made of others
-
-__all__ = ["HYBRIDS", "MIXERS", "AnyMixerConfig", "ArrangementConfig", "MixerConfig"]
+__all__ = ["MIXERS", "AnyMixerConfig", "MixerConfig"]

@@ -262,12 +262,17 @@ def test_the_fused_backend_is_called_as_it_expects(make, mamba_ssm):
 
 COMPILE = """
 import torch
-from trm.grid import Layout
+from trm.grid import Grid, Layout
 from trm.mixers.mamba import MambaConfig
 from trm.mixers.mamba2 import Mamba2Config
 
-for config in (MambaConfig(d_state=4), Mamba2Config(d_state=4, headdim=4, direction="bidirectional")):
-    module = config.build(16, Layout(12), 0, None)
+small = {"d_state": 4, "headdim": 4}
+for config in (
+    MambaConfig(d_state=4),
+    Mamba2Config(direction="bidirectional", **small),
+    Mamba2Config(direction="quasiseparable", expand=1.5, order=("row", "column"), **small),
+):
+    module = config.build(16, Layout(12, Grid(3, 4)), 0, None)
     x = torch.randn(2, 12, 16)
     compiled = torch.compile(module, backend="aot_eager")
     expected, computed = (torch.autograd.grad(f(x).sum(), [*module.parameters()]) for f in (module, compiled))
