@@ -23,15 +23,17 @@ def get(config: dict[str, Any], path: str) -> Any:
     return here
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"model": {"mixer": {"kind": "mlp"}}} -> {"model.mixer.kind": "mlp"}; a list of mappings by place,
-    {"mixers": [{"kind": "mlp"}]} -> {"mixers.0.kind": "mlp"}."""
+def flatten(config: dict[str, Any], prefix: str = "", into_lists: bool = False) -> dict[str, Any]:
+    """{"model": {"mixer": {"kind": "mlp"}}} -> {"model.mixer.kind": "mlp"}.
+
+    With `into_lists` a list of mappings goes by place: {"mixers": [{"kind": ...}]} -> {"mixers.0.kind": ...}.
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        if into_lists and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
             value = {str(place): each for place, each in enumerate(value)}
         if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}.", into_lists))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -49,15 +49,25 @@ def test_a_part_of_a_hybrid_is_a_factor_and_a_tuned_value(tmp_path: Path) -> Non
 
 def test_params_of_a_hybrid_are_scalars_under_dotted_names(tmp_path: Path) -> None:
     (arm, *_) = plan_of(tmp_path, ablate={"optim.lr": [1e-4, 2e-4]}).arms
-    params = flatten(arm.config)
+    params = flatten(arm.config, into_lists=True)
     assert params["model.mixer.kind"] == "sublayers"
     assert params["model.mixer.mixers.0.kind"] == "mamba2" and params["model.mixer.mixers.0.d_state"] == 32
     assert params["model.mixer.mixers.1.num_heads"] == 8
     assert params["optim.betas"] == [0.9, 0.95]
     assert not any(isinstance(value, dict) for value in params.values())
-    assert flatten({"a": [], "b": [{"c": 1}, 2]}) == {"a": [], "b": [{"c": 1}, 2]}
+    assert flatten({"a": [], "b": [{"c": 1}, 2]}, into_lists=True) == {"a": [], "b": [{"c": 1}, 2]}
     with pytest.raises(KeyError):
         get(arm.config, "model.mixer.mixers.2.kind")
+
+
+def test_a_shorter_list_is_another_sweep(tmp_path: Path) -> None:
+    def planned(*mixers: str) -> Plan:
+        shorter = {"model.mixer": {"kind": "sublayers", "mixers": [SUBLAYERS["mixers"][0], *mixers]}}
+        other = {"model.mixer": {"kind": "mlp"}}
+        return plan_of(tmp_path, ablate={"mixer": {"levels": {"one": shorter, "other": other}}})
+
+    (line,) = planned().differences(planned("attention").identity)
+    assert line.startswith("arms.mixer=one: ")
 
 
 def test_levels_that_are_whole_mixers_and_lists_of_values(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Hydra's quasi-separable mixer (Hwang et al., arXiv 2407.09941), `direction: quasiseparable` of mamba2.
 
 The matrix that mixes the tokens of a head is one with a strictly lower and a strictly upper part of N states
-each, and a diagonal of its own (definition 3.1, figure 2):
+each, and a diagonal of its own:
 
     y = shift(ssd(x)) + flip(shift(ssd(flip(x)))) + (D + fc_D x) x
 

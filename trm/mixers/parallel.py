@@ -1,4 +1,4 @@
-"""Mixers side by side on the same input, as the attention and SSM heads of Hymba (arXiv 2411.13676, eq. 3).
+"""Mixers side by side on the same input, as the attention and SSM heads of Hymba (arXiv 2411.13676).
 
     y = mean over the parts of beta_i * RMSNorm(mixer_i(x))
 
