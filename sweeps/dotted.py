@@ -11,21 +11,29 @@ from trm.overrides import absolute_paths, override
 
 
 def get(config: dict[str, Any], path: str) -> Any:
-    """The value at a dotted path. Raises KeyError."""
+    """The value at a dotted path, in which a number is a place in a list. Raises KeyError."""
     here: Any = config
     for part in path.split("."):
+        if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+            here = here[int(part)]
+            continue
         if not isinstance(here, dict) or part not in here:
             raise KeyError(path)
         here = here[part]
     return here
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"model": {"mixer": {"kind": "mlp"}}} -> {"model.mixer.kind": "mlp"}."""
+def flatten(config: dict[str, Any], prefix: str = "", into_lists: bool = False) -> dict[str, Any]:
+    """{"model": {"mixer": {"kind": "mlp"}}} -> {"model.mixer.kind": "mlp"}.
+
+    With `into_lists` a list of mappings goes by place: {"mixers": [{"kind": ...}]} -> {"mixers.0.kind": ...}.
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
+        if into_lists and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            value = {str(place): each for place, each in enumerate(value)}
         if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}.", into_lists))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -153,7 +153,12 @@ class Store:
         # Every time: a crash may have come between the run and its params.
         arm = self._space["resolved"]["arms"][trial["arm"]]
         known = {name: arm[name] for name in ("num_params", "flops_per_sample") if arm[name] is not None}
-        params = {**arm["levels"], **flatten(start["config"]), **known, "seed": trial["seed"]}
+        params = {
+            **arm["levels"],
+            **flatten(start["config"], into_lists=True),
+            **known,
+            "seed": trial["seed"],
+        }
         self._log_params(self.run_ids[trial_id], params)
         if start.get("reused_from"):
             self._client.set_tag(self.run_ids[trial_id], "reused_from", start["reused_from"])

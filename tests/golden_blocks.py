@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trm.grid import Layout
 from trm.mixers import MixerConfig
 from trm.mixers.mamba import MambaConfig
 from trm.mixers.mamba2 import Mamba2Config
@@ -26,7 +27,7 @@ def replay_mamba2(case: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> lis
 
 
 def _replay(config: MixerConfig, case: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Entry]:
-    block = config.build(case["d_model"], case["length"], layer_idx=0, rope=None)
+    block = config.build(case["d_model"], Layout(case["length"]), place=0, rope_theta=None)
     weights = {n.removeprefix("param/"): torch.tensor(a) for n, a in arrays.items() if n.startswith("param/")}
     block.load_state_dict(weights)
     x = torch.tensor(arrays["x"]).requires_grad_()

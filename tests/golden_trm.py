@@ -26,8 +26,8 @@ RENAMED = (
     (r"^inner\.", ""),
     (r"^L_level\.", "block."),
     (r"^H_level\.", "block_H."),
-    (r"\.self_attn\.", ".mixer."),
-    (r"\.mlp_t\.", ".mixer."),
+    (r"\.self_attn\.", ".mixers.0."),
+    (r"\.mlp_t\.", ".mixers.0."),
 )
 LOSSES = ("loss", "lm_loss", "q_halt_loss", "q_continue_loss")
 COUNTS = ("count", "accuracy", "exact_accuracy", "q_halt_accuracy", "steps")

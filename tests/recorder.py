@@ -28,7 +28,7 @@ TOLERANCES = dict.fromkeys(("logits", "q_logits", "grad", "final", "ema", "eval_
 
 def their_name(name: str, mlp_t: bool) -> str:
     mixer = ".mlp_t." if mlp_t else ".self_attn."
-    return "inner." + name.replace("block.", "L_level.").replace(".mixer.", mixer)
+    return "inner." + name.replace("block.", "L_level.").replace(".mixers.0.", mixer)
 
 
 def record_trm(stem: Path, **changes: Any) -> None:

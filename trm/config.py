@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trm.data import AnyTaskConfig
 from trm.data.sudoku import SudokuConfig
+from trm.grid import Layout
 from trm.mixers import AnyMixerConfig
 from trm.mixers.attention import AttentionConfig
 
@@ -50,6 +51,7 @@ class ModelConfig(_Config):
     @model_validator(mode="after")
     def _mixer_fits(self) -> Self:
         self.mixer.check(self.hidden_size)
+        self.mixer.layers(self.num_layers)
         return self
 
     @property
@@ -162,6 +164,11 @@ class TrialConfig(_Config):
         return math.ceil(every / self.train.batch_size)  # up: a report must not miss a rung by a few rows
 
     @model_validator(mode="after")
+    def _mixer_fits_the_board(self) -> Self:
+        self.model.mixer.check_grid(self.data.shape.grid)
+        return self
+
+    @model_validator(mode="after")
     def _warmup_is_shorter_than_the_run(self) -> Self:
         if self.warmup_steps >= self.train.max_steps:
             raise ValueError(
@@ -179,9 +186,8 @@ class TrialConfig(_Config):
         model = effective["model"]
         del model["expansion"]
         model["swiglu_width"] = swiglu_width(self.model.hidden_size, self.model.expansion)
-        model["mixer"] = self.model.mixer.effective(
-            self.model.hidden_size, self.seq_len, self.model.num_layers
-        )
+        layout = Layout(self.seq_len, self.data.shape.grid)
+        model["mixer"] = self.model.mixer.effective(self.model.hidden_size, layout, self.model.num_layers)
         if self.model.num_latents == 1:
             model["latents"] = "two"  # also multi_scale with one update: its one latent
         if self.model.gradient == "one_step" and self.model.l_cycles == 1:

@@ -13,20 +13,22 @@ def num_params(config: TrialConfig) -> int:
     """Trainable weights of the network, as the paper counts them: without the puzzle embedding."""
     model = config.model
     hidden_size = model.hidden_size
-    mixer = model.mixer.num_params(hidden_size, config.seq_len)
+    mixers = [mixer for layer in model.mixer.layers(model.num_layers) for mixer, _ in layer]
+    mixing = sum(mixer.num_params(hidden_size, config.seq_len) for mixer in mixers)
     swiglu = 3 * hidden_size * swiglu_width(hidden_size, model.expansion)
     embed_tokens = lm_head = config.data.shape.vocab_size * hidden_size
     embed_pos = config.seq_len * hidden_size if model.pos_encodings == "learned" else 0
     q_head = 2 * hidden_size + 2
     blocks = 2 if model.networks == "separate" else 1
-    return blocks * model.num_layers * (mixer + swiglu) + embed_tokens + embed_pos + lm_head + q_head
+    return blocks * (mixing + model.num_layers * swiglu) + embed_tokens + embed_pos + lm_head + q_head
 
 
 def block_flops(model: ModelConfig, seq_len: int) -> int:
     """One row through the block once; `seq_len` counts the puzzle embedding's slots too."""
-    mixer = model.mixer.flops(model.hidden_size, seq_len)
+    mixers = [mixer for layer in model.mixer.layers(model.num_layers) for mixer, _ in layer]
+    mixing = sum(mixer.flops(model.hidden_size, seq_len) for mixer in mixers)
     swiglu = 2 * seq_len * 3 * model.hidden_size * swiglu_width(model.hidden_size, model.expansion)
-    return model.num_layers * (mixer + swiglu)
+    return mixing + model.num_layers * swiglu
 
 
 def forward_flops(config: TrialConfig) -> int:

@@ -11,3 +11,13 @@ class Grid(NamedTuple):
     rows: int
     cols: int
     box: tuple[int, int] | None = None
+
+
+class Layout(NamedTuple):
+    """The tokens that a block sees: the puzzle embedding's slots, then the puzzle, `seq_len` in all.
+
+    Of a task that is a board the last rows x cols tokens are its cells.
+    """
+
+    seq_len: int
+    grid: Grid | None = None

@@ -87,9 +87,17 @@ def _key_of(loc: tuple[int | str, ...], model: Model) -> tuple[str, list[Model]]
     return ".".join(parts), parents
 
 
+def items_in(annotation: Any) -> list[Any]:
+    """The types of the items of the lists and tuples that an annotation allows."""
+    options = [option for option in _options(annotation) if get_origin(option) in (list, tuple)]
+    return [_item(option) for option in options]
+
+
 def _item(container: Any) -> Any:
     """The type of a list's items or a dict's values; Any for what is no container."""
-    return Any if get_origin(container) is Literal else get_args(container)[-1]
+    if get_origin(container) is Literal:
+        return Any
+    return [each for each in get_args(container) if each is not ...][-1]
 
 
 def _is_member(option: Any, name: str) -> bool:
@@ -125,6 +133,8 @@ def _explain_one(details: ErrorDetails, model: Model) -> str:
             return f"{_tagged(key, context)}: unknown (given {tag!r}): one of {', '.join(allowed)}{hint}"
         case "union_tag_not_found":
             return f"{_tagged(key, context)}: is required: say which kind this is"
+        case "tuple_type":
+            return f"{key}: must be a list (given {_shown(details['input'])})"
         case "value_error":
             return f"{key}: {context['error']}" if key else str(context["error"])
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -44,7 +44,9 @@ from torch import Tensor, nn
 
 from trm.config import ModelConfig, TrialConfig
 from trm.data.base import TaskShape
-from trm.layers import CastedEmbedding, CastedLinear, RotaryEmbedding, SwiGLU, rms_norm, trunc_normal_
+from trm.grid import Layout
+from trm.layers import CastedEmbedding, CastedLinear, SwiGLU, rms_norm, trunc_normal_
+from trm.mixers.base import Placed
 
 
 @dataclass
@@ -86,28 +88,35 @@ class PuzzleEmbedding(nn.Module):
 
 
 class Layer(nn.Module):
-    """Post-norm: h = norm(h + mixer(h)), then h = norm(h + SwiGLU(h)). The norms have no weights."""
+    """Post-norm: h = norm(h + mixer(h)) for each of its mixers, mostly one, then h = norm(h + SwiGLU(h)).
 
-    def __init__(
-        self, config: ModelConfig, seq_len: int, layer_idx: int, rope: RotaryEmbedding | None
-    ) -> None:
+    The norms have no weights.
+    """
+
+    def __init__(self, config: ModelConfig, layout: Layout, mixers: list[Placed]) -> None:
         super().__init__()
-        self.mixer = config.mixer.build(config.hidden_size, seq_len, layer_idx, rope)
+        rope_theta = config.rope_theta if config.pos_encodings == "rope" else None
+        self.mixers = nn.ModuleList(
+            mixer.build(config.hidden_size, layout, place, rope_theta) for mixer, place in mixers
+        )
         self.mlp = SwiGLU(config.hidden_size, config.expansion)
         # The reference norms the MLP mixer's output while it is transposed: over tokens, channel by channel.
-        self.mixer_norm_dim = -2 if config.mixer.norm_axis == "token" else -1
+        self.mixer_norm_dims = [-2 if mixer.norm_axis == "token" else -1 for mixer, _ in mixers]
 
     def forward(self, hidden_states: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
-        hidden_states = rms_norm(hidden_states + self.mixer(hidden_states), dim=self.mixer_norm_dim)
+        for mixer, dim in zip(self.mixers, self.mixer_norm_dims, strict=True):
+            hidden_states = rms_norm(hidden_states + mixer(hidden_states), dim=dim)
         return rms_norm(hidden_states + self.mlp(hidden_states))
 
 
 class Block(nn.Module):
     """`num_layers` layers; what is injected is added once, before the first one."""
 
-    def __init__(self, config: ModelConfig, seq_len: int, rope: RotaryEmbedding | None) -> None:
+    def __init__(self, config: ModelConfig, layout: Layout) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(config, seq_len, i, rope) for i in range(config.num_layers))
+        self.layers = nn.ModuleList(
+            Layer(config, layout, mixers) for mixers in config.mixer.layers(config.num_layers)
+        )
 
     def forward(
         self, hidden_states: Float[Tensor, "B S D"], injection: Float[Tensor, "B S D"] | None
@@ -145,12 +154,10 @@ class TRM(nn.Module):
             if config.pos_encodings == "learned"
             else None
         )
-        self.block = Block(config, self.seq_len, _rope(config, self.seq_len))
-        self.block_H = (
-            Block(config, self.seq_len, _rope(config, self.seq_len))
-            if config.networks == "separate"
-            else None
-        )
+        layout = Layout(self.seq_len, shape.grid)
+        config.mixer.check_grid(shape.grid)
+        self.block = Block(config, layout)
+        self.block_H = Block(config, layout) if config.networks == "separate" else None
         self.lm_head = CastedLinear(hidden_size, shape.vocab_size)
         # Two outputs, q_halt and q_continue. TRM's recipe trains the first alone, and without ACT neither is
         # trained; they stay for the published parameter count.
@@ -313,12 +320,6 @@ class TRM(nn.Module):
 def _where_rows(rows: Bool[Tensor, " B"], new: Tensor, old: Tensor) -> Tensor:
     """`old` (B, ...) with these rows from `new`, which broadcasts to its shape."""
     return torch.where(rows.view(-1, *[1] * (old.ndim - 1)), new, old)
-
-
-def _rope(config: ModelConfig, seq_len: int) -> RotaryEmbedding | None:
-    if config.pos_encodings != "rope" or not config.mixer.uses_rope:
-        return None
-    return RotaryEmbedding(config.mixer.head_dim(config.hidden_size), seq_len, config.rope_theta)
 
 
 def build_model(config: TrialConfig, seed: int, device: torch.device | str) -> TRM:

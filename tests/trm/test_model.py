@@ -361,7 +361,7 @@ def test_the_halting_head_reads_where_the_mixer_says(readout):
         *(
             config(direction=direction, expand=2, d_state=4, **extra)
             for config, extra in ((MambaConfig, {}), (Mamba2Config, {"headdim": 8}))
-            for direction in ("forward", "bidirectional", "alternating")
+            for direction in ("forward", "alternating", "bidirectional_own")
         ),
     ],
     ids=lambda mixer: f"{mixer.kind}-{getattr(mixer, 'direction', '')}".rstrip("-"),
@@ -393,14 +393,14 @@ def test_bfloat16_is_close_to_float32_and_keeps_float32_weights():
 
 def test_the_mlp_mixer_norms_over_tokens():
     mixer_norms = {
-        kind: small_model(mixer=mixer).block.layers[0].mixer_norm_dim
+        kind: small_model(mixer=mixer).block.layers[0].mixer_norm_dims
         for kind, mixer in {"attention": AttentionConfig(num_heads=2), "mlp": MLPConfig()}.items()
     }
-    assert mixer_norms == {"attention": -1, "mlp": -2}
+    assert mixer_norms == {"attention": [-1], "mlp": [-2]}
 
 
 def test_rotary_tables_are_as_long_as_the_sequence():
     model = small_model()
     tables = [module for module in model.modules() if isinstance(module, RotaryEmbedding)]
-    assert isinstance(model.block.layers[0].mixer, Attention)
+    assert isinstance(model.block.layers[0].mixers[0], Attention)
     assert all(table.cos.shape == (11, 8) for table in tables)

@@ -56,3 +56,37 @@ def test_relative_file_names_are_taken_from_the_folder() -> None:
     result = absolute_paths({"data": data, "misspelt": "a"}, TrialConfig, Path("/folder"))
     assert result["data"] == data | {"train": "/folder/a/train.csv"}
     assert result["misspelt"] == "a"
+
+
+def hybrid(*mixers: object) -> dict[str, object]:
+    return {"model": {"mixer": {"kind": "sublayers", "mixers": list(mixers)}}}
+
+
+def test_a_number_in_a_path_is_a_place_in_a_list() -> None:
+    base = hybrid("mamba2", {"kind": "attention", "num_heads": 4})
+    values = [("model.mixer.mixers.0.d_state", 16), ("model.mixer.mixers.1.num_heads", 2)]
+    assert override(base, values, TrialConfig) == hybrid(
+        {"kind": "mamba2", "d_state": 16}, {"kind": "attention", "num_heads": 2}
+    )
+    assert (
+        override(base, [("model.mixer.mixers.0", "mlp")], TrialConfig)["model"]["mixer"]["mixers"][0] == "mlp"
+    )
+    assert base == hybrid("mamba2", {"kind": "attention", "num_heads": 4})
+
+
+def test_a_tag_in_a_list_drops_what_only_the_old_kind_has() -> None:
+    base = hybrid({"kind": "attention", "num_heads": 4})
+    values = [("model.mixer.mixers.0.d_conv", 1), ("model.mixer.mixers.0.kind", "mamba")]
+    for order in (values, values[::-1]):
+        assert override(base, order, TrialConfig) == hybrid({"kind": "mamba", "d_conv": 1})
+
+
+@pytest.mark.parametrize("place", ["2", "first", "-1"])
+def test_a_place_that_a_list_does_not_have_is_refused(place: str) -> None:
+    with pytest.raises(OverrideError, match=rf"{place} is no place in a list of 2: give 0 to 1, or set"):
+        override(hybrid("mamba2", "mlp"), [(f"model.mixer.mixers.{place}.d_state", 2)], TrialConfig)
+
+
+def test_another_kind_drops_the_list_of_a_hybrid() -> None:
+    result = override(hybrid("mamba2", "mlp"), [("model.mixer.kind", "mlp")], TrialConfig)
+    assert result == {"model": {"mixer": {"kind": "mlp"}}}

@@ -2,59 +2,67 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from trm.grid import Layout
 from trm.layers import CastedLinear, RotaryEmbedding, apply_rotary
-from trm.mixers.base import MixerConfig
+from trm.mixers.base import KEY, MixerConfig
 
 
 class AttentionConfig(MixerConfig):
     kind: Literal["attention"] = "attention"
     num_heads: int = Field(8, ge=1)
+    head_dim: int | None = Field(None, ge=2, multiple_of=2)  # None: hidden_size / num_heads
 
-    uses_rope: ClassVar[bool] = True
+    @property
+    def uses_rope(self) -> bool:
+        return True
 
-    def build(
-        self, hidden_size: int, seq_len: int, layer_idx: int, rope: RotaryEmbedding | None
-    ) -> Attention:
+    def head_width(self, hidden_size: int) -> int:
+        return self.head_dim or hidden_size // self.num_heads
+
+    def build(self, hidden_size: int, layout: Layout, place: int, rope_theta: float | None) -> Attention:
         self.check(hidden_size)
-        return Attention(hidden_size, self.num_heads, rope)
-
-    def head_dim(self, hidden_size: int) -> int:
-        return hidden_size // self.num_heads
+        width = self.head_width(hidden_size)
+        rope = None if rope_theta is None else RotaryEmbedding(width, layout.seq_len, rope_theta)
+        return Attention(hidden_size, self.num_heads, width, rope)
 
     def num_params(self, hidden_size: int, seq_len: int) -> int:
-        return 4 * hidden_size**2
+        return 4 * hidden_size * self.num_heads * self.head_width(hidden_size)
 
     def flops(self, hidden_size: int, seq_len: int) -> int:
-        projections = 2 * seq_len * 4 * hidden_size**2
-        return projections + 2 * 2 * seq_len**2 * hidden_size
+        projections = 2 * seq_len * self.num_params(hidden_size, seq_len)
+        return projections + 2 * 2 * seq_len**2 * self.num_heads * self.head_width(hidden_size)
 
-    def check(self, hidden_size: int) -> None:
-        """Heads must share the channels equally, in even widths: rotary positions turn pairs of channels."""
-        if hidden_size % (2 * self.num_heads):
+    def check(self, hidden_size: int, key: str = KEY) -> None:
+        """Heads share the channels equally, in even widths: rotary positions turn pairs of channels."""
+        if self.head_dim is None and hidden_size % (2 * self.num_heads):
             valid = [h for h in range(1, hidden_size // 2 + 1) if hidden_size % (2 * h) == 0]
             raise ValueError(
-                f"model.mixer.num_heads is {self.num_heads}, which does not divide model.hidden_size, "
+                f"{key}.num_heads is {self.num_heads}, which does not divide model.hidden_size, "
                 f"{hidden_size}, into heads of an even width: "
                 + (f"give one of {', '.join(map(str, valid))}" if valid else "give an even hidden_size")
             )
+
+    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+        fields = super().effective_at(place, hidden_size, layout)
+        return fields | {"head_dim": self.head_width(hidden_size)}
 
 
 class Attention(nn.Module):
     """softmax(q k^T / sqrt(d)) v per head, with rotary positions where `rope` is given (paper, section 4)."""
 
-    def __init__(self, hidden_size: int, num_heads: int, rope: RotaryEmbedding | None) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, head_dim: int, rope: RotaryEmbedding | None) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.rope = rope
-        self.qkv_proj = CastedLinear(hidden_size, 3 * hidden_size)
-        self.o_proj = CastedLinear(hidden_size, hidden_size)
+        self.qkv_proj = CastedLinear(hidden_size, 3 * num_heads * head_dim)
+        self.o_proj = CastedLinear(num_heads * head_dim, hidden_size)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         heads = self.qkv_proj(hidden_states).unflatten(-1, (3, self.num_heads, -1))

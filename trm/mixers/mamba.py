@@ -15,10 +15,13 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from trm.layers import CastedLinear, RotaryEmbedding
+from trm.grid import Layout
+from trm.layers import CastedLinear
+from trm.mixers.base import KEY
 from trm.mixers.conv import CausalConv1d
+from trm.mixers.order import Path, join
 from trm.mixers.selective_scan import selective_scan
-from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, undecayed
+from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_reading, undecayed
 
 
 class MambaConfig(SSMConfig):
@@ -29,65 +32,94 @@ class MambaConfig(SSMConfig):
     def rank(self, hidden_size: int) -> int:
         return self.dt_rank or math.ceil(hidden_size / 16)
 
-    def build(self, hidden_size: int, seq_len: int, layer_idx: int, rope: RotaryEmbedding | None) -> Mamba:
+    def build(self, hidden_size: int, layout: Layout, place: int, rope_theta: float | None) -> Mamba:
         self.check(hidden_size)
-        return Mamba(self, hidden_size, layer_idx)
+        return Mamba(self, hidden_size, layout, place)
 
     def num_params(self, hidden_size: int, seq_len: int) -> int:
-        inner, rank, directions = self.d_inner(hidden_size), self.rank(hidden_size), self.num_directions
-        own = directions * (rank + 2 * self.d_state)  # dt, B and C of every direction
-        return 3 * hidden_size * inner + inner * (self.d_conv + 3 + rank + self.d_state + own)
+        inner, rank = self.d_inner(hidden_size), self.rank(hidden_size)
+        selection = rank + 2 * self.d_state  # dt, B and C
+        dynamics = self.d_conv + 1 + rank + 1 + self.d_state + 1  # convolution, step size, A and D
+        own = self.selections * selection + self.dynamics * dynamics
+        return 3 * hidden_size * inner + inner * own
 
     def flops(self, hidden_size: int, seq_len: int) -> int:
         inner, rank = self.d_inner(hidden_size), self.rank(hidden_size)
         reading = inner * (2 * rank + 2 * self.d_state) + inner * self.d_state  # projections, then C h
-        return 2 * seq_len * (3 * hidden_size * inner + self.num_directions * reading)
+        return 2 * seq_len * (3 * hidden_size * inner + len(self.reversals(0)) * reading)
 
-    def effective(self, hidden_size: int, seq_len: int, num_layers: int) -> dict[str, Any]:
-        fields = super().effective(hidden_size, seq_len, num_layers)
+    def check(self, hidden_size: int, key: str = KEY) -> None:
+        super().check(hidden_size, key)
+        self.check_shares(self.d_inner(hidden_size), "channels", key)
+        if self.direction == "quasiseparable":
+            raise ValueError(
+                f"{key}.direction is 'quasiseparable', which only mamba2 has (its diagonal has a number for "
+                f"each head, and in mamba each channel is one): set kind to mamba2, or direction to another"
+            )
+
+    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+        fields = super().effective_at(place, hidden_size, layout)
         return fields | {"dt_rank": self.rank(hidden_size)}
 
 
 class Mamba(nn.Module):
-    """out_proj((scan(x, dt, B, C) + D x) * silu(z)); see `trm.mixers.ssm` for names and directions."""
+    """out_proj((scan(x, dt, B, C) + D x) * silu(z)); names, directions and orders as in `trm.mixers.ssm`."""
 
-    def __init__(self, config: MambaConfig, hidden_size: int, layer_idx: int) -> None:
+    def __init__(self, config: MambaConfig, hidden_size: int, layout: Layout, place: int) -> None:
         super().__init__()
         self.backend = config.backend
-        self.reversals = config.reversals(layer_idx)
-        inner, rank = config.d_inner(hidden_size), config.rank(hidden_size)
+        self.reversals = config.reversals(place)
+        self.paths = nn.ModuleList(Path(order, layout) for order in config.orders)
+        self.inner, rank = config.d_inner(hidden_size), config.rank(hidden_size)
         self.sizes = [rank, config.d_state, config.d_state]  # of dt, B and C
-        self.in_proj = CastedLinear(hidden_size, 2 * inner)
-        self.conv1d = CausalConv1d(inner, config.d_conv)
-        self.x_proj = CastedLinear(inner, config.num_directions * sum(self.sizes))
-        self.dt_proj = nn.Linear(rank, inner)  # its bias is that of the step size, added in float32
+        rows = config.dynamics * self.inner
+        self.in_proj = CastedLinear(hidden_size, 2 * self.inner)
+        self.conv1d = CausalConv1d(rows, config.d_conv)
+        self.x_proj = CastedLinear(self.inner, config.selections * sum(self.sizes))
+        self.dt_proj = nn.Linear(rank, rows)  # its bias is that of the step size, added in float32
         with torch.no_grad():
             self.dt_proj.weight.uniform_(-(rank**-0.5), rank**-0.5)
-        self.dt_proj.bias = undecayed(dt_bias_init(inner))
+        self.dt_proj.bias = undecayed(dt_bias_init(rows))
         states = torch.arange(1, config.d_state + 1, dtype=torch.float32)
-        self.A_log = undecayed(states.log().repeat(inner, 1))
-        self.D = undecayed(torch.ones(inner))
-        self.out_proj = CastedLinear(inner, hidden_size)
+        self.A_log = undecayed(states.log().repeat(rows, 1))
+        self.D = undecayed(torch.ones(rows))
+        self.out_proj = CastedLinear(self.inner, hidden_size)
+        with torch.no_grad():
+            self.out_proj.weight.mul_(config.out_proj_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         x, z = self.in_proj(hidden_states).chunk(2, dim=-1)
-        own = self.x_proj.weight.chunk(len(self.reversals))
-        readings = [self._read(x, *of) for of in zip(own, self.reversals, strict=True)]
+        readings = [self._read(x, index) for index in range(len(self.reversals))]
         y = readings[0] if len(readings) == 1 else torch.stack(readings).mean(0)
         return self.out_proj(y * F.silu(z))
 
-    def _read(
-        self, x: Float[Tensor, "B L E"], x_proj: Float[Tensor, "S E"], reverse: bool
-    ) -> Float[Tensor, "B L E"]:
-        """One reading of the tokens, from the last to the first if `reverse`."""
-        x = F.silu(self.conv1d(x.flip(1) if reverse else x))
+    def _read(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:
+        """One reading of the tokens, each group of channels along its own path."""
+        reverse, groups = self.reversals[index], len(self.paths)
+        x_proj = of_reading(self.x_proj.weight, sum(self.sizes), index)
+        dt_proj, dt_bias, A_log, D = (
+            of_reading(each, self.inner, index)
+            for each in (self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D)
+        )
+        x = F.silu(self._convolve(x, index))
         dt, B, C = F.linear(x, x_proj.to(x.dtype)).split(self.sizes, dim=-1)
-        dt = at_least_float32(F.linear(dt, self.dt_proj.weight.to(x.dtype)))
-        dt = F.softplus(dt + self.dt_proj.bias)
-        y = self._scan(x, dt, -self.A_log.exp(), B, C) + self.D.to(x.dtype) * x
-        return y.flip(1) if reverse else y
+        dt = F.softplus(at_least_float32(F.linear(dt, dt_proj.to(x.dtype))) + dt_bias)
+        parts = zip(
+            self.paths, *(v.chunk(groups, -1) for v in (x, dt)), (-A_log.exp()).chunk(groups), strict=True
+        )
+        y = [path(self._scan, x_, dt_, B, C, A=A, reverse=reverse) for path, x_, dt_, A in parts]
+        return join(y) + D.to(x.dtype) * x
 
-    def _scan(self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    def _convolve(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:
+        groups = len(self.paths)
+        first = index * self.inner % len(self.conv1d.weight)
+        starts = range(first, first + self.inner, self.inner // groups)
+        parts = zip(self.paths, x.chunk(groups, -1), starts, strict=True)
+        return join(
+            [path(self.conv1d, part, start=at, reverse=self.reversals[index]) for path, part, at in parts]
+        )
+
+    def _scan(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor) -> Tensor:
         if self.backend == "torch":
             return selective_scan(x, dt, A, B, C)
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn

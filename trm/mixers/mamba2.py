@@ -1,6 +1,6 @@
 """Mamba-2 (Dao & Gu, arXiv 2405.21060): state-space duality in the parallel block of its figure 6.
 
-Deviations: `out_proj` starts at OUT_PROJ_GAIN of the usual scale; the defaults give the parameters of
+Deviations: `out_proj` starts at `out_proj_gain` of the usual scale; the defaults give the parameters of
 attention, not the published expand = 2.
 """
 
@@ -14,15 +14,13 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from trm.layers import CastedLinear, RotaryEmbedding, rms_norm
+from trm.grid import Layout
+from trm.layers import CastedLinear, rms_norm
 from trm.mixers import ssd
+from trm.mixers.base import KEY
 from trm.mixers.conv import CausalConv1d
-from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, undecayed
-
-# The gated norm hands on states of unit scale, two to three times attention's. Over the 42 layers of a
-# supervision step a new network then amplifies a rounding error 60- to 200-fold (hidden_size 128, three
-# seeds); at 0.3 not at all, while attention amplifies it 5-fold.
-OUT_PROJ_GAIN = 0.3
+from trm.mixers.order import Path, join
+from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_reading, undecayed
 
 
 class Mamba2Config(SSMConfig):
@@ -33,76 +31,99 @@ class Mamba2Config(SSMConfig):
     headdim: int = Field(64, ge=1)
     ngroups: int = Field(1, ge=1)
     chunk_size: int = Field(64, ge=1)  # tokens in a chunk, where there are too many for the quadratic form
+    # The gated norm hands on states of unit scale, two to three times attention's. Over the 42 layers of a
+    # supervision step a new network then amplifies a rounding error 60- to 200-fold (hidden_size 128, three
+    # seeds); at 0.3 not at all, while attention amplifies it 5-fold.
+    out_proj_gain: float = Field(0.3, gt=0.0)
 
     def num_heads(self, hidden_size: int) -> int:
         return self.d_inner(hidden_size) // self.headdim
 
-    def build(self, hidden_size: int, seq_len: int, layer_idx: int, rope: RotaryEmbedding | None) -> Mamba2:
+    def build(self, hidden_size: int, layout: Layout, place: int, rope_theta: float | None) -> Mamba2:
+        from trm.mixers.hydra import QuasiSeparable  # which is made of this module's parts
+
         self.check(hidden_size)
-        return Mamba2(self, hidden_size, layer_idx)
+        module = QuasiSeparable if self.direction == "quasiseparable" else Mamba2
+        return module(self, hidden_size, layout, place)
 
     def num_params(self, hidden_size: int, seq_len: int) -> int:
         inner, heads = self.d_inner(hidden_size), self.num_heads(hidden_size)
-        shared = 2 * self.num_directions * self.ngroups * self.d_state  # B and C, of every direction
-        projections = hidden_size * (3 * inner + shared + self.num_directions * heads)
-        return projections + (inner + shared) * (self.d_conv + 1) + 3 * heads + inner
+        shared = 2 * self.selections * self.ngroups * self.d_state  # B and C, of every set
+        projections = hidden_size * (3 * inner + shared + self.selections * heads)
+        convolution = (self.dynamics * inner + shared) * (self.d_conv + 1)
+        diagonal = inner * heads if self.direction == "quasiseparable" else 0
+        return projections + convolution + 3 * self.dynamics * heads + inner + diagonal
 
     def flops(self, hidden_size: int, seq_len: int) -> int:
         inner, heads = self.d_inner(hidden_size), self.num_heads(hidden_size)
         own = 2 * self.ngroups * self.d_state + heads
-        projections = 2 * seq_len * hidden_size * (3 * inner + self.num_directions * own)
-        scan = ssd.flops(seq_len, heads, self.headdim, self.ngroups, self.d_state, self.chunk_size)
-        return projections + self.num_directions * scan
+        diagonal = inner * heads if self.direction == "quasiseparable" else 0
+        projections = 2 * seq_len * (hidden_size * (3 * inner + self.selections * own) + diagonal)
+        paths = len(self.orders)
+        sizes = heads // paths, self.headdim, max(1, self.ngroups // paths), self.d_state, self.chunk_size
+        return projections + len(self.reversals(0)) * paths * ssd.flops(seq_len, *sizes)
 
-    def check(self, hidden_size: int) -> None:
-        super().check(hidden_size)
+    def check(self, hidden_size: int, key: str = KEY) -> None:
+        super().check(hidden_size, key)
         inner = self.d_inner(hidden_size)
         if inner % self.headdim:
             raise ValueError(
-                f"model.mixer.headdim is {self.headdim}, which does not divide the {inner} channels "
+                f"{key}.headdim is {self.headdim}, which does not divide the {inner} channels "
                 f"(expand {self.expand:g} x model.hidden_size {hidden_size}): give one of {_divisors(inner)}"
             )
         heads = inner // self.headdim
         if heads % self.ngroups:
             raise ValueError(
-                f"model.mixer.ngroups is {self.ngroups}, which does not divide the {heads} heads ({inner} "
+                f"{key}.ngroups is {self.ngroups}, which does not divide the {heads} heads ({inner} "
                 f"channels in heads of {self.headdim}): give one of {_divisors(heads)}"
             )
+        self.check_shares(heads, "heads", key)
+        if self.ngroups > 1 and self.ngroups % len(self.orders):
+            raise ValueError(
+                f"{key}.ngroups is {self.ngroups}, but heads that share B and C read in one order, of which "
+                f"there are {len(self.orders)}: give 1, or a multiple of {len(self.orders)}"
+            )
 
-    def effective(self, hidden_size: int, seq_len: int, num_layers: int) -> dict[str, Any]:
-        fields = super().effective(hidden_size, seq_len, num_layers)
+    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+        fields = super().effective_at(place, hidden_size, layout)
         del fields["chunk_size"]  # another order of the same sum
         return fields
 
 
 class Mamba2(nn.Module):
-    """out_proj(RMSNorm(ssd(x, dt, B, C) * silu(z))); see `trm.mixers.ssm` for names and directions."""
+    """out_proj(RMSNorm(ssd(x, dt, B, C) * silu(z))); names, directions and orders as in `trm.mixers.ssm`."""
 
-    def __init__(self, config: Mamba2Config, hidden_size: int, layer_idx: int) -> None:
+    def __init__(self, config: Mamba2Config, hidden_size: int, layout: Layout, place: int) -> None:
         super().__init__()
         self.config = config
-        self.reversals = config.reversals(layer_idx)
+        self.reversals = config.reversals(place)
+        self.paths = nn.ModuleList(Path(order, layout) for order in config.orders)
         self.inner, self.heads = config.d_inner(hidden_size), config.num_heads(hidden_size)
         self.shared = 2 * config.ngroups * config.d_state  # channels of B and C together
-        directions = config.num_directions
-        # The order of the channels is z, x, then B, C, dt of each direction.
-        self.in_proj = CastedLinear(hidden_size, 2 * self.inner + directions * (self.shared + self.heads))
-        self.conv1d = CausalConv1d(self.inner + directions * self.shared, config.d_conv)
-        self.dt_bias = undecayed(dt_bias_init(self.heads))
-        self.A_log = undecayed(torch.empty(self.heads).uniform_(1, 16).log())
-        self.D = undecayed(torch.ones(self.heads))
+        own = config.selections * self.shared
+        # The order of the channels is z, x, then B, C, dt of each set.
+        self.in_proj = CastedLinear(hidden_size, 2 * self.inner + own + config.selections * self.heads)
+        self.conv1d = CausalConv1d(config.dynamics * self.inner + own, config.d_conv)
+        rows = config.dynamics * self.heads
+        self.dt_bias = undecayed(dt_bias_init(rows))
+        self.A_log = undecayed(torch.empty(rows).uniform_(1, 16).log())
+        self.D = undecayed(torch.ones(rows))
         self.norm = GatedRMSNorm(self.inner)
         self.out_proj = CastedLinear(self.inner, hidden_size)
         with torch.no_grad():
-            self.out_proj.weight.mul_(OUT_PROJ_GAIN)
+            self.out_proj.weight.mul_(config.out_proj_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        directions = len(self.reversals)
-        sizes = [self.inner, self.inner, *[self.shared, self.heads] * directions]
-        z, x, *own = self.in_proj(hidden_states).split(sizes, dim=-1)
-        readings = [self._read(x, own[2 * i], own[2 * i + 1], i) for i in range(directions)]
-        y = readings[0] if directions == 1 else torch.stack(readings).mean(0)
+        z, x, own = self._project(hidden_states)
+        readings = [self._read(x, *own[i % len(own)], i) for i in range(len(self.reversals))]
+        y = readings[0] if len(readings) == 1 else torch.stack(readings).mean(0)
         return self.out_proj(self.norm(y, z))
+
+    def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """z and x, (B, L, E), and of each set B and C together, (B, L, S), and dt, (B, L, H)."""
+        sizes = [self.inner, self.inner, *[self.shared, self.heads] * self.config.selections]
+        z, x, *own = self.in_proj(hidden_states).split(sizes, dim=-1)
+        return z, x, list(zip(own[::2], own[1::2], strict=True))
 
     def _read(
         self,
@@ -111,16 +132,44 @@ class Mamba2(nn.Module):
         dt: Float[Tensor, "B L H"],
         index: int,
     ) -> Float[Tensor, "B L E"]:
-        """One reading of the tokens, with its own B, C and dt."""
-        if self.reversals[index]:
-            x, BC, dt = x.flip(1), BC.flip(1), dt.flip(1)
-        x = F.silu(self.conv1d(x)).unflatten(-1, (self.heads, -1))
-        BC = F.silu(self.conv1d(BC, start=self.inner + index * self.shared))
-        B, C = BC.unflatten(-1, (2, self.config.ngroups, -1)).unbind(2)
-        dt = F.softplus(at_least_float32(dt) + self.dt_bias)
-        y = self._scan(x, dt, -self.A_log.exp(), B, C) + self.D[:, None].to(x.dtype) * x
-        y = y.flatten(2)
-        return y.flip(1) if self.reversals[index] else y
+        """One reading of the tokens with its own B, C and dt, each group of heads along its own path."""
+        groups = len(self.paths)
+        parts = zip(self.paths, x.chunk(groups, -1), dt.chunk(groups, -1), range(groups), strict=True)
+        return join(
+            [
+                path(self._mix, x_, BC, dt_, index=index, group=group, reverse=self.reversals[index])
+                for path, x_, dt_, group in parts
+            ]
+        )
+
+    def _mix(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
+        """Of a group of heads, the tokens in the order of their reading: x (B, L, E / groups) -> the same."""
+        x = F.silu(self.conv1d(x, self._first_filter(index, group)))
+        BC = F.silu(self.conv1d(BC, self._first_filter_of_BC(index)))
+        y = self._ssd(x, BC, dt, index, group)
+        D = of_reading(self.D, self.heads, index).chunk(len(self.paths))[group]
+        return y + D.repeat_interleave(self.config.headdim).to(x.dtype) * x
+
+    def _first_filter(self, index: int, group: int) -> int:
+        """Of a group's x; the filters of x come before those of B and C."""
+        own = index % self.config.dynamics
+        return own * self.inner + group * (self.inner // len(self.paths))
+
+    def _first_filter_of_BC(self, index: int) -> int:
+        return self.config.dynamics * self.inner + index % self.config.selections * self.shared
+
+    def _ssd(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
+        """The recurrence of a group of heads, on convolved x, B and C."""
+        groups, ngroups = len(self.paths), self.config.ngroups
+        B, C = BC.unflatten(-1, (2, ngroups, -1)).unbind(2)
+        if ngroups > 1:
+            B, C = (v.chunk(groups, dim=2)[group] for v in (B, C))
+        dt_bias, A_log = (
+            of_reading(each, self.heads, index).chunk(groups)[group] for each in (self.dt_bias, self.A_log)
+        )
+        dt = F.softplus(at_least_float32(dt) + dt_bias)
+        x = x.unflatten(-1, (-1, self.config.headdim))
+        return self._scan(x, dt, -A_log.exp(), B, C).flatten(2)
 
     def _scan(self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
         if self.config.backend == "torch":

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from trm.layers import RotaryEmbedding, SwiGLU, swiglu_width
+from trm.grid import Layout
+from trm.layers import SwiGLU, swiglu_width
 from trm.mixers.base import MixerConfig
 
 
@@ -18,8 +19,8 @@ class MLPConfig(MixerConfig):
 
     norm_axis: ClassVar[Literal["channel", "token"]] = "token"
 
-    def build(self, hidden_size: int, seq_len: int, layer_idx: int, rope: RotaryEmbedding | None) -> MLP:
-        return MLP(seq_len, self.expansion)
+    def build(self, hidden_size: int, layout: Layout, place: int, rope_theta: float | None) -> MLP:
+        return MLP(layout.seq_len, self.expansion)
 
     def num_params(self, hidden_size: int, seq_len: int) -> int:
         return 3 * seq_len * swiglu_width(seq_len, self.expansion)
@@ -27,8 +28,8 @@ class MLPConfig(MixerConfig):
     def flops(self, hidden_size: int, seq_len: int) -> int:
         return 2 * hidden_size * self.num_params(hidden_size, seq_len)
 
-    def effective(self, hidden_size: int, seq_len: int, num_layers: int) -> dict[str, Any]:
-        return {"kind": self.kind, "swiglu_width": swiglu_width(seq_len, self.expansion)}
+    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+        return {"kind": self.kind, "swiglu_width": swiglu_width(layout.seq_len, self.expansion)}
 
 
 class MLP(SwiGLU):

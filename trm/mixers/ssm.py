@@ -6,25 +6,37 @@ Names here and in the papers (Mamba = arXiv 2312.00752, Mamba-2 = arXiv 2405.210
     L  tokens             k  d_conv, the convolution's taps                  dt the step size, Delta
 
 A state-space model runs one way, so that a token sees only what stands before it. `direction` says how the
-layers read the tokens: `forward`, from first to last; `alternating`, those of an odd index backwards, which
-costs nothing and lets two layers see everything; `bidirectional`, each of them both ways, averaged. Of a
-bidirectional layer's parameters the two readings share all but those that make B, C and dt of the tokens
-(in Mamba-2 their rows of `in_proj` and `conv1d`, in Mamba their half of `x_proj`).
+mixers read the tokens:
+
+    forward             from first to last
+    alternating         every second one of the block backwards, which costs nothing; two see everything
+    bidirectional_tied  each both ways, averaged, all parameters in common
+    bidirectional       the same, but what makes B, C and dt of the tokens is each reading's own (in Mamba-2
+                        rows of `in_proj` and `conv1d`, in Mamba a half of `x_proj`), as in Hydra
+    bidirectional_own   only the projections to x and z and from y are in common, as in Vim (arXiv 2401.09417)
+    quasiseparable      of Mamba-2 alone, see `trm.mixers.hydra`
+
+`order` says along which way through the board (`trm.mixers.order`); of several each takes an equal share of
+the heads (Mamba-2) or channels (Mamba), one after the other.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from trm.mixers.base import MixerConfig, Readout
+from trm.grid import Grid, Layout
+from trm.mixers.base import KEY, MixerConfig
+from trm.mixers.order import Order, check_order, first_alike
 
-Direction = Literal["forward", "bidirectional", "alternating"]
+Direction = Literal[
+    "forward", "alternating", "bidirectional_tied", "bidirectional", "bidirectional_own", "quasiseparable"
+]
 DT_MIN, DT_MAX = 1e-3, 1e-1  # step sizes at the start (Mamba, section 3.6)
 
 
@@ -33,6 +45,8 @@ class SSMConfig(MixerConfig):
     d_conv: int = Field(4, ge=1)
     expand: float = Field(1.25, gt=0.0)  # 1.25 gives as many parameters as attention has
     direction: Direction = "alternating"
+    order: Order | Annotated[tuple[Order, ...], Field(min_length=1)] = "row"
+    out_proj_gain: float = Field(1.0, gt=0.0)  # the output projection starts at this share of the usual scale
     backend: Literal["torch", "mamba_ssm"] = "torch"  # mamba_ssm: the fused kernels of that package, on a GPU
 
     @property
@@ -40,43 +54,71 @@ class SSMConfig(MixerConfig):
         return self.backend == "mamba_ssm"
 
     @property
-    def num_directions(self) -> int:
-        """Readings of the tokens in one layer."""
-        return 2 if self.direction == "bidirectional" else 1
+    def num_scans(self) -> int:
+        return 1
+
+    @property
+    def selections(self) -> int:
+        """Sets of the parameters that make B, C and dt."""
+        return 2 if self.direction in ("bidirectional", "bidirectional_own", "quasiseparable") else 1
+
+    @property
+    def dynamics(self) -> int:
+        """Sets of those of the convolution of x, A, D and dt's bias."""
+        return 2 if self.direction == "bidirectional_own" else 1
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        return (self.order,) if isinstance(self.order, str) else self.order
 
     def d_inner(self, hidden_size: int) -> int:
         return round(self.expand * hidden_size)
 
-    def reversals(self, layer_idx: int) -> tuple[bool, ...]:
-        """For each reading of this layer, whether it runs from the last token to the first."""
-        if self.direction == "bidirectional":
-            return (False, True)
-        return (self.direction == "alternating" and layer_idx % 2 == 1,)
+    def reversals(self, place: int) -> tuple[bool, ...]:
+        if self.direction in ("forward", "alternating"):
+            return (self.direction == "alternating" and place % 2 == 1,)
+        return (False, True)
 
-    def readout(self, num_layers: int) -> Readout:
-        if self.direction == "forward" or (self.direction == "alternating" and num_layers == 1):
-            return "last"
-        return "first"  # alternating: the second layer brings it what the first one gathered at the end
-
-    def check(self, hidden_size: int) -> None:
+    def check(self, hidden_size: int, key: str = KEY) -> None:
         channels = self.expand * hidden_size
         if abs(channels - round(channels)) > 0.01 or round(channels) < 1:
             raise ValueError(
-                f"model.mixer.expand x model.hidden_size must be a whole number of channels, but "
+                f"{key}.expand x model.hidden_size must be a whole number of channels, but "
                 f"{self.expand} x {hidden_size} = {channels:g}: give an expand such as "
                 f"{max(1, round(channels)) / hidden_size:.6g} or another hidden_size"
             )
         if self.backend == "mamba_ssm" and importlib.util.find_spec("mamba_ssm") is None:
             raise ValueError(
-                "model.mixer.backend is 'mamba_ssm', but the package mamba_ssm is not installed here: "
-                "install it (it needs an NVIDIA GPU), or set backend to 'torch'"
+                f"{key}.backend is 'mamba_ssm', but the package mamba_ssm is not installed here: "
+                f"install it (it needs an NVIDIA GPU), or set backend to 'torch'"
             )
 
-    def effective(self, hidden_size: int, seq_len: int, num_layers: int) -> dict[str, Any]:
+    def check_shares(self, number: int, what: str, key: str) -> None:
+        """Raise ValueError where the orders cannot have equal shares of so many heads or channels."""
+        if number % len(self.orders):
+            raise ValueError(
+                f"{key}.order has {len(self.orders)} entries, which do not divide the {number} {what}: give "
+                f"fewer, or an expand that makes a multiple of {len(self.orders)}"
+            )
+
+    def check_grid(self, grid: Grid | None, key: str = KEY) -> None:
+        for order in self.orders:
+            check_order(order, grid, key)
+
+    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = self.model_dump(mode="json", exclude={"expand", "backend"})
-        if num_layers == 1 and self.direction == "alternating":
-            fields["direction"] = "forward"
-        return fields | {"d_inner": self.d_inner(hidden_size)}
+        if self.direction == "alternating":
+            fields["direction"] = "backward" if self.reversals(place)[0] else "forward"
+        # Heads and channels have no order among themselves: only how many read which way is an effect.
+        names = [first_alike(order, layout) for order in self.orders]
+        shares = {name: names.count(name) / len(names) for name in sorted(names)}
+        return fields | {"order": shares, "d_inner": self.d_inner(hidden_size)}
+
+
+def of_reading(stacked: Tensor, size: int, index: int) -> Tensor:
+    """The rows of reading `index` of a parameter that has `size` for each reading, or for all in common."""
+    sets = stacked.unflatten(0, (-1, size))
+    return sets[index % len(sets)]
 
 
 def dt_bias_init(size: int) -> Tensor:

@@ -1,13 +1,14 @@
 import pytest
 import torch
 
+from trm.grid import Layout
 from trm.layers import RotaryEmbedding, apply_rotary
 from trm.mixers.attention import AttentionConfig
 
 
-@pytest.mark.parametrize("rope", [None, RotaryEmbedding(4, 9)])
+@pytest.mark.parametrize("rope", [None, RotaryEmbedding(4, 6)])
 def test_equals_attention_written_out(rope):
-    module = AttentionConfig(num_heads=2).build(8, 6, 0, rope)
+    module = AttentionConfig(num_heads=2).build(8, Layout(6), 0, rope and 1e4)
     x = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(0))
     q, k, v = (part.view(3, 6, 2, 4).transpose(1, 2) for part in (x @ module.qkv_proj.weight.T).chunk(3, -1))
     if rope is not None:
@@ -18,7 +19,7 @@ def test_equals_attention_written_out(rope):
 
 
 def test_parameter_names():
-    module = AttentionConfig(num_heads=2).build(8, 6, 0, None)
+    module = AttentionConfig(num_heads=2).build(8, Layout(6), 0, None)
     assert {n: tuple(p.shape) for n, p in module.named_parameters()} == {
         "qkv_proj.weight": (24, 8),
         "o_proj.weight": (8, 8),
@@ -35,6 +36,6 @@ def test_heads_that_do_not_divide_are_refused_with_those_that_do():
 
 def test_positions_matter_only_with_rope():
     x = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0))
-    for rope, same in [(None, True), (RotaryEmbedding(4, 6), False)]:
-        module = AttentionConfig(num_heads=2).build(8, 6, 0, rope)
+    for theta, same in [(None, True), (1e4, False)]:
+        module = AttentionConfig(num_heads=2).build(8, Layout(6), 0, theta)
         assert torch.allclose(module(x.flip(1)), module(x).flip(1), atol=1e-6) == same

@@ -14,12 +14,13 @@ from pydantic import ValidationError
 
 from tests.trm.mixers.reference import scan_loop, ssd_loop
 from trm.config import ModelConfig
-from trm.layers import RotaryEmbedding
+from trm.grid import Layout
 from trm.mixers.mamba import MambaConfig
-from trm.mixers.mamba2 import OUT_PROJ_GAIN, Mamba2Config
+from trm.mixers.mamba2 import Mamba2Config
 from trm.mixers.ssm import DT_MAX, DT_MIN, dt_bias_init
 
 HIDDEN, LENGTH = 16, 12
+LAYOUT = Layout(LENGTH)
 KINDS = {"mamba": (MambaConfig, {"d_state": 4}), "mamba2": (Mamba2Config, {"d_state": 4, "headdim": 4})}
 
 
@@ -42,26 +43,32 @@ def sees(module, length: int = LENGTH) -> torch.Tensor:
     return jacobian.abs().sum(-1) > 0
 
 
+def two_ways(make) -> list[str]:
+    known = ["bidirectional_tied", "bidirectional", "bidirectional_own"]
+    return known + (["quasiseparable"] if make().kind == "mamba2" else [])
+
+
 def test_directions(make):
     past, everything = torch.ones(LENGTH, LENGTH).tril().bool(), torch.ones(LENGTH, LENGTH).bool()
     for direction, expected in [
         ("forward", [past, past, past]),
         ("alternating", [past, past.T, past]),
-        ("bidirectional", [everything, everything, everything]),
+        *((two_way, [everything] * 3) for two_way in two_ways(make)),
     ]:
         config = make(direction=direction)
         for layer_idx, visible in enumerate(expected):
-            assert torch.equal(sees(config.build(HIDDEN, LENGTH, layer_idx, None)), visible)
+            assert torch.equal(sees(config.build(HIDDEN, LAYOUT, layer_idx, None)), visible)
 
 
 def test_readout(make):
     assert [make(direction="forward").readout(n) for n in (1, 2, 3)] == ["last"] * 3
     assert [make(direction="alternating").readout(n) for n in (1, 2, 3)] == ["last", "first", "first"]
-    assert [make(direction="bidirectional").readout(n) for n in (1, 2, 3)] == ["first"] * 3
+    for direction in two_ways(make):
+        assert [make(direction=direction).readout(n) for n in (1, 2, 3)] == ["first"] * 3
 
 
 def test_an_odd_layer_is_the_even_one_on_the_reversed_tokens(make):
-    forward, backward = (make(direction="alternating").build(HIDDEN, LENGTH, i, None) for i in (0, 1))
+    forward, backward = (make(direction="alternating").build(HIDDEN, LAYOUT, i, None) for i in (0, 1))
     backward.load_state_dict(forward.state_dict())
     x = states(2, LENGTH, HIDDEN)
     torch.testing.assert_close(backward(x), forward(x.flip(1)).flip(1))
@@ -69,7 +76,7 @@ def test_an_odd_layer_is_the_even_one_on_the_reversed_tokens(make):
 
 def test_a_bidirectional_layer_with_equal_halves_commutes_with_reversal(make):
     """Its two readings treat the tokens alike but for their own B, C and dt."""
-    module = make(direction="bidirectional").build(HIDDEN, LENGTH, 0, None)
+    module = make(direction="bidirectional").build(HIDDEN, LAYOUT, 0, None)
     x = states(2, LENGTH, HIDDEN)
     assert not torch.allclose(module(x.flip(1)), module(x).flip(1), atol=1e-3)
     own = ["in_proj.weight", "conv1d.weight", "conv1d.bias"] if hasattr(module, "norm") else ["x_proj.weight"]
@@ -79,6 +86,50 @@ def test_a_bidirectional_layer_with_equal_halves_commutes_with_reversal(make):
             parameter = module.get_parameter(name)
             parameter[-sizes[name] :] = parameter[-2 * sizes[name] : -sizes[name]]
     torch.testing.assert_close(module(x.flip(1)), module(x).flip(1))
+
+
+def test_tied_readings_commute_with_reversal_and_cost_nothing(make):
+    tied, forward = make(direction="bidirectional_tied"), make(direction="forward")
+    assert tied.num_params(HIDDEN, LENGTH) == forward.num_params(HIDDEN, LENGTH)
+    module, one_way = (config.build(HIDDEN, LAYOUT, 0, None) for config in (tied, forward))
+    x = states(2, LENGTH, HIDDEN)
+    torch.testing.assert_close(module(x.flip(1)), module(x).flip(1))
+    assert {n: p.shape for n, p in module.named_parameters()} == {
+        n: p.shape for n, p in one_way.named_parameters()
+    }
+
+
+def test_readings_of_their_own_are_two_mixers_between_common_projections(make):
+    """With both readings' parameters those of one mixer, it is the tied one."""
+    own, tied = (make(direction=f"bidirectional_{d}").build(HIDDEN, LAYOUT, 0, None) for d in ("own", "tied"))
+    x, weights = states(2, LENGTH, HIDDEN), own.state_dict()
+    for name, one in tied.state_dict().items():
+        if weights[name].shape == one.shape:
+            weights[name] = one
+        elif name == "in_proj.weight":  # z and x, then what makes B, C and dt, of both
+            weights[name] = torch.cat((one, one[40:]))
+        elif name.startswith("conv1d") and make().kind == "mamba2":  # x, of both, then B and C, of both
+            weights[name] = torch.cat((one[:20], one[:20], one[20:], one[20:]))
+        else:
+            weights[name] = torch.cat((one, one))
+    own.load_state_dict(weights)
+    torch.testing.assert_close(own(x), tied(x))
+    with torch.no_grad():
+        own.A_log[own.A_log.shape[0] // 2 :] += 1
+    assert not torch.allclose(own(x), tied(x), atol=1e-4)
+
+
+def test_the_output_starts_at_the_given_share(make):
+    quiet, loud = (make(out_proj_gain=gain) for gain in (0.1, 1.0))
+    modules = []
+    for config in (quiet, loud):
+        torch.manual_seed(0)
+        modules.append(config.build(HIDDEN, LAYOUT, 0, None))
+    x = states(2, LENGTH, HIDDEN)
+    torch.testing.assert_close(modules[0](x), 0.1 * modules[1](x))
+    assert quiet.effective(HIDDEN, LAYOUT, 2) != loud.effective(HIDDEN, LAYOUT, 2)
+    with pytest.raises(ValidationError):
+        make(out_proj_gain=0.0)
 
 
 def test_step_sizes_start_log_uniform():
@@ -93,19 +144,19 @@ def test_step_sizes_start_log_uniform():
 def test_starting_values():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        mamba = MambaConfig(d_state=4).build(64, LENGTH, 0, None)
-        mamba2 = Mamba2Config(headdim=2).build(64, LENGTH, 0, None)
+        mamba = MambaConfig(d_state=4).build(64, LAYOUT, 0, None)
+        mamba2 = Mamba2Config(headdim=2).build(64, LAYOUT, 0, None)
     torch.testing.assert_close(mamba.A_log.exp(), torch.tensor([1.0, 2, 3, 4]).repeat(80, 1))
     assert 0.4 < mamba.dt_proj.weight.abs().max() <= 0.5  # rank 4
     A = mamba2.A_log.exp()
     assert A.min() >= 1 and A.max() <= 16 and A.std() > 2
     assert (mamba.D == 1).all() and (mamba2.D == 1).all() and (mamba2.norm.weight == 1).all()
     assert mamba.out_proj.weight.std().item() == pytest.approx(80**-0.5, rel=0.1)
-    assert mamba2.out_proj.weight.std().item() == pytest.approx(OUT_PROJ_GAIN * 80**-0.5, rel=0.1)
+    assert mamba2.out_proj.weight.std().item() == pytest.approx(0.3 * 80**-0.5, rel=0.1)
 
 
 def test_time_scales_stay_out_of_weight_decay(make):
-    module = make().build(HIDDEN, LENGTH, 0, None)
+    module = make().build(HIDDEN, LAYOUT, 0, None)
     spared = {n for n, p in module.named_parameters() if getattr(p, "_no_weight_decay", False)}
     bias = "dt_bias" if hasattr(module, "norm") else "dt_proj.bias"
     assert spared - {"norm.weight"} == {"A_log", "D", bias}
@@ -118,6 +169,7 @@ def test_time_scales_stay_out_of_weight_decay(make):
         (Mamba2Config(), 1_058_206),
         (Mamba2Config(d_state=32, direction="bidirectional"), 1_063_326),
         (MambaConfig(direction="bidirectional"), 1_059_200 + 640 * (32 + 2 * 16)),
+        (MambaConfig(direction="bidirectional_own", expand=1.125), 1_021_824),  # Vim's
     ],
 )
 def test_the_defaults_have_the_parameters_of_attention(config, params):
@@ -126,15 +178,17 @@ def test_the_defaults_have_the_parameters_of_attention(config, params):
 
 
 def test_fields_that_change_nothing_are_not_effective(make):
-    base = make().effective(HIDDEN, LENGTH, 2)
-    assert make(backend="mamba_ssm").effective(HIDDEN, LENGTH, 2) == base
-    assert make(expand=1.0).effective(HIDDEN, LENGTH, 2) != base
-    assert make(d_conv=3).effective(HIDDEN, LENGTH, 2) != base
+    base = make().effective(HIDDEN, LAYOUT, 2)
+    assert make(backend="mamba_ssm").effective(HIDDEN, LAYOUT, 2) == base
+    assert make(expand=1.0).effective(HIDDEN, LAYOUT, 2) != base
+    assert make(d_conv=3).effective(HIDDEN, LAYOUT, 2) != base
     alternating, forward = make(direction="alternating"), make(direction="forward")
-    assert alternating.effective(HIDDEN, LENGTH, 1) == forward.effective(HIDDEN, LENGTH, 1)
-    assert alternating.effective(HIDDEN, LENGTH, 2) != forward.effective(HIDDEN, LENGTH, 2)
-    assert MambaConfig(dt_rank=1).effective(16, 9, 2) == MambaConfig().effective(16, 9, 2)
-    assert Mamba2Config(chunk_size=8).effective(64, 9, 2) == Mamba2Config().effective(64, 9, 2)
+    assert alternating.effective(HIDDEN, LAYOUT, 1) == forward.effective(HIDDEN, LAYOUT, 1)
+    assert alternating.effective(HIDDEN, LAYOUT, 2) != forward.effective(HIDDEN, LAYOUT, 2)
+    assert MambaConfig(dt_rank=1).effective(16, Layout(9), 2) == MambaConfig().effective(16, Layout(9), 2)
+    assert Mamba2Config(chunk_size=8).effective(64, Layout(9), 2) == Mamba2Config().effective(
+        64, Layout(9), 2
+    )
 
 
 def test_sizes_that_do_not_fit_are_refused(make):
@@ -158,7 +212,7 @@ def test_heads_and_groups_that_do_not_fit_are_refused():
 @pytest.mark.skipif(importlib.util.find_spec("mamba_ssm") is not None, reason="mamba_ssm is installed")
 def test_a_backend_that_is_not_installed_is_refused(make):
     with pytest.raises(ValueError, match=r"not installed.*set backend to 'torch'"):
-        make(backend="mamba_ssm").build(HIDDEN, LENGTH, 0, None)
+        make(backend="mamba_ssm").build(HIDDEN, LAYOUT, 0, None)
 
 
 def fused_mamba(u, dt, A, B, C):
@@ -199,8 +253,8 @@ def test_the_fused_backend_runs_on_a_gpu_only(make, mamba_ssm):
 
 
 def test_the_fused_backend_is_called_as_it_expects(make, mamba_ssm):
-    ours = make(direction="bidirectional").build(HIDDEN, LENGTH, 0, None)
-    theirs = make(direction="bidirectional", backend="mamba_ssm").build(HIDDEN, LENGTH, 0, None)
+    ours = make(direction="bidirectional").build(HIDDEN, LAYOUT, 0, None)
+    theirs = make(direction="bidirectional", backend="mamba_ssm").build(HIDDEN, LAYOUT, 0, None)
     theirs.load_state_dict(ours.state_dict())
     x = states(2, LENGTH, HIDDEN)
     torch.testing.assert_close(theirs(x), ours(x))
@@ -208,11 +262,17 @@ def test_the_fused_backend_is_called_as_it_expects(make, mamba_ssm):
 
 COMPILE = """
 import torch
+from trm.grid import Grid, Layout
 from trm.mixers.mamba import MambaConfig
 from trm.mixers.mamba2 import Mamba2Config
 
-for config in (MambaConfig(d_state=4), Mamba2Config(d_state=4, headdim=4, direction="bidirectional")):
-    module = config.build(16, 12, 0, None)
+small = {"d_state": 4, "headdim": 4}
+for config in (
+    MambaConfig(d_state=4),
+    Mamba2Config(direction="bidirectional", **small),
+    Mamba2Config(direction="quasiseparable", expand=1.5, order=("row", "column"), **small),
+):
+    module = config.build(16, Layout(12, Grid(3, 4)), 0, None)
     x = torch.randn(2, 12, 16)
     compiled = torch.compile(module, backend="aot_eager")
     expected, computed = (torch.autograd.grad(f(x).sum(), [*module.parameters()]) for f in (module, compiled))
@@ -233,7 +293,6 @@ def test_compiled_equals_eager():
 
 def test_positions_are_in_the_order_not_in_rope(make):
     x = states(1, LENGTH, HIDDEN)
-    rope = RotaryEmbedding(4, LENGTH)
-    with_rope, without = (make().build(HIDDEN, LENGTH, 0, r) for r in (rope, None))
+    with_rope, without = (make().build(HIDDEN, LAYOUT, 0, theta) for theta in (1e4, None))
     with_rope.load_state_dict(without.state_dict())
     assert torch.equal(with_rope(x), without(x)) and not make().uses_rope

@@ -1,0 +1,91 @@
+"""The order in which a state-space model reads the cells of a board.
+
+    row      as they stand, row after row
+    column   column after column
+    box      box after box (the boxes row after row), and row after row within a box
+
+Tokens before the board, the puzzle embedding's slots, stay first. A reading from the last to the first token
+reverses it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from trm.grid import Grid, Layout
+
+Order = Literal["row", "column", "box"]
+
+
+def path(order: Order, layout: Layout) -> list[int]:
+    """The tokens' positions in the order of their reading, (L,). Raises ValueError as `check_order`."""
+    check_order(order, layout.grid)
+    if layout.grid is None:
+        return list(range(layout.seq_len))
+    rows, cols, box = layout.grid
+    height, width = {"row": (1, cols), "column": (rows, 1), "box": box or (1, 1)}[order]
+    first = layout.seq_len - rows * cols
+    cells = [
+        first + (top + r) * cols + left + c  # rows and columns are boxes too, of one row or one column
+        for top in range(0, rows, height)
+        for left in range(0, cols, width)
+        for r in range(height)
+        for c in range(width)
+    ]
+    return [*range(first), *cells]
+
+
+def first_alike(order: Order, layout: Layout) -> Order:
+    """The first order that is this one: on a board of one row, all are the row order."""
+    orders: tuple[Order, ...] = get_args(Order)
+    return next(each for each in orders if each == order or path(each, layout) == path(order, layout))
+
+
+def check_order(order: Order, grid: Grid | None, key: str = "model.mixer") -> None:
+    """Raise ValueError where the task has no such order; `key` is the mixer's, for the message."""
+    if order != "row" and grid is None:
+        raise ValueError(
+            f"{key}.order has '{order}', but the task's tokens are not the cells of a board: choose row"
+        )
+    if order == "box" and grid is not None and grid.box is None:
+        raise ValueError(
+            f"{key}.order has 'box', but the task's board, {grid.rows} x {grid.cols}, has no boxes: choose "
+            f"row or column"
+        )
+
+
+class Path(nn.Module):
+    """One way through the tokens."""
+
+    there: Tensor | None
+    back: Tensor | None
+
+    def __init__(self, order: Order, layout: Layout) -> None:
+        super().__init__()
+        steps = torch.tensor(path(order, layout))
+        as_they_stand = order == "row"
+        self.register_buffer("there", None if as_they_stand else steps, persistent=False)
+        self.register_buffer("back", None if as_they_stand else steps.argsort(), persistent=False)
+
+    def forward(
+        self, function: Callable[..., Tensor], *tensors: Tensor, reverse: bool, **fixed: Any
+    ) -> Shaped[Tensor, "B L ..."]:
+        """function(*tensors, **fixed) of the tokens (axis 1) in the order of their reading, from the last to
+        the first if `reverse`; its result is put back as they stand."""
+        y = function(*(self._gather(each, reverse) for each in tensors), **fixed)
+        y = y.flip(1) if reverse else y
+        return y if self.back is None else y.index_select(1, self.back)
+
+    def _gather(self, x: Tensor, reverse: bool) -> Tensor:
+        x = x if self.there is None else x.index_select(1, self.there)
+        return x.flip(1) if reverse else x
+
+
+def join(parts: list[Tensor]) -> Tensor:
+    """The groups' channels side by side again."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
