@@ -21,7 +21,7 @@ from scipy import optimize, stats
 POWER = 0.8
 ALPHA = 0.05
 MOST_SEEDS = 2_000
-SIMULATED_UP_TO = 600  # patterns, but for their mirror images
+SIMULATED_UP_TO = 1_800  # patterns, but for their mirror images
 REPEATS = 4_000
 _LARGEST = 1e4  # a difference in SDs beyond which none is looked for
 
@@ -125,7 +125,7 @@ def _sign_patterns(n: int) -> np.ndarray:
 
 
 def _splits(n: int) -> np.ndarray:
-    """(2n, C(2n, n) / 2): all splits into two arms but for mirror images; the first is n and n as they are."""
+    """(2n, C(2n, n) / 2): all splits into two arms but for mirror images; the first is as drawn."""
     chosen = list(itertools.combinations(range(1, 2 * n), n - 1))
     columns = np.full((2 * n, len(chosen)), -1.0)
     columns[0] = 1.0

@@ -12,6 +12,7 @@ from rich.table import Table
 from sweeps.estimate import times
 from sweeps.matching import deviation
 from sweeps.plan import Arm, Plan
+from sweeps.prospects import Outlook, prospects
 from sweeps.resources import Measured
 from sweeps.schedulers import build_scheduler
 from sweeps.spec import SchedulerSpec
@@ -20,12 +21,16 @@ MUCH = 1.1  # a ratio of parameters or FLOPs from which arms are not of one size
 
 
 def preview(
-    plan: Plan, fits: Mapping[str, int], there: str, costs: Mapping[str, Measured] | None = None
+    plan: Plan,
+    fits: Mapping[str, int],
+    there: str,
+    costs: Mapping[str, Measured] | None = None,
+    outlook: Outlook | None = None,
 ) -> str:
-    """The arms, the trials of each phase, the rungs, and what to know before the launch.
+    """The arms, the trials of each phase, the rungs, what the evidence can tell, and what else to know.
 
     `fits` says how many trials of each arm run side by side, `there` what there is to run on; `costs` are
-    the arms' where they were measured.
+    the arms' where they were measured. `outlook` is what so many seeds can tell.
     """
     console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
     spec = plan.spec
@@ -38,6 +43,8 @@ def preview(
     lines += [*_limits(plan), *times(plan, fits, costs or {})]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
+    for part in prospects(plan, outlook, costs or {}) if outlook is not None else ():
+        console.print(part, soft_wrap=True, markup=False)
     for warning in warnings(plan):
         console.print(f"Note: {warning}", soft_wrap=True, markup=False)
     return console.export_text().rstrip()
