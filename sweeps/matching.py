@@ -125,6 +125,14 @@ class _Grid:
                 return index
         return None
 
+    @property
+    def is_regular(self) -> bool:
+        """Whether a second step the same way is accepted too."""
+        return any(
+            all(self.first((self.start + n * way * self.step,)) is not None for n in (1, 2))
+            for way in (1, -1)
+        )
+
     def at(self, index: int) -> float:
         """The size at an index that was looked at and is accepted."""
         size = self.sizes[index]
@@ -174,19 +182,22 @@ class _Search:
         return _of_index(value, best, grid.per), grid.at(best)
 
     def _grid(self, config: dict[str, Any], value: float) -> _Grid | None:
-        """Whole numbers for a whole value. A real one must often make something whole (expand x hidden_size
-        channels, in heads of headdim): then the feasible values are multiples of 1 / n for some whole number
-        n that stands beside it in the config. Of these grids, and three decimals, the finest."""
+        """Whole numbers for a whole value, three decimals for a real one that may have them.
+
+        One that must make something whole (expand x hidden_size channels, in heads of headdim) may not: its
+        feasible values are multiples of 1 / n for some whole number n that stands beside it in the config.
+        It is the finest of these grids, and a regular one: a config may also take what is nearly whole.
+        """
         if isinstance(value, int):
-            parts = [1]
-        else:
-            section = self._match.by.partition(".")[0] if "." in self._match.by else ""
-            beside = flatten(get(config, section) if section else config).values()
-            parts = [n for n in beside if type(n) is int and 1 < n <= LARGEST_DIVISOR]
-            parts.append(10 ** max(0, 3 - math.floor(math.log10(value))))
-        grids = [self._grid_of(config, value, per) for per in dict.fromkeys(parts)]
-        found = [grid for grid in grids if grid is not None and grid.step]
-        return min(found, key=lambda grid: grid.step / grid.per, default=None)
+            return self._grid_of(config, value, 1)
+        decimals = self._grid_of(config, value, 10 ** max(0, 3 - math.floor(math.log10(value))))
+        if decimals is not None and decimals.step == 1:
+            return decimals
+        section = self._match.by.partition(".")[0] if "." in self._match.by else ""
+        beside = flatten(get(config, section) if section else config).values()
+        parts = dict.fromkeys(n for n in beside if type(n) is int and 1 < n <= LARGEST_DIVISOR)
+        grids = [grid for per in parts if (grid := self._grid_of(config, value, per)) is not None]
+        return min(grids, key=lambda grid: (not grid.is_regular, grid.step / grid.per), default=decimals)
 
     def _grid_of(self, config: dict[str, Any], value: float, per: int) -> _Grid | None:
         start = round(value * per)
@@ -201,7 +212,8 @@ class _Search:
                 return None
             return self._described(tried)
 
-        return _Grid(start, per, look)
+        grid = _Grid(start, per, look)
+        return grid if grid.step else None
 
     def _approach(self, grid: _Grid, target: float) -> None:
         """Look at values ever nearer to the target: outwards in doubling steps until it is passed, then by

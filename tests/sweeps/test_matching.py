@@ -67,6 +67,25 @@ def test_each_arm_gets_the_nearest_expand_that_its_config_accepts(tmp_path: Path
     assert [arm.match and arm.match.matched for arm in plan.arms[:2]] == [False, False]
 
 
+@pytest.mark.parametrize(("width", "expand"), [(32, 1.25), (48, 1.25), (96, 1.25), (100, 2.0), (102, 2.0)])
+def test_a_real_value_need_not_be_a_round_one(tmp_path: Path, width: int, expand: float) -> None:
+    """Channels are whole but for a hundredth: at width 32 1.281 is accepted, and leads nowhere."""
+    base = yaml.safe_load(BASE.read_text())
+    base["model"] |= {"hidden_size": width, "mixer": {"kind": "mamba", "expand": expand}}
+    mamba2 = {"model.mixer.kind": "mamba2", "model.mixer.headdim": 4, "model.mixer.d_state": 256}
+    levels = {"mamba": {"model.mixer.d_state": 16}, "mamba2": mamba2}
+    match = {"params": "baseline", "by": "model.mixer.expand", "on_unmatched": "mark"}
+    small = trm_plan(tmp_path, match, base=base, ablate={"m": {"levels": levels}})
+    target = 1.9 * (small.arms[0].num_params or 0)
+    plan = trm_plan(tmp_path, match | {"params": target}, base=base, ablate={"m": {"levels": levels}})
+    for arm in plan.arms:
+        everything = nearby_sizes(
+            arm, "model.mixer.expand", (n / width for n in range(1, 12 * width)), "num_params"
+        )
+        assert arm.num_params == min(everything, key=lambda size: abs(size - target)), arm.name
+        assert arm.match is not None and arm.match.value is not None and arm.match.value > 2
+
+
 @pytest.mark.parametrize(("what", "target"), [("params", 6.83e6), ("flops", 3.0e10), ("params", 3.0e6)])
 def test_a_width_is_a_whole_number_that_heads_divide(tmp_path: Path, what: str, target: float) -> None:
     plan = trm_plan(tmp_path, {what: target, "by": "model.hidden_size", "on_unmatched": "mark"})
