@@ -8,7 +8,7 @@ from analysis.comparison import BETTER, EQUIVALENT, NOT_SETTLED, WORSE, Rule
 from analysis.load import Sweep, records
 from analysis.pairing import pairing_text
 from analysis.stats import ALPHA, OPEN, claim_of
-from analysis.units import Unit, join, name_of, p_text, si, unit_of
+from analysis.units import Unit, join, name_of, p_text, p_words, si, unit_of
 
 SHOWN = 5  # members that are named
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
@@ -85,7 +85,7 @@ def _decision(sweep: Sweep, row: pd.Series, prefix: str) -> str:
     if row[f"{prefix}too_small"] and found != EQUIVALENT:
         return "These are too few seeds for a test."
     held = "the difference is significant" if p <= ALPHA else "the difference is not significant"
-    text = f"By the {row['decided_by']} {held} (p = {p_text(p)}, Holm-adjusted)."
+    text = f"By the {row['decided_by']} {held} ({p_words(p)}, Holm-adjusted)."
     return f"{text} {_equivalent(sweep, [row['arm']])}" if found == EQUIVALENT else text
 
 
@@ -103,11 +103,11 @@ def settled(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     prefix, unit = "test_" if sweep.test_metric else "", unit_of(sweep.metric)
     found = []
     for row in (row for _, row in ranked.iterrows() if row[f"{prefix}verdict"] in (BETTER, WORSE)):
-        p = p_text(row[f"{prefix}p_holm"])
+        p = p_words(row[f"{prefix}p_holm"])
         found.append(
             f"{row['arm']} is {row[f'{prefix}verdict']} than {sweep.baseline}: "
             f"{_span(row, f'{prefix}diff', unit, True)} {unit.difference}".rstrip()
-            + f" ({row['decided_by']}, p = {p}, Holm-adjusted)."
+            + f" ({row['decided_by']}, {p}, Holm-adjusted)."
         )
     same = list(ranked.loc[ranked[f"{prefix}verdict"] == EQUIVALENT, "arm"])
     return [*found, *([_equivalent(sweep, same)] if same else [])]

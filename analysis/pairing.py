@@ -13,7 +13,7 @@ from scipy import stats
 from analysis.intervals import ALPHA
 from analysis.load import Sweep, records
 from analysis.stats import claim_of, compare
-from analysis.units import Unit, join, name_of, p_text, unit_of
+from analysis.units import Unit, join, name_of, p_words, unit_of
 
 
 def correlations(sweep: Sweep, metric: str) -> pd.DataFrame:
@@ -66,6 +66,4 @@ def _unpaired(row: Any, unit: Unit, claims: bool) -> str:
     words = f"{row.arm} {middle} [{low}, {high}] {unit.difference}".rstrip()
     if not claims:
         return words
-    return (
-        f"{words} (p = {p_text(row.unpaired_permutation_p)} by permutation, {p_text(row.unpaired_t_p)} by t)"
-    )
+    return f"{words} ({p_words(row.unpaired_permutation_p)} by permutation, {p_words(row.unpaired_t_p)} by t)"
