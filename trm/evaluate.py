@@ -76,4 +76,6 @@ def _run(model: TRM, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[Carry,
 
 
 def _first_rows(carry: Carry, output: Output, n: int) -> tuple[Carry, Output]:
-    return Carry(**{name: value[:n] for name, value in vars(carry).items()}), Output(*(t[:n] for t in output))
+    return Carry(**{name: value[:n] for name, value in vars(carry).items()}), Output(
+        output.logits[:n], output.q_halt_logits[:n]
+    )

@@ -38,16 +38,22 @@ from trm.trial import Trial
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+Q_CONTINUE = "train/q_continue_loss"  # only where it is learned
 METRICS = [
     *("step", "samples", "flops", "wall_s", "samples_per_s", "lr"),
-    *("train/loss", "train/lm_loss", "train/q_halt_loss"),
+    *("train/loss", "train/lm_loss", "train/q_halt_loss", Q_CONTINUE),
     *("train/cell_accuracy", "train/exact_accuracy", "train/q_halt_accuracy", "train/halt_steps"),
     *("val/loss", "val/cell_accuracy", "val/exact_accuracy", "val/exact_accuracy_low"),
     *("val/exact_accuracy_high", "val/q_halt_accuracy", "val/cell_accuracy_raw", "val/exact_accuracy_raw"),
     *("test/cell_accuracy", "test/exact_accuracy", "test/exact_accuracy_low", "test/exact_accuracy_high"),
     "test/q_halt_accuracy",
 ]
-_LOSSES = ("loss", "lm_loss", "q_halt_loss")  # means over all rows; the other metrics, over rows that halt
+_LOSSES = (
+    "loss",
+    "lm_loss",
+    "q_halt_loss",
+    "q_continue_loss",
+)  # means over all rows; the other metrics, over rows that halt
 _SUMS = (*_LOSSES, "count", "cell_accuracy", "exact_accuracy", "q_halt_accuracy", "halt_steps")
 
 
@@ -59,7 +65,7 @@ def describe(config: TrialConfig) -> dict[str, Any]:
         "effective_depth": config.model.effective_depth,
         "horizon_key": "train.max_samples",
         "warmup_samples": config.warmup_steps * config.train.batch_size,
-        "metrics": METRICS,
+        "metrics": [name for name in METRICS if name != Q_CONTINUE or config.model.learns_to_continue],
         "needs_gpu": config.model.mixer.needs_gpu,
         "effective": config.effective(),
         "extendable": config.is_extendable,
@@ -176,7 +182,7 @@ class Trainer:
     def _forward_backward(self, inputs: Tensor, labels: Tensor, step: int) -> tuple[Carry, dict[str, Tensor]]:
         self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
         carry, output = self.model(self.carry, inputs, labels, self.generator)
-        loss, sums = supervision_loss(output, carry, self.config.loss)
+        loss, sums = supervision_loss(output, carry, self.config.effective_loss)
         (loss / self.config.train.batch_size).backward()
         return carry, sums
 
@@ -205,6 +211,8 @@ class Trainer:
         sums = dict(zip(_SUMS, self.totals.tolist(), strict=True))
         self.totals.zero_()
         count = sums.pop("count")
+        if not self.config.model.learns_to_continue:
+            del sums["q_continue_loss"]
         samples = self.step * self.config.train.batch_size
         rows = steps * self.config.train.batch_size
         metrics = {
@@ -220,7 +228,7 @@ class Trainer:
 
     def _evaluate(self, is_last: bool) -> dict[str, float]:
         """Val with averaged and with raw weights; at the end all of val, and test with averaged weights."""
-        loss, batch_size = self.config.loss, self.config.eval.batch_size
+        loss, batch_size = self.config.effective_loss, self.config.eval.batch_size
         val = self.val if is_last else self.val_subset
         raw = evaluate(self.model, val, loss, batch_size)
         averaged = raw

@@ -62,9 +62,18 @@ def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
-@pytest.mark.parametrize("kind", ["mlp", "attention", "mamba", "mamba2"])
-def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        *((kind, {}) for kind in ("mlp", "attention", "mamba", "mamba2")),
+        ("mlp", {"latents": "multi_scale", "l_cycles": 2, "act": "continue"}),
+        ("mlp", {"latents": "single", "act": "none"}),
+        ("attention", {"networks": "separate", "gradient": "one_step", "act": "continue"}),  # HRM
+    ],
+)
+def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, kind: str, model: dict[str, Any]) -> None:
     config = make_config(kind)
+    config = config.model_validate(config.model_dump() | {"model": config.model.model_dump() | model})
     whole = FakeTrial(tmp_path / "whole")
     train(config, whole)
     assert [row["step"] for row in whole.rows] == [5, 10, 15, 20]
@@ -87,8 +96,9 @@ def test_reports(tmp_path: Path) -> None:
     trial = FakeTrial(tmp_path)
     train(config, trial)
     first, last = trial.rows[0], trial.rows[-1]
-    assert list(last) == METRICS
-    assert list(first) == [name for name in METRICS if not name.startswith("test/")]
+    reported = describe(config)["metrics"]
+    assert list(last) == reported == [name for name in METRICS if name != "train/q_continue_loss"]
+    assert list(first) == [name for name in reported if not name.startswith("test/")]
     assert last["samples"] == 16 * 20
     assert last["flops"] == 16 * 20 * describe(config)["flops_per_sample"]
     assert last["lr"] == pytest.approx(1e-4)
@@ -218,3 +228,18 @@ def test_a_run_whose_rate_depends_on_its_length_cannot_be_made_longer(tmp_path: 
     train(make_config(train={"max_samples": 16 * 10}), short)
     with pytest.raises(CheckpointError, match="its config is"):
         train(make_config(), FakeTrial(tmp_path / "long", checkpoint=short.folder / "10"))
+
+
+def test_the_loss_of_going_on_is_reported_where_it_is_learned(tmp_path: Path) -> None:
+    for act in ("continue", "halt", "none"):
+        config = make_config(train={"batch_size": 16, "max_samples": 80})
+        model = config.model.model_dump() | {"act": act}
+        trial = FakeTrial(tmp_path / act)
+        train(config.model_validate(config.model_dump() | {"model": model}), trial)
+        (row,) = trial.rows
+        assert ("train/q_continue_loss" in row) == (act == "continue")
+        halting = row["train/loss"] - row["train/lm_loss"]
+        expected = (
+            0 if act == "none" else 0.5 * (row["train/q_halt_loss"] + row.get("train/q_continue_loss", 0))
+        )
+        assert halting == pytest.approx(expected)
