@@ -76,17 +76,12 @@ def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     screening (Benjamini and Hochberg): what to look at next, never a claim.
     """
     pool = unselected(sweep, metric)
-    columns = list(COLUMNS)
     table = pool.trials.pivot_table(index=["draw", "seed"], columns="arm", values="value")
     table = table.reindex(columns=sweep.arms).astype(float)
-    found = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise)
+    limits = unit_of(metric or sweep.metric).limits
+    found = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise, limits=limits)
     stopped = pool.trials[pool.trials["status"] == "pruned"].groupby("arm").size()
     found["samples"] = pool.samples
     found["n_stopped"] = stopped.reindex(found.index, fill_value=0)
-    least, most = unit_of(metric or sweep.metric).limits
-    for prefix, bounds in (("", (least, most)), ("diff_", (least - most, most - least))):
-        for end in ("low", "high"):
-            found[prefix + end] = found[prefix + end].clip(*bounds)
-    return found.sort_values("mean", ascending=not sweep.maximise, kind="stable")[columns].reset_index(
-        drop=True
-    )
+    found = found.sort_values("mean", ascending=not sweep.maximise, kind="stable")
+    return found[list(COLUMNS)].reset_index(drop=True)

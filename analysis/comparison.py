@@ -9,7 +9,7 @@ that the sweep plans.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -98,7 +98,13 @@ class Rule:
 
 
 def comparisons(
-    table: pd.DataFrame, baseline: str, rule: Rule, *, maximise: bool = True, family: int | None = None
+    table: pd.DataFrame,
+    baseline: str,
+    rule: Rule,
+    *,
+    maximise: bool = True,
+    family: int | None = None,
+    limits: tuple[float, float] = (-math.inf, math.inf),
 ) -> pd.DataFrame:
     """A row a column of `table` (a row a seed, NaN where a value does not count); the columns are COMPARED.
 
@@ -108,26 +114,47 @@ def comparisons(
     decide, `p_holm` and `q` adjusted over `family` comparisons (default: all columns but the baseline).
     `p_equivalent`: that the difference is within the margin (TOST). `too_small`: it could not be
     significant even if all seeds of every arm agreed. `correlation`: Pearson's, over the shared seeds.
+    Interval ends are cut at the metric's `limits`, and at those of its differences.
     """
-    own = {str(arm): mean_interval(table[arm].to_numpy(dtype=float)) for arm in table}
+    values = {str(arm): table[arm].to_numpy(dtype=float) for arm in table}
+    family = len(values) - 1 if family is None else family
+    n_baseline = int(np.isfinite(values[baseline]).sum())
     rows: list[dict[str, Any]] = []
-    for arm, mine in own.items():
+    for arm, mine in values.items():
+        own = mean_interval(mine)
         row: dict[str, Any] = dict.fromkeys(COMPARED, math.nan) | {"n_pairs": 0, "diff_interval": ""}
-        row |= {"arm": arm, "n": mine.n, "mean": mine.mean, "low": mine.low, "high": mine.high}
-        row |= {"interval": mine.method, "decided_by": rule.name, "least": math.nan}
+        row |= {"arm": arm, "n": own.n, "mean": own.mean, "low": own.low, "high": own.high}
+        row |= {"interval": own.method, "decided_by": rule.name, "least": math.nan}
         if arm != baseline:
-            row |= _difference(table[arm].to_numpy(dtype=float), table[baseline].to_numpy(dtype=float), rule)
-            row["least"] = rule.smallest_p(row["n_pairs"], mine.n, own[baseline].n)
-        rows.append(row)
-    result = pd.DataFrame(rows).set_index("arm", drop=False)
-    family = len(own) - 1 if family is None else family
-    p = result["p"].to_numpy(dtype=float)
-    result["p_holm"], result["q"] = holm(p, family), benjamini_hochberg(p, family)
-    result["p_equivalent_holm"] = holm(result["p_equivalent"].to_numpy(dtype=float), family)
-    untestable = result["least"].isna() & result["diff"].notna()
-    result["too_small"] = (holm(result["least"].to_numpy(dtype=float), family) > ALPHA) | untestable
-    result["verdict"] = [_verdict(row, baseline, maximise) for row in result.to_dict("records")]
-    return result[list(COMPARED)]
+            row |= _difference(mine, values[baseline], rule)
+            row["least"] = rule.smallest_p(row["n_pairs"], own.n, n_baseline)
+        rows.append(_cut(row, limits))
+
+    def adjusted(name: str, adjust: Callable[..., np.ndarray] = holm) -> list[float]:
+        return [float(p) for p in adjust([row[name] for row in rows], family)]
+
+    for row, floor in zip(rows, adjusted("least"), strict=True):
+        untestable = math.isnan(floor) and math.isfinite(row["diff"])
+        row["too_small"] = floor > ALPHA or untestable
+    for name, found in (
+        ("p_holm", adjusted("p")),
+        ("q", adjusted("p", benjamini_hochberg)),
+        ("p_equivalent_holm", adjusted("p_equivalent")),
+    ):
+        for row, p in zip(rows, found, strict=True):
+            row[name] = p
+    for row in rows:
+        row["verdict"] = _verdict(row, baseline, maximise)
+    return pd.DataFrame(rows, columns=list(COMPARED)).set_index("arm", drop=False)
+
+
+def _cut(row: dict[str, Any], limits: tuple[float, float]) -> dict[str, Any]:
+    least, most = limits
+    for prefix in ("", "diff_", "paired_", "unpaired_"):
+        bounds = (least - most, most - least) if prefix else limits
+        for end in ("low", "high"):
+            row[prefix + end] = float(np.clip(row[prefix + end], *bounds))
+    return row
 
 
 def _difference(a: np.ndarray, b: np.ndarray, rule: Rule) -> dict[str, Any]:
@@ -159,7 +186,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _verdict(row: dict[Hashable, Any], baseline: str, maximise: bool) -> str:
+def _verdict(row: dict[str, Any], baseline: str, maximise: bool) -> str:
     """Equivalent comes first: within the margin a difference does not matter, even where it is sure."""
     if row["arm"] == baseline:
         return BASELINE

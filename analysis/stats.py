@@ -91,12 +91,8 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
     AnalysisError where the space's `evidence` asks for what there is not.
     """
     table = seed_table(sweep, metric)
-    result = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise)
-    least, most = unit_of(metric).limits
-    for prefix in ("", "diff_", "paired_", "unpaired_"):
-        bounds = (least - most, most - least) if prefix else (least, most)
-        for end in ("low", "high"):
-            result[prefix + end] = result[prefix + end].clip(*bounds)
+    limits = unit_of(metric).limits
+    result = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise, limits=limits)
     if claim_of(sweep) == "exploratory":
         result[list(P_VALUES)] = np.nan
         result.loc[result["arm"] != sweep.baseline, "verdict"] = EXPLORATORY
