@@ -19,8 +19,8 @@ from analysis.intervals import ALPHA, ROUNDING, Estimate, Values, difference_of,
 Test = Literal["permutation", "t"]
 Pairing = Literal["paired", "unpaired"]
 EXACT_UP_TO = 200_000  # splits of two samples that are enumerated; beyond, they are drawn
-PAIRS_UP_TO = 20  # of paired samples: 2^20 patterns of signs
-DRAWN = 100_000
+PAIRS_UP_TO = 16  # of paired samples: 2^16 patterns of signs
+DRAWN = 20_000
 MOST_SEEDS = 1_000
 
 
@@ -35,8 +35,8 @@ def sign_flip_p(differences: Values, seed: int = 0) -> float:
         return math.nan
     seen = abs(array.sum()) - ROUNDING * np.abs(array).sum()  # what ties but for rounding counts as a tie
     if len(array) > PAIRS_UP_TO:
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(DRAWN, len(array)))
-        return float((np.count_nonzero(np.abs(signs @ array) >= seen) + 1) / (DRAWN + 1))
+        sums = _drawn_signs(len(array), seed) @ array
+        return float((np.count_nonzero(np.abs(sums) >= seen) + 1) / (DRAWN + 1))
     sums = array[:1]  # the first sign may stay: the other half of the patterns mirrors this one
     for value in array[1:]:
         sums = np.concatenate([sums + value, sums - value])
@@ -60,6 +60,12 @@ def two_sample_p(a: Values, b: Values, seed: int = 0) -> float:
         return float(np.mean(np.abs(_sums_of(pooled, len(a))) >= seen))
     sums = pooled[_drawn_splits(len(pooled), len(a), seed)].sum(axis=1)
     return float((np.count_nonzero(np.abs(sums) >= seen) + 1) / (DRAWN + 1))
+
+
+@lru_cache(maxsize=4)
+def _drawn_signs(n: int, seed: int) -> np.ndarray:
+    """[DRAWN, n] of 1 and -1."""
+    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(DRAWN, n))
 
 
 @lru_cache(maxsize=4)

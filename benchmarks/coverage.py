@@ -4,8 +4,8 @@ Made-up sweeps whose truth is known, each put through the project's own `analysi
 --seed and --sweeps give the same tables.
 
     coverage      share of nominal 95% intervals that hold the true value: of an arm's mean, of its difference
-                  from the baseline paired and unpaired. Differences are normal, exponential, lognormal, or
-                  normal with one run in ten collapsed by ten SD
+                  from the baseline paired and unpaired. Drawn are the differences (seeds shared) or the runs
+                  (independent): normal, exponential, lognormal, or normal with one in ten collapsed by ten SD
     false claims  share of sweeps of five arms and a baseline, all alike, in which any difference is claimed
     power         share in which the one arm of five that differs is claimed, by an effect in SD of a paired
                   difference; as the only comparison, and with Holm's procedure over five. Beside each the
@@ -35,9 +35,8 @@ METRIC = "score"
 FAMILY = 5  # arms beside the baseline
 RULES = list(itertools.product(get_args(Test), get_args(Pairing)))
 COLLAPSE, DEPTH = 0.1, -10.0
-COVERAGE_N, FALSE_N, POWER_N = (5, 10, 20), (5, 8, 10), (5, 8, 10, 20)
-EFFECTS, CORRELATIONS = (1, 2, 3), (0.0, 0.5)
-WITHIN = 3  # points of power
+COVERAGE_N, FALSE_N = (5, 10, 20), (5, 8, 10)
+POWER_AT, EFFECTS = ((0.0, 5), (0.0, 8), (0.0, 10), (0.5, 8)), (1, 2, 3)  # correlation and n
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
@@ -77,19 +76,26 @@ def claimed(table: pd.DataFrame, test: str, pairing: str) -> np.ndarray:
     return holm(p) <= ALPHA
 
 
-def coverage(kind: str, n: int, sweeps: int, arms: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A row of the first table, over `sweeps` x `arms` differences."""
-    draw, truth = DIFFERENCES[kind]
-    ends = {"mean": ("low", "high"), "paired": ("paired_low", "paired_high")}
-    ends |= {"unpaired": ("unpaired_low", "unpaired_high")}
-    held: dict[str, list[np.ndarray]] = {name: [] for name in ends}
-    for _ in range(sweeps):
-        luck = rng.normal(size=(n, 1))  # of the seed: the paired differences are just what is drawn
-        table = compared(np.hstack([luck, luck + draw(rng, (n, arms))])).iloc[1:]
-        for name, (low, high) in ends.items():
-            held[name].append(((table[low] <= truth) & (truth <= table[high])).to_numpy())
+def coverage(kind: str, seeds: str, n: int, sweeps: int, rng: np.random.Generator) -> dict[str, Any]:
+    """A row of the first table. Where seeds are shared, the paired differences are just what is drawn; else
+    each run is, the baseline's too."""
+    draw, mean = DIFFERENCES[kind]
+    arms = 20 if seeds == "shared" else FAMILY  # independent runs share a baseline, and so their errors
+    truths = {"mean": mean, "paired": mean if seeds == "shared" else 0.0}
+    truths["unpaired"] = truths["paired"]
+    held: dict[str, list[np.ndarray]] = {name: [] for name in truths}
+    for _ in range(sweeps * FAMILY // arms):
+        values = draw(rng, (n, arms + 1))
+        if seeds == "shared":
+            values[:, :1] = rng.normal(size=(n, 1))
+            values[:, 1:] += values[:, :1]
+        table = compared(values).iloc[1:]
+        for name, truth in truths.items():
+            low, high = (table[end if name == "mean" else f"{name}_{end}"] for end in ("low", "high"))
+            held[name].append(((low <= truth) & (truth <= high)).to_numpy())
     shares = {name: round(float(np.mean(np.concatenate(found))), 4) for name, found in held.items()}
-    return {"differences": kind, "n": n, "interval": table["interval"].iloc[0], **shares, "of": sweeps * arms}
+    row = {"drawn": kind, "seeds": seeds, "n": n, "interval": table["interval"].iloc[0], **shares}
+    return row | {"of": len(held["mean"]) * arms}
 
 
 def false_claims(kind: str, n: int, sweeps: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -125,41 +131,82 @@ def power(
             "correlation": correlation, "n": n, "effect": effect, "test": test, "pairing": pairing,
             "alone": round(alone, 4), "alone_gap": round(alone - t_alone, 4),
             "holm": round(held, 4), "holm_gap": round(held - t_held, 4),
-            "too_small": seeds_needed(FAMILY, test, pairing) > n, "of": sweeps,
+            "of": sweeps,
         }  # fmt: skip
 
 
 def simulate(sweeps: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(table, row): false claims from `sweeps` each, power from half, coverage from 2 x `sweeps` intervals."""
-    for place, (kind, n) in enumerate(itertools.product(DIFFERENCES, COVERAGE_N)):
-        yield "coverage", coverage(kind, n, max(1, sweeps // 10), 20, np.random.default_rng([seed, 0, place]))
+    """(table, row): false claims from `sweeps` each, power from half, coverage from twice as many."""
+    kinds = [
+        *((kind, "shared") for kind in DIFFERENCES),
+        ("normal", "independent"),
+        ("collapsing", "independent"),
+    ]
+    for place, ((kind, seeds), n) in enumerate(itertools.product(kinds, COVERAGE_N)):
+        rng = np.random.default_rng([seed, 0, place])
+        yield "coverage", coverage(kind, seeds, n, max(4, 2 * sweeps // FAMILY), rng)
     for place, (kind, n) in enumerate(itertools.product(("normal", "collapsing"), FALSE_N)):
         for row in false_claims(kind, n, sweeps, np.random.default_rng([seed, 1, place])):
             yield "false_claims", row
-    for place, (rho, n, effect) in enumerate(itertools.product(CORRELATIONS, POWER_N, EFFECTS)):
+    for place, ((rho, n), effect) in enumerate(itertools.product(POWER_AT, EFFECTS)):
         for row in power(rho, n, effect, max(1, sweeps // 2), np.random.default_rng([seed, 2, place])):
             yield "power", row
 
 
+RULE_NAMES = {
+    ("t", "paired"): "paired t", ("permutation", "paired"): "sign-flip",
+    ("t", "unpaired"): "Welch's t", ("permutation", "unpaired"): "two-sample permutation",
+}  # fmt: skip
+RULE_HEADS = " | ".join(RULE_NAMES.values())
 HEADS = {
-    "coverage": "| differences | n | interval | mean % | paired difference % | unpaired difference % |",
-    "false_claims": "| runs | n | test | pairing | any false claim % |",
-    "power": "| correlation | n | effect | test | pairing | alone % (gap) | Holm over five % (gap) |",
+    "coverage": "| drawn | seeds | n | interval | mean % | paired difference % | unpaired difference % |",
+    "false_claims": f"| runs | n | {RULE_HEADS} |",
+    "power": f"| comparisons | correlation | n | effect | {RULE_HEADS} |",
 }
 
 
-def line(name: str, row: dict[str, Any]) -> str:
-    """The row as Markdown, in percent; gaps to the paired t-test in points."""
+def markdown(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    """A table's lines, in percent; behind power the gap to the paired t-test's, in points."""
     if name == "coverage":
-        cells = [row["differences"], row["n"], row["interval"]]
-        cells += [f"{100 * row[what]:.1f}" for what in ("mean", "paired", "unpaired")]
+        keys = ("drawn", "seeds", "n", "interval")
+        lines = [
+            [
+                *(row[key] for key in keys),
+                *(f"{100 * row[what]:.1f}" for what in ("mean", "paired", "unpaired")),
+            ]
+            for row in rows
+        ]
     elif name == "false_claims":
-        cells = [row[key] for key in ("runs", "n", "test", "pairing")] + [f"{100 * row['false']:.1f}"]
+        lines = [
+            [runs, n, *(f"{100 * row['false']:.1f}" for row in _by_rule(group))]
+            for (runs, n), group in _grouped(rows, ("runs", "n"))
+        ]
     else:
-        cells = [row[key] for key in ("correlation", "n", "effect", "test", "pairing")]
-        cells += [f"{100 * row[key]:.0f} ({100 * row[f'{key}_gap']:+.0f})" for key in ("alone", "holm")]
-        cells[-1] = "n too small" if row["too_small"] else cells[-1]
-    return f"| {' | '.join(map(str, cells))} |"
+        lines = [
+            [number, *key, *(_power_cell(row, what) for row in _by_rule(group))]
+            for what, number in (("alone", 1), ("holm", FAMILY))
+            for key, group in _grouped(rows, ("correlation", "n", "effect"))
+        ]
+    rule = "|---" * (HEADS[name].count("|") - 1) + "|"
+    return [HEADS[name], rule, *(f"| {' | '.join(map(str, cells))} |" for cells in lines)]
+
+
+def _grouped(rows: list[dict[str, Any]], keys: tuple[str, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    for key, group in itertools.groupby(rows, lambda row: tuple(row[name] for name in keys)):
+        yield key, list(group)
+
+
+def _by_rule(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = {(row["test"], row["pairing"]): row for row in rows}
+    return [found[rule] for rule in RULE_NAMES]
+
+
+def _power_cell(row: dict[str, Any], what: str) -> str:
+    needed = seeds_needed(FAMILY if what == "holm" else 1, row["test"], row["pairing"])
+    if row["n"] < needed:
+        return f"n too small: {needed}"
+    gap = "" if (row["test"], row["pairing"]) == ("t", "paired") else f" ({100 * row[f'{what}_gap']:+.1f})"
+    return f"{100 * row[what]:.1f}{gap}"
 
 
 def main() -> None:
@@ -172,11 +219,9 @@ def main() -> None:
     if given.sweeps < 1:
         parser.exit(2, f"--sweeps is {given.sweeps}: give a number of 1 or more\n")
     found: dict[str, list[dict[str, Any]]] = {}
-    for name, row in simulate(given.sweeps, given.seed):
-        if name not in found:
-            print(f"\n{HEADS[name]}\n{'|---' * (HEADS[name].count('|') - 1)}|")
-        found.setdefault(name, []).append(row)
-        print(line(name, row), flush=True)
+    for name, group in itertools.groupby(simulate(given.sweeps, given.seed), lambda each: each[0]):
+        found[name] = [row for _, row in group]
+        print("\n".join(["", *markdown(name, found[name])]), flush=True)
     if given.out:
         given.out.write_text(
             json.dumps({"sweeps": given.sweeps, "seed": given.seed, **found}, indent=1) + "\n"
