@@ -36,7 +36,7 @@ FAMILY = 5  # arms beside the baseline
 RULES = list(itertools.product(get_args(Test), get_args(Pairing)))
 COLLAPSE, DEPTH = 0.1, -10.0
 COVERAGE_N, FALSE_N = (5, 10, 20), (5, 8, 10)
-POWER_AT, EFFECTS = ((0.0, 5), (0.0, 8), (0.0, 10), (0.5, 8)), (1, 2, 3)  # correlation and n
+POWER_AT, EFFECTS = ((0.0, 5), (0.0, 8), (0.0, 10), (0.0, 12), (0.5, 8)), (1, 2, 3)  # correlation and n
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
