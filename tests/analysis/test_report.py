@@ -124,7 +124,7 @@ def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
 def test_n_too_small_is_said(tmp_path: Path) -> None:
     arms = {"a": Fake(0.5), "b": Fake(0.9)}
     page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", test=False))
-    assert page.row("b")[4] == "0.25 (n too small)"
+    assert page.row("b")[4] == "0.25n too small"
     assert "cannot give less than p = 0.25" in page.text and "from 6 seeds on" in page.text
     assert "no test counterpart of val exact accuracy" in page.text
 
@@ -174,7 +174,7 @@ def test_without_a_completed_trial_there_is_no_page(tmp_path: Path, status: str,
         write_report(folder)
     assert main([str(folder)]) == 2
     assert capsys.readouterr().err.startswith("error: s: no trial has completed")
-    assert not list(folder.glob("*report*"))
+    assert not list(folder.glob("*report*")) and not list(folder.glob(".*"))
 
 
 def test_a_page_is_replaced_whole_or_stays(recorded: Path) -> None:
@@ -183,7 +183,8 @@ def test_a_page_is_replaced_whole_or_stays(recorded: Path) -> None:
     (recorded / "trials.parquet").write_text("broken")
     assert main([str(recorded)]) == 2
     assert (recorded / "report.html").read_bytes() == before
-    assert sorted(path.name for path in recorded.glob("*report*")) == ["report.html"]
+    assert sorted(path.name for path in recorded.glob("*report*")) == ["report", "report.html"]
+    assert not list(recorded.glob(".*"))
 
 
 def test_the_same_results_give_the_same_page(recorded: Path) -> None:
