@@ -3,6 +3,7 @@ is a line here."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis import depth, factors, plots
 from analysis.load import Sweep
-from analysis.plots.ranking import costs
+from analysis.stats import counted_trials
 from analysis.units import name_of
 
 INTERVAL = "95% Student-t interval over seeds"
@@ -116,11 +117,13 @@ PLOTS = (
     ),
     Plot(
         "params", "Accuracy against size and compute", _pareto,
-        plots.accuracy_against, lambda sweep: len(costs(sweep, "num_params")) > 0,
+        plots.accuracy_against,
+        lambda sweep: any(math.isfinite(sweep.arm_number(arm, "num_params")) for arm in sweep.arms),
     ),
     Plot(
         "flops", "Accuracy against size and compute", _pareto,
-        lambda sweep: plots.accuracy_against(sweep, "flops"), lambda sweep: len(costs(sweep, "flops")) > 0,
+        lambda sweep: plots.accuracy_against(sweep, "flops"),
+        lambda sweep: bool(counted_trials(sweep)["flops"].notna().any()),
     ),
     Plot(
         "depth", "Beyond one number", _depth,

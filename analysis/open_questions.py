@@ -120,11 +120,11 @@ def _extension(sweep: Sweep, more: int, asked: list[Question]) -> Step:
 def _evidence(sweep: Sweep, wanted: int) -> Step:
     """The sweep again with nothing stopped, and fresh seeds: those seen have been looked at."""
     scheduler, above = sweep.space.get("scheduler") or {}, 1 + max(sweep.space.get("seeds") or [-1])
-    kept = {key: scheduler[key] for key in ("time_attr", "max_t") if scheduler.get(key) is not None}
-    fifo = ", ".join(f"{key}: {value}" for key, value in {"kind": "fifo", **kept}.items())
+    end = scheduler.get("max_t") if scheduler.get("time_attr", "samples") == "samples" else None
+    fifo = "{kind: fifo}" if end is None else f"{{kind: fifo, max_t: {end}}}"
     name, file = f"{sweep.name}-evidence", "evidence.yaml"
     seeds = list(range(above, above + wanted))
-    space = _edited(sweep, {"name": json.dumps(name), "scheduler": f"{{{fifo}}}", "seeds": str(seeds)})
+    space = _edited(sweep, {"name": json.dumps(name), "scheduler": fifo, "seeds": str(seeds)})
     others = tuple(arm for arm in sweep.arms if arm != sweep.baseline)
     return Step(others, file, space, _command(sweep, file), *_price(sweep, wanted))
 

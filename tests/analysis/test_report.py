@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.figures import draw_all
 from analysis.load import AnalysisError, load_sweep
-from analysis.report import main, write_report
+from analysis.report import main, render, write_report
 from analysis.stats import rank_arms
 from tests.analysis.synthetic import OBJECTIVE, RECORDED, Fake, write_sweep
 
@@ -22,14 +23,14 @@ VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
 class Page(HTMLParser):
     """The text, the tables' cells, the tags, and whether every tag is closed in turn."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: str) -> None:
         super().__init__()
         self.text, self.headings, self.rows = "", [], []
         self.tags: set[str] = set()
         self.ids: list[str] = []
         self.links: list[str] = []
         self._open: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(source)
         assert not self._open, f"not closed: {self._open}"
 
     def handle_starttag(self, tag, attrs):
@@ -70,7 +71,7 @@ class Page(HTMLParser):
 
 
 def report_of(folder: Path) -> Page:
-    return Page(write_report(folder))
+    return Page(render(load_sweep(folder)))
 
 
 @pytest.fixture
@@ -99,11 +100,11 @@ def test_the_recorded_sweeps_page_has_its_numbers(recorded: Path) -> None:
 
 
 def test_the_page_needs_nothing_but_itself(recorded: Path) -> None:
-    page = report_of(recorded)
+    source = write_report(recorded).read_text()
+    page = Page(source)
     assert not page.tags & {"script", "link", "iframe", "img"}
     assert all(link.startswith("#") for link in page.links)
     assert len(page.ids) == len(set(page.ids))
-    source = (recorded / "report.html").read_text()
     assert "prefers-color-scheme: dark" in source and "width=device-width" in source
     assert "currentColor" in source and "@import" not in source
 
@@ -187,9 +188,27 @@ def test_a_page_is_replaced_whole_or_stays(recorded: Path) -> None:
     assert not list(recorded.glob(".*"))
 
 
-def test_the_same_results_give_the_same_page(recorded: Path) -> None:
-    first = write_report(recorded).read_text()
-    assert write_report(recorded).read_text() == first
+def test_the_same_results_give_the_same_files(recorded: Path) -> None:
+    write_report(recorded)
+    first = {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()}
+    write_report(recorded)
+    assert {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()} == first
+
+
+def test_beside_the_page_are_its_figures_and_its_table(recorded: Path) -> None:
+    files = write_report(recorded).parent / "report"
+    names = [each.name for each in draw_all(load_sweep(recorded))]
+    for name in names:
+        assert (files / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (files / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    table, ranked = pd.read_csv(files / "table.csv"), rank_arms(load_sweep(recorded))
+    assert list(table["arm"]) == list(ranked["arm"])
+    assert table["val exact accuracy (%) low"].to_numpy() == pytest.approx(100 * ranked["low"], nan_ok=True)
+    latex = (files / "table.tex").read_text()
+    for arm, mean in zip(ranked["arm"], ranked["mean"], strict=True):
+        row = next(line for line in latex.splitlines() if line.startswith(f"{arm} &"))
+        assert row.endswith(r"\\") and (math.isnan(mean) or f"{100 * mean:.1f}" in row)
+    assert latex.count(r"\begin{tab") == latex.count(r"\end{tab")
 
 
 def test_nan_in_history_leaves_the_page_whole(recorded: Path) -> None:
