@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis.figures import draw_all
+from analysis.latex import escape, to_latex
 from analysis.load import AnalysisError, load_sweep
 from analysis.report import main, render, write_report
 from analysis.stats import rank_arms
@@ -241,3 +242,69 @@ def test_too_few_seeds_are_headed_as_such(tmp_path: Path) -> None:
     arms = {"a": Fake(0.5), "b": Fake(0.9)}
     page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence"))
     assert "too few seeds for a test" in page.text and "not significant (p" not in page.text
+
+
+def test_the_same_seeds_libraries_and_data_can_be_had_again(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"a": Fake(0.8), "b": Fake(0.7)}, seeds=(3, 5))
+    launch = {"event": "launch", "code": "0.1.0+abc", "libraries": "Python 3.12.1, torch 2.11.0"}
+    (folder / "journal.jsonl").write_text(json.dumps(launch) + "\n")
+    page = report_of(folder)
+    facts = ("a1b2c3d4", "0f1e2d3c4b5a", "0.1.0+abc", "Python 3.12.1, torch 2.11.0", "3 and 5")
+    assert all(fact in page.text for fact in facts)
+    assert f"python run_sweep.py {folder}/sweep.yaml --name s-again" in page.text
+
+
+def test_an_arm_that_misses_the_matched_budget_is_marked_everywhere(tmp_path: Path) -> None:
+    met = {"key": "model.mixer.expand", "value": 1.75, "off": 0.004, "matched": True}
+    missed = met | {"value": 4, "off": -0.26, "matched": False}
+    arms = {"a": Fake(0.5, match=met), "b": Fake(0.6, match=missed), "c": Fake(0.7)}
+    space = {"match": {"params": 6.83e6, "by": "model.mixer.expand"}}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, space=space))
+    page = Page(render(sweep))
+    assert page.row("b †")[-1] == "model.mixer.expand = 4"
+    assert page.row("a")[-1] == "model.mixer.expand = 1.75" and page.row("c")[-1] == "–"
+    assert "† Not matched: misses the parameters asked for (b by −26.0%)." in page.text
+    assert r"b$^\dagger$ &" in to_latex(sweep) and "by $-$26.0\\%" in to_latex(sweep)
+    assert "†" not in render(load_sweep(write_sweep(tmp_path / "t", {"a": Fake(0.5), "b": Fake(0.6)})))
+
+
+def test_a_report_that_cannot_be_finished_leaves_the_one_before(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(recorded)
+    before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
+    (recorded / "trials.parquet").touch()
+
+    def full_disk(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("analysis.export.to_latex", full_disk)
+    assert main([str(recorded)]) == 2
+    after = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
+    assert set(after) == set(before)
+    assert all(after[path] == before[path] for path in (recorded / "report").iterdir())
+
+
+def test_what_cannot_be_reported_is_one_line_and_exit_2(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = recorded / "sweep.yaml"
+    space.write_text(space.read_text().replace("version: ", "version: 9."))
+    for folder, words in ((recorded, "was written by version 9."), (recorded.parent / "nope", "recorded")):
+        assert main([str(folder)]) == 2
+        out = capsys.readouterr()
+        assert out.out == "" and out.err.startswith("error: ") and words in out.err
+        assert out.err.count("\n") == 1
+    assert not list(recorded.glob("*report*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a_b & 5%", r"a\_b \& 5\%"),
+        ("−1 <x>", r"$-$1 \textless{}x\textgreater{}"),
+        ("\\{$", r"\textbackslash{}\{\$"),
+    ],
+)
+def test_latex_shows_what_was_written(text: str, shown: str) -> None:
+    assert escape(text) == shown
