@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -29,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:  # before or after the trials; while they run, a signal is waited for
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # `--dry-run | head`: nobody reads on, and the interpreter is not to complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return outcome.status
 
 

@@ -1,55 +1,94 @@
-"""Beyond one number: accuracy by supervision steps and by rating, and whether q knows what is right.
+"""Beyond one number: accuracy over supervision steps and by rating, and how the halting head is calibrated.
 
-Read from what a trial reports at its end. The seed is the unit; only trials that count enter.
+From what completed trials read on test at their end, with the weights that val chose. A trial is one value of
+its seed: intervals are Student-t over the seeds of the trials that count (`stats.counted_trials`), cut at 0
+and 1, and say nothing of the rows, which are the same ones for every trial of an arm. Where no trial that
+counts reported a figure, its rows are absent.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from analysis.load import Sweep
 from analysis.stats import seed_table, t_interval
 
-_AT = re.compile(r"test/exact_accuracy_at_(\d+)")
-_RATING = re.compile(r"test/exact_accuracy_rating_(\d+(?:_\w+)?)")
-MEASURES = {"q_auroc": "test/q_auroc", "q_ece": "test/q_ece", "solved_then_lost": "test/solved_then_lost"}
+_AT_STEP = re.compile(r"test/exact_accuracy_at_(\d+)")
+_OF_RATING = re.compile(r"test/exact_accuracy_rating_((\d+)(?:_(\d+|up))?)")
+_HALTING = re.compile(r"test/(q_auroc|q_ece|solved_then_lost(?:_at_\d+)?)")
+_INTERVAL = ["n", "mean", "low", "high"]
 
 
 def depth_curve(sweep: Sweep) -> pd.DataFrame:
-    """Columns arm, supervision_steps, n, mean, low, high: exact accuracy after so many steps, and its 95%
-    interval over n seeds. Empty where no trial reported it."""
-    found = {int(hit[1]): hit[0] for name in sweep.trials if (hit := _AT.fullmatch(str(name)))}
-    return _means(sweep, "supervision_steps", sorted(found.items()))
+    """Exact accuracy after each number of supervision steps: arm, supervision_steps, n, mean, low, high.
+
+    In the order of arms and steps; n is how many seeds. Arms may differ in the steps that were read.
+    """
+    found = {name: int(match[1]) for name, match in _columns(sweep, _AT_STEP)}
+    rows = [
+        {"arm": arm, "supervision_steps": found[name], **interval}
+        for name in sorted(found, key=lambda name: found[name])
+        for arm, interval in _by_arm(sweep, name)
+    ]
+    return _in_order(sweep, pd.DataFrame(rows, columns=["arm", "supervision_steps", *_INTERVAL]))
 
 
 def by_rating(sweep: Sweep) -> pd.DataFrame:
-    """Columns arm, bucket, n, mean, low, high: exact accuracy on puzzles of a rating, the easiest first."""
-    found = {hit[1]: hit[0] for name in sweep.trials if (hit := _RATING.fullmatch(str(name)))}
-    buckets = sorted(found.items(), key=lambda pair: int(pair[0].partition("_")[0]))
-    return _means(sweep, "bucket", [(_range(bucket), metric) for bucket, metric in buckets])
+    """Exact accuracy by the puzzles' rating: arm, rating ("0", "1–9", "100+"), rows, n, mean, low, high.
+
+    In the order of arms and ratings. `rows` is how many puzzles of test have such a rating.
+    """
+    rows = []
+    for name, match in sorted(_columns(sweep, _OF_RATING), key=lambda found: int(found[1][2])):
+        bucket, low, high = match.groups()
+        rating = low if high is None else f"{low}+" if high == "up" else f"{low}–{high}"
+        counts = seed_table(sweep, f"test/rows_rating_{bucket}").median()
+        rows += [
+            {"arm": arm, "rating": rating, "rows": int(counts[arm]), **interval}
+            for arm, interval in _by_arm(sweep, name)
+        ]
+    return _in_order(sweep, pd.DataFrame(rows, columns=["arm", "rating", "rows", *_INTERVAL]))
 
 
 def halting(sweep: Sweep) -> pd.DataFrame:
-    """Columns arm, measure, n, mean, low, high. Measures: AUROC and ECE of q as a prediction that a row is
-    solved, and the share of rows that were solved after some step and are not at the end."""
-    return _means(sweep, "measure", [pair for pair in MEASURES.items() if pair[1] in sweep.trials])
+    """A row an arm, of those that reported any of it: arm, then for each measure X its mean X, X_low, X_high
+    and X_n.
+
+    The measures: q_auroc and q_ece (does the halting head know when the answer is right?),
+    solved_then_lost, and solved_then_lost_at_T for each T that was read.
+    """
+    by_arm: dict[str, dict[str, float]] = {}
+    names = ["q_auroc", "q_ece", "solved_then_lost"]
+    for name, match in _columns(sweep, _HALTING):
+        names += [match[1]] if match[1] not in names else []
+        for arm, interval in _by_arm(sweep, name):
+            figures = {f"{match[1]}_{end}": interval[end] for end in ("low", "high", "n")}
+            by_arm.setdefault(arm, {}).update({match[1]: interval["mean"], **figures})
+    columns = [name + end for name in names for end in ("", "_low", "_high", "_n")]
+    rows = [{"arm": arm, **figures} for arm, figures in by_arm.items()]
+    return _in_order(sweep, pd.DataFrame(rows, columns=["arm", *columns]))
 
 
-def _means(sweep: Sweep, key: str, metrics: Iterable[tuple[object, str]]) -> pd.DataFrame:
-    rows = []
-    for value, metric in metrics:
-        table = seed_table(sweep, metric)
-        for arm in sweep.arms:
-            own = t_interval(table[arm])
-            rows.append((arm, value, own.n, own.mean, own.low, own.high))
-    found = pd.DataFrame(rows, columns=["arm", key, "n", "mean", "low", "high"])
-    return found[found["n"] > 0].reset_index(drop=True)
+def _columns(sweep: Sweep, pattern: re.Pattern[str]) -> list[tuple[str, re.Match[str]]]:
+    matches = ((str(name), pattern.fullmatch(str(name))) for name in sweep.trials)
+    return [(name, match) for name, match in matches if match]
 
 
-def _range(bucket: str) -> str:
-    """`1_9` -> "1–9"; `10_up` -> "10+"."""
-    low, _, high = bucket.partition("_")
-    return f"{low}+" if high == "up" else f"{low}–{high}" if high else low
+def _by_arm(sweep: Sweep, metric: str) -> list[tuple[str, dict[str, float]]]:
+    """The metric's interval over seeds, for every arm that has a value of it."""
+    table = seed_table(sweep, metric)
+    intervals = [(arm, t_interval(table[arm])) for arm in sweep.arms]
+    ends = {arm: np.clip([found.low, found.high], 0.0, 1.0) for arm, found in intervals}
+    return [
+        (arm, {"n": found.n, "mean": found.mean, "low": ends[arm][0], "high": ends[arm][1]})
+        for arm, found in intervals
+        if found.n
+    ]
+
+
+def _in_order(sweep: Sweep, rows: pd.DataFrame) -> pd.DataFrame:
+    place = {arm: i for i, arm in enumerate(sweep.arms)}
+    return rows.sort_values("arm", key=lambda arms: arms.map(place), kind="stable", ignore_index=True)

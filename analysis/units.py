@@ -30,8 +30,8 @@ class Unit:
 
 
 def unit_of(metric: str) -> Unit:
-    """Accuracies are shares and shown in percent; all else as it is."""
-    if "accuracy" in metric:
+    """Accuracies and other shares of rows are shown in percent; all else as it is."""
+    if "accuracy" in metric or "solved_then_lost" in metric:
         return Unit(100.0, "%", "points", 1, (0.0, 1.0))
     return Unit(1.0, "", "", None)
 

@@ -1,4 +1,4 @@
-"""Recordings of the reference TRM, repeated: free-running, or each step from its recorded state."""
+"""Recordings of the reference TRM and HRM, repeated: free-running, or each step from its recorded state."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ RENAMED_SCALARS = {"accuracy": "cell_accuracy", "steps": "halt_steps"}
 RENAMED = (
     (r"^inner\.", ""),
     (r"^L_level\.", "block."),
+    (r"^H_level\.", "block_H."),
     (r"\.self_attn\.", ".mixer."),
     (r"\.mlp_t\.", ".mixer."),
 )
-LOSSES = ("loss", "lm_loss", "q_halt_loss")
+LOSSES = ("loss", "lm_loss", "q_halt_loss", "q_continue_loss")
 COUNTS = ("count", "accuracy", "exact_accuracy", "q_halt_accuracy", "steps")
 
 
@@ -49,7 +50,7 @@ class Replay:
 
     def __init__(self, case: dict[str, Any], arrays: Arrays) -> None:
         self.case, self.arrays, self.config = case, arrays, case["config"]
-        self.model = recorded_model(self.config)
+        self.model = recorded_model(self.config, is_hrm=any("H_level" in name for name in arrays))
         self.load_weights("init/")
         self.loss = LossConfig(kind="softmax" if "softmax" in case["loss"] else "stablemax")
         self.optimizers = recorded_optimizers(self.model, case)
@@ -131,14 +132,20 @@ def replay_trm(case: dict[str, Any], arrays: Arrays, compare: Comparison) -> Non
 
 
 def compare_step(replay: Replay, where: str, carry: Carry, output: Output, compare: Comparison) -> None:
-    recorded = {name: replay.arrays[f"{where}/{name}"] for name in ("halted", "steps", *Output._fields)}
+    names = ("halted", "steps", "logits", "q_halt_logits")
+    recorded = {name: replay.arrays[f"{where}/{name}"] for name in names}
     compare.equal(f"{where}/halted", carry.halted, recorded["halted"])
     compare.equal(f"{where}/steps", carry.steps, recorded["steps"])
     compare.close(f"{where}/logits", "logits", output.logits, recorded["logits"])
     compare.close(f"{where}/q_halt_logits", "q_logits", output.q_halt_logits, recorded["q_halt_logits"])
     name = f"{where}/q_continue_logits"
     if name in replay.arrays:
-        compare.close(name, "q_logits", replay.q_logits[:, 1], replay.arrays[name])
+        computed = output.q_continue_logits
+        computed = replay.q_logits[:, 1] if computed is None else computed  # not in the output if not learned
+        compare.close(name, "q_logits", computed, replay.arrays[name])
+    name = f"{where}/target_q_continue"
+    if name in replay.arrays:
+        compare.close(name, "q_logits", output.target_q_continue, replay.arrays[name])
     for name, gradient in under(replay.arrays, f"{where}/grad/").items():
         compare.close(f"{where}/grad/{name}", "grad", replay.gradient(name), gradient)
 
@@ -186,10 +193,12 @@ def evaluate(replay: Replay, compare: Comparison) -> None:
     compare_scalars("eval", metrics, recorded, compare)
 
 
-def recorded_model(config: dict[str, Any]) -> TRM:
+def recorded_model(config: dict[str, Any], is_hrm: bool) -> TRM:
     """The model of a configuration with the reference's keys, and its defaults where a key is missing."""
     hidden_size, embedding_dim = config["hidden_size"], config["puzzle_emb_ndim"]
-    length = config.get("puzzle_emb_len", 16) or -(-embedding_dim // hidden_size)
+    length = config.get("puzzle_emb_len", 0 if is_hrm else 16) or -(-embedding_dim // hidden_size)
+    if is_hrm and config["H_layers"] != config["L_layers"]:
+        raise BadRecording("H_layers and L_layers differ; this project's two networks are equally deep")
     if config.get("rms_norm_eps", 1e-5) != 1e-5:
         raise BadRecording(f"rms_norm_eps is {config['rms_norm_eps']}; this project's norm has 1e-5 only")
     if config.get("forward_dtype", "float32") != "float32":
@@ -203,6 +212,9 @@ def recorded_model(config: dict[str, Any]) -> TRM:
     model_config = ModelConfig(
         hidden_size=hidden_size,
         num_layers=config["L_layers"],
+        networks="separate" if is_hrm else "shared",
+        gradient="one_step" if is_hrm else "recursion",
+        act="halt" if config.get("no_ACT_continue", not is_hrm) else "continue",
         h_cycles=config["H_cycles"],
         l_cycles=config["L_cycles"],
         expansion=expansion,

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.golden_trm import recorded_model
-from trm.model import Carry
+from trm.model import Carry, Output
 
 CONFIG = {
     "batch_size": 4, "num_puzzle_identifiers": 1, "halt_exploration_prob": 0.0, "forward_dtype": "float32",
@@ -36,7 +36,7 @@ def record_trm(stem: Path, **changes: Any) -> None:
     loss_text = changes.pop("loss", "stablemax cross-entropy (float64)")
     config = CONFIG | changes
     generator = torch.Generator().manual_seed(0)
-    model = recorded_model(config)
+    model = recorded_model(config, is_hrm=False)
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.1)  # tame: the replay runs free
@@ -61,7 +61,7 @@ def record_trm(stem: Path, **changes: Any) -> None:
         loss, sums = plain_loss(carry, output, "softmax" in loss_text)
         model.zero_grad()
         (loss / config["batch_size"]).backward()
-        keep(f"step{t}/", {"halted": carry.halted, "steps": carry.steps, **output._asdict()})
+        keep(f"step{t}/", {"halted": carry.halted, "steps": carry.steps, **said(output)})
         keep(f"step{t}/grad/", named((name, p.grad) for name, p in network.items()))
         scalars.append(sums)
         adamw.step()
@@ -85,6 +85,10 @@ def record_trm(stem: Path, **changes: Any) -> None:
     stem.with_suffix(".json").write_text(json.dumps(case))
 
 
+def said(output: Output) -> dict[str, torch.Tensor]:
+    return {"logits": output.logits, "q_halt_logits": output.q_halt_logits}
+
+
 def record_evaluation(model, config, generator, keep, softmax: bool) -> dict[str, float]:
     batch = puzzles(config, generator)
     keep("eval/", batch)
@@ -93,7 +97,7 @@ def record_evaluation(model, config, generator, keep, softmax: bool) -> dict[str
         carry, output = model(carry, **batch)
         if step == 0:
             keep("eval/", {"first_step_logits": output.logits})
-    keep("eval/", output._asdict())
+    keep("eval/", said(output))
     return plain_loss(carry, output, softmax)[1] | {"supervision_steps": config["halt_max_steps"]}
 
 

@@ -1,9 +1,9 @@
 """python -m tests.replay DIR: repeat recordings of reference implementations with this project's code.
 
 A recording is NAME.json (configuration, scalars, tolerances) beside NAME.npz (weights, inputs, results). What
-it is of is read from its keys, not from its name. A line a case: PASS, FAIL, or SKIP for a model that
-does not exist here yet, with the worst relative error ||computed - recorded|| / ||recorded|| and where it
-arose; `halted` and `steps` must be equal. Exit status: 0, 1 where a case fails, 2 with nothing to replay.
+it is of is read from its keys, not from its name. A line a case: PASS or FAIL, with the worst relative error
+||computed - recorded|| / ||recorded|| and where it arose; `halted` and `steps` must be equal. Exit status:
+0, 1 where a case fails, 2 with nothing to replay.
 """
 
 from __future__ import annotations
@@ -69,10 +69,8 @@ def relative_error(computed: Any, recorded: Any) -> float:
 
 
 def replay_case(case: dict[str, Any], arrays: Arrays) -> tuple[str, str]:
-    """The case's status (PASS, FAIL or SKIP) and what to say about it."""
+    """The case's status (PASS or FAIL) and what to say about it."""
     if "config" in case:
-        if any("H_level" in name for name in arrays):
-            return "SKIP", "HRM does not exist here yet"
         from tests.golden_trm import replay_trm
 
         comparison = Comparison(case["tolerance"])

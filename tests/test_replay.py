@@ -89,12 +89,9 @@ def test_exit_statuses_and_lines(tmp_path, capsys):
     assert main([str(tmp_path / "absent")]) == 2
     assert "no recording" in capsys.readouterr().err
     copy_case("trm_mlp", good)
-    (good / "hrm.json").write_text(json.dumps({"config": {}}))
-    np.savez(good / "hrm.npz", **{"init/inner.H_level.layers.0.mlp.down_proj.weight": np.zeros(1)})
     assert main([str(good)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "SKIP hrm HRM does not exist here yet"
-    assert lines[1].startswith("PASS other worst ") and lines[1].endswith(")")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("PASS other worst ") and line.endswith(")")
     copy_case("trm_mlp", bad)
     (bad / "alone.npz").write_bytes(b"")
     (bad / "cut.json").write_text("{")
@@ -163,3 +160,19 @@ def test_what_cannot_be_replayed_says_why(tmp_path):
         (tmp_path / "case.json").write_text(text.replace(old, new))
         status, message = replay_file(tmp_path / "case")
         assert status == "FAIL" and reason in message
+
+
+def test_the_targets_of_q_learning_are_compared(tmp_path):
+    target = array("hrm_attention", "step3/target_q_continue")
+    stem = copy_case("hrm_attention", tmp_path, **{"step3/target_q_continue": target + 1e-2})
+    status, text = replay_file(stem)
+    assert status == "FAIL" and "at step3/target_q_continue" in text
+
+
+def test_an_hrm_with_networks_of_unequal_depth_is_refused(tmp_path):
+    stem = copy_case("hrm_attention", tmp_path)
+    case = json.loads(stem.with_suffix(".json").read_text())
+    case["config"]["H_layers"] = 4
+    stem.with_suffix(".json").write_text(json.dumps(case))
+    status, text = replay_file(stem)
+    assert status == "FAIL" and "H_layers and L_layers differ" in text

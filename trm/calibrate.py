@@ -31,15 +31,21 @@ def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
         batch_s = _seconds(
             lambda: evaluate(trainer.model, batch, config.loss, config.eval.batch_size), 3, trainer.device
         )
-        row_s = batch_s / len(batch.inputs) * (2 if config.optim.ema_decay else 1)
-        evaluations = math.ceil(config.train.max_steps / config.eval_every_steps)
-        rows = (
-            evaluations * len(trainer.val_subset.inputs) + len(trainer.val.inputs) + len(trainer.test.inputs)
-        )
-        total_s = config.train.max_steps * step_s + rows * row_s
+        row_s = batch_s / len(batch.inputs)
+        total_s = config.train.max_steps * step_s + _evaluated_rows(trainer) * row_s
         return {"seconds_per_sample": total_s / config.train.max_samples}
     finally:
         trainer.close()
+
+
+def _evaluated_rows(trainer: Trainer) -> float:
+    """Rows that a whole trial evaluates to `halt_max_steps`; a row that goes deeper counts for more."""
+    config, subset, test = trainer.config, len(trainer.val_subset.inputs), len(trainer.test.inputs)
+    reports = math.ceil(config.train.max_steps / config.eval_every_steps)
+    val = (reports - 1) * subset + len(trainer.val.inputs)
+    deeper = max(config.eval.depth_steps / config.model.halt_max_steps, 1)
+    at_the_end = subset + 2 * test + min(config.eval.depth_rows, test) * deeper
+    return (2 if config.optim.ema_decay else 1) * val + at_the_end
 
 
 def _seconds(run: Callable[[], object], most: int, device: torch.device) -> float:

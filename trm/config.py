@@ -33,9 +33,11 @@ class ModelConfig(_Config):
     h_cycles: int = Field(3, ge=1)  # T in the paper
     l_cycles: int = Field(6, ge=1)  # n in the paper
     networks: Literal["shared", "separate"] = "shared"  # of z_H and z_L: one block for both, or one each
+    latents: Literal["two", "single", "multi_scale"] = "two"  # states beside the answer: one, none, l_cycles
     gradient: Literal["recursion", "one_step"] = (
         "recursion"  # through the last one whole, or its last updates
     )
+    act: Literal["halt", "continue", "none"] = "halt"  # adaptive computation time: what says when to halt
     expansion: Positive = 4.0  # of the SwiGLU; its width is rounded up to a multiple of 256
     mixer: AnyMixerConfig = AttentionConfig()
     pos_encodings: Literal["rope", "learned", "none"] = "rope"
@@ -49,6 +51,21 @@ class ModelConfig(_Config):
     def _mixer_fits(self) -> Self:
         self.mixer.check(self.hidden_size)
         return self
+
+    @property
+    def num_latents(self) -> int:
+        """Latent states beside the answer."""
+        return {"two": 1, "single": 0, "multi_scale": self.l_cycles}[self.latents]
+
+    @property
+    def updates_with_gradient(self) -> int:
+        """How many of a supervision step's h_cycles x (l_cycles + 1) updates have one: the last so many."""
+        return self.l_cycles + 1 if self.gradient == "recursion" else 2
+
+    @property
+    def learns_to_continue(self) -> bool:
+        """Whether q_continue is trained, at the price of a second forward pass a step."""
+        return self.act == "continue" and self.halt_max_steps > 1
 
     @property
     def effective_depth(self) -> int:
@@ -95,11 +112,18 @@ class TrainConfig(_Config):
 
 
 class EvalConfig(_Config):
-    """Val is read at intervals, on a fixed seeded subset; all of val, and test, once at the end."""
+    """Val is read at intervals, on a fixed seeded subset; all of val, and test, once at the end.
+
+    At the end the weights that did best on that subset of val are read on test too, and on `depth_rows` of
+    its rows to `depth_steps` supervision steps (`trm.depth`). 4,096 rows tell a share to 1.5 points at worst,
+    and to 128 steps are 1% of the published run's steps; all 422,786 would be as many as its training.
+    """
 
     every_samples: int | None = Field(None, ge=1)  # None: a twentieth of the horizon
     val_rows: int = Field(2048, ge=1)
     batch_size: int = Field(1024, ge=1)
+    depth_steps: int = Field(128, ge=0)  # 0, or fewer than halt_max_steps: no further than that
+    depth_rows: int = Field(4096, ge=1)
 
 
 class TrialConfig(_Config):
@@ -128,6 +152,11 @@ class TrialConfig(_Config):
         return self.model.puzzle_emb_len + self.data.shape.seq_len
 
     @property
+    def effective_loss(self) -> LossConfig:
+        """Without ACT there is no halting to learn."""
+        return self.loss.model_copy(update={"q_weight": 0.0}) if self.model.act == "none" else self.loss
+
+    @property
     def eval_every_steps(self) -> int:
         every = self.eval.every_samples or math.ceil(self.train.max_samples / 20)
         return math.ceil(every / self.train.batch_size)  # up: a report must not miss a rung by a few rows
@@ -153,8 +182,17 @@ class TrialConfig(_Config):
         model["mixer"] = self.model.mixer.effective(
             self.model.hidden_size, self.seq_len, self.model.num_layers
         )
-        if self.model.halt_max_steps == 1:  # every row halts, whatever is drawn
+        if self.model.num_latents == 1:
+            model["latents"] = "two"  # also multi_scale with one update: its one latent
+        if self.model.gradient == "one_step" and self.model.l_cycles == 1:
+            model["gradient"] = "recursion"  # of two updates, both have it
+        if self.model.halt_max_steps == 1:  # every row halts, whatever is drawn or learned
             del model["halt_exploration_prob"]
+            model["act"] = "none" if self.model.act == "none" else "halt"
+        if self.model.act == "none":
+            for unused in ("halt_exploration_prob", "halt_bias"):
+                model.pop(unused, None)
+        effective["loss"]["q_weight"] = self.effective_loss.q_weight
         if self.model.pos_encodings == "rope" and not self.model.mixer.uses_rope:
             model["pos_encodings"] = "none"
         if model["pos_encodings"] != "rope":

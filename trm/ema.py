@@ -35,20 +35,11 @@ class EMA:
     @contextmanager
     def swapped(self, model: TRM) -> Iterator[None]:
         """Within the context the model has the averaged weights. Exchanged in place, one tensor at a time."""
-        self._swap(model)
+        exchange(model, self.shadow)
         try:
             yield
         finally:
-            self._swap(model)
-
-    @torch.no_grad()
-    def _swap(self, model: TRM) -> None:
-        if not self.shadow:
-            return
-        for name, parameter in model.network_parameters():
-            weight = parameter.detach().clone()
-            parameter.copy_(self.shadow[name])
-            self.shadow[name].copy_(weight)
+            exchange(model, self.shadow)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.shadow)
@@ -60,3 +51,13 @@ class EMA:
             raise ValueError(f"these EMA weights are of another network: {odd[:4]} stand on one side only")
         for name, weight in state.items():
             self.shadow[name].copy_(weight)
+
+
+@torch.no_grad()
+def exchange(model: TRM, weights: dict[str, Tensor]) -> None:
+    """Swap the model's parameters with those in `weights`, by name; a parameter that is not there stays."""
+    for name, parameter in model.named_parameters():
+        if name in weights:
+            weight = parameter.detach().clone()
+            parameter.copy_(weights[name])
+            weights[name].copy_(weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 
@@ -33,24 +34,33 @@ def fixed_subset(split: Split, rows: int) -> Split:
     return Split(*(column[chosen.to(column.device)] for column in split))
 
 
+def equal_batches(n: int, batch_size: int, device: torch.device) -> Iterator[tuple[torch.Tensor, int]]:
+    """Row numbers of each batch, and how many of them count, from the first on.
+
+    Batches have equal sizes, `batch_size` at most, and the last one is filled up with repeated rows that do
+    not count: a compiled model then sees one shape.
+    """
+    size = math.ceil(n / math.ceil(n / batch_size))
+    for start in range(0, n, size):
+        rows = torch.arange(start, start + size, device=device).clamp(max=n - 1)
+        yield rows, min(size, n - start)
+
+
 @torch.no_grad()
 def evaluate(model: TRM, split: Split, loss: LossConfig, batch_size: int) -> dict[str, float]:
     """Means over the rows of `split` after all `halt_max_steps` supervision steps, as in the reference.
 
     Gives `loss`, `cell_accuracy`, `exact_accuracy`, `exact_accuracy_low`, `exact_accuracy_high`,
-    `q_halt_accuracy`. `split` is on the model's device. Batches have equal sizes, `batch_size` at most, and
-    the last one is filled up with repeated rows that do not count: a compiled model then sees one shape.
+    `q_halt_accuracy`. `split` is on the model's device.
     """
     n = len(split.inputs)
-    size = math.ceil(n / math.ceil(n / batch_size))
     was_training = model.training
     model.eval()
     names: list[str] = []
     totals = torch.zeros((), dtype=torch.float64, device=split.inputs.device)
-    for start in range(0, n, size):
-        rows = torch.arange(start, start + size, device=split.inputs.device).clamp(max=n - 1)
+    for rows, count in equal_batches(n, batch_size, split.inputs.device):
         carry, output = _run(model, split.inputs[rows], split.labels[rows])
-        carry, output = _first_rows(carry, output, min(size, n - start))
+        carry, output = _first_rows(carry, output, count)
         _, sums = supervision_loss(output, carry, loss)
         names = list(sums)
         totals = totals + torch.stack([value.double() for value in sums.values()])
@@ -76,4 +86,6 @@ def _run(model: TRM, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[Carry,
 
 
 def _first_rows(carry: Carry, output: Output, n: int) -> tuple[Carry, Output]:
-    return Carry(**{name: value[:n] for name, value in vars(carry).items()}), Output(*(t[:n] for t in output))
+    return Carry(**{name: value[:n] for name, value in vars(carry).items()}), Output(
+        output.logits[:n], output.q_halt_logits[:n]
+    )

@@ -39,13 +39,20 @@ def flops_per_sample(config: TrialConfig) -> int:
     """Training FLOPs of one row in one supervision step.
 
     The forward pass, and a backward pass, taken as twice the forward one, of what has a gradient: the last
-    recursion, or its last two updates, and the heads.
+    recursion, or its last two updates, and the heads. Where q_continue is learned, a second forward pass but
+    for the output head.
     """
-    updates = config.model.l_cycles + 1 if config.model.gradient == "recursion" else 2
-    with_gradient = updates * block_flops(config.model, config.seq_len)
-    return forward_flops(config) + 2 * (with_gradient + _head_flops(config))
+    with_gradient = config.model.updates_with_gradient * block_flops(config.model, config.seq_len)
+    training = forward_flops(config) + 2 * (with_gradient + _head_flops(config))
+    if config.model.learns_to_continue:
+        training += forward_flops(config) - _lm_head_flops(config)
+    return training
 
 
 def _head_flops(config: TrialConfig) -> int:
+    return _lm_head_flops(config) + 2 * config.model.hidden_size * 2
+
+
+def _lm_head_flops(config: TrialConfig) -> int:
     shape = config.data.shape
-    return 2 * config.model.hidden_size * (shape.seq_len * shape.vocab_size + 2)
+    return 2 * config.model.hidden_size * shape.seq_len * shape.vocab_size

@@ -35,9 +35,11 @@ def supervision_loss(
 
     `carry` is the one that came with `output`: it holds the labels, and which rows halt at this step. Labels
     of 0 and below are ignored. The loss is a puzzle's mean cross-entropy over its labelled cells, plus
-    `q_weight` x the binary cross-entropy of "every labelled cell is right at this very step", for all rows.
+    `q_weight` x the binary cross-entropy of "every labelled cell is right at this very step", for all rows;
+    and, where q_continue is learned, as much x that of its target.
 
-    Metrics, on the device and detached. Sums over the batch: `loss`, `lm_loss`, `q_halt_loss`. Sums over the
+    Metrics, on the device and detached. Sums over the batch: `loss`, `lm_loss`, `q_halt_loss`,
+    `q_continue_loss`. Sums over the
     rows that halt at this step and have a label, `count` of them: `cell_accuracy`, `exact_accuracy`,
     `q_halt_accuracy`, `halt_steps`.
     """
@@ -52,13 +54,19 @@ def supervision_loss(
     q_halt_loss = F.binary_cross_entropy_with_logits(
         q_halt_logits, solved.to(q_halt_logits.dtype), reduction="sum"
     )
-    loss = lm_loss + config.q_weight * q_halt_loss
+    q_continue_loss = torch.zeros_like(q_halt_loss)
+    if output.q_continue_logits is not None and output.target_q_continue is not None:
+        q_continue_loss = F.binary_cross_entropy_with_logits(
+            output.q_continue_logits, output.target_q_continue, reduction="sum"
+        )
+    loss = lm_loss + config.q_weight * (q_halt_loss + q_continue_loss)
 
     counted = carry.halted & (cells > 0)
     metrics = {
         "loss": loss,
         "lm_loss": lm_loss,
         "q_halt_loss": q_halt_loss,
+        "q_continue_loss": q_continue_loss,
         "count": counted.sum(),
         "cell_accuracy": torch.where(counted, right.sum(-1) / cells.clamp(min=1), 0).sum(),
         "exact_accuracy": (counted & solved).sum(),

@@ -13,7 +13,19 @@ Names here and in the paper (section 4, figure 3):
     halt_max_steps   N_sup  supervision steps that a puzzle gets at most
     q_halt_logits    q_hat  > 0: the model holds its answer for right, and the puzzle may halt
 
-Shapes: B rows, L tokens of the puzzle, S = puzzle_emb_len + L tokens in all, D channels, V symbols.
+The paper's ablations, and HRM, are values of `ModelConfig`: `networks` and `gradient` above;
+`latents`, the states beside the answer (table 2; after the reference's code, as the paper has no formula):
+    two          one, z
+    single       none: z <- f(z + x), l_cycles times, then z <- f(z), and the heads read z
+    multi_scale  one for each of the l_cycles updates: z_i <- f(sum of z, y + x), then y <- f(y, sum of z)
+`act`, adaptive computation time:
+    halt         a row may halt where q_halt_logits > 0
+    continue     where q_halt_logits > q_continue_logits, which learn from a second forward pass (HRM, sec. 2)
+    none         every row has all its steps, and the halting head is not trained
+HRM is separate networks of 4 layers, the one-step gradient, and `continue`.
+
+Shapes: B rows, L tokens of the puzzle, S = puzzle_emb_len + L tokens in all, D channels, V symbols, and n
+latents where there are several.
 One call of `TRM.forward` is one supervision step; the `Carry` takes the states from a step to the next one,
 and every row halts by itself and is then given the puzzle that is offered in its place.
 """
@@ -22,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -39,7 +52,7 @@ class Carry:
     """What a supervision step hands to the next one; nothing in it has a gradient."""
 
     z_H: Float[Tensor, "B S D"]
-    z_L: Float[Tensor, "B S D"]
+    z_L: Float[Tensor, "B *n S D"]  # of `single`, none: (B, 0, S, D)
     steps: Int[Tensor, " B"]  # supervision steps that the row's puzzle has had
     halted: Bool[Tensor, " B"]  # the row takes a new puzzle at the next step
     inputs: Integer[Tensor, "B L"]
@@ -49,6 +62,9 @@ class Carry:
 class Output(NamedTuple):
     logits: Float[Tensor, "B L V"]  # in the model's forward_dtype
     q_halt_logits: Float[Tensor, " B"]  # float32
+    # Where q_continue is learned, in training: its value, and what it is to be.
+    q_continue_logits: Float[Tensor, " B"] | None = None
+    target_q_continue: Float[Tensor, " B"] | None = None
 
 
 class PuzzleEmbedding(nn.Module):
@@ -94,9 +110,10 @@ class Block(nn.Module):
         self.layers = nn.ModuleList(Layer(config, seq_len, i, rope) for i in range(config.num_layers))
 
     def forward(
-        self, hidden_states: Float[Tensor, "B S D"], injection: Float[Tensor, "B S D"]
+        self, hidden_states: Float[Tensor, "B S D"], injection: Float[Tensor, "B S D"] | None
     ) -> Float[Tensor, "B S D"]:
-        hidden_states = hidden_states + injection
+        if injection is not None:
+            hidden_states = hidden_states + injection
         for layer in self.layers:
             hidden_states = layer(hidden_states)
         return hidden_states
@@ -135,15 +152,16 @@ class TRM(nn.Module):
             else None
         )
         self.lm_head = CastedLinear(hidden_size, shape.vocab_size)
-        # Two outputs, q_halt and q_continue. The recipe trains the first alone (the reference's loss on
-        # q_continue is off, and crashes where it is on); the second stays for the published parameter count.
+        # Two outputs, q_halt and q_continue. TRM's recipe trains the first alone, and without ACT neither is
+        # trained; they stay for the published parameter count.
         self.q_head = CastedLinear(hidden_size, 2, bias=True)
         with torch.no_grad():
             self.q_head.weight.zero_()
             self.q_head.get_parameter("bias").fill_(config.halt_bias)
         # Where z_H and z_L start: fixed random vectors, the same at every position, never trained.
         self.register_buffer("H_init", trunc_normal_(torch.empty(hidden_size), std=1.0))
-        self.register_buffer("L_init", trunc_normal_(torch.empty(hidden_size), std=1.0))
+        of_latents = (hidden_size,) if config.latents == "two" else (config.num_latents, 1, hidden_size)
+        self.register_buffer("L_init", trunc_normal_(torch.empty(of_latents), std=1.0))
 
     @property
     def blocks(self) -> list[Block]:
@@ -157,18 +175,20 @@ class TRM(nn.Module):
 
     def initial_carry(self, batch_size: int, device: torch.device | str) -> Carry:
         """A carry of which every row has halted, so that the first step takes every puzzle offered."""
-        states = torch.zeros(
-            batch_size, self.seq_len, self.config.hidden_size, dtype=self.forward_dtype, device=device
-        )
         tokens = torch.zeros(batch_size, self.shape.seq_len, dtype=torch.uint8, device=device)
         return Carry(
-            z_H=states,
-            z_L=states.clone(),
+            z_H=self._states(self.H_init, batch_size, device),
+            z_L=self._states(self.L_init, batch_size, device),
             steps=torch.zeros(batch_size, dtype=torch.int32, device=device),
             halted=torch.ones(batch_size, dtype=torch.bool, device=device),
             inputs=tokens,
             labels=tokens.clone(),
         )
+
+    def _states(self, init: Tensor, batch_size: int, device: torch.device | str) -> Tensor:
+        """Zeros, one state (S, D) or several a row, as many as `init` has vectors."""
+        shape = (batch_size, *init.shape[:-2], self.seq_len, init.shape[-1])
+        return torch.zeros(shape, dtype=self.forward_dtype, device=device)
 
     def forward(
         self,
@@ -183,25 +203,29 @@ class TRM(nn.Module):
         `halt_exploration_prob` is above 0. Raises ValueError where it is missing.
         """
         carry = self._take_new_puzzles(carry, inputs, labels)
-        z_H, z_L = self.deep_recursion(carry.z_H, carry.z_L, self.embed_inputs(carry.inputs))
+        x = self.embed_inputs(carry.inputs)
+        z_H, z_L = self.deep_recursion(carry.z_H, carry.z_L, x)
         logits = self.lm_head(z_H[:, self.config.puzzle_emb_len :])
-        q_halt_logits = self.q_head(self._read(z_H)).float()[:, 0]
-        steps = carry.steps + 1
-        halted = self._halts(steps, q_halt_logits.detach(), generator)
-        carry = Carry(z_H.detach(), z_L.detach(), steps, halted, carry.inputs, carry.labels)
-        return carry, Output(logits, q_halt_logits)
+        q_halt_logits, q_continue_logits = self.read_q(z_H)
+        z_H, z_L, steps = z_H.detach(), z_L.detach(), carry.steps + 1
+        output = Output(logits, q_halt_logits)
+        if self.training and self.config.learns_to_continue:
+            output = Output(
+                logits, q_halt_logits, q_continue_logits, self._target_q_continue(z_H, z_L, x, steps)
+            )
+        halted = self._halts(steps, output, generator)
+        return Carry(z_H, z_L, steps, halted, carry.inputs, carry.labels), output
 
     def _take_new_puzzles(self, carry: Carry, inputs: Tensor, labels: Tensor) -> Carry:
         """Reset the halted rows. The rows of the batch at the places of the others are not used, nor kept."""
         halted = carry.halted
-        row, state = halted[:, None], halted[:, None, None]
         return Carry(
-            z_H=torch.where(state, self.H_init.to(carry.z_H.dtype), carry.z_H),
-            z_L=torch.where(state, self.L_init.to(carry.z_L.dtype), carry.z_L),
+            z_H=_where_rows(halted, self.H_init.to(carry.z_H.dtype), carry.z_H),
+            z_L=_where_rows(halted, self.L_init.to(carry.z_L.dtype), carry.z_L),
             steps=carry.steps.masked_fill(halted, 0),
             halted=halted,
-            inputs=torch.where(row, inputs, carry.inputs),
-            labels=torch.where(row, labels, carry.labels),
+            inputs=_where_rows(halted, inputs, carry.inputs),
+            labels=_where_rows(halted, labels, carry.labels),
         )
 
     def embed_inputs(self, inputs: Integer[Tensor, "B L"]) -> Float[Tensor, "B S D"]:
@@ -216,22 +240,30 @@ class TRM(nn.Module):
 
     def deep_recursion(self, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """h_cycles recursions, a gradient through the last one only (paper, figure 3), or through its last
-        update of each state."""
-        l_cycles = self.config.l_cycles
+        two updates. z_H, z_L as in `Carry`, x (B, S, D)."""
+        latents = [z_L] if self.config.latents == "two" else list(z_L.unbind(1))
+        updates = [*range(self.config.l_cycles + 1)] * self.config.h_cycles
+        start = len(updates) - self.config.updates_with_gradient
         with torch.no_grad():
-            for _ in range(self.config.h_cycles - 1):
-                z_H, z_L = self.latent_recursion(z_H, z_L, x, l_cycles)
-            if self.config.gradient == "one_step":
-                for _ in range(l_cycles - 1):
-                    z_L = self.block(z_L, z_H + x)
-                l_cycles = 1
-        return self.latent_recursion(z_H, z_L, x, l_cycles)
+            for i in updates[:start]:
+                z_H = self._update(i, z_H, latents, x)
+        for i in updates[start:]:
+            z_H = self._update(i, z_H, latents, x)
+        if self.config.latents == "two":
+            return z_H, latents[0]
+        return z_H, torch.stack(latents, dim=1) if latents else z_L
 
-    def latent_recursion(self, z_H: Tensor, z_L: Tensor, x: Tensor, l_cycles: int) -> tuple[Tensor, Tensor]:
-        """l_cycles updates of the latent from question and answer, then one of the answer from the latent."""
-        for _ in range(l_cycles):
-            z_L = self.block(z_L, z_H + x)
-        return self.blocks[-1](z_H, z_L), z_L
+    def _update(self, i: int, z_H: Tensor, latents: list[Tensor], x: Tensor) -> Tensor:
+        """Update i of a recursion; gives z_H. The first l_cycles change a latent, in the list, from question
+        and answer, the last one the answer from the latents. Without any, the answer is the latent too."""
+        of_answer = i == self.config.l_cycles
+        if not latents:
+            return self.blocks[-1](z_H, None) if of_answer else self.block(z_H, x)
+        z_L = reduce(torch.add, latents)
+        if of_answer:
+            return self.blocks[-1](z_H, z_L)
+        latents[i % len(latents)] = self.block(z_L, z_H + x)
+        return z_H
 
     def _read(self, z_H: Tensor) -> Tensor:
         """What the halting head sees, (B, D).
@@ -241,14 +273,29 @@ class TRM(nn.Module):
         """
         return z_H[:, 0 if self.readout == "first" else -1]
 
+    def read_q(self, z_H: Tensor) -> tuple[Tensor, Tensor]:
+        """q_halt_logits and q_continue_logits, each (B,) float32."""
+        q_halt_logits, q_continue_logits = self.q_head(self._read(z_H)).float().unbind(-1)
+        return q_halt_logits, q_continue_logits
+
     @torch.no_grad()
-    def _halts(self, steps: Tensor, q_halt_logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _target_q_continue(self, z_H: Tensor, z_L: Tensor, x: Tensor, steps: Tensor) -> Tensor:
+        """What q_continue is to be, (B,) in [0, 1]: the better of the next step's two values; for a row that
+        has had its last step, that of halting (HRM, arXiv 2506.21734, section 2)."""
+        q_halt_logits, q_continue_logits = self.read_q(self.deep_recursion(z_H, z_L, x)[0])
+        is_last = steps >= self.config.halt_max_steps
+        best = torch.maximum(q_halt_logits, q_continue_logits)
+        return torch.where(is_last, q_halt_logits, best).sigmoid()
+
+    @torch.no_grad()
+    def _halts(self, steps: Tensor, output: Output, generator: torch.Generator | None) -> Tensor:
         """Which rows halt after this step, (B,) bool. Evaluation never halts early, as in the reference."""
         max_steps = self.config.halt_max_steps
         halted = steps >= max_steps
-        if not self.training or max_steps == 1:
+        if not self.training or max_steps == 1 or self.config.act == "none":
             return halted
-        halted = halted | (q_halt_logits > 0)
+        least = 0 if output.q_continue_logits is None else output.q_continue_logits
+        halted = halted | (output.q_halt_logits > least)
         exploration = self.config.halt_exploration_prob
         if exploration == 0:
             return halted
@@ -261,6 +308,11 @@ class TRM(nn.Module):
         explores = torch.rand(steps.shape, generator=generator, device=steps.device) < exploration
         min_steps = torch.randint(2, max_steps + 1, steps.shape, generator=generator, device=steps.device)
         return halted & (~explores | (steps >= min_steps))
+
+
+def _where_rows(rows: Bool[Tensor, " B"], new: Tensor, old: Tensor) -> Tensor:
+    """`old` (B, ...) with these rows from `new`, which broadcasts to its shape."""
+    return torch.where(rows.view(-1, *[1] * (old.ndim - 1)), new, old)
 
 
 def _rope(config: ModelConfig, seq_len: int) -> RotaryEmbedding | None:

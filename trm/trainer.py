@@ -22,8 +22,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from trm import depth
 from trm.batches import Batches, derive_seed
 from trm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from trm.chosen import Chosen
 from trm.config import TrialConfig
 from trm.data import AnyTaskConfig
 from trm.data.base import Split, TaskData
@@ -38,17 +40,25 @@ from trm.trial import Trial
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+Q_CONTINUE = "train/q_continue_loss"  # only where it is learned
 METRICS = [
     *("step", "samples", "flops", "wall_s", "samples_per_s", "lr"),
-    *("train/loss", "train/lm_loss", "train/q_halt_loss"),
+    *("train/loss", "train/lm_loss", "train/q_halt_loss", Q_CONTINUE),
     *("train/cell_accuracy", "train/exact_accuracy", "train/q_halt_accuracy", "train/halt_steps"),
     *("val/loss", "val/cell_accuracy", "val/exact_accuracy", "val/exact_accuracy_low"),
     *("val/exact_accuracy_high", "val/q_halt_accuracy", "val/cell_accuracy_raw", "val/exact_accuracy_raw"),
     *("test/cell_accuracy", "test/exact_accuracy", "test/exact_accuracy_low", "test/exact_accuracy_high"),
-    "test/q_halt_accuracy",
+    *("test/q_halt_accuracy", "chosen_step"),  # and those of `depth.metric_names`
 ]
-_LOSSES = ("loss", "lm_loss", "q_halt_loss")  # means over all rows; the other metrics, over rows that halt
+# Means over all rows; the other metrics of training, over the rows that halt.
+_LOSSES = ("loss", "lm_loss", "q_halt_loss", "q_continue_loss")
 _SUMS = (*_LOSSES, "count", "cell_accuracy", "exact_accuracy", "q_halt_accuracy", "halt_steps")
+
+
+def metric_names(config: TrialConfig) -> list[str]:
+    """All that a trial may report, in the order of its reports."""
+    learned = [name for name in METRICS if name != Q_CONTINUE or config.model.learns_to_continue]
+    return learned + depth.metric_names(config)
 
 
 def describe(config: TrialConfig) -> dict[str, Any]:
@@ -59,7 +69,7 @@ def describe(config: TrialConfig) -> dict[str, Any]:
         "effective_depth": config.model.effective_depth,
         "horizon_key": "train.max_samples",
         "warmup_samples": config.warmup_steps * config.train.batch_size,
-        "metrics": METRICS,
+        "metrics": metric_names(config),
         "needs_gpu": config.model.mixer.needs_gpu,
         "effective": config.effective(),
         "extendable": config.is_extendable,
@@ -111,6 +121,7 @@ class Trainer:
         self.model.forward_dtype = _forward_dtype(config.train.precision, self.device)
         self.optimizers = Optimizers(self.model, config.optim, config.train.max_steps, config.warmup_steps)
         self.ema = EMA(self.model, config.optim.ema_decay)
+        self.chosen = Chosen()
         self.carry = self.model.initial_carry(batch_size, self.device)
         self.generator = torch.Generator(self.device)
         self.totals = torch.zeros(len(_SUMS), dtype=torch.float64, device=self.device)
@@ -176,7 +187,7 @@ class Trainer:
     def _forward_backward(self, inputs: Tensor, labels: Tensor, step: int) -> tuple[Carry, dict[str, Tensor]]:
         self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
         carry, output = self.model(self.carry, inputs, labels, self.generator)
-        loss, sums = supervision_loss(output, carry, self.config.loss)
+        loss, sums = supervision_loss(output, carry, self.config.effective_loss)
         (loss / self.config.train.batch_size).backward()
         return carry, sums
 
@@ -205,6 +216,8 @@ class Trainer:
         sums = dict(zip(_SUMS, self.totals.tolist(), strict=True))
         self.totals.zero_()
         count = sums.pop("count")
+        if not self.config.model.learns_to_continue:
+            del sums["q_continue_loss"]
         samples = self.step * self.config.train.batch_size
         rows = steps * self.config.train.batch_size
         metrics = {
@@ -219,8 +232,9 @@ class Trainer:
         return metrics
 
     def _evaluate(self, is_last: bool) -> dict[str, float]:
-        """Val with averaged and with raw weights; at the end all of val, and test with averaged weights."""
-        loss, batch_size = self.config.loss, self.config.eval.batch_size
+        """Val with averaged and with raw weights; at the end all of val, and test with averaged weights and
+        with those that val chose."""
+        loss, batch_size = self.config.effective_loss, self.config.eval.batch_size
         val = self.val if is_last else self.val_subset
         raw = evaluate(self.model, val, loss, batch_size)
         averaged = raw
@@ -228,15 +242,23 @@ class Trainer:
         with self.ema.swapped(self.model):
             if self.config.optim.ema_decay:
                 averaged = evaluate(self.model, val, loss, batch_size)
+            on_subset = averaged
+            if val is not self.val_subset:  # or the choice would depend on where the run ends
+                on_subset = evaluate(self.model, self.val_subset, loss, batch_size)
+            self.chosen.offer(self.model, self.step, on_subset)
             if is_last and len(self.test.inputs):
                 test = evaluate(self.model, self.test, loss, batch_size)
                 metrics = {f"test/{name}": value for name, value in test.items() if name != "loss"}
+        if is_last and len(self.test.inputs):
+            with self.chosen.placed(self.model):
+                metrics |= {"chosen_step": self.chosen.step}
+                metrics |= depth.depth_metrics(self.model, self.config, self.test)
         metrics |= {f"val/{name}": value for name, value in averaged.items()}
         metrics |= {f"val/{name}_raw": raw[name] for name in ("cell_accuracy", "exact_accuracy")}
         return metrics
 
     def _report(self, metrics: dict[str, float]) -> None:
-        ordered = {name: metrics[name] for name in METRICS if name in metrics}
+        ordered = {name: metrics[name] for name in metric_names(self.config) if name in metrics}
         with tempfile.TemporaryDirectory(prefix="trm-checkpoint-") as directory:
             save_checkpoint(Path(directory), self._state())
             self.trial.report(ordered, checkpoint=directory)
@@ -249,6 +271,7 @@ class Trainer:
             "wall_s": self.wall_s,
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
+            "chosen": self.chosen.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "carry": vars(self.carry),
             "config": _of_the_run(self.config),
@@ -258,6 +281,11 @@ class Trainer:
 
     def _load(self, directory: Path) -> None:
         state = load_checkpoint(directory, self.device)
+        if "chosen" not in state:
+            raise CheckpointError(
+                f"{directory}: was written by a version that did not keep the weights that val chose: start "
+                f"anew, or go on with that version"
+            )
         ours = {"config": _of_the_run(self.config), "seed": self.trial.seed, "data": self.data_hash}
         for name, value in ours.items():
             if state.get(name) != value:
@@ -267,6 +295,7 @@ class Trainer:
                 )
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
+        self.chosen.load_state_dict(state["chosen"])
         self.optimizers.load_state_dict(state["optimizers"])
         self.carry = Carry(**state["carry"])
         self.step, self.wall_s = state["step"], state["wall_s"]

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.depth import by_rating, depth_curve, halting
-from analysis.load import Sweep, records
+from analysis.load import Sweep
 from analysis.plots.look import (
     INK,
     draw_band,
@@ -15,7 +15,6 @@ from analysis.plots.look import (
     looks,
     make_axes,
     make_row,
-    short,
     styled,
     titled,
 )
@@ -56,18 +55,19 @@ def accuracy_by_rating(sweep: Sweep) -> Figure:
     """Exact accuracy on puzzles of each rating, mean and 95% interval over seeds."""
     found, how, unit = by_rating(sweep), looks(sweep), unit_of(METRIC)
     arms = [arm for arm in sweep.arms if arm in set(found["arm"])]
-    buckets = {bucket: place for place, bucket in enumerate(dict.fromkeys(found["bucket"]))}
-    figure, axes = make_axes(2.5 + 0.14 * max(0, len(arms) - 10), arms)
+    buckets = {rating: place for place, rating in enumerate(dict.fromkeys(found["rating"]))}
+    counts = found.groupby("rating")["rows"].max()
+    figure, axes = make_axes(2.6 + 0.14 * max(0, len(arms) - 10), arms, below=0.52)
     ends = {}
     for i, arm in enumerate(arms):
         rows = found[found["arm"] == arm]
-        x = rows["bucket"].map(buckets) + (i - (len(arms) - 1) / 2) * min(0.05, 0.3 / len(arms))
+        x = rows["rating"].map(buckets) + (i - (len(arms) - 1) / 2) * min(0.05, 0.3 / len(arms))
         draw_whiskers(axes, x, rows, how[arm], unit.factor)
         ends[arm] = (float(x.iloc[-1]), float(rows["mean"].iloc[-1]) * unit.factor)
-    axes.set_xticks(range(len(buckets)), [short(bucket, 14) for bucket in buckets])
+    axes.set_xticks(range(len(buckets)), [f"{rating}\n({counts[rating]:,})" for rating in buckets])
     axes.set_xlim(-0.4, len(buckets) - 0.6)
     axes.grid(axis="x", visible=False)
-    axes.set_xlabel("rating (backtracks of a solver)")
+    axes.set_xlabel("rating (puzzles of test)", labelpad=1)
     label_ends(axes, ends, how)
     titled(axes, title_of(METRIC))
     return figure
@@ -79,15 +79,15 @@ def halting_calibration(sweep: Sweep) -> Figure:
     solved, and the share of rows solved after some step and not at the end; 95% intervals over seeds."""
     found, how = halting(sweep), looks(sweep)
     arms = [arm for arm in sweep.arms if arm in set(found["arm"])]
-    measures = [measure for measure in TITLES if measure in set(found["measure"])]
+    measures = [measure for measure in TITLES if found[measure].notna().any()]
     figure, panels = make_row([TITLES[measure] for measure in measures], arms)
     for axes, measure in zip(panels, measures, strict=True):
-        factor = 100 if "%" in TITLES[measure] else 1
-        for row in records(found[found["measure"] == measure]):
-            y, look = arms.index(row.arm), how[row.arm]
-            low, high = max(row.low, 0) * factor, min(row.high, 1) * factor  # both are shares
-            axes.plot([low, high], [y, y], color=look.color, lw=1.4)
-            axes.plot([row.mean * factor], [y], look.marker, color=look.color)
+        columns = [measure, f"{measure}_low", f"{measure}_high"]
+        rows = found.set_index("arm")[columns].astype(float) * unit_of(measure).factor
+        for y, arm in enumerate(arms):
+            mean, low, high = rows.loc[arm].to_numpy()
+            axes.plot([low, high], [y, y], color=how[arm].color, lw=1.4)
+            axes.plot([mean], [y], how[arm].marker, color=how[arm].color)
         axes.xaxis.set_major_locator(MaxNLocator(2))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     return figure

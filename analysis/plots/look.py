@@ -83,13 +83,16 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return inner
 
 
-def make_axes(height: float, right: Sequence[str], left: Sequence[str] = ()) -> tuple[Figure, Axes]:
-    """Axes one column wide. `right` and `left` are labels outside them, for which room is kept."""
+def make_axes(
+    height: float, right: Sequence[str], left: Sequence[str] = (), below: float = 0.42
+) -> tuple[Figure, Axes]:
+    """Axes one column wide. `right` and `left` are labels outside them, for which room is kept; `below`
+    inches are for what stands under them."""
     figure = Figure(figsize=(COLUMN, height))
     room, margin = _width(right) + 0.2, max(_width(left), 0.25) + 0.18
     top = 0.08 if left else 0.28  # of the title
-    size = (1 - (margin + room) / COLUMN, 1 - (0.42 + top) / height)
-    return figure, figure.add_axes((margin / COLUMN, 0.42 / height, *size))
+    size = (1 - (margin + room) / COLUMN, 1 - (below + top) / height)
+    return figure, figure.add_axes((margin / COLUMN, below / height, *size))
 
 
 def make_column(count: int, height: float, right: Sequence[str]) -> tuple[Figure, list[Axes]]:

@@ -121,9 +121,10 @@ def _depth(name: str, seed: int, exact: float) -> dict[str, float]:
     ratings = {"0": 1.0, "1_9": 0.9, "10_29": 0.7, "30_up": 0.4}
     found = {f"exact_accuracy_at_{steps}": value for steps, value in at.items()}
     found |= {f"exact_accuracy_rating_{bucket}": exact * share for bucket, share in ratings.items()}
+    rows = {f"test/rows_rating_{bucket}": 100.0 for bucket in ratings}
     found |= {"q_auroc": 0.8 + rng.normal(0, 0.02), "q_ece": 0.1 + rng.normal(0, 0.02)}
     found["solved_then_lost"] = abs(rng.normal(0.02, 0.01))
-    return {f"test/{key}": float(np.clip(value, 0, 1)) for key, value in found.items()}
+    return rows | {f"test/{key}": float(np.clip(value, 0, 1)) for key, value in found.items()}
 
 
 def _reports(name: str, fake: Fake, draw: int, seed: int, horizon: int, test: bool) -> list[dict[str, float]]:

@@ -9,6 +9,11 @@ import pytest
 from analysis.units import duration, p_text, si, title_of, unit_of
 
 
+@pytest.mark.parametrize("metric", ["val/exact_accuracy", "test/solved_then_lost_at_128"])
+def test_shares_of_rows_are_shown_in_percent(metric: str) -> None:
+    assert unit_of(metric).text(0.125) == "12.5" and title_of(metric).endswith("(%)")
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

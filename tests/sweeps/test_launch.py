@@ -316,6 +316,14 @@ def test_a_dry_run_starts_and_writes_nothing_and_is_quick(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"toy.yaml"}
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    process = run_sweep(tmp_path, write_space(tmp_path), "--dry-run", wait=False)
+    process.stdout.close()  # as `| head` does
+    assert process.wait(timeout=LIMIT_S) == 128 + signal.SIGPIPE
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
 def test_nothing_of_a_sweep_listens_beyond_the_loopback(tmp_path: Path) -> None:
     base = {"max_samples": 100, "seconds_a_step": 0.3}
     process = run_sweep(tmp_path, write_space(tmp_path, base=base), wait=False)

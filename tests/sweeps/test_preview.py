@@ -213,12 +213,14 @@ def test_where_max_t_does_not_end_a_trial_this_is_said(
 # Published, arXiv 2510.04871, Table 1: millions of parameters and depth.
 TABLE_1 = {
     "trm": (5, 42),
+    "act": (5, 42),
     "separate": (10, 42),
     "no_ema": (5, 42),
     "four_layers": (10, 48),
     "attention": (7, 42),
     "T2n2": (5, 12),
     "one_step_gradient": (5, 42),
+    "hrm": (27, 24),
 }
 
 
@@ -229,6 +231,12 @@ def test_the_rows_of_table_1_have_the_published_sizes_and_depths() -> None:
     }
     assert found == TABLE_1
     assert plan.baseline == "row=trm"
+
+
+def test_the_rows_of_table_2_are_latents_alone() -> None:
+    plan = load_plan(ROOT / "search_spaces" / "trm_table2.yaml")
+    assert [str(arm.levels["latents"]) for arm in plan.arms] == ["y_and_z", "multi_scale_z", "single_z"]
+    assert {(arm.num_params, arm.effective_depth) for arm in plan.arms} == {(5_028_866, 42)}
 
 
 def test_the_rows_of_table_3_are_cycles_alone() -> None:

@@ -70,3 +70,24 @@ def test_settings_that_change_nothing_are_not_effective(one: dict[str, Any], oth
 )
 def test_settings_that_change_something_are(change: dict[str, Any]) -> None:
     assert config(**change).effective() != config().effective()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"latents": "multi_scale", "l_cycles": 1}, {"latents": "two", "l_cycles": 1}),
+        ({"gradient": "one_step", "l_cycles": 1}, {"gradient": "recursion", "l_cycles": 1}),
+        ({"act": "continue", "halt_max_steps": 1}, {"act": "halt", "halt_max_steps": 1}),
+        ({"act": "none", "halt_exploration_prob": 0.5, "halt_bias": 0.0}, {"act": "none"}),
+    ],
+)
+def test_settings_without_effect_give_one_effective_config(one, other):
+    first, second = (TrialConfig.model_validate({"model": model}).effective() for model in (one, other))
+    assert first == second
+
+
+def test_ways_of_halting_and_latents_differ_in_effect():
+    changes = [{}, *({"act": act} for act in ("continue", "none")), {"latents": "single"}]
+    changes += [{"latents": "multi_scale"}, {"act": "none", "halt_max_steps": 1}, {"halt_max_steps": 1}]
+    effects = [TrialConfig.model_validate({"model": model}).effective() for model in changes]
+    assert all(effects.count(effect) == 1 for effect in effects)

@@ -69,3 +69,24 @@ def test_one_step_gradient_goes_back_through_two_updates():
     assert forward_flops(whole) == forward_flops(one_step)
     saved = flops_per_sample(whole) - flops_per_sample(one_step)
     assert saved == 2 * 3 * block_flops(whole.model, whole.seq_len)
+
+
+def test_learning_to_continue_costs_a_second_forward_pass():
+    halt, learns = (small("mlp", act=act) for act in ("halt", "continue"))
+    model = build_model(learns, 0, "cpu")
+    board = torch.ones(1, learns.data.shape.seq_len, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(model.initial_carry(1, "cpu"), board, board, generator)
+    assert flops_per_sample(learns) - flops_per_sample(halt) == counter.get_total_flops() - forward_flops(
+        halt
+    )
+    assert flops_per_sample(small("mlp", act="continue", halt_max_steps=1)) == flops_per_sample(halt)
+
+
+@pytest.mark.parametrize("latents", ["single", "multi_scale"])
+def test_other_latents_have_the_parameters_and_the_work_of_two(latents):
+    two, other = (small("mlp", latents=kind) for kind in ("two", latents))
+    model = build_model(other, 0, "cpu")
+    assert num_params(two) == num_params(other) == sum(p.numel() for _, p in model.network_parameters())
+    assert flops_per_sample(two) == flops_per_sample(other)

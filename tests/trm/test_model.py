@@ -134,8 +134,90 @@ def test_separate_networks_update_one_state_each():
 
 
 @pytest.mark.parametrize("networks", ["shared", "separate"])
-def test_every_parameter_gets_a_gradient(networks):
-    model = small_model(pos_encodings="learned", networks=networks)
+@pytest.mark.parametrize("latents", ["single", "multi_scale"])
+def test_other_latents_are_what_table_2_describes(latents, networks):
+    model = small_model(h_cycles=2, l_cycles=3, latents=latents, networks=networks)
+    f_L, f_H = model.blocks[0], model.blocks[-1]
+    ((carry, _),) = run(model, [1])
+    x = model.embed_inputs(carry.inputs)
+    y = model.H_init.expand(BATCH, 11, 16)
+    if latents == "single":
+        for _ in range(2):
+            for _ in range(3):
+                y = f_L(y, x)
+            y = f_H(y, torch.zeros_like(y))
+        assert carry.z_L.shape == (BATCH, 0, 11, 16)
+    else:
+        a, b, c = (z.expand(BATCH, 11, 16) for z in model.L_init)
+        for _ in range(2):
+            a = f_L(a + b + c, y + x)
+            b = f_L(a + b + c, y + x)
+            c = f_L(a + b + c, y + x)
+            y = f_H(y, a + b + c)
+        torch.testing.assert_close(carry.z_L, torch.stack([a, b, c], dim=1))
+    torch.testing.assert_close(carry.z_H, y)
+
+
+def test_several_scales_with_one_update_are_two_latents():
+    one, two = (small_model(l_cycles=1, latents=latents) for latents in ("multi_scale", "two"))
+    assert torch.equal(run(one, [1, 2])[-1][1].logits, run(two, [1, 2])[-1][1].logits)
+
+
+@pytest.mark.parametrize("latents", ["single", "multi_scale"])
+def test_rows_reset_their_latents_too(latents):
+    model = small_model(latents=latents, l_cycles=3)
+    ((carry, _),) = run(model, [1])
+    carry = dataclasses.replace(carry, halted=torch.tensor([True, False, False, True, False]))
+    after, _ = model(carry, *puzzles(2))
+    fresh, _ = model(model.initial_carry(BATCH, "cpu"), *puzzles(2))
+    new = carry.halted
+    torch.testing.assert_close(after.z_L[new], fresh.z_L[new])
+    torch.testing.assert_close(after.z_H[new], fresh.z_H[new])
+    assert not torch.allclose(after.z_H[~new], fresh.z_H[~new])
+
+
+def test_q_learning_halts_where_halting_is_worth_more_than_going_on():
+    model = small_model(act="continue")
+    halts = []
+    for bias in ([1.0, 2.0], [-1.0, -2.0]):
+        with torch.no_grad():
+            model.q_head.bias.copy_(torch.tensor(bias))
+        halts.append(run(model, [1])[0][0].halted.tolist())
+    assert halts == [[False] * BATCH, [True] * BATCH]
+
+
+def test_q_continue_learns_from_the_next_step():
+    model = small_model(act="continue", halt_max_steps=2)
+    with torch.no_grad():
+        model.q_head.weight.normal_(generator=torch.Generator().manual_seed(0))
+        model.q_head.bias.copy_(torch.tensor([-99.0, 0.0]))  # no row halts before its last step
+    (_, first), (_, second) = run(model, [1, 2])
+    with torch.no_grad():  # the second step is the next one of the first: both see the puzzles of seed 1
+        again = small_model(act="continue", halt_max_steps=3)
+        again.load_state_dict(model.state_dict())
+        carry, _ = again(again.initial_carry(BATCH, "cpu"), *puzzles(1))
+        q_after = [model.read_q(carry.z_H)]
+        for _ in range(2):
+            carry, _ = again(carry, *puzzles(1))
+            q_after.append(model.read_q(carry.z_H))
+    torch.testing.assert_close(first.target_q_continue, torch.maximum(*q_after[1]).sigmoid())
+    torch.testing.assert_close(second.target_q_continue, q_after[2][0].sigmoid())  # then it must halt
+    assert not first.target_q_continue.requires_grad and first.q_continue_logits.requires_grad
+    ((_, evaluated),) = run(model.eval(), [1])
+    assert evaluated.target_q_continue is None
+
+
+def test_without_act_every_row_has_all_its_steps():
+    model = small_model(act="none", halt_max_steps=3, halt_exploration_prob=1.0)
+    set_halting(model, 9.0)
+    assert [carry.halted.all().item() for carry, _ in run(model, range(4))] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("act", ["halt", "continue"])
+@pytest.mark.parametrize("latents", ["two", "single", "multi_scale"])
+@pytest.mark.parametrize("networks", ["shared", "separate"])
+def test_every_parameter_gets_a_gradient(networks, latents, act):
+    model = small_model(pos_encodings="learned", networks=networks, latents=latents, act=act)
     ((carry, output),) = run(model, [1])
     loss, _ = supervision_loss(output, carry, LossConfig())
     loss.backward()

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from trm.checkpoint import CheckpointError, load_checkpoint
+from trm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from trm.config import TrialConfig
-from trm.trainer import METRICS, Trainer, describe, train
+from trm.depth import depth_metrics
+from trm.trainer import Trainer, describe, train
 
 ROWS = {"num_train": 50, "num_val": 30, "num_test": 20}
 TIMES = ("wall_s", "samples_per_s")
@@ -26,7 +27,8 @@ def make_config(kind: str = "mlp", **changes: Any) -> TrialConfig:
         "data": {"task": "sudoku", "source": "embedded", "size": 4, **ROWS},
         "optim": {"lr": 1e-3, "lr_warmup_steps": 4, "lr_min_ratio": 0.1, "ema_decay": 0.9},
         "train": {"batch_size": 16, "max_samples": 16 * 20},
-        "eval": {"every_samples": 16 * 5, "val_rows": 16, "batch_size": 10},
+        "eval": {"every_samples": 16 * 5, "val_rows": 16, "batch_size": 10, "depth_steps": 4,
+                 "depth_rows": 12},
     }  # fmt: skip
     tree["model"]["mixer"] |= {"attention": {"num_heads": 2}, "mamba2": {"headdim": 4}}.get(kind, {})
     for group, values in changes.items():
@@ -62,9 +64,18 @@ def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
-@pytest.mark.parametrize("kind", ["mlp", "attention", "mamba", "mamba2"])
-def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        *((kind, {}) for kind in ("mlp", "attention", "mamba", "mamba2")),
+        ("mlp", {"latents": "multi_scale", "l_cycles": 2, "act": "continue"}),
+        ("mlp", {"latents": "single", "act": "none"}),
+        ("attention", {"networks": "separate", "gradient": "one_step", "act": "continue"}),  # HRM
+    ],
+)
+def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, kind: str, model: dict[str, Any]) -> None:
     config = make_config(kind)
+    config = config.model_validate(config.model_dump() | {"model": config.model.model_dump() | model})
     whole = FakeTrial(tmp_path / "whole")
     train(config, whole)
     assert [row["step"] for row in whole.rows] == [5, 10, 15, 20]
@@ -77,9 +88,10 @@ def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, kind: str) -> N
 
     assert untimed(killed.rows + resumed.rows) == untimed(whole.rows)
     assert resumed.rows[0]["wall_s"] > killed.rows[-1]["wall_s"]
-    ends = [load_checkpoint(trial.folder / "20", "cpu")["model"] for trial in (whole, resumed)]
-    for name, tensor in ends[0].items():
-        assert torch.equal(tensor, ends[1][name]), name
+    ends = [load_checkpoint(trial.folder / "20", "cpu") for trial in (whole, resumed)]
+    for part in (lambda end: end["model"], lambda end: end["chosen"]["weights"]):
+        for name, tensor in part(ends[0]).items():
+            assert torch.equal(tensor, part(ends[1])[name]), name
 
 
 def test_reports(tmp_path: Path) -> None:
@@ -87,8 +99,11 @@ def test_reports(tmp_path: Path) -> None:
     trial = FakeTrial(tmp_path)
     train(config, trial)
     first, last = trial.rows[0], trial.rows[-1]
-    assert list(last) == METRICS
-    assert list(first) == [name for name in METRICS if not name.startswith("test/")]
+    named = describe(config)["metrics"]
+    undefined = {f"test/exact_accuracy_rating_{b}" for b in ("1_9", "10_29", "30_99", "100_up")}
+    assert set(named) - set(last) <= undefined | {"test/q_auroc"}
+    assert list(last) == [name for name in named if name in last]
+    assert list(first) == [name for name in named if not name.startswith(("test/", "chosen"))]
     assert last["samples"] == 16 * 20
     assert last["flops"] == 16 * 20 * describe(config)["flops_per_sample"]
     assert last["lr"] == pytest.approx(1e-4)
@@ -119,6 +134,40 @@ def test_without_ema_raw_is_reported_for_both(tmp_path: Path) -> None:
     trial = FakeTrial(tmp_path)
     train(make_config(optim={"ema_decay": 0.0}), trial)
     assert all(row["val/cell_accuracy"] == row["val/cell_accuracy_raw"] for row in trial.rows)
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_what_is_read_at_the_end_is_of_the_weights_that_val_chose(tmp_path: Path, ema_decay: float) -> None:
+    """Under a decay that undoes what is learnt the best report is not the last one."""
+    config = make_config(
+        optim={"lr": 1e-2, "weight_decay": 30.0, "ema_decay": ema_decay, "lr_min_ratio": 1.0,
+               "lr_warmup_steps": 0},
+        train={"max_samples": 16 * 35}, eval={"val_rows": 30},
+    )  # fmt: skip
+    trial = FakeTrial(tmp_path)
+    train(config, trial)
+    ranks = [(row["val/exact_accuracy"], row["val/cell_accuracy"], row["step"]) for row in trial.rows]
+    last, step = trial.rows[-1], max(ranks)[2]
+    assert last["chosen_step"] == step < 35
+
+    def read_at(step: int) -> dict[str, float]:
+        there = Trainer(config, FakeTrial(tmp_path, checkpoint=tmp_path / str(step)))
+        with there.ema.swapped(there.model):
+            return depth_metrics(there.model, config, there.test)
+
+    expected = read_at(step)
+    assert {name: value for name, value in last.items() if name in expected} == expected != read_at(35)
+
+
+def test_a_checkpoint_without_chosen_weights_is_refused(tmp_path: Path) -> None:
+    config = make_config(train={"max_samples": 16 * 5})
+    first = FakeTrial(tmp_path / "a")
+    train(config, first)
+    state = load_checkpoint(first.folder / "5", "cpu")
+    del state["chosen"]
+    save_checkpoint(tmp_path / "old", state)
+    with pytest.raises(CheckpointError, match="did not keep the weights that val chose: start anew"):
+        train(config, FakeTrial(tmp_path / "b", checkpoint=tmp_path / "old"))
 
 
 def test_halting_metrics_are_left_out_where_no_row_halted(tmp_path: Path) -> None:
@@ -218,3 +267,18 @@ def test_a_run_whose_rate_depends_on_its_length_cannot_be_made_longer(tmp_path: 
     train(make_config(train={"max_samples": 16 * 10}), short)
     with pytest.raises(CheckpointError, match="its config is"):
         train(make_config(), FakeTrial(tmp_path / "long", checkpoint=short.folder / "10"))
+
+
+def test_the_loss_of_going_on_is_reported_where_it_is_learned(tmp_path: Path) -> None:
+    for act in ("continue", "halt", "none"):
+        config = make_config(train={"batch_size": 16, "max_samples": 80})
+        model = config.model.model_dump() | {"act": act}
+        trial = FakeTrial(tmp_path / act)
+        train(config.model_validate(config.model_dump() | {"model": model}), trial)
+        (row,) = trial.rows
+        assert ("train/q_continue_loss" in row) == (act == "continue")
+        halting = row["train/loss"] - row["train/lm_loss"]
+        expected = (
+            0 if act == "none" else 0.5 * (row["train/q_halt_loss"] + row.get("train/q_continue_loss", 0))
+        )
+        assert halting == pytest.approx(expected)

@@ -68,6 +68,14 @@ class TaskConfig(BaseModel, ABC):
     def shape(self) -> TaskShape:
         """Vocabulary and length of a row."""
 
+    @property
+    def rating_bounds(self) -> tuple[int, ...]:
+        """Where the buckets of ratings begin by which accuracy is told; the last bucket has no end.
+
+        The default suits guesses of a solver, as Sudoku-Extreme has them: 15, 23, 31, 30 and 1% of its test.
+        """
+        return (0, 1, 10, 30, 100)
+
     @abstractmethod
     def check(self) -> str | None:
         """Read and validate what the config names. Raises DataError.
