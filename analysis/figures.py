@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from analysis import depth, factors, plots
+from analysis import contrasts, depth, plots
 from analysis.load import Sweep
 from analysis.stats import counted_trials
 from analysis.units import name_of
@@ -88,7 +88,7 @@ PLOTS = (
             f"What changing a factor from its reference level does to {_claimed(sweep)}, all else equal: "
             f"mean difference, {INTERVAL}. Open circles: the reference levels."
         ),
-        plots.factor_effects, lambda sweep: len(factors.effects(sweep)) > 0,
+        plots.factor_effects, lambda sweep: len(contrasts.effects(sweep)) > 0,
     ),
     Plot(
         "interactions", "Effect of each factor",
@@ -96,7 +96,7 @@ PLOTS = (
             f"Interaction: mean {_claimed(sweep)} by two factors' levels, {INTERVAL}. Where lines do not run "
             "alike, the effect of one factor depends on the other."
         ),
-        plots.interactions, lambda sweep: len(factors.crossed(sweep)) > 0,
+        plots.interactions, lambda sweep: len(contrasts.crossed(sweep)) > 0,
     ),
     Plot(
         "curve_samples", "Learning curves",

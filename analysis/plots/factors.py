@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from analysis.factors import cells, crossed, effects, levels_in
+from analysis.contrasts import cells, crossed, effects, levels_in
 from analysis.load import Sweep, records
 from analysis.plots.look import (
     INK,

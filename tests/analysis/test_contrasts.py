@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.factors import cells, crossed, effects
+from analysis.contrasts import cells, crossed, effects
 from analysis.load import Sweep, load_sweep
 from analysis.stats import seed_table, t_interval
 from tests.analysis.synthetic import Fake, write_sweep
