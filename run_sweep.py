@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 from sweeps.errors import SpecError
+from sweeps.plan import Plan
+from sweeps.prospects import Outlook, comparisons
 from sweeps.runner import BAD_INPUT, Launch, Outcome, launch
 
 
@@ -18,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     overrides = tuple(given.overrides)
     del given.overrides
     try:
-        outcome = launch(Launch(**vars(given), overrides=overrides))
+        outcome = launch(Launch(**vars(given), overrides=overrides), _outlook)
         if outcome.folder is not None:
             _report(outcome, outcome.folder, given.tracking_uri, given.quiet)
         if outcome.folder is not None and outcome.storage is not None:
@@ -34,6 +36,24 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return outcome.status
+
+
+def _outlook(plan: Plan) -> Outlook:
+    """What the evidence of a plan can tell. Raises SpecError where its pilot is of no use."""
+    from analysis.load import AnalysisError
+    from analysis.outlook import outlook
+
+    evidence = plan.spec.evidence
+    try:
+        return outlook(
+            plan.spec.objective.metric,
+            comparisons(plan),
+            evidence.test,
+            evidence.pairing,
+            evidence.pilot,
+        )
+    except AnalysisError as error:
+        raise SpecError(f"{plan.source}: evidence.pilot: {error}") from error
 
 
 def _report(outcome: Outcome, folder: Path, tracking_uri: str, quiet: bool) -> None:

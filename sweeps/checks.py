@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sweeps.dotted import absolute_at, get
 from sweeps.draws import drawn_for, known_draws
 from sweeps.errors import SpecError
+from sweeps.matching import SIZES
 from sweeps.names import REPORTED, RESERVED, why_not
 from sweeps.spec import SchedulerSpec, SweepSpec
 
@@ -43,6 +44,7 @@ def check_names(spec: SweepSpec, known: dict[str, Any]) -> None:
     """Factors, tuned values and metrics become columns, params and metrics under their names."""
     asked = [(f"ablate.{name}", name, RESERVED | REPORTED) for name in spec.ablate]
     asked += [(f"tune.{name}", name, RESERVED | REPORTED) for name in spec.tune]
+    asked += [("match.by", spec.match.by, RESERVED | REPORTED)] if spec.match is not None else []
     asked += [(f"trainer: {spec.trainer}: the metric", name, RESERVED) for name in known.get("metrics") or []]
     for what, name, reserved in asked:
         if why := why_not(name, reserved):
@@ -96,6 +98,7 @@ def check_plan(plan: Plan) -> None:
             known = plan.trainer.describe(config)
             _check_course(plan, what, config, known)
             _check_gpu(arm, what, known)
+            _check_size(plan, arm, what, known)
             effective = known.get("effective") or config.model_dump(mode="json")
             twin = seen.setdefault(json.dumps(effective, sort_keys=True, default=str), (arm, values))
             if twin[0] is not arm:
@@ -153,6 +156,18 @@ def _check_gpu(arm: Arm, what: str, known: dict[str, Any]) -> None:
         )
 
 
+def _check_size(plan: Plan, arm: Arm, what: str, known: dict[str, Any]) -> None:
+    """No draw may change the size that the arm was matched by."""
+    if plan.spec.match is None:
+        return
+    name, said = SIZES[plan.spec.match.of]
+    if known.get(name) != getattr(arm, name):
+        raise SpecError(
+            f"{what}: has {known.get(name) or 0:,} {said}, but the arm is matched at {getattr(arm, name):,}: "
+            f"tune nothing that changes the size, or remove match"
+        )
+
+
 def _check_changes(plan: Plan) -> None:
     """`--set` of what every arm sets anew would change nothing, silently."""
     horizon_key = plan.trainer.describe(plan.trainer.configure(plan.spec.base, [], "base")).get("horizon_key")
@@ -167,8 +182,8 @@ def _check_changes(plan: Plan) -> None:
         ]
         if not kept:
             raise SpecError(
-                f"--set {key}={value}: changes nothing, as ablate, tune or scheduler.max_t set {key} in "
-                f"every arm: edit the search space"
+                f"--set {key}={value}: changes nothing, as ablate, tune, match or scheduler.max_t set "
+                f"{key} in every arm: edit the search space"
             )
 
 

@@ -31,7 +31,7 @@ def times(plan: Plan, fits: Mapping[str, int], costs: Mapping[str, Measured]) ->
             wall_s = _side_by_side([*zip(trials, trial_s, rooms, strict=True)])
             gpu_s = sum(n * each * gpu for n, each, gpu in zip(trials, trial_s, shares, strict=True))
             cost = f", {gpu_s / 3600:.3g} GPU-hours" if gpu_s else ""
-            yield f"Time of the {phase}: about {_duration(wall_s)}{cost}"
+            yield f"Time of the {phase}: about {duration(wall_s)}{cost}"
         yield "  (if none stops early, and each is as fast as one that runs alone)"
 
 
@@ -60,7 +60,7 @@ def _trials(plan: Plan) -> Iterator[tuple[str, list[int]]]:
         yield "sweep", [len(spec.seeds) for _ in draws]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"

@@ -101,12 +101,30 @@ def write_space(plan: Plan, folder: Path, data: str, extended: bool) -> dict[str
         if extended:
             made = {key: value for key, value in read_resolved(folder).items() if key in made}
         space["resolved"] |= {"data": data, "version": __version__, **made}
-        staging = path.with_suffix(".tmp")
-        with staging.open("w", encoding="utf-8") as file:
-            file.write(dump_yaml(space))
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
+        _write(path, space)
+    else:
+        renew_evidence(plan, folder)
     space = load_yaml(path)
     assert isinstance(space, dict)
     return space
+
+
+def renew_evidence(plan: Plan, folder: Path) -> bool:
+    """Bring `evidence` in sweep.yaml up to the plan's, and say whether it was another: the report follows
+    what is asked for now, as that is no part of what makes a sweep the same one."""
+    path, asked = folder / SPACE, plan.resolved()["evidence"]
+    space = load_yaml(path)
+    assert isinstance(space, dict)
+    if space.get("evidence") == asked:
+        return False
+    _write(path, space | {"evidence": asked})
+    return True
+
+
+def _write(path: Path, space: dict[str, Any]) -> None:
+    staging = path.with_suffix(".tmp")
+    with staging.open("w", encoding="utf-8") as file:
+        file.write(dump_yaml(space))
+        file.flush()
+        os.fsync(file.fileno())
+    staging.replace(path)

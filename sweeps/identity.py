@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -83,11 +84,14 @@ def resolved(plan: Plan) -> dict[str, Any]:
         "ablate": ablate,
         "design": spec.design,
     }
+    if spec.match is not None:
+        space["match"] = spec.match.model_dump(mode="json", exclude_none=True)
     if spec.tune:
         space |= {"tune": _tune(plan), "search": spec.search.in_force()}
     space |= {
         "scheduler": spec.scheduler.in_force(),
         "seeds": list(spec.seeds),
+        "evidence": spec.evidence.model_dump(mode="json"),
         "resources": spec.resources.model_dump(mode="json", exclude_defaults=True) or {"cpu": 1},
         "max_concurrent": spec.max_concurrent,
         "max_failures": spec.max_failures,
@@ -102,6 +106,7 @@ def resolved(plan: Plan) -> dict[str, Any]:
             "num_params": arm.num_params,
             "flops_per_sample": arm.flops_per_sample,
         }
+        | ({"match": dataclasses.asdict(arm.match)} if arm.match is not None else {})
         for arm in plan.arms
     }
     found = {

@@ -14,6 +14,7 @@ from sweeps.checks import check_data, check_horizon, check_metrics, check_names,
 from sweeps.dotted import absolute_at, get, overlap
 from sweeps.draws import drawn_for, in_order_of_need, known_draws
 from sweeps.errors import SpecError
+from sweeps.matching import Matched, match_arms
 from sweeps.space import Domain, Factor
 from sweeps.spec import SchedulerSpec, Sources, SweepSpec, load_spec
 from sweeps.trainers import Trainer, import_trainer
@@ -38,6 +39,7 @@ class Arm:
     cpu: float
     gpu: float | str
     effective_depth: int | None = None
+    match: Matched | None = None
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,9 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
     for index, each in enumerate(spec.resources.per_arm):
         combiner.check_when(each.when, f"resources.per_arm.{index}")
     in_order_of_need(spec.tune)
-    arms = tuple(_arm(spec, combiner, found) for found in combiner.combinations())
+    found = combiner.combinations()
+    matched = match_arms(spec, combiner, found)
+    arms = tuple(_arm(spec, combiner, each, matched.get(each.name)) for each in found)
     plan = Plan(spec, sources, trainer, arms, horizon)
     check_plan(plan)
     return plan
@@ -217,11 +221,14 @@ def _with_absolute_paths(spec: SweepSpec, sources: Sources, trainer: Trainer) ->
         choice = given.choice and [absolute_at(name, each, model, sources.space_dir) for each in given.choice]
         return given.model_copy(update={"choice": choice})
 
-    changes = {
+    changes: dict[str, Any] = {
         "base": absolute_paths(spec.base, model, sources.base_dir),
         "ablate": {name: factor(name, given) for name, given in spec.ablate.items()},
         "tune": {name: domain(name, given) for name, given in spec.tune.items()},
     }
+    if spec.evidence.pilot is not None:
+        pilot = (sources.space_dir / spec.evidence.pilot.expanduser()).absolute()
+        changes["evidence"] = spec.evidence.model_copy(update={"pilot": pilot})
     return spec.model_copy(update=changes)
 
 
@@ -273,7 +280,7 @@ def _filled_in(spec: SweepSpec) -> SchedulerSpec:
     return given.model_copy(update={"metric": metric, "mode": given.mode or objective.mode, "scope": scope})
 
 
-def _arm(spec: SweepSpec, combiner: Combiner, found: Combination) -> Arm:
+def _arm(spec: SweepSpec, combiner: Combiner, found: Combination, matched: Matched | None) -> Arm:
     config = combiner.config(found)
     known = combiner.trainer.describe(combiner.trainer.config_model.model_validate(config))
     tune = combiner.tuned(found)
@@ -284,4 +291,5 @@ def _arm(spec: SweepSpec, combiner: Combiner, found: Combination) -> Arm:
     size = known.get("num_params"), known.get("flops_per_sample")
     cpu, gpu = combiner.resources(found)
     depth = known.get("effective_depth")
-    return Arm(found.name, found.levels, frozenset(found.settings), config, tune, *size, cpu, gpu, depth)
+    sets = frozenset(found.settings)
+    return Arm(found.name, found.levels, sets, config, tune, *size, cpu, gpu, depth, matched)

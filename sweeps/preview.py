@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.estimate import times
+from sweeps.matching import deviation
 from sweeps.plan import Arm, Plan
+from sweeps.prospects import Outlook, prospects
 from sweeps.resources import Measured
 from sweeps.schedulers import build_scheduler
 from sweeps.spec import SchedulerSpec
@@ -19,24 +21,30 @@ MUCH = 1.1  # a ratio of parameters or FLOPs from which arms are not of one size
 
 
 def preview(
-    plan: Plan, fits: Mapping[str, int], there: str, costs: Mapping[str, Measured] | None = None
+    plan: Plan,
+    fits: Mapping[str, int],
+    there: str,
+    costs: Mapping[str, Measured] | None = None,
+    outlook: Outlook | None = None,
 ) -> str:
-    """The arms, the trials of each phase, the rungs, and what to know before the launch.
+    """The arms, the trials of each phase, the rungs, what the evidence can tell, and what else to know.
 
     `fits` says how many trials of each arm run side by side, `there` what there is to run on; `costs` are
-    the arms' where they were measured.
+    the arms' where they were measured. `outlook` is what so many seeds can tell.
     """
     console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
     spec = plan.spec
     goal = f"{spec.objective.mode}imise {spec.objective.metric}"
     console.print(f"[bold]{spec.name}[/bold]: {goal}; {spec.trainer}", soft_wrap=True)
     console.print(_arms(plan))
-    lines = [*_factors(plan), *_phases(plan), *_stopping(plan)]
+    lines = [*_factors(plan), *_matching(plan), *_phases(plan), *_stopping(plan)]
     at_once = str(max(fits.values())) if all(fits.values()) else "none"
     lines.append(f"At once: {at_once} ({_a_trial(plan)}; {there})")
     lines += [*_limits(plan), *times(plan, fits, costs or {})]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
+    for part in prospects(plan, outlook, costs or {}) if outlook is not None else ():
+        console.print(part, soft_wrap=True, markup=False)
     for warning in warnings(plan):
         console.print(f"Note: {warning}", soft_wrap=True, markup=False)
     return console.export_text().rstrip()
@@ -80,7 +88,11 @@ def _about_evidence(plan: Plan) -> Iterator[str]:
 
 
 def _about_size(plan: Plan) -> Iterator[str]:
-    """Factors whose levels, all else equal, differ in size or in work: they change two things at once."""
+    """Arms that could not be matched; and factors whose levels, all else equal, differ in size or in work:
+    they change two things at once."""
+    unmatched = [arm.name for arm in plan.arms if arm.match is not None and not arm.match.matched]
+    if unmatched:
+        yield f"not within match.tolerance, marked in the report: {', '.join(unmatched)}"
     for factor in plan.spec.ablate:
         found = [
             f"{what} (up to {ratio:.2g}x)"
@@ -131,6 +143,10 @@ def _arms(plan: Plan) -> Table:
     has_depth = any(arm.effective_depth is not None for arm in plan.arms)
     if has_depth:
         table.add_column("depth", justify="right")
+    match = plan.spec.match
+    if match is not None:
+        table.add_column(match.by.rpartition(".")[2], justify="right")
+        table.add_column("off match", justify="right")
     first = plan.arms[0]
     for arm in plan.arms:
         name = f"{arm.name} (baseline)" if arm.name == plan.baseline else arm.name
@@ -141,8 +157,21 @@ def _arms(plan: Plan) -> Table:
             f"{arm.flops_per_sample:.3g}" if arm.flops_per_sample is not None else "not said",
             _ratio(arm.flops_per_sample, first.flops_per_sample),
             *([str(arm.effective_depth)] if has_depth else []),
+            *_match_of(arm),
         )
     return table
+
+
+def _match_of(arm: Arm) -> list[str]:
+    if arm.match is None:
+        return []
+    value = f"{arm.match.value:.6g}" if arm.match.value is not None else "-"
+    return [value, deviation(arm.match) + ("" if arm.match.matched else " !")]
+
+
+def _matching(plan: Plan) -> Iterator[str]:
+    if (match := plan.spec.match) is not None:
+        yield f"Matched by {match.by}: {match.said}, within {match.tolerance:.2%}"
 
 
 def _ratio(value: int | None, of: int | None) -> str:

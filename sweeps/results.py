@@ -47,8 +47,10 @@ def trials_frame(state: SweepState, space: dict[str, Any]) -> pd.DataFrame:
 def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]) -> dict[str, Any]:
     last = {name: value for name, value in trial.last.items() if name != "step"}
     best = trial.best(objective["metric"], objective["mode"])
+    match = arm.get("match")
     return {
         **arm["levels"],
+        **({match["key"]: match["value"]} if match else {}),
         **trial.values,
         **last,
         f"best/{objective['metric']}": best[0] if best else math.nan,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -33,7 +34,7 @@ from sweeps.ending import (
     worth_knowing,
 )
 from sweeps.errors import SpecError
-from sweeps.folder import JOURNAL, look, refuse_other_data, write_space
+from sweeps.folder import JOURNAL, look, refuse_other_data, renew_evidence, write_space
 from sweeps.journal import Journal, read_journal
 from sweeps.mlflow_store import absolute_uri, check_uri
 from sweeps.notify import check_url, notify
@@ -41,6 +42,7 @@ from sweeps.placement import fits, refuse_misfits, share_for
 from sweeps.plan import Plan, check_data, load_plan
 from sweeps.preview import preview
 from sweeps.process import Signals, locked, logging_to
+from sweeps.prospects import Outlook
 from sweeps.resources import Measured, Resources, local_resources
 from sweeps.results import rebuild, write_results
 from sweeps.reuse import Past, code_version
@@ -73,8 +75,11 @@ class Launch:
     quiet: bool = False
 
 
-def launch(given: Launch) -> Outcome:
-    """Do what the arguments say. Raises SpecError for bad input, with nothing written."""
+def launch(given: Launch, outlook_of: Callable[[Plan], Outlook] | None = None) -> Outcome:
+    """Do what the arguments say. Raises SpecError for bad input, with nothing written.
+
+    `outlook_of` says what a plan's evidence can tell, and raises SpecError where its pilot cannot be read.
+    """
     if given.max_concurrent is not None and given.max_concurrent < 1:
         raise SpecError(f"--max-concurrent {given.max_concurrent}: must be 1 or more")
     if (given.address or "").startswith("ray://"):
@@ -86,8 +91,12 @@ def launch(given: Launch) -> Outcome:
     if given.notify is not None:
         check_url(given.notify)
     plan = load_plan(given.space, given.overrides, given.name)
-    if given.dry_run or given.calibrate:
-        _show(plan, given)
+    is_preview = given.dry_run or given.calibrate
+    outlook = None
+    if outlook_of is not None and (is_preview or plan.spec.evidence.pilot is not None):
+        outlook = outlook_of(plan)
+    if is_preview:
+        _show(plan, given, outlook)
         if given.resume or given.extend:
             folder = Storage(given.storage).folder(plan.spec.name)
             look(plan, folder, given.resume, given.extend)
@@ -97,7 +106,7 @@ def launch(given: Launch) -> Outcome:
     folder = storage.folder(plan.spec.name)
     standing = look(plan, folder, given.resume, given.extend)
     if standing.finished:
-        return _show_again(folder, given, storage)
+        return _show_again(plan, folder, given, storage)
     if given.address is None:  # before the data, which may have to be fetched
         refuse_misfits(plan, local_resources(plan.uses_gpus), "this machine")
     data = check_data(plan)
@@ -105,7 +114,7 @@ def launch(given: Launch) -> Outcome:
     return _run(plan, folder, given, storage, data, standing.extended)
 
 
-def _show(plan: Plan, given: Launch) -> None:
+def _show(plan: Plan, given: Launch, outlook: Outlook | None) -> None:
     """Print the plan; with --calibrate also what it will take, after a few steps of each arm."""
     here, where = local_resources(plan.uses_gpus), "this machine"
     if given.address is not None:
@@ -126,14 +135,17 @@ def _show(plan: Plan, given: Launch) -> None:
             cluster.disconnect()
     shares = {arm: share_for(cost) for arm, cost in costs.items()}
     side_by_side = fits(plan, given.max_concurrent, here, shares)
-    print(preview(plan, side_by_side, f"{here.cpu:g} CPU and {here.gpu:g} GPU on {where}", costs))
+    there = f"{here.cpu:g} CPU and {here.gpu:g} GPU on {where}"
+    print(preview(plan, side_by_side, there, costs, outlook))
 
 
-def _show_again(folder: Path, given: Launch, storage: Storage) -> Outcome:
+def _show_again(plan: Plan, folder: Path, given: Launch, storage: Storage) -> Outcome:
     """A finished sweep: its tables anew, as a crash may have come before they were written; with --resume
     also what MLflow lacks."""
-    rebuild(folder)
     notes, mirrored = ["This sweep is finished; its report again."], False
+    if renew_evidence(plan, folder):
+        notes.append("Its comparisons are settled by another rule than before: `evidence` has changed.")
+    rebuild(folder)
     if given.resume:
         try:
             sync(folder, given.tracking_uri)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from sweeps.errors import SpecError
+from sweeps.matching import Match
 from sweeps.space import Domain, Factor, Section, When, refuse_duplicates
 from trm.messages import explain
 from trm.yaml import MAX_NODES, YamlError, load_yaml, parse_scalar
@@ -150,6 +151,25 @@ class Budget(Section):
     samples: float | None = Field(None, gt=0)
 
 
+class Evidence(Section):
+    """How the comparisons with the baseline are settled. No part of a sweep's identity."""
+
+    test: Literal["permutation", "t"] = "permutation"  # which of the two decides
+    pairing: Literal["paired", "unpaired"] = "paired"  # over shared seeds, or not
+    margin: float | None = None  # differences below it do not matter (TOST), in the metric's own units
+    pilot: Path | None = None  # results of a sweep from which the SD of a difference is taken
+
+    @field_validator("margin")
+    @classmethod
+    def _is_a_distance(cls, margin: float | None) -> float | None:
+        if margin is not None and margin <= 0:
+            raise ValueError(
+                f"is {margin:g}, but it is a distance from no difference at all: give it above 0, in the "
+                f"metric's own units (0.01 is one point of accuracy), or leave it out"
+            )
+        return margin
+
+
 class SweepSpec(Section):
     """A search space as resolved: the base is inlined and `--set` is in it."""
 
@@ -159,10 +179,12 @@ class SweepSpec(Section):
     objective: Objective = Objective(metric="val/exact_accuracy", mode="max")
     ablate: dict[str, Factor] = Field({})
     design: Literal["full", "one_at_a_time"] = "full"
+    match: Match | None = None
     tune: dict[str, Domain] = Field({})
     search: SearchSpec = SearchSpec()
     scheduler: SchedulerSpec = SchedulerSpec()
     seeds: Seeds = Field([1, 2, 3, 4, 5])
+    evidence: Evidence = Evidence()
     resources: Resources = Resources()
     max_concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     max_failures: int = Field(1, ge=0)

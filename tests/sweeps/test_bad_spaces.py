@@ -111,6 +111,26 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "near-miss": ({"sheduler": ASHA}, ["sheduler: unknown key", "'kind': 'asha'", "did you mean scheduler?"]),
     "unknown-design": ({"design": "ful"}, ["design", "'ful'", "'full' or 'one_at_a_time'"]),
     "seeds-are-no-list": ({"seeds": 5}, ["seeds: must be a valid list", "(given 5)"]),
+    "negative-margin": (
+        {"evidence": {"margin": -0.01}},
+        ["evidence.margin: is -0.01", "above 0", "0.01 is one point of accuracy", "or leave it out"],
+    ),
+    "margin-of-nothing": ({"evidence": {"margin": 0}}, ["evidence.margin: is 0", "above 0"]),
+    "evidence-misspelt": ({"evidence": {"marign": 1}}, ["evidence.marign", "did you mean evidence.margin?"]),
+    "unknown-test": ({"evidence": {"test": "u"}}, ["evidence.test", "'permutation' or 't'", "'u'"]),
+    "no-pilot": (
+        {"evidence": {"pilot": "results/none"}},
+        ["evidence.pilot", "results/none is no folder", "give a sweep's results"],
+    ),
+    "match-of-no-key": ({"match": {"params": 7}}, ["match.by: is required"]),
+    "match-unmet": (
+        {"match": {"params": 9, "by": "lr"}},
+        [
+            "match: params: not within 2.00% of 9 parameters",
+            "a: 7 parameters, -22.22%, at lr = 0.1",
+            "on_unmatched: mark",
+        ],
+    ),
     "budget-of-nothing": ({"budget": {"wall_h": 0}}, ["budget.wall_h", "greater than 0", "(given 0)"]),
     "budget-misspelt": ({"budget": {"walls_h": 1}}, ["budget.walls_h", "did you mean", "wall_h"]),
     "budget-of-half-a-trial": ({"budget": {"trials": 1.5}}, ["budget.trials", "(given 1.5)"]),

@@ -1,0 +1,144 @@
+"""How large a true difference has to be for a comparison of two arms to find it, and how many seeds it takes.
+
+A comparison is one of a family, of which Holm's procedure asks for alpha / comparisons first. `sd` is the
+standard deviation of the difference between a trial of one arm and a trial of the other, over shared seeds
+where they are paired; differences are in the units of `sd`. Values are taken to be normal. The power of the
+t-tests is that of the noncentral t (Cohen 1988, chapter 2). A permutation test has a floor: with n pairs no
+p below 2^(1-n), with n values against n none below 2 / C(2n, n). Its power is simulated where there are few
+patterns; where there are many, it is that of the t-test at the highest level that it can attain.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from scipy import optimize, stats
+
+POWER = 0.8
+ALPHA = 0.05
+MOST_SEEDS = 2_000
+SIMULATED_UP_TO = 1_800  # patterns, but for their mirror images
+REPEATS = 4_000
+_LARGEST = 1e4  # a difference in SDs beyond which none is looked for
+
+
+def detectable(
+    n: int,
+    sd: float,
+    comparisons: int,
+    test: str = "permutation",
+    pairing: str = "paired",
+    power: float = POWER,
+    alpha: float = ALPHA,
+) -> float:
+    """The smallest true difference that n seeds find with probability `power`, two-sided.
+
+    Infinite where no result could be significant, however large the difference.
+    """
+    level = alpha / max(comparisons, 1)
+    if test == "t":
+        return sd * _by_t(n, level, pairing, power)
+    patterns = _patterns(n, pairing)
+    attained = math.floor(level * patterns * (1 + 1e-9)) / patterns
+    if not attained:
+        return math.inf
+    by = _by_simulation if patterns <= SIMULATED_UP_TO else _by_t
+    return sd * by(n, attained, pairing, power)
+
+
+def seeds_needed_for(
+    difference: float,
+    sd: float,
+    comparisons: int,
+    test: str = "permutation",
+    pairing: str = "paired",
+    power: float = POWER,
+    alpha: float = ALPHA,
+) -> int | None:
+    """The fewest seeds that find a true difference of this size; None where MOST_SEEDS do not."""
+    if not (math.isfinite(difference) and math.isfinite(sd)) or difference == 0:
+        return None
+    level = alpha / max(comparisons, 1)
+    quantiles = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
+    normal = (quantiles * sd / abs(difference)) ** 2  # with the SD known: no test needs fewer
+    begin = max(fewest_seeds(comparisons, test, pairing, alpha), math.floor(0.9 * min(normal, MOST_SEEDS)))
+    found = (
+        n
+        for n in range(begin, MOST_SEEDS + 1)
+        if detectable(n, sd, comparisons, test, pairing, power, alpha) <= abs(difference)
+    )
+    return next(found, None)
+
+
+def fewest_seeds(
+    comparisons: int, test: str = "permutation", pairing: str = "paired", alpha: float = ALPHA
+) -> int:
+    """The fewest seeds at which one of so many comparisons could be significant."""
+    if test == "t":
+        return 2
+    level = alpha / max(comparisons, 1) * (1 + 1e-9)
+    return next(n for n in itertools.count(1) if 1 / _patterns(n, pairing) <= level)
+
+
+def _patterns(n: int, pairing: str) -> int:
+    """Of an exact test, but for mirror images: one by this is its least p. As of many seeds, where there are
+    too many to matter."""
+    n = min(n, 40)
+    return 2 ** (n - 1) if pairing == "paired" else math.comb(2 * n, n) // 2
+
+
+@lru_cache
+def _by_t(n: int, level: float, pairing: str, power: float) -> float:
+    """The difference in SDs. Unpaired, two arms of n values have the standard error of n differences."""
+    if n < 2:
+        return math.inf
+    df = n - 1 if pairing == "paired" else 2 * n - 2
+    edge = float(stats.t.ppf(1 - level / 2, df))
+    return _where(lambda shift: float(stats.nct.sf(edge, df, shift * math.sqrt(n))), power)
+
+
+@lru_cache
+def _by_simulation(n: int, level: float, pairing: str, power: float) -> float:
+    """The difference in SDs, over REPEATS seeded data sets; every pattern of each is enumerated."""
+    contrasts = _sign_patterns(n) if pairing == "paired" else _splits(n)
+    noise = np.random.default_rng(0).standard_normal((REPEATS, len(contrasts)))
+    shifted = np.ones(n) if pairing == "paired" else np.repeat([1.0, 0.0], n)
+    sums = noise @ contrasts * (1.0 if pairing == "paired" else math.sqrt(0.5))
+    shifts = shifted @ contrasts
+    allowed = round(level * contrasts.shape[1])
+
+    def found(difference: float) -> float:
+        statistics = np.abs(sums + difference * shifts)
+        as_far = statistics >= statistics[:, :1] * (1 - 1e-12)  # the first is what was seen
+        return float(np.mean(np.count_nonzero(as_far, axis=1) <= allowed))
+
+    return _where(found, power, precision=1e-3)
+
+
+def _sign_patterns(n: int) -> np.ndarray:
+    """(n, 2^(n-1)): all patterns of signs but for mirror images; the first has no minus."""
+    return np.array([(1.0, *signs) for signs in itertools.product((1.0, -1.0), repeat=n - 1)]).T
+
+
+def _splits(n: int) -> np.ndarray:
+    """(2n, C(2n, n) / 2): all splits into two arms but for mirror images; the first is as drawn."""
+    chosen = list(itertools.combinations(range(1, 2 * n), n - 1))
+    columns = np.full((2 * n, len(chosen)), -1.0)
+    columns[0] = 1.0
+    for column, members in enumerate(chosen):
+        columns[list(members), column] = 1.0
+    return columns
+
+
+def _where(found: Callable[[float], float], power: float, precision: float = 1e-9) -> float:
+    """The difference at which `found`, which grows with it, comes to `power`."""
+    high = 1.0
+    while found(high) < power:
+        high *= 2
+        if high > _LARGEST:
+            return math.inf
+    return float(optimize.brentq(lambda size: found(size) - power, 0.0, high, xtol=precision))
