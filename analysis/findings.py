@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.comparison import BETTER, EQUIVALENT, NOT_SETTLED, WORSE, Rule
 from analysis.load import Sweep, records
-from analysis.stats import ALPHA, OPEN, claim_of, seeds_needed, smallest_p
-from analysis.units import Unit, name_of, p_text, si, unit_of
+from analysis.pairing import pairing_text
+from analysis.stats import ALPHA, OPEN, claim_of
+from analysis.units import Unit, join, name_of, p_text, p_words, si, unit_of
 
 SHOWN = 5  # members that are named
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
@@ -58,22 +60,57 @@ def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
     ties = ranked.loc[(ranked["mean"] == best["mean"]) & (ranked["arm"] != best["arm"]), "arm"]
     if len(ties):
         head += f", tied on {name_of(sweep.metric)} with {join(list(ties))}"
-    if rival is None or not best[f"{prefix}n_pairs"]:
+    compared = rival is not None and pd.notna(best[f"{prefix}diff"])
+    if not compared:
         head += " (it is the baseline)." if rival is None and len(ranked) > 1 else "."
     else:
+        over = f" over {best[f'{prefix}n_pairs']} shared seeds"
         head += (
-            f", {_span(best, f'{prefix}diff', unit, claims)} {unit.difference} from {sweep.baseline} over "
-            f"{best[f'{prefix}n_pairs']} shared seeds."
+            f", {_span(best, f'{prefix}diff', unit, claims)} {unit.difference} from {sweep.baseline}"
+            f"{over if Rule.of(sweep).pairing == 'paired' else ''}."
         )
     if not claims:
         return head + " This is exploratory: it may guide the next sweep, it proves nothing."
-    if rival is not None and best[f"{prefix}n_pairs"]:
-        if best[f"{prefix}too_small"]:
-            return head + " These are too few seeds for a test."
-        p = best[f"{prefix}p_holm"]
-        held = "the difference is significant" if p <= ALPHA else "the difference is not significant"
-        head += f" By the sign-flip test {held} (p = {p_text(p)}, Holm-adjusted)."
+    if compared:
+        head += f" {_decision(sweep, best, prefix)}"
+    others = ranked[(ranked[f"{prefix}verdict"] == EQUIVALENT) & (ranked["arm"] != best["arm"])]
+    if len(others):
+        head += f" {_equivalent(sweep, list(others['arm']))}"
     return head
+
+
+def _decision(sweep: Sweep, row: pd.Series, prefix: str) -> str:
+    """The verdict on one arm, and what it rests on."""
+    p, found = row[f"{prefix}p_holm"], row[f"{prefix}verdict"]
+    if row[f"{prefix}too_small"] and found != EQUIVALENT:
+        return "These are too few seeds for a test."
+    held = "the difference is significant" if p <= ALPHA else "the difference is not significant"
+    text = f"By the {row['decided_by']} {held} ({p_words(p)}, Holm-adjusted)."
+    return f"{text} {_equivalent(sweep, [row['arm']])}" if found == EQUIVALENT else text
+
+
+def _equivalent(sweep: Sweep, arms: list[str]) -> str:
+    rule, unit = Rule.of(sweep), unit_of(sweep.metric)
+    margin = f"±{unit.text(rule.margin or 0.0)} {unit.difference}".rstrip()
+    return (
+        f"{join(arms)} {'is' if len(arms) == 1 else 'are'} equivalent to {sweep.baseline} within {margin} "
+        "(two one-sided t-tests, Holm-adjusted): what tells them apart does not matter at this margin."
+    )
+
+
+def settled(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
+    """What may be concluded, a sentence each: who is better or worse than the baseline, who is equivalent."""
+    prefix, unit = "test_" if sweep.test_metric else "", unit_of(sweep.metric)
+    found = []
+    for row in (row for _, row in ranked.iterrows() if row[f"{prefix}verdict"] in (BETTER, WORSE)):
+        p = p_words(row[f"{prefix}p_holm"])
+        found.append(
+            f"{row['arm']} is {row[f'{prefix}verdict']} than {sweep.baseline}: "
+            f"{_span(row, f'{prefix}diff', unit, True)} {unit.difference}".rstrip()
+            + f" ({row['decided_by']}, {p}, Holm-adjusted)."
+        )
+    same = list(ranked.loc[ranked[f"{prefix}verdict"] == EQUIVALENT, "arm"])
+    return [*found, *([_equivalent(sweep, same)] if same else [])]
 
 
 def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
@@ -82,6 +119,7 @@ def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
         *_limits_of_the_code(sweep),
         *_limits_of_the_phase(sweep),
         *_limits_of_n(sweep, ranked),
+        *_limits_of_the_pairing(sweep),
         *_limits_of_the_missing(sweep, ranked),
         *_limits_of_the_budget(ranked),
     ]
@@ -168,25 +206,35 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     if (ranked["n"] == 1).any():
         arms = join(list(ranked.loc[ranked["n"] == 1, "arm"]))
         found.append(f"How much luck is in {arms}: with one seed there is no interval.")
-    pairs = others[others[f"{prefix}n_pairs"] > 0]
+    pairs = others[others[f"{prefix}diff"].notna() & (others[f"{prefix}verdict"] != EQUIVALENT)]
+    rule = Rule.of(sweep)
     small = pairs[pairs[f"{prefix}too_small"]]
     if len(small):
-        n, family = int(small[f"{prefix}n_pairs"].max()), len(sweep.arms) - 1
+        family, own = len(sweep.arms) - 1, small.sort_values(f"{prefix}n_pairs").iloc[-1]
+        there = int(ranked.loc[ranked["arm"] == sweep.baseline, f"{prefix}n"].max())
+        n = int(own[f"{prefix}n_pairs"] if rule.pairing == "paired" else own[f"{prefix}n"])
+        seeds = f"{n} {'shared ' if rule.pairing == 'paired' else ''}seed{'s' * (n != 1)}"
+        least = p_text(rule.smallest_p(n, n, there))
         found.append(
             f"Whether {join(list(small['arm']))} differ{'s' if len(small) == 1 else ''} from "
-            f"{sweep.baseline}: n too small. With {n} shared seed{'s' if n != 1 else ''} the sign-flip "
-            f"test cannot give less than p = {p_text(smallest_p(n))}, and {family} "
-            f"comparison{'s are' if family > 1 else ' is'} made; from {seeds_needed(family)} seeds on it "
-            "could."
+            f"{sweep.baseline}: n too small. With {seeds} the {rule.name} cannot give less than p = {least}, "
+            f"and {family} comparison{'s are' if family > 1 else ' is'} made; from "
+            f"{rule.seeds_needed(family)} seeds on it could."
         )
-    open_ = pairs[~pairs[f"{prefix}too_small"] & (pairs[f"{prefix}p_holm"] > ALPHA)]
+    open_ = pairs[pairs[f"{prefix}verdict"] == NOT_SETTLED]
     if len(open_):
+        equal = "" if rule.margin is None else ", nor is it shown to be within the margin"
         found.append(
             f"Whether {join(list(open_['arm']))} differ{'s' if len(open_) == 1 else ''} from "
-            f"{sweep.baseline}: the difference is not significant, which does not show that there is none; "
-            "the interval bounds its size."
+            f"{sweep.baseline}: the difference is not significant, which does not show that there is none"
+            f"{equal}; the interval bounds its size."
         )
     return found
+
+
+def _limits_of_the_pairing(sweep: Sweep) -> list[str]:
+    text = pairing_text(sweep, sweep.test_metric or sweep.metric)
+    return [f"More from paired seeds than from others. {text}"] if "buys nothing" in text else []
 
 
 def _limits_of_the_missing(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
@@ -241,8 +289,3 @@ def seeds_text(seeds: list[int]) -> str:
     if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
         return f"seeds {seeds[0]} to {seeds[-1]}"
     return f"seed{'s' * (len(seeds) != 1)} {join([str(seed) for seed in seeds])}"
-
-
-def join(words: list[str]) -> str:
-    """["a", "b", "c"] -> "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

@@ -254,7 +254,9 @@ def _space_of_run(client: Any, parent: Any) -> dict[str, Any]:
     if any(artifact.path == "sweep.yaml" for artifact in client.list_artifacts(parent.info.run_id)):
         with tempfile.TemporaryDirectory() as scratch:
             return _read_space(Path(client.download_artifacts(parent.info.run_id, "sweep.yaml", scratch)))
-    space: dict[str, Any] = {"ablate": {}, "tune": {}, "objective": {}, "scheduler": {}, "search": {}}
+    space: dict[str, Any] = {
+        key: {} for key in ("ablate", "tune", "objective", "scheduler", "search", "evidence")
+    }
     for key, text in parent.data.params.items():
         top, _, rest = key.partition(".")
         if top in ("ablate", "tune"):  # "ablate.model.mixer.d_state.values" -> the factor alone

@@ -1,103 +1,37 @@
-"""What a sweep's numbers allow one to say: intervals, paired differences, exact tests, the ranking of arms.
+"""What a sweep's numbers allow one to say: which trials count, the arms against the baseline, their ranking.
 
 Only a completed trial carries a number: the last value of a stopped one is not what it would have reached,
 and which trials are stopped depends on how they did, so that a mean over both, or over the survivors alone,
 is biased. Only trials of the evidence phase, neither selected on their own result nor stopped early, carry
-claims.
+claims. What was stopped is compared in analysis.common_samples.
 
-Seeds are the unit of replication. An arm is compared with the baseline over the seeds that both have:
-Student-t interval of the differences (BCa covers only 84% at n = 5), and the exact sign-flip test, whose p
-is at least 2^(1-n); Holm's procedure (1979) over the comparisons with the baseline.
+Seeds are the unit of replication. Intervals, tests and verdicts are those of analysis.comparison.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from analysis.comparison import EXPLORATORY, P_VALUES, Rule, comparisons
+from analysis.intervals import ALPHA
 from analysis.load import STATUSES, Sweep
 from analysis.units import unit_of
 
-ALPHA = 0.05
-EXACT_UP_TO = 20  # seeds; 2^20 sign patterns are enumerated, beyond that they are drawn
+__all__ = [
+    "ALPHA",
+    "OPEN",
+    "claim_of",
+    "compare",
+    "counted_trials",
+    "rank_arms",
+    "ranking_phase",
+    "seed_table",
+]
+
 OPEN = ("interrupted", "not_started", "running")
-COMPARED = (
-    "arm", "n", "mean", "low", "high", "n_pairs", "diff", "diff_low", "diff_high", "p", "p_holm", "too_small",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95% confidence interval over n values; the ends are NaN below two values."""
-
-    n: int
-    mean: float
-    low: float
-    high: float
-
-
-def t_interval(values: Sequence[float] | np.ndarray | pd.Series, confidence: float = 1 - ALPHA) -> Interval:
-    """Student-t interval of the mean. Values that are not finite are left out."""
-    array = np.asarray(values, dtype=float)
-    array = array[np.isfinite(array)]
-    n = len(array)
-    if n < 2:
-        return Interval(n, float(array[0]) if n else math.nan, math.nan, math.nan)
-    mean = float(array.mean())
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
-    return Interval(n, mean, mean - half, mean + half)
-
-
-def sign_flip_p(differences: Sequence[float] | np.ndarray | pd.Series, seed: int = 0) -> float:
-    """Two-sided p of the sign-flip permutation test that the mean difference is 0.
-
-    Exact up to EXACT_UP_TO differences: the share of all 2^n sign patterns whose sum is at least as far from
-    0 as the one seen. Beyond, 100,000 patterns drawn with `seed`, the seen one counted in. NaN without any
-    value.
-    """
-    array = np.asarray(differences, dtype=float)
-    array = array[np.isfinite(array)]
-    if len(array) == 0:
-        return math.nan
-    seen = abs(array.sum()) * (1 - 1e-12)  # patterns that tie but for rounding count as ties
-    if len(array) > EXACT_UP_TO:
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(100_000, len(array)))
-        return float((np.count_nonzero(np.abs(signs @ array) >= seen) + 1) / (len(signs) + 1))
-    sums = np.zeros(1)
-    for value in array:
-        sums = np.concatenate([sums + value, sums - value])
-    return float(np.mean(np.abs(sums) >= seen))
-
-
-def smallest_p(n: int) -> float:
-    """The least p that the sign-flip test can give with n pairs: all differ in the same direction."""
-    return 2.0 ** (1 - n) if n else math.nan
-
-
-def seeds_needed(comparisons: int, alpha: float = ALPHA) -> int:
-    """The least number of paired seeds at which one of so many comparisons could be significant."""
-    return math.ceil(1 + math.log2(max(comparisons, 1) / alpha))
-
-
-def holm(p_values: Sequence[float] | np.ndarray | pd.Series, family: int | None = None) -> np.ndarray:
-    """Holm's step-down adjustment. NaN stays NaN.
-
-    `family` is how many comparisons the sweep is to make (default: the finite p). Those that are missing
-    count as the largest p: what failed or has not run yet must not make the others look significant.
-    """
-    p = np.asarray(p_values, dtype=float)
-    adjusted = np.full(len(p), math.nan)
-    members = np.flatnonzero(np.isfinite(p))
-    order = members[np.argsort(p[members], kind="stable")]
-    largest = len(order) if family is None else family
-    steps = p[order] * np.arange(largest, largest - len(order), -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
 
 
 # Which trials count
@@ -150,34 +84,18 @@ def seed_table(sweep: Sweep, metric: str) -> pd.DataFrame:
 
 
 def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
-    """A row an arm: n, mean, low, high; and over the seeds shared with the baseline n_pairs, diff, diff_low,
-    diff_high, p (sign-flip), p_holm, and too_small: it could not be significant even if all seeds of
-    every arm agreed. Interval ends are cut at the bounds of the metric, and of its differences.
+    """A row an arm, with the columns of `analysis.comparison.comparisons`; the family are all planned arms.
 
-    Exploratory arms get no p: no claim may rest on trials that were selected on the result shown.
+    Interval ends are cut at the bounds of the metric, and of its differences. Exploratory arms get no p, and
+    "exploratory" for a verdict: no claim may rest on trials that were selected on the result shown. Raises
+    AnalysisError where the space's `evidence` asks for what there is not.
     """
-    table, unit, rows = seed_table(sweep, metric), unit_of(metric), []
-    for arm in sweep.arms:
-        own = t_interval(table[arm])
-        row = {"arm": arm, "n": own.n, "mean": own.mean, "low": own.low, "high": own.high}
-        if arm != sweep.baseline:
-            differences = (table[arm] - table[sweep.baseline]).dropna()
-            gap = t_interval(differences)
-            row |= {"n_pairs": gap.n, "diff": gap.mean, "diff_low": gap.low, "diff_high": gap.high}
-            row |= {"p": sign_flip_p(differences), "least": smallest_p(gap.n)}
-        rows.append(row)
-    result = pd.DataFrame(rows).set_index("arm", drop=False)
-    family = len(sweep.arms) - 1
-    result["too_small"] = holm(result["least"], family) > ALPHA if "least" in result else False
-    result = result.reindex(columns=COMPARED)
-    least, most = unit.limits
-    for prefix, bounds in (("", (least, most)), ("diff_", (least - most, most - least))):
-        for end in ("low", "high"):
-            result[prefix + end] = result[prefix + end].astype(float).clip(*bounds)
-    result["n_pairs"] = result["n_pairs"].fillna(0).astype(int)
+    table = seed_table(sweep, metric)
+    limits = unit_of(metric).limits
+    result = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise, limits=limits)
     if claim_of(sweep) == "exploratory":
-        result["p"] = math.nan
-    result["p_holm"] = holm(result["p"].to_numpy(dtype=float), family)
+        result[list(P_VALUES)] = np.nan
+        result.loc[result["arm"] != sweep.baseline, "verdict"] = EXPLORATORY
     return result
 
 

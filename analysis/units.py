@@ -74,3 +74,13 @@ def p_text(p: float) -> str:
     if not math.isfinite(p):
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def p_words(p: float) -> str:
+    """ "p = 0.021"; "p < 0.001"."""
+    return f"p {'' if p < 0.001 else '= '}{p_text(p)}"
+
+
+def join(words: list[str]) -> str:
+    """["a", "b", "c"] -> "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

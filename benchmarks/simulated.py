@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from analysis.stats import ALPHA, holm, sign_flip_p
+from analysis.intervals import ALPHA
+from analysis.significance import holm, sign_flip_p
 from benchmarks.truth import RaySettings, Truth
 from sweeps.conductor import Conductor
 from sweeps.errors import SpecError

@@ -1,4 +1,4 @@
-"""Statistics against scipy and statsmodels as oracles, and which trials a number may rest on."""
+"""Which trials a number may rest on, and the table of arms."""
 
 from __future__ import annotations
 
@@ -8,84 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from statsmodels.stats import multitest
 
 from analysis.findings import cannot_be_concluded
 from analysis.load import load_sweep
-from analysis.stats import (
-    counted_trials,
-    holm,
-    rank_arms,
-    seed_table,
-    seeds_needed,
-    sign_flip_p,
-    smallest_p,
-    t_interval,
-)
+from analysis.significance import smallest_p
+from analysis.stats import counted_trials, rank_arms, seed_table
 from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
-
-numbers = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
-samples = st.lists(numbers, min_size=2, max_size=8)
-
-
-@given(samples)
-def test_t_interval_is_scipys(values: list[float]) -> None:
-    found = t_interval(values)
-    if np.std(values) == 0:
-        assert found.low == pytest.approx(found.high)
-        return
-    low, high = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
-    assert found.n == len(values) and found.mean == pytest.approx(np.mean(values))
-
-
-def test_t_interval_leaves_out_what_is_not_finite_and_needs_two() -> None:
-    assert t_interval([1.0, math.nan, 3.0, math.inf]).n == 2
-    one, none = t_interval([0.7]), t_interval([])
-    assert one.mean == 0.7 and math.isnan(one.low) and math.isnan(none.mean) and none.n == 0
-
-
-@settings(deadline=None, max_examples=40)
-@given(samples)
-def test_sign_flip_is_scipys_exact_permutation_test(values: list[float]) -> None:
-    oracle = scipy_stats.permutation_test(
-        (np.array(values),), np.mean, permutation_type="samples", n_resamples=10_000
-    )
-    assert sign_flip_p(values) == pytest.approx(oracle.pvalue)
-
-
-@given(samples)
-def test_sign_flip_does_not_depend_on_direction_and_has_a_floor(values: list[float]) -> None:
-    p = sign_flip_p(values)
-    assert smallest_p(len(values)) <= p <= 1
-    assert sign_flip_p([-value for value in values]) == p
-
-
-def test_sign_flip_floor_is_reached_at_six_seeds() -> None:
-    assert sign_flip_p([1.0, 2, 3, 4, 5]) == 0.0625
-    assert sign_flip_p([1.0, 2, 3, 4, 5, 6]) == 0.03125 == smallest_p(6)
-    assert sign_flip_p([0.0, 0.0]) == 1.0 and math.isnan(sign_flip_p([math.nan]))
-    assert [seeds_needed(k) for k in (1, 5)] == [6, 8]
-
-
-def test_sign_flip_of_many_is_drawn_and_close_to_the_t_test() -> None:
-    values = np.random.default_rng(3).normal(0.4, 1, size=40)
-    assert sign_flip_p(values) == sign_flip_p(values)
-    assert sign_flip_p(values) == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue, abs=0.01)
-
-
-@settings(deadline=None, max_examples=10)  # the oracle collects garbage at every call
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_is_statsmodels(p: list[float]) -> None:
-    assert holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
-
-
-def test_holm_counts_what_is_still_to_be_compared() -> None:
-    assert holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
-    assert holm([0.01, math.nan, 0.04], family=3) == pytest.approx([0.03, math.nan, 0.08], nan_ok=True)
 
 
 @pytest.mark.parametrize("status", ["failed", "not_started", "diverged"])
