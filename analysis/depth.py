@@ -13,8 +13,9 @@ import re
 import numpy as np
 import pandas as pd
 
+from analysis.intervals import t_interval
 from analysis.load import Sweep
-from analysis.stats import seed_table, t_interval
+from analysis.stats import seed_table
 
 _AT_STEP = re.compile(r"test/exact_accuracy_at_(\d+)")
 _OF_RATING = re.compile(r"test/exact_accuracy_rating_((\d+)(?:_(\d+|up))?)")

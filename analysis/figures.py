@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from analysis import contrasts, depth, plots
+from analysis import depth, plots
+from analysis.effects import effects
 from analysis.load import Sweep
+from analysis.plots.factors import crossed_pairs
 from analysis.stats import counted_trials
 from analysis.units import name_of
 
-INTERVAL = "95% Student-t interval over seeds"
+INTERVAL = "95% interval over seeds"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ PLOTS = (
             f"What changing a factor from its reference level does to {_claimed(sweep)}, all else equal: "
             f"mean difference, {INTERVAL}. Open circles: the reference levels."
         ),
-        plots.factor_effects, lambda sweep: len(contrasts.effects(sweep)) > 0,
+        plots.factor_effects, lambda sweep: bool((effects(sweep)["n"] > 0).any()),
     ),
     Plot(
         "interactions", "Effect of each factor",
@@ -96,7 +98,7 @@ PLOTS = (
             f"Interaction: mean {_claimed(sweep)} by two factors' levels, {INTERVAL}. Where lines do not run "
             "alike, the effect of one factor depends on the other."
         ),
-        plots.interactions, lambda sweep: len(contrasts.crossed(sweep)) > 0,
+        plots.interactions, lambda sweep: len(crossed_pairs(sweep)) > 0,
     ),
     Plot(
         "curve_samples", "Learning curves",

@@ -1,7 +1,7 @@
 """The comparisons that are still open, and for each the launch that would settle it, with its price.
 
-The power is that of the paired t test, the price the measured time of a trial. Both take the difference and
-the spread that were seen for the true ones: a guide to what to run, not a promise.
+The power is that of the deciding test (analysis.power), the price the measured time of a trial. Both take the
+difference and the spread that were seen for the true ones: a guide to what to run, not a promise.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scipy import stats
-
+from analysis.comparison import BASELINE, BETTER, EQUIVALENT, WORSE, Rule
 from analysis.load import Sweep
-from analysis.stats import ALPHA, OPEN, claim_of, counted_trials, rank_arms, seed_table, seeds_needed
+from analysis.power import seeds_needed_for
+from analysis.stats import OPEN, claim_of, counted_trials, rank_arms, seed_table
 
-POWER = 0.8
-MOST_SEEDS = 200  # beyond this the difference is too small for any sweep of this kind
+SETTLED = (BASELINE, BETTER, WORSE, EQUIVALENT)
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # a top-level key of a YAML file in block style
 
 
 @dataclass(frozen=True)
 class Question:
-    """An arm whose difference to the baseline is not settled: seen over `n` pairs of seeds, with the standard
-    deviation `sd` of the paired differences. `seeds` in all would settle a difference of this size; None:
-    more than MOST_SEEDS, or nothing is known of its size."""
+    """An arm whose difference to the baseline is not settled: `diff` as seen over `n` seeds, where the
+    difference of a trial from one of the baseline's has standard deviation `sd`. `seeds` in all would settle
+    a difference of this size; None: more than MOST_SEEDS, or nothing is known of its size."""
 
     arm: str
     n: int
@@ -49,38 +48,21 @@ class Step:
     seconds: float
 
 
-def seeds_to_settle(diff: float, sd: float, comparisons: int, power: float = POWER) -> int | None:
-    """Seeds at which a paired t test finds a true difference `diff` with probability `power`.
-
-    Two-sided at ALPHA over `comparisons` (the first step of Holm's procedure), by the noncentral t
-    distribution; at least as many as the exact sign-flip test needs. None where there would be more than
-    MOST_SEEDS.
-    """
-    if not (math.isfinite(diff) and math.isfinite(sd)) or diff == 0:
-        return None
-    alpha = ALPHA / max(comparisons, 1)
-    for n in range(seeds_needed(comparisons), MOST_SEEDS + 1):
-        if sd == 0:
-            return n
-        edge, shift = float(stats.t.ppf(1 - alpha / 2, n - 1)), abs(diff) / sd * math.sqrt(n)
-        if float(stats.nct.sf(edge, n - 1, shift)) >= power:
-            return n
-    return None
-
-
 def open_questions(sweep: Sweep) -> list[Question]:
-    """The arms whose difference to the baseline is not significant, in the order of the ranking; all of them
-    where nothing carries claims."""
+    """The arms of which nothing is settled, in the order of the ranking; all of them where nothing carries
+    claims."""
     prefix, metric = ("test_", sweep.test_metric) if sweep.test_metric else ("", sweep.metric)
-    table, ranked, found = seed_table(sweep, metric), rank_arms(sweep), []
-    open_ = (ranked["arm"] != sweep.baseline) & ~(ranked[f"{prefix}p_holm"] <= ALPHA)
-    for arm in ranked.loc[open_, "arm"]:
-        gaps = (table[arm] - table[sweep.baseline]).dropna()
-        diff, sd = float(gaps.mean()), float(gaps.std(ddof=1))
-        seeds = seeds_to_settle(diff, sd, len(sweep.arms) - 1)
+    table, rule, found = seed_table(sweep, metric), Rule.of(sweep), []
+    ranked = rank_arms(sweep)
+    for _, row in ranked[~ranked[f"{prefix}verdict"].isin(SETTLED)].iterrows():
+        arm, base = table[row["arm"]], table[sweep.baseline]
+        paired = rule.pairing == "paired"
+        n = int((arm - base).count()) if paired else min(arm.count(), base.count())
+        sd = float((arm - base).std() if paired else math.sqrt(arm.var() + base.var()))
+        seeds = seeds_needed_for(row[f"{prefix}diff"], sd, len(sweep.arms) - 1, rule.test, rule.pairing)
         if seeds and claim_of(sweep) == "confirmatory":
-            seeds = max(seeds, len(gaps) + 1)
-        found.append(Question(str(arm), len(gaps), diff, sd, seeds))
+            seeds = max(seeds, n + 1)
+        found.append(Question(row["arm"], n, row[f"{prefix}diff"], sd, seeds))
     return found
 
 
@@ -97,7 +79,7 @@ def next_steps(sweep: Sweep, questions: list[Question]) -> list[Step]:
     if fresh and sweep.space.get("tune"):
         return []
     if fresh:
-        least = seeds_needed(len(sweep.arms) - 1)
+        least = Rule.of(sweep).seeds_needed(len(sweep.arms) - 1)
         wanted = max([least, *(question.seeds or 0 for question in questions)])
         return [_evidence(sweep, wanted)] if questions else []
     by_seeds: dict[int, list[Question]] = {}

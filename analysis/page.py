@@ -107,6 +107,11 @@ def code(text: str) -> str:
     return f"<pre><code>{escape(text)}</code></pre>"
 
 
+def details(summary: str, *parts: str) -> str:
+    """Folded away under `summary`. `parts` are HTML."""
+    return f"<details><summary>{escape(summary)}</summary>{''.join(parts)}</details>"
+
+
 def definitions(pairs: Iterable[tuple[str, str]]) -> str:
     items = (f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in pairs)
     return f"<dl>{''.join(items)}</dl>"

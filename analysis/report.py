@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis import findings, page, sections
+from analysis import page, sections
 from analysis.export import FOLDER, export
 from analysis.figures import Drawn, draw_all
 from analysis.load import AnalysisError, Sweep, load_sweep
 from analysis.open_questions import Question, Step, next_steps, open_questions
 from analysis.stats import rank_arms
+from analysis.units import join
 
 FILE = "report.html"
 
@@ -86,7 +87,7 @@ def _page(sweep: Sweep, made: _Made) -> str:
 
 def _nothing_completed(sweep: Sweep) -> str:
     counts = sweep.trials["status"].value_counts()
-    found = findings.join([f"{number} {status}" for status, number in counts.items()]) or "no trials"
+    found = join([f"{number} {status}" for status, number in counts.items()]) or "no trials"
     reasons = sorted(set(sweep.trials["reason"]) - {""})[:3]
     return (
         f"{sweep.name}: no trial has completed with a finite {sweep.metric} ({found}), so there is nothing "

@@ -9,13 +9,14 @@ from importlib import metadata
 
 import pandas as pd
 
-from analysis import findings, page, plots, stopping, table
+from analysis import evidence, findings, page, plots, stopping, table
 from analysis.export import FOLDER
 from analysis.figures import Drawn
 from analysis.load import Sweep, records
-from analysis.open_questions import MOST_SEEDS, Question, Step
+from analysis.open_questions import Question, Step
+from analysis.power import MOST_SEEDS
 from analysis.stats import OPEN, claim_of
-from analysis.units import duration, si, title_of, unit_of
+from analysis.units import duration, join, si, title_of, unit_of
 
 LIBRARIES = ("numpy", "pandas", "scipy", "matplotlib")
 
@@ -40,13 +41,18 @@ def body(sweep: Sweep, ranked: pd.DataFrame, drawn: Sequence[Drawn]) -> list[str
         "Learning curves": [page.paragraph(_curves_note(sweep), "note")],
         "Stopped early": _stops(sweep),
     }
+    tables = {
+        "Ranking": evidence.tests(sweep, ranked),
+        "Effect of each factor": evidence.factors(sweep),
+        "Stopped early": evidence.common_samples(sweep) + _stop_table(sweep),
+    }
     shown = {title: [figure for figure in drawn if figure.title == title] for title in _titles(drawn)}
     return [
         page.section(
             title,
             *texts.get(title, []),
             page.figures(*(page.figure(each.figure, each.name, each.caption) for each in figures)),
-            *(_stop_table(sweep) if title == "Stopped early" else []),
+            tables.get(title, ""),
         )
         for title, figures in shown.items()
     ]
@@ -91,7 +97,7 @@ def _curves_note(sweep: Sweep) -> str:
     return (
         "Thick line: mean of an arm's completed trials at the reports that all of them have; band: their "
         "range over seeds. Thin line to a cross: a single trial that was stopped or diverged."
-        + (f" Not reported by the trainer: {findings.join(missing)}." if missing else "")
+        + (f" Not reported by the trainer: {join(missing)}." if missing else "")
     )
 
 
@@ -108,11 +114,11 @@ def _stops(sweep: Sweep) -> list[str]:
     return [page.paragraph(note, "note"), *checks]
 
 
-def _stop_table(sweep: Sweep) -> list[str]:
+def _stop_table(sweep: Sweep) -> str:
     """Which trials were stopped early, where, and on what value."""
     pruned = sweep.trials[sweep.trials["status"] == "pruned"]
     if pruned.empty:
-        return []
+        return ""
     judged = str((sweep.space.get("scheduler") or {}).get("metric", "value"))
     unit, stops = unit_of(judged), sweep.decisions[sweep.decisions["action"] == "stop"].set_index("member")
     rows = []
@@ -122,7 +128,7 @@ def _stop_table(sweep: Sweep) -> list[str]:
             stop = stops.loc[[member]].iloc[-1]
             at = [si(stop["rung"]), unit.text(stop["value"]), unit.text(stop["cutoff"])]
         rows.append([page.cell(text) for text in (trial.trial_id, si(trial.samples), *at)])
-    return [page.table(["trial", "samples trained", "rung", title_of(judged), "cut-off"], rows)]
+    return page.table(["trial", "samples trained", "rung", title_of(judged), "cut-off"], rows)
 
 
 def failures(sweep: Sweep) -> str:
@@ -150,7 +156,7 @@ def reproduce(sweep: Sweep) -> str:
     space = ""
     if sweep.folder:
         text = (sweep.folder / "sweep.yaml").read_text(encoding="utf-8")
-        space = f"<details><summary>sweep.yaml, as resolved</summary>{page.code(text)}</details>"
+        space = page.details("sweep.yaml, as resolved", page.code(text))
     files = (
         f"The figures as PNG and PDF, and the table as LaTeX and CSV, are in `{where}/{FOLDER}/`."
         if sweep.folder
@@ -194,7 +200,7 @@ def still_open(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step
             page.cell(
                 str(question.seeds)
                 if question.seeds
-                else f"more than {MOST_SEEDS}"
+                else f"more than {MOST_SEEDS:,}"
                 if question.n > 1
                 else "–"
             ),
@@ -203,7 +209,7 @@ def still_open(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step
     ]
     heads = ["comparison", f"difference seen{suffix}", "shared seeds", "seeds that would settle it"]
     commands = [
-        f"# {findings.join(list(step.arms))} against {sweep.baseline}: {step.trials} trials, "
+        f"# {join(list(step.arms))} against {sweep.baseline}: {step.trials} trials, "
         f"{duration(step.seconds)} one after another\n{step.command}"
         for step in steps
     ]

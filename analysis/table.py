@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.comparison import Rule
 from analysis.load import Sweep
 from analysis.stats import claim_of, rank_arms
 from analysis.units import Unit, duration, name_of, p_text, si, title_of, unit_of
@@ -145,8 +146,7 @@ def _difference(sweep: Sweep, prefix: str, unit: Unit) -> Column:
 
 def _p(sweep: Sweep, prefix: str) -> Column:
     def note(row: pd.Series) -> str:
-        compared = row["arm"] != sweep.baseline and row[f"{prefix}n_pairs"]
-        return "n too small" if compared and row[f"{prefix}too_small"] else ""
+        return "" if row["arm"] == sweep.baseline else str(row[f"{prefix}verdict"])
 
     key = f"{prefix}p_holm"
     return Column("p (Holm)", lambda row: p_text(row[key]), lambda row: row[key], below=note)
@@ -155,13 +155,16 @@ def _p(sweep: Sweep, prefix: str) -> Column:
 def how_to_read(sweep: Sweep) -> str:
     """What the table's numbers are, in sentences."""
     family, metric = len(sweep.arms) - 1, sweep.test_metric or sweep.metric
+    rule = Rule.of(sweep)
     split = f"Ranked on {name_of(sweep.metric)}, claims on {name_of(metric)}. " if sweep.test_metric else ""
     cut = " (cut where no accuracy can be)" if unit_of(sweep.metric).suffix == "%" else ""
     p = "exploratory, therefore without p"
     if claim_of(sweep) == "confirmatory":
-        p = f"p is the exact sign-flip test's, Holm-adjusted over {family} comparison{'s' * (family != 1)}"
+        p = f"p is that of the {rule.name}, Holm-adjusted over {family} comparison{'s' * (family != 1)}"
+    paired = f"paired over the seeds shared with {sweep.baseline}"
+    between = paired if rule.pairing == "paired" else f"of means, from {sweep.baseline}"
     return (
-        f"{split}Mean of the completed trials' last values over n seeds, with its 95% Student-t interval"
-        f"{cut}. Differences are in {name_of(metric)}, paired over the seeds shared with {sweep.baseline}; "
-        f"{p}. FLOPs are those of training; wall time is a trial's, on average."
+        f"{split}Mean of the completed trials' last values over n seeds, with its 95% interval{cut}: Student "
+        f"t, from 20 seeds on BCa. Differences are in {name_of(metric)}, {between}; {p}. FLOPs are those of "
+        "training; wall time is a trial's, on average."
     )

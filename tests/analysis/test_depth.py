@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from analysis.depth import by_rating, depth_curve, halting
+from analysis.intervals import t_interval
 from analysis.load import Sweep, load_sweep
-from analysis.stats import t_interval
 from tests.analysis.synthetic import RECORDED, Fake, write_sweep
 
 SEEDS = (1, 2, 3, 4)

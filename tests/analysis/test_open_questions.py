@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from statsmodels.stats.power import TTestPower
 
 import run_sweep
 from analysis.load import Sweep, load_sweep
-from analysis.open_questions import MOST_SEEDS, next_steps, open_questions, seeds_to_settle
+from analysis.open_questions import next_steps, open_questions
 from analysis.report import write_report
-from analysis.stats import seeds_needed
 from sweeps.results import rebuild
 from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 from tests.sweeps.test_conductor import conductor, play
 
 SEARCH = {"draws_per_arm": 2, "seeds": [0], "keep": 1}
-
-
-@pytest.mark.parametrize(("diff", "sd", "comparisons"), [(1.0, 2.0, 1), (-0.5, 1.0, 3), (2.0, 1.5, 7)])
-def test_the_seeds_are_the_fewest_with_that_power(diff: float, sd: float, comparisons: int) -> None:
-    n = seeds_to_settle(diff, sd, comparisons)
-    assert n is not None
-    power = [TTestPower().power(abs(diff) / sd, each, 0.05 / comparisons) for each in (n, n - 1)]
-    assert power[0] >= 0.8 and (power[1] < 0.8 or n == seeds_needed(comparisons))
-
-
-def test_no_seeds_settle_what_is_unknown_or_too_small() -> None:
-    assert seeds_to_settle(math.nan, 1.0, 1) is None and seeds_to_settle(1.0, math.nan, 1) is None
-    assert seeds_to_settle(0.0, 1.0, 1) is None and seeds_to_settle(0.01, 1.0, 1) is None
-    assert seeds_to_settle(1.0, 0.0, 3) == seeds_needed(3) <= MOST_SEEDS
 
 
 def _toy(folder: Path, budget: int = 10_000, **changes: Any) -> Sweep:

@@ -117,7 +117,7 @@ def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
     row = ranked.loc["mlp"]
     interval = "[{:+.1f}, {:+.1f}]".format(*(100 * row[["test_diff_low", "test_diff_high"]]))
     assert page.row("mlp")[4] == f"{100 * row['test_diff']:+.1f}{interval}".replace("-", "−")
-    assert row["test_p_holm"] == 2 / 128 and page.row("mlp")[5] == "0.016"
+    assert row["test_p_holm"] == 2 / 128 and page.row("mlp")[5] == "0.016better"
     assert "the difference is significant" in page.text
     assert "Whether none differs from attention: the difference is not significant" in page.text
     assert page.row("attention")[4] == "baseline"
@@ -126,7 +126,7 @@ def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
 def test_n_too_small_is_said(tmp_path: Path) -> None:
     arms = {"a": Fake(0.5), "b": Fake(0.9)}
     page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", test=False))
-    assert page.row("b")[4] == "0.25n too small"
+    assert page.row("b")[4] == "0.25too few seeds"
     assert "cannot give less than p = 0.25" in page.text and "from 6 seeds on" in page.text
     assert "no test counterpart of val exact accuracy" in page.text
 
