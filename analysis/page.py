@@ -36,7 +36,7 @@ p, li, td, dd { overflow-wrap: anywhere; }
   background: linear-gradient(to left, var(--page) 2rem, transparent) right / 3rem 100% no-repeat local,
     radial-gradient(farthest-side at 100% 50%, var(--shade), transparent) right / 1rem 100% no-repeat; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { padding: .4rem .6rem; text-align: right; }
+th, td { padding: .4rem .5rem; text-align: right; }
 th { font-weight: 600; vertical-align: bottom; border-bottom: 1.5px solid var(--ink); line-height: 1.25; }
 td { white-space: nowrap; border-bottom: 1px solid var(--line); vertical-align: top; }
 th.text, td.text { text-align: left; }

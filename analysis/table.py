@@ -32,7 +32,7 @@ class Match:
     """How an arm met the sweep's matched budget, where there is one."""
 
     key: str
-    value: str
+    value: str  # a dash where the arm has no such key
     off: float  # relative to what was asked for
     matched: bool
 
@@ -55,9 +55,14 @@ def columns(sweep: Sweep) -> list[Column]:
     ]
     matches = matches_of(sweep)
     if matches:
-        said = {arm: f"{match.key} = {match.value}" for arm, match in matches.items()}
+        keys = {match.key for match in matches.values()}
+        head = f"matched {keys.pop().rpartition('.')[2]}" if len(keys) == 1 else "matched"
         found.append(
-            Column("matched by", lambda row: said.get(row["arm"], "–"), lambda row: said.get(row["arm"], ""))
+            Column(
+                head,
+                lambda row: matches[row["arm"]].value if row["arm"] in matches else "–",
+                lambda row: matches[row["arm"]].value if row["arm"] in matches else "",
+            )
         )
     return found
 
@@ -69,7 +74,7 @@ def matches_of(sweep: Sweep) -> dict[str, Match]:
         match = (known or {}).get("match")
         if match:
             value = match.get("value")
-            text = f"{value:g}" if isinstance(value, float) else str(value)
+            text = "–" if value is None else f"{value:g}"
             found[arm] = Match(str(match.get("key")), text, float(match["off"]), bool(match["matched"]))
     return found
 

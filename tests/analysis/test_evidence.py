@@ -48,7 +48,7 @@ def test_both_tests_are_printed_and_the_deciding_one_is_named(grid: Sweep) -> No
 def test_factors_are_weighed_crossed_and_walked(grid: Sweep) -> None:
     rows = {row[0]: row for row in _cells(evidence.factors(grid))}
     crossing = interactions(grid).iloc[0]
-    assert rows["kind × n"][2] == p_text(crossing["p"])
+    assert rows[f"kind × n{crossing['note']}"][2] == p_text(crossing["p"])
     shares = importances(grid).set_index("name")["share"]
     assert rows["kind"][3].startswith(f"{100 * shares['kind']:.0f}[")
     steps = ablation_path(grid).set_index("flipped")

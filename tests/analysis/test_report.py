@@ -261,8 +261,8 @@ def test_an_arm_that_misses_the_matched_budget_is_marked_everywhere(tmp_path: Pa
     space = {"match": {"params": 6.83e6, "by": "model.mixer.expand"}}
     sweep = load_sweep(write_sweep(tmp_path / "s", arms, space=space))
     page = Page(render(sweep))
-    assert page.row("b †")[-1] == "model.mixer.expand = 4"
-    assert page.row("a")[-1] == "model.mixer.expand = 1.75" and page.row("c")[-1] == "–"
+    assert page.row("arm")[-1] == "matched expand" and page.row("b †")[-1] == "4"
+    assert page.row("a")[-1] == "1.75" and page.row("c")[-1] == "–"
     assert "† Not matched: misses the parameters asked for (b by −26.0%)." in page.text
     assert r"b$^\dagger$ &" in to_latex(sweep) and "by $-$26.0\\%" in to_latex(sweep)
     assert "†" not in render(load_sweep(write_sweep(tmp_path / "t", {"a": Fake(0.5), "b": Fake(0.6)})))
