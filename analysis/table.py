@@ -86,7 +86,7 @@ def unmatched_text(sweep: Sweep) -> str:
         return ""
     asked = sweep.space.get("match") or {}
     names = {"params": "parameters", "flops": "FLOPs"}
-    what = next((said for key, said in names.items() if key in asked), "budget")
+    what = next((said for key, said in names.items() if asked.get(key) is not None), "budget")
     missed = ", ".join(f"{arm} by {100 * match.off:+.1f}%" for arm, match in off.items()).replace("-", "−")
     return f"† Not matched: misses the {what} asked for ({missed})."
 
