@@ -35,7 +35,8 @@ NARROW = 256  # hidden_size below which SETTINGS apply
 def config_of(path: Path, kind: str, overrides: list[str]) -> TrialConfig:
     """The recipe with this mixer and generated puzzles; `overrides` have the last word."""
     recipe = load_config(path, overrides)
-    data = f"data={{task: sudoku, source: embedded, size: {recipe.data.size}}}"
+    task, size, (source, *_) = recipe.data.task, recipe.data.size, recipe.data.generated_sources
+    data = f"data={{task: {task}, source: {source}, size: {size}}}"
     mixer = {"kind": kind} | (SETTINGS.get(kind, {}) if recipe.model.hidden_size < NARROW else {})
     settings = [f"model.mixer.{key}={value}" for key, value in mixer.items()]
     return load_config(path, [data, *settings, *overrides])

@@ -67,6 +67,7 @@ def _members(path: str, model: Model) -> dict[str, Model]:
     annotations = [
         (holder, holder.model_fields[name].annotation) for holder in holders if name in holder.model_fields
     ]
-    return {
-        tag: holder for holder, kind in annotations if get_origin(kind) is Literal for tag in get_args(kind)
-    }
+    tags = [
+        (tag, holder) for holder, kind in annotations if get_origin(kind) is Literal for tag in get_args(kind)
+    ]
+    return dict(tags) if len(dict(tags)) == len(tags) else {}  # a value that two of them have tells none

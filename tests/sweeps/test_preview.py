@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import run_sweep
 from sweeps.plan import Plan, load_plan
 from sweeps.preview import can_stop, preview, warnings
 from sweeps.resources import Measured
@@ -237,6 +238,18 @@ def test_the_rows_of_table_2_are_latents_alone() -> None:
     plan = load_plan(ROOT / "search_spaces" / "trm_table2.yaml")
     assert [str(arm.levels["latents"]) for arm in plan.arms] == ["y_and_z", "multi_scale_z", "single_z"]
     assert {(arm.num_params, arm.effective_depth) for arm in plan.arms} == {(5_028_866, 42)}
+
+
+def test_mixers_on_mazes_have_the_published_sizes_and_are_shown_without_a_maze_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trm.data.maze.config.generate", None)
+    assert run_sweep.main([str(ROOT / "search_spaces" / "maze_mixers.yaml"), "--dry-run"]) == 0
+    rows = {row.split()[0]: row.split() for row in capsys.readouterr().out.splitlines() if row.strip()}
+    assert rows["attention"][2] == "6,822,914" and rows["attention"][-1] == "30"  # 7M in the paper
+    assert rows["mlp"][1] == "18,795,522"  # 19M
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_rows_of_table_3_are_cycles_alone() -> None:

@@ -108,6 +108,9 @@ BAD = [
     (["optim.betas=[0.9"], ["[0.9"]),
     (["optim.lr_warmup_steps=100"], ["lr_warmup_steps", "100", "8"]),
     (["data.source=csv"], ["train"]),
+    (["data.task=mzae"], ["data.task", "'mzae'", "did you mean maze?"]),
+    (["data.task=maze"], ["data.source", "'embedded'", "'generated'"]),
+    (["data.task=maze", "data.source=generated", "data.sise=6"], ["data.sise", "did you mean data.size?"]),
     (["optim.betas=[0.9,1.0]"], ["optim.betas", "less than 1", "1.0"]),
     (["model.mixer.kind=mamba", "model.mixer.expand=.inf"], ["model.mixer.expand", "finite", "inf"]),
 ]
@@ -211,7 +214,9 @@ def test_the_base_recipe_is_the_default_one() -> None:
     assert config.train.max_steps == 65105
 
 
-@pytest.mark.parametrize("name", ["smoke_4x4", "mini_6x6"])
-def test_the_small_recipes_load(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "cells"), [("smoke_4x4", 16), ("mini_6x6", 36), ("mini_maze", 64), ("trm_maze", 900)]
+)
+def test_the_other_recipes_load(name: str, cells: int) -> None:
     config = load_config(ROOT / "search_spaces" / "base" / f"{name}.yaml", [])
-    assert config.data.shape.seq_len == {"smoke_4x4": 16, "mini_6x6": 36}[name]
+    assert config.data.shape.seq_len == cells

@@ -28,6 +28,18 @@ def test_the_same_tag_drops_nothing() -> None:
     assert override(base, [("model.mixer.kind", "attention")], TrialConfig) == base
 
 
+def test_a_new_task_drops_what_only_the_old_one_has() -> None:
+    base = {"data": {"task": "sudoku", "source": "csv", "train": "a.csv"}}
+    result = override(base, [("data.task", "maze")], TrialConfig)
+    assert result == {"data": {"task": "maze", "source": "csv", "train": "a.csv"}}
+
+
+def test_a_choice_that_two_kinds_have_is_no_tag() -> None:
+    base = {"model": {"mixer": {"kind": "mamba", "dt_rank": 4}}}
+    result = override(base, [("model.mixer.direction", "forward")], TrialConfig)
+    assert result == {"model": {"mixer": {"kind": "mamba", "dt_rank": 4, "direction": "forward"}}}
+
+
 def test_an_unknown_tag_is_left_for_validation() -> None:
     base = {"model": {"mixer": {"kind": "attention", "num_heads": 4}}}
     result = override(base, [("model.mixer.kind", "atention")], TrialConfig)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trm.data.rules import Boards
+from trm.data.splits import load_splits
 from trm.data.sudoku import SudokuConfig
 from trm.data.sudoku.generate import generate
-from trm.data.sudoku.grid import Boards
-from trm.data.sudoku.splits import load_splits
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "sudoku"
 

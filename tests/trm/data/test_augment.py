@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trm.data.symmetry import cell_maps
-from trm.data.sudoku.augment import SudokuAugment, _weights
+from trm.data.augment import _weights
+from trm.data.sudoku.augment import SudokuAugment
 from trm.data.sudoku.grid import class_keys, is_solution
 
 SIZES = (4, 6, 9)

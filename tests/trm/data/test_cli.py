@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
+from trm.data.splits import load_splits
 from trm.data.sudoku import SudokuConfig
-from trm.data.sudoku.__main__ import main, picture
-from trm.data.sudoku.splits import load_splits
+from trm.data.sudoku.__main__ import main
+from trm.data.sudoku.rules import SudokuRules
 
 SMALL = ["--size", "4", "--num-train", "30", "--num-val", "10", "--num-test", "10"]
 
@@ -79,11 +80,11 @@ def test_inspect_tells_of_puzzles_that_are_left_out(tmp_path, capsys):
 
 
 def test_inspect_tells_how_many_solutions_were_searched_for(monkeypatch, capsys):
-    monkeypatch.setattr("trm.data.sudoku.__main__.CHECKED", 20)
+    monkeypatch.setattr("trm.data.cli.CHECKED", 20)
     assert main(["inspect", *SMALL]) == 0
     out = capsys.readouterr().out
-    assert out.count("checked to have one solution only: all\n") == 2
-    assert out.count("checked to have one solution only: 20 of 30, drawn at random\n") == 1
+    assert out.count("checked, each with one solution: all\n") == 2
+    assert out.count("checked, each with one solution: 20 of 30, drawn at random\n") == 1
 
 
 def test_check_counts_the_solutions_of_every_row(tmp_path, capsys):
@@ -109,7 +110,7 @@ def test_show(capsys):
 
 def test_the_picture_of_6x6_has_wide_boxes(puzzles):
     board = puzzles[6][0][0]
-    lines = picture(board, 6).splitlines()
+    lines = SudokuRules(6).picture(board).splitlines()
     assert len(lines) == 10
     assert lines[0] == lines[3] == lines[6] == lines[9] == "+-------+-------+"
     shown = "".join(lines).translate(str.maketrans("", "", "+-| "))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from trm.data.base import DataError
-from trm.data.sudoku.csv_files import read_csv, write_csv
-from trm.data.sudoku.puzzles import Puzzles, check_unique
+from trm.data.csv_files import read_csv, write_csv
+from trm.data.rules import Puzzles
+from trm.data.sudoku.rules import SudokuRules
 
 HEADER = "source,question,answer,rating"
 
@@ -28,11 +29,15 @@ def write(path, lines, end="\r\n"):
 def test_every_rating_of_32_bits_is_read(puzzles, tmp_path):
     ratings = ["2147483647", "0", ""]
     rows = [replaced(row, 3, lambda _, r=r: r) for row, r in zip(good_rows(puzzles), ratings, strict=True)]
-    assert read_csv(write(tmp_path / "a.csv", [HEADER, *rows]), 4).ratings.tolist() == [2**31 - 1, 0, -1]
+    assert read_csv(write(tmp_path / "a.csv", [HEADER, *rows]), SudokuRules(4)).ratings.tolist() == [
+        2**31 - 1,
+        0,
+        -1,
+    ]
 
 
 def test_rows_come_as_they_stand(puzzles, tmp_path):
-    read = read_csv(write(tmp_path / "a.csv", [HEADER, *good_rows(puzzles)]), 4)
+    read = read_csv(write(tmp_path / "a.csv", [HEADER, *good_rows(puzzles)]), SudokuRules(4))
     assert (read.boards == puzzles[4][0][:3]).all()
     assert (read.solutions == puzzles[4][1][:3]).all()
     assert read.ratings.tolist() == [0, 1, 2]
@@ -45,16 +50,16 @@ def test_rows_come_as_they_stand(puzzles, tmp_path):
 def test_what_is_written_is_read(puzzles, size, rating, tmp_path):
     boards, solutions = puzzles[size]
     puzzles = Puzzles.single(boards, solutions, np.full(100, rating, np.int32))
-    write_csv(tmp_path / "a.csv", puzzles, "me")
+    write_csv(tmp_path / "a.csv", puzzles, SudokuRules(size), "me")
     assert (tmp_path / "a.csv").read_bytes().startswith(b"source,question,answer,rating\r\nme,")
-    read = read_csv(tmp_path / "a.csv", size)
+    read = read_csv(tmp_path / "a.csv", SudokuRules(size))
     for field in ("boards", "solutions", "ratings", "groups"):
         assert (getattr(read, field) == getattr(puzzles, field)).all()
 
 
 def test_forms_of_the_file(puzzles, tmp_path):
     rows = good_rows(puzzles)
-    plain = read_csv(write(tmp_path / "a.csv", [HEADER, *rows]), 4)
+    plain = read_csv(write(tmp_path / "a.csv", [HEADER, *rows]), SudokuRules(4))
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
     quoted = [row.replace("x,", '"x, quoted",', 1) for row in rows]
     swapped = [",".join(row.split(",")[k] for k in (2, 1)) for row in rows]
@@ -68,15 +73,15 @@ def test_forms_of_the_file(puzzles, tmp_path):
         write(tmp_path / "two.csv", ["answer,question", *swapped]),
     ]
     for form in forms:
-        read = read_csv(form, 4)
+        read = read_csv(form, SudokuRules(4))
         assert (read.boards == plain.boards).all(), form
         assert (read.solutions == plain.solutions).all(), form
-    assert (read_csv(forms[6], 4).ratings == -1).all()
+    assert (read_csv(forms[6], SudokuRules(4)).ratings == -1).all()
 
 
 def test_duplicates_are_fine(puzzles, tmp_path):
     rows = good_rows(puzzles)
-    assert len(read_csv(write(tmp_path / "a.csv", [HEADER, *rows, *rows]), 4)) == 6
+    assert len(read_csv(write(tmp_path / "a.csv", [HEADER, *rows, *rows]), SudokuRules(4))) == 6
 
 
 def replaced(row, column, value):
@@ -122,7 +127,7 @@ def test_a_bad_row_is_refused_with_its_place(puzzles, name, tmp_path):
     rows = good_rows(puzzles)
     path = write(tmp_path / "bad.csv", [HEADER, rows[0], rows[1], break_row(rows[2])])
     with pytest.raises(DataError, match=message) as raised:
-        read_csv(path, 4)
+        read_csv(path, SudokuRules(4))
     assert str(raised.value).startswith(f"{path}:4: ")
     assert "\n" not in str(raised.value)
 
@@ -147,39 +152,39 @@ def test_a_bad_file_is_refused(name, tmp_path):
     path = tmp_path / "bad.csv"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as raised:
-        read_csv(path, 4)
+        read_csv(path, SudokuRules(4))
     assert str(raised.value).startswith(str(path))
 
 
 def test_a_file_that_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv: no such file"):
-        read_csv(tmp_path / "none.csv", 9)
+        read_csv(tmp_path / "none.csv", SudokuRules(9))
     with pytest.raises(DataError, match="cannot be read"):
-        read_csv(tmp_path, 9)
+        read_csv(tmp_path, SudokuRules(9))
     torn = tmp_path / "torn.csv.gz"
     torn.write_bytes(gzip.compress(HEADER.encode() * 9)[:-12])
     with pytest.raises(DataError, match="cannot be read"):
-        read_csv(torn, 9)
+        read_csv(torn, SudokuRules(9))
 
 
 def test_the_size_must_fit(puzzles, tmp_path):
     path = write(tmp_path / "a.csv", [HEADER, *good_rows(puzzles)])
     with pytest.raises(DataError, match="9x9 board has 81: correct the row, or set size"):
-        read_csv(path, 9)
+        read_csv(path, SudokuRules(9))
 
 
 def test_second_solutions_are_searched_for_in_a_sample(puzzles, tmp_path):
     rows = good_rows(puzzles, 20)
     rows[7] = replaced(rows[7], 1, lambda q: "." * 16)
-    read = read_csv(write(tmp_path / "a.csv", [HEADER, "", *rows]), 4)
+    read = read_csv(write(tmp_path / "a.csv", [HEADER, "", *rows]), SudokuRules(4))
     with pytest.raises(
         DataError, match=r"a\.csv:10: the puzzle \.{16} has more than one solution.*add clues"
     ):
-        check_unique(read, 4)
+        SudokuRules(4).check_answers(read)
     found = []
     for most in range(0, 21, 5):
         try:
-            check_unique(read, 4, most)
+            SudokuRules(4).check_answers(read, most)
             found.append(False)
         except DataError:
             found.append(True)

@@ -7,8 +7,9 @@ import pytest
 
 from tests.trm.data.symmetry import random_symmetry
 from trm.data.base import DataError
-from trm.data.sudoku.npy_files import read_npy, write_npy
-from trm.data.sudoku.puzzles import Puzzles, check_unique
+from trm.data.npy_files import read_npy, write_npy
+from trm.data.rules import Puzzles
+from trm.data.sudoku.rules import SudokuRules
 from trm.data.sudoku.solver import solve
 
 
@@ -24,7 +25,7 @@ def grouped(puzzles) -> Puzzles:
 @pytest.fixture
 def folder(grouped, tmp_path):
     for split in ("train", "test"):
-        write_npy(tmp_path / "data", split, grouped, 4)
+        write_npy(tmp_path / "data", split, grouped, SudokuRules(4))
     return tmp_path / "data"
 
 
@@ -67,7 +68,7 @@ def test_the_files_are_the_references(folder, grouped):
 def test_what_is_written_is_read_in_any_integer_type(folder, grouped, dtype):
     for path in (folder / "train").glob("*.npy"):
         np.save(path, np.load(path).astype(dtype))
-    read = read_npy(folder, "train", 4)
+    read = read_npy(folder, "train", SudokuRules(4))
     for field in ("boards", "solutions", "ratings", "groups"):
         assert (getattr(read, field) == getattr(grouped, field)).all()
     assert read.boards.dtype == np.uint8
@@ -78,7 +79,7 @@ def test_total_puzzles_may_be_absent_as_in_older_folders(folder, grouped):
     metadata = json.loads(path.read_text())
     del metadata["total_puzzles"]
     path.write_text(json.dumps(metadata))
-    assert len(read_npy(folder, "train", 4)) == 30
+    assert len(read_npy(folder, "train", SudokuRules(4))) == 30
 
 
 def edit(name, change):
@@ -146,25 +147,25 @@ def test_a_bad_folder_is_refused(folder, name):
     damage, message = BAD[name]
     damage(folder / "train")
     with pytest.raises(DataError, match=message) as raised:
-        read_npy(folder, "train", 4)
+        read_npy(folder, "train", SudokuRules(4))
     assert str(raised.value).startswith(str(folder / "train"))
 
 
 def test_a_second_solution_is_searched_for_once_a_group(folder, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "trm.data.sudoku.puzzles.solve", lambda boards, size: asked.append(len(boards)) or solve(boards, size)
+        "trm.data.sudoku.rules.solve", lambda boards, size: asked.append(len(boards)) or solve(boards, size)
     )
     path = folder / "train" / "all__inputs.npy"
     inputs = np.load(path)
     inputs[6:9] = 1  # group 2
     np.save(path, inputs)
-    read = read_npy(folder, "train", 4)
+    read = read_npy(folder, "train", SudokuRules(4))
     with pytest.raises(DataError, match=r"all__inputs\.npy: row 6: the puzzle \.{16} has more than one"):
-        check_unique(read, 4)
+        SudokuRules(4).check_answers(read)
     assert asked == [10]
 
 
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"nowhere/train: no such folder: .*prepare"):
-        read_npy(tmp_path / "nowhere", "train", 9)
+        read_npy(tmp_path / "nowhere", "train", SudokuRules(9))

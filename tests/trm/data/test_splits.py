@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from tests.trm.data.conftest import rows_of
 from tests.trm.data.symmetry import random_symmetry
 from trm.data.base import DataError
+from trm.data.csv_files import write_csv
+from trm.data.npy_files import write_npy
+from trm.data.rules import Puzzles
+from trm.data.splits import cut_val, load_splits
 from trm.data.sudoku import SudokuConfig
-from trm.data.sudoku.csv_files import write_csv
 from trm.data.sudoku.generate import RECIPES, generate
 from trm.data.sudoku.grid import class_keys
-from trm.data.sudoku.npy_files import write_npy
-from trm.data.sudoku.puzzles import Puzzles
-from trm.data.sudoku.splits import cut_val, load_splits
+from trm.data.sudoku.rules import SudokuRules
 
 
 def keys_of(puzzles: Puzzles, size: int) -> set[int]:
@@ -38,7 +39,7 @@ def files(puzzles, tmp_path) -> dict[str, Path]:
         boards, solutions = (x[part] for x in puzzles[6])
         ratings = np.arange(len(boards), dtype=np.int32)
         paths[split] = tmp_path / f"{split}.csv"
-        write_csv(paths[split], Puzzles.single(boards, solutions, ratings), "test")
+        write_csv(paths[split], Puzzles.single(boards, solutions, ratings), SudokuRules(6), "test")
     return paths
 
 
@@ -59,7 +60,7 @@ def test_no_class_is_in_two_of_train_val_and_test(puzzles, size, copies, num_val
     taken = class_keys(*(x[:in_test] for x in puzzles[size]), size)
     classes = max(0, len(copies) - in_test)
     try:
-        train, val, left_out = cut_val(whole, num_train, num_val, size, rng, taken)
+        train, val, left_out = cut_val(whole, num_train, num_val, SudokuRules(size), rng, taken)
     except DataError:
         assert num_val + (num_train or 1) > classes  # with more classes than that it cannot fail
         return
@@ -81,7 +82,7 @@ def overlapping(puzzles, folder: Path, **ranges: slice) -> SudokuConfig:
     """CSV files of 6x6 puzzles, other symmetries of them in each."""
     for number, (split, part) in enumerate(ranges.items()):
         boards, solutions = random_symmetry(*(x[part] for x in puzzles[6]), 6, np.random.default_rng(number))
-        write_csv(folder / f"{split}.csv", single(boards, solutions), "test")
+        write_csv(folder / f"{split}.csv", single(boards, solutions), SudokuRules(6), "test")
     return SudokuConfig(source="csv", size=6, **{split: folder / f"{split}.csv" for split in ranges})
 
 
@@ -152,7 +153,7 @@ def test_only_as_many_rows_are_compared_as_are_needed(puzzles, tmp_path, monkeyp
     (tmp_path / "train.csv").write_text("\n".join([header, *rows * 40]))
     asked = []
     monkeypatch.setattr(
-        "trm.data.sudoku.splits.class_keys", lambda *given: asked.append(len(given[0])) or class_keys(*given)
+        "trm.data.sudoku.rules.class_keys", lambda *given: asked.append(len(given[0])) or class_keys(*given)
     )
     assert [len(part) for part in load_splits(config).parts.values()] == [15, 5, 30]
     assert sum(asked) < 200  # of 2,000
@@ -168,7 +169,7 @@ def test_every_puzzle_that_is_drawn_has_one_solution(tmp_path, where):
         part = Puzzles.single(boards[start:end], solutions[start:end], np.ones(end - start, np.int32))
         if split == where:
             part.boards[692], part.ratings[692] = 0, 0  # a sample of 1,000 would miss it
-        write_csv(file, part, "test")
+        write_csv(file, part, SudokuRules(4), "test")
     config = SudokuConfig(source="csv", size=4, **files)
     with pytest.raises(DataError, match=rf"{where}\.csv:694: the puzzle \.{{16}} has more than one solution"):
         load_splits(config)
@@ -228,8 +229,8 @@ def test_csv_files_are_split_as_asked(files):
 
 
 def test_a_val_file_is_val(files, puzzles, tmp_path):
-    write_csv(tmp_path / "val.csv", single(*(x[:30] for x in puzzles[6])), "test")
-    write_csv(files["train"], single(*(x[30:80] for x in puzzles[6])), "test")
+    write_csv(tmp_path / "val.csv", single(*(x[:30] for x in puzzles[6])), SudokuRules(6), "test")
+    write_csv(files["train"], single(*(x[30:80] for x in puzzles[6])), SudokuRules(6), "test")
     splits = load_splits(SudokuConfig(source="csv", size=6, **files, val=tmp_path / "val.csv", num_val=5))
     assert [len(part) for part in splits.parts.values()] == [50, 5, 20]
     assert rows_of(splits.val.boards) <= rows_of(puzzles[6][0][:30])
@@ -262,7 +263,7 @@ def test_npy_groups_stay_whole(puzzles, tmp_path):
     boards, solutions = random_symmetry(boards, solutions, 4, np.random.default_rng(0))
     groups = Puzzles(boards, solutions, np.full(300, -1, np.int32), np.arange(101) * 3)
     for split in ("train", "test"):
-        write_npy(tmp_path, split, groups, 4)
+        write_npy(tmp_path, split, groups, SudokuRules(4))
     config = SudokuConfig(source="npy", size=4, path=tmp_path, num_train=50, num_val=20, num_test=10)
     splits = load_splits(config)
     assert [len(part) for part in splits.parts.values()] == [150, 20, 30]
@@ -270,7 +271,7 @@ def test_npy_groups_stay_whole(puzzles, tmp_path):
     assert len(keys_of(splits.train, 4)) == 50
     assert (splits.train.groups == np.arange(51) * 3).all()
     assert (splits.train.groups == config.load().groups.numpy()).all()
-    write_npy(tmp_path, "val", groups.take_groups(np.arange(60)), 4)
+    write_npy(tmp_path, "val", groups.take_groups(np.arange(60)), SudokuRules(4))
     splits = load_splits(SudokuConfig(source="npy", size=4, path=tmp_path, num_test=20))
     assert len(splits.val) % 3 == len(splits.train) % 3 == 0
     assert len(splits.train) + len(splits.val) + len(splits.test) == 300
@@ -283,9 +284,9 @@ def test_variants_in_a_folder_are_all_that_train_has_unless_more_are_asked_for(p
     boards, solutions = (np.repeat(x[:20], 3, axis=0) for x in puzzles[4])
     boards, solutions = random_symmetry(boards, solutions, 4, np.random.default_rng(0))
     rows = Puzzles(boards, solutions, np.full(60, -1, np.int32), np.arange(21) * 3)
-    write_npy(tmp_path, "train", rows, 4)
-    write_npy(tmp_path, "val", single(*(x[20:30] for x in puzzles[4])), 4)
-    write_npy(tmp_path, "test", single(*(x[30:40] for x in puzzles[4])), 4)
+    write_npy(tmp_path, "train", rows, SudokuRules(4))
+    write_npy(tmp_path, "val", single(*(x[20:30] for x in puzzles[4])), SudokuRules(4))
+    write_npy(tmp_path, "test", single(*(x[30:40] for x in puzzles[4])), SudokuRules(4))
     config = SudokuConfig(source="npy", size=4, path=tmp_path)
     grouped = config.load()
     assert grouped.groups.tolist() == list(range(0, 61, 3))
@@ -326,7 +327,7 @@ def test_the_cache_is_used_and_can_be_done_without(files, empty_cache, monkeypat
     config = SudokuConfig(source="csv", size=6, **files)
     first = config.load()
     (entry,) = empty_cache.iterdir()
-    monkeypatch.setattr("trm.data.sudoku.splits.read_csv", None)  # it would have to be called
+    monkeypatch.setattr("trm.data.splits.read_csv", None)  # it would have to be called
     assert config.load().hash == first.hash
     monkeypatch.undo()
     for content in (b"", b"PK\x03\x04 torn", entry.read_bytes()[:900]):
@@ -347,7 +348,7 @@ def test_many_may_fill_the_cache_at_once(empty_cache):
 
 
 def test_the_hub_is_asked_for_both_files(files, monkeypatch):
-    package = Path(load_splits.__code__.co_filename).parent
+    package = Path(load_splits.__code__.co_filename).parent / "sudoku"
     asked = []
 
     def download(repo, name, repo_type, local_files_only=False):

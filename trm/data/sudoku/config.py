@@ -2,82 +2,65 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import model_validator
 
-from trm.data.base import TaskConfig, TaskData, TaskShape
-from trm.data.sudoku.grid import BOX_SHAPES
-from trm.grid import Grid
-
-Source = Literal["embedded", "generated_hard", "csv", "hub", "npy"]
-
-# The keys that belong to some sources only; every other key is for all.
-ONLY_FOR: dict[str, tuple[Source, ...]] = {
-    "train": ("csv",),
-    "val": ("csv",),
-    "test": ("csv",),
-    "path": ("npy",),
-    "repo": ("hub",),
-    "min_rating": ("generated_hard", "csv", "hub"),
-}
+from trm.data.base import Augment
+from trm.data.puzzle_config import PuzzleConfig
+from trm.data.rules import Puzzles
+from trm.data.sudoku.generate import RECIPES, generate
+from trm.data.sudoku.rules import SudokuRules
 
 
-class SudokuConfig(TaskConfig):
+class SudokuConfig(PuzzleConfig):
     """`data: {task: sudoku, source: embedded, size: 4}` needs no file and no network.
 
     Sources: `embedded`, generated easy puzzles (singles solve them); `generated_hard`, 9x9 files inside the
-    package; `csv`, files with the columns of Sudoku-Extreme; `hub`, the same from a data set on the Hugging
-    Face hub; `npy`, a folder in the reference implementation's format.
+    package; and those of every task. The rating is what the files say: guesses of a solver.
     """
 
     task: Literal["sudoku"] = "sudoku"
-    source: Source = "embedded"
+    source: Literal["embedded", "generated_hard", "csv", "hub", "npy"] = "embedded"
     size: Literal[4, 6, 9] = 9
-    train: Path | None = None  # csv: the training file
-    val: Path | None = None  # csv: default: num_val are cut from train, by symmetry class
-    test: Path | None = None  # csv: the test file
-    path: Path | None = None  # npy: the folder that holds train/, test/, perhaps val/
-    repo: str | None = None  # hub: such as sapientinc/sudoku-extreme
-    # Numbers of puzzles; those of `embedded` default to its recipe (generate.py).
-    num_train: int | None = Field(None, ge=1)  # drawn with `seed`; default: all
-    num_val: int | None = Field(None, ge=1)  # default: a tenth of train, at most 1,000
-    num_test: int | None = Field(None, ge=1)  # default: all
-    min_rating: int | None = Field(None, ge=0)  # only puzzles at least this difficult
-    # Fixed variants of each training row, drawn from at each visit (0: none); null: a new one at each visit,
-    # but none where a folder (npy) holds variants already, of which each epoch draws one a puzzle.
-    num_aug: int | None = Field(None, ge=0)
-    seed: int = Field(0, ge=0)  # of generation, draws and fixed variants; independent of the trial's seed
+
+    only_for: ClassVar[dict[str, tuple[str, ...]]] = {
+        **PuzzleConfig.only_for,
+        "min_rating": ("generated_hard", "csv", "hub"),
+    }
+    generated_sources: ClassVar[tuple[str, ...]] = ("embedded",)
 
     @model_validator(mode="after")
-    def _keys_fit_the_source(self) -> Self:
-        for key, sources in ONLY_FOR.items():
-            if getattr(self, key) is not None and self.source not in sources:
-                raise ValueError(
-                    f"{key} is for source {' or '.join(sources)}, but source is {self.source}: "
-                    f"remove {key}, or set source"
-                )
-        needed = {"csv": ("train", "test"), "npy": ("path",), "hub": ("repo",)}.get(self.source, ())
-        for key in needed:
-            if getattr(self, key) is None:
-                raise ValueError(f"source {self.source} needs {' and '.join(needed)}: {key} is missing")
+    def _size_fits_the_source(self) -> Self:
         if self.source in ("generated_hard", "hub") and self.size != 9:
             raise ValueError(f"source {self.source} holds 9x9 puzzles, but size is {self.size}: set size: 9")
         return self
 
     @property
-    def shape(self) -> TaskShape:
-        grid = Grid(self.size, self.size, BOX_SHAPES[self.size])
-        return TaskShape(vocab_size=self.size + 2, seq_len=self.size**2, grid=grid)
+    def rules(self) -> SudokuRules:
+        return SudokuRules(self.size)
+
+    def augment(self, num_aug: int | None) -> Augment:
+        from trm.data.sudoku.augment import SudokuAugment  # not at the top: a config is read without torch
+
+        return SudokuAugment(self.size, num_aug, self.seed)
+
+    @property
+    def generated_counts(self) -> dict[str, int]:
+        recipe = RECIPES[self.size]
+        return {"train": recipe.num_train, "val": recipe.num_val, "test": recipe.num_test}
+
+    def generate(self, count: int) -> Puzzles:
+        boards, solutions = generate(self.size, count, self.seed)
+        return Puzzles.single(boards, solutions, np.zeros(count, np.int32))  # rating 0: no guess is needed
+
+    def packaged_files(self) -> dict[str, Path]:
+        package = Path(str(resources.files("trm.data.sudoku")))
+        return {split: package / f"generated_hard_{split}.csv.gz" for split in ("train", "test")}
 
     def check(self) -> str | None:
         # 6x6 and 9x9 puzzles can always be generated, which takes seconds; 4x4 may run out of classes.
-        if self.source == "embedded" and self.size != 4:
-            return None
-        return self.load().hash
-
-    def load(self) -> TaskData:
-        from trm.data.sudoku.splits import load  # not at the top: a config is read without torch
-
-        return load(self)
+        return None if self.is_generated and self.size != 4 else super().check()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Boards = NDArray[np.uint8]
+from trm.data.rules import Boards, Keys
 
 BOX_SHAPES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # rows and columns of a box, by board size
 
@@ -34,7 +34,7 @@ def is_solution(boards: Boards, size: int) -> NDArray[np.bool_]:
     return valid
 
 
-def class_keys(puzzles: Boards, solutions: Boards, size: int) -> NDArray[np.uint64]:
+def class_keys(puzzles: Boards, solutions: Boards, size: int) -> Keys:
     """(B,): a key for each puzzle that is equal for all puzzles of its class.
 
     Cells are coloured by whether they hold a clue, and the colours are refined by those of the cell's row,
@@ -46,7 +46,7 @@ def class_keys(puzzles: Boards, solutions: Boards, size: int) -> NDArray[np.uint
     return np.concatenate([np.empty(0, np.uint64), *keys])
 
 
-def _class_keys(puzzles: Boards, solutions: Boards, size: int) -> NDArray[np.uint64]:
+def _class_keys(puzzles: Boards, solutions: Boards, size: int) -> Keys:
     box_rows, box_cols = BOX_SHAPES[size]
     bands, stacks = size // box_rows, size // box_cols
     digits = solutions.astype(np.intp) - 1

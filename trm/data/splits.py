@@ -1,33 +1,30 @@
-"""From a SudokuConfig to the three splits: read or generate, cut by symmetry class, draw, keep in a cache."""
+"""From a config to the three splits: read or generate, cut by symmetry class, draw, keep in a cache."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from trm.data.base import DataError, Split, TaskData
 from trm.data.cache import Arrays, cached, file_digest
-from trm.data.sudoku.augment import SudokuAugment
-from trm.data.sudoku.csv_files import read_csv
-from trm.data.sudoku.generate import RECIPES, generate
-from trm.data.sudoku.grid import class_keys
-from trm.data.sudoku.npy_files import npy_splits, read_npy
-from trm.data.sudoku.puzzles import Puzzles, check_unique
+from trm.data.csv_files import read_csv
+from trm.data.npy_files import npy_splits, read_npy
+from trm.data.rules import Keys, Puzzles, Rules
 
 if TYPE_CHECKING:
-    from trm.data.sudoku.config import SudokuConfig
+    from trm.data.puzzle_config import PuzzleConfig
 
 log = logging.getLogger(__name__)
 
-Keys = NDArray[np.uint64]  # of symmetry classes
+CHECKED = (
+    20_000  # puzzles of a split whose answers are checked when it is drawn; the command `check` takes all
+)
 
 _VERSION = 2  # of what this module and those below it compute: a change makes the cached splits anew
 _MAX_VAL = 1000
@@ -50,12 +47,12 @@ class Splits:
         return {name: getattr(self, name) for name in _SPLITS}
 
 
-def load(config: SudokuConfig) -> TaskData:
+def load(config: PuzzleConfig) -> TaskData:
     """See TaskConfig.load."""
     return to_task_data(load_splits(config), config)
 
 
-def to_task_data(splits: Splits, config: SudokuConfig) -> TaskData:
+def to_task_data(splits: Splits, config: PuzzleConfig) -> TaskData:
     """The splits as the trainer takes them."""
     train, val, test = (_to_tensors(part) for part in splits.parts.values())
     groups = torch.from_numpy(splits.train.groups)
@@ -64,35 +61,34 @@ def to_task_data(splits: Splits, config: SudokuConfig) -> TaskData:
     for tensor in (*train, *val, *test, *([groups] if has_variants else [])):
         digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
     num_aug = 0 if has_variants and config.num_aug is None else config.num_aug
-    augment = SudokuAugment(config.size, num_aug, config.seed)
-    return TaskData(train, val, test, groups, augment, digest.hexdigest())
+    return TaskData(train, val, test, groups, config.augment(num_aug), digest.hexdigest())
 
 
-def load_splits(config: SudokuConfig) -> Splits:
+def load_splits(config: PuzzleConfig) -> Splits:
     """The puzzles of each split; from the cache when config and files are as before. Raises DataError.
 
-    When they are made, each puzzle of a split is checked to have one solution only (where a split has more
-    than 20,000 of them, a seeded sample of 20,000), and a warning says how many puzzles of the files are left
-    out because their class is in another split.
+    When they are made, each puzzle of a split goes through `Rules.check_answers` (where a split has more than
+    20,000 of them, a seeded sample of 20,000), and a warning says how many puzzles of the files are left out
+    because their class is in another split.
     """
     files = _files(config)
     key = config.model_dump(mode="json", exclude={"train", "val", "test", "path", "repo", "num_aug"})
     digests = {}
     for name, path in files.items():
         digests.update({f"{name}/{file.relative_to(path)}": _digest(file) for file in _members(path)})
-    arrays = cached("sudoku", [_VERSION, key, digests], lambda: _to_arrays(_make(config, files)))
+    arrays = cached(config.task, [_VERSION, key, digests], lambda: _to_arrays(_make(config, files)))
     train, val, test = (_from_arrays(arrays, name) for name in _SPLITS)
     return Splits(train, val, test, str(arrays["left_out"]))
 
 
-def read_sources(config: SudokuConfig) -> dict[str, Puzzles]:
+def read_sources(config: PuzzleConfig) -> dict[str, Puzzles]:
     """What the files hold, before any cut: train, test, and val where it has a file. Raises DataError."""
     files = _files(config)
     if config.source == "npy":
         folder = files["path"]
-        found = {split: read_npy(folder, split, config.size) for split in npy_splits(folder)}
+        found = {split: read_npy(folder, split, config.rules) for split in npy_splits(folder)}
     else:
-        found = {split: read_csv(path, config.size) for split, path in files.items()}
+        found = {split: read_csv(path, config.rules) for split, path in files.items()}
     kept = {split: puzzles.at_least(config.min_rating) for split, puzzles in found.items()}
     for split, puzzles in kept.items():
         if not len(puzzles):
@@ -107,7 +103,7 @@ def cut_val(
     puzzles: Puzzles,
     num_train: int | None,
     num_val: int,
-    size: int,
+    rules: Rules,
     rng: np.random.Generator,
     taken: Keys = _NO_KEYS,
 ) -> tuple[Puzzles, Puzzles, str]:
@@ -121,7 +117,7 @@ def cut_val(
     looked = len(order) if num_train is None else num_train + num_val
     while True:
         part = order[:looked]
-        keys = _keys(puzzles, part, size)
+        keys = rules.keys(puzzles, part)
         free = np.flatnonzero(~np.isin(keys, taken))
         left_out = _left_out("train", len(keys), len(free), "test")
         val = free[np.sort(np.unique(keys[free], return_index=True)[1])[:num_val]]
@@ -147,7 +143,7 @@ def draw(
     name: str,
     puzzles: Puzzles,
     count: int | None,
-    size: int,
+    rules: Rules,
     rng: np.random.Generator,
     taken: Keys = _NO_KEYS,
     by: str = "",
@@ -162,7 +158,7 @@ def draw(
     looked = groups if count is None else count
     while True:
         part = order[:looked]
-        free = part[~np.isin(_keys(puzzles, part, size), taken)] if len(taken) else part
+        free = part[~np.isin(rules.keys(puzzles, part), taken)] if len(taken) else part
         left_out = _left_out(name, len(part), len(free), by)
         if len(free) >= (count or 1):
             break
@@ -177,11 +173,6 @@ def draw(
     return puzzles.take_groups(np.sort(free[:count])), left_out
 
 
-def _keys(puzzles: Puzzles, groups: NDArray[np.intp], size: int) -> Keys:
-    first = puzzles.take_groups(groups, first_only=True)
-    return class_keys(first.boards, first.solutions, size)
-
-
 def _left_out(name: str, looked: int, free: int, by: str) -> str:
     if looked == free:
         return ""
@@ -189,52 +180,46 @@ def _left_out(name: str, looked: int, free: int, by: str) -> str:
     return f"{count} are left out: symmetries of them are in {by}"
 
 
-def embedded(config: SudokuConfig) -> Splits:
+def generated(config: PuzzleConfig) -> Splits:
     """Generated puzzles; val and test are the first ones, so that they stay when num_train changes."""
-    recipe = RECIPES[config.size]
-    num_val, num_test = config.num_val or recipe.num_val, config.num_test or recipe.num_test
-    count = num_val + num_test + (config.num_train or recipe.num_train)
-    boards, solutions = generate(config.size, count, config.seed)
-    ratings = np.zeros(count, np.int32)  # no guess is needed
-    edges = (slice(num_val + num_test, None), slice(num_val), slice(num_val, num_val + num_test))
-    train, val, test = (Puzzles.single(boards[part], solutions[part], ratings[part]) for part in edges)
+    default = config.generated_counts
+    num_val, num_test = config.num_val or default["val"], config.num_test or default["test"]
+    first = num_val + num_test
+    puzzles = config.generate(first + (config.num_train or default["train"]))
+    edges = np.split(np.arange(len(puzzles)), [num_val, first])
+    val, test, train = (puzzles.take_groups(part) for part in edges)
     return Splits(train, val, test)
 
 
-def _make(config: SudokuConfig, files: dict[str, Path]) -> Splits:
-    if config.source == "embedded":
-        return embedded(config)
+def _make(config: PuzzleConfig, files: dict[str, Path]) -> Splits:
+    if config.is_generated:
+        return generated(config)
     splits = _divide(config, read_sources(config))
     for part in splits.parts.values():
-        check_unique(part, config.size)
+        config.rules.check_answers(part, CHECKED)
     if splits.left_out:
         log.warning("data: %s", splits.left_out)
     return splits
 
 
-def _divide(config: SudokuConfig, found: dict[str, Puzzles]) -> Splits:
+def _divide(config: PuzzleConfig, found: dict[str, Puzzles]) -> Splits:
     """Test is drawn first; what it has is left out of val and train, and what a val file has, of train."""
-    size, rng = config.size, np.random.default_rng(config.seed)
-    test, _ = draw("test", found["test"], config.num_test, size, rng)
-    taken = _keys(test, np.arange(len(test.groups) - 1), size)
+    rules, rng = config.rules, np.random.default_rng(config.seed)
+    test, _ = draw("test", found["test"], config.num_test, rules, rng)
+    taken = rules.keys(test)
     if "val" not in found:
         groups = len(found["train"].groups) - 1
         num_val = config.num_val or max(1, min(_MAX_VAL, groups // 10))
-        train, val, left_out = cut_val(found["train"], config.num_train, num_val, size, rng, taken)
+        train, val, left_out = cut_val(found["train"], config.num_train, num_val, rules, rng, taken)
         return Splits(train, val, test, left_out)
-    val, of_val = draw("val", found["val"], config.num_val, size, rng, taken, "test")
-    taken = np.union1d(taken, _keys(found["val"], np.arange(len(found["val"].groups) - 1), size))
-    train, of_train = draw("train", found["train"], config.num_train, size, rng, taken, "val or test")
+    val, of_val = draw("val", found["val"], config.num_val, rules, rng, taken, "test")
+    taken = np.union1d(taken, rules.keys(found["val"]))
+    train, of_train = draw("train", found["train"], config.num_train, rules, rng, taken, "val or test")
     return Splits(train, val, test, "; ".join(filter(None, (of_val, of_train))))
 
 
-def _files(config: SudokuConfig) -> dict[str, Path]:
+def _files(config: PuzzleConfig) -> dict[str, Path]:
     match config.source:
-        case "embedded":
-            return {}
-        case "generated_hard":
-            package = Path(str(resources.files("trm.data.sudoku")))
-            return {split: package / f"generated_hard_{split}.csv.gz" for split in ("train", "test")}
         case "csv":
             given = {"train": config.train, "val": config.val, "test": config.test}
             return {split: path for split, path in given.items() if path is not None}
@@ -244,6 +229,8 @@ def _files(config: SudokuConfig) -> dict[str, Path]:
         case "hub":
             assert config.repo is not None
             return {split: _download(config.repo, f"{split}.csv") for split in ("train", "test")}
+        case _:
+            return config.packaged_files()
 
 
 def _download(repo: str, name: str) -> Path:

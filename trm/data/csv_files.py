@@ -1,4 +1,4 @@
-"""Puzzles in the CSV format of Sudoku-Extreme: source, question, answer, rating; `.` or 0 is a blank."""
+"""Puzzles in the CSV format of Sudoku-Extreme and Maze-Hard: source, question, answer, rating."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import IO
 import numpy as np
 
 from trm.data.base import DataError
-from trm.data.sudoku.grid import Boards
-from trm.data.sudoku.puzzles import Puzzles, as_text, check_rules
+from trm.data.rules import Boards, Puzzles, Rules
 
 COLUMNS = ("source", "question", "answer", "rating")
 
@@ -23,18 +22,18 @@ _CHUNK = 100_000  # rows that are held as strings
 _MAX_RATING = 2**31 - 1
 
 
-def read_csv(path: Path, size: int) -> Puzzles:
-    """Every puzzle of a file (.csv or .csv.gz), in order, checked but for second solutions. Raises DataError.
+def read_csv(path: Path, rules: Rules) -> Puzzles:
+    """Every puzzle of a file (.csv or .csv.gz), in order, as `Rules.checked` returns it. Raises DataError.
 
     The columns `question` and `answer` are needed, `rating` is -1 where there is none, others are not read.
     """
-    boards, answers = [np.empty((0, size * size), np.uint8)], [np.empty((0, size * size), np.uint8)]
+    boards, answers = [np.empty((0, rules.cells), np.uint8)], [np.empty((0, rules.cells), np.uint8)]
     lines, ratings = array("q"), array("i")
     try:
         with _open(path) as file:
             for questions, solved, numbers, rated in _chunks(path, file):
-                boards.append(_digits(path, "question", questions, numbers, size))
-                answers.append(_digits(path, "answer", solved, numbers, size))
+                boards.append(_symbols(path, "question", questions, numbers, rules))
+                answers.append(_symbols(path, "answer", solved, numbers, rules))
                 lines.extend(numbers)
                 ratings.extend(_ratings(path, rated, numbers))
     except FileNotFoundError as error:
@@ -53,17 +52,17 @@ def read_csv(path: Path, size: int) -> Puzzles:
     )
     if not len(puzzles):
         raise DataError(f"{path}: holds no puzzle: give a file with rows below its header")
-    check_rules(puzzles, size)
-    return puzzles
+    return rules.checked(puzzles)
 
 
-def write_csv(path: Path, puzzles: Puzzles, source: str) -> None:
-    """The same format, with line ends as in Sudoku-Extreme (CRLF)."""
+def write_csv(path: Path, puzzles: Puzzles, rules: Rules, source: str) -> None:
+    """The same format, with line ends as in the published files (CRLF)."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for board, solution, rating in zip(puzzles.boards, puzzles.solutions, puzzles.ratings, strict=True):
-            writer.writerow([source, as_text(board), as_text(solution), rating if rating >= 0 else ""])
+            texts = rules.text(board), rules.text(solution)
+            writer.writerow([source, *texts, rating if rating >= 0 else ""])
 
 
 def _open(path: Path) -> IO[str]:
@@ -111,32 +110,31 @@ def _places(path: Path, header: list[str]) -> tuple[int, int, int | None]:
     return header.index("question"), header.index("answer"), rating
 
 
-def _digits(path: Path, column: str, texts: list[str], lines: list[int], size: int) -> Boards:
-    """(N, n*n) digits of N strings."""
-    cells = size * size
-    blanks = "." if column == "question" else ""
-    joined = "".join(texts).encode("ascii", "replace")
+def _symbols(path: Path, column: str, texts: list[str], lines: list[int], rules: Rules) -> Boards:
+    """(N, cells) symbols of N strings."""
+    cells, allowed = rules.cells, rules.symbols[column]
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     if (lengths != cells).any():
         row = int((lengths != cells).argmax())
         raise DataError(
             f"{path}:{lines[row]}: {column} has {lengths[row]} characters ({texts[row][:100]!r}), but a "
-            f"{size}x{size} board has {cells}: correct the row, or set size"
+            f"{rules.size}x{rules.size} board has {cells}: correct the row, or set size"
         )
-    codes = np.frombuffer(joined, np.uint8).reshape(-1, cells)
-    digits = codes - np.uint8(ord("0"))
-    if blanks:
-        digits = np.where(codes == ord("."), np.uint8(0), digits)
-    low = 0 if blanks else 1
-    illegal = (digits > size) | (digits < low)
+    symbol_of = np.full(256, 255, np.uint8)
+    for symbol in allowed:
+        symbol_of[ord(rules.alphabet[symbol])] = symbol
+    for other, char in rules.aliases.items():
+        symbol_of[ord(other)] = symbol_of[ord(char)]
+    codes = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8).reshape(-1, cells)
+    symbols = symbol_of[codes]
+    illegal = symbols == 255
     if illegal.any():
         row, cell = divmod(int(illegal.ravel().argmax()), cells)
-        allowed = f"1 to {size}" + (", and . or 0 for a blank" if blanks else "")
         raise DataError(
             f"{path}:{lines[row]}: {column} has {texts[row][cell]!r} at character {cell + 1} of "
-            f"{texts[row]!r}; allowed are {allowed}: correct the row"
+            f"{texts[row]!r}; allowed are {rules.explained[column]}: correct the row"
         )
-    return digits
+    return symbols
 
 
 def _ratings(path: Path, texts: list[str], lines: list[int]) -> list[int]:

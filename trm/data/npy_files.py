@@ -1,7 +1,7 @@
 """Puzzles in the reference implementation's folders: {train,test}/all__*.npy, dataset.json, identifiers.json.
 
-Inputs and labels (N, n*n) hold digit + 1: 0 pads, 1 is a blank. Rows of a group are variants of one puzzle.
-Ratings have no place in this format.
+Inputs and labels (N, cells) hold token ids, 0 pads. Rows of a group are variants of one puzzle. Ratings have
+no place in this format.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.data.base import DataError
-from trm.data.sudoku.grid import Boards, class_keys
-from trm.data.sudoku.puzzles import Puzzles, check_rules
+from trm.data.rules import Boards, Puzzles, Rules
 
 
-def read_npy(folder: Path, split: str, size: int) -> Puzzles:
-    """One split, of any integer dtype, checked but for second solutions. Raises DataError."""
+def read_npy(folder: Path, split: str, rules: Rules) -> Puzzles:
+    """One split, of any integer dtype, as `Rules.checked` returns it. Raises DataError."""
     part = folder / split
     if not part.is_dir():
         raise DataError(
             f"{part}: no such folder: path must name a folder that holds train/ and test/ as the reference "
-            f"implementation writes them (`python -m trm.data.sudoku prepare` writes one)"
+            f"implementation writes them (`python -m trm.data.{rules.task} prepare` writes one)"
         )
-    _check_metadata(part / "dataset.json", size)
-    boards = _boards(part / "all__inputs.npy", size, lowest=1)
-    solutions = _boards(part / "all__labels.npy", size, lowest=2)
+    _check_metadata(part / "dataset.json", rules)
+    boards = _boards(part / "all__inputs.npy", rules, "question")
+    solutions = _boards(part / "all__labels.npy", rules, "answer")
     count = len(boards)
     if count == 0:
         raise DataError(f"{part / 'all__inputs.npy'}: holds no puzzle")
@@ -37,7 +36,7 @@ def read_npy(folder: Path, split: str, size: int) -> Puzzles:
     ids = _integers(part / "all__puzzle_identifiers.npy")
     if ids.shape != (count,) or ids.any():
         raise DataError(
-            f"{part / 'all__puzzle_identifiers.npy'}: must be {count} zeros (Sudoku has the one identifier "
+            f"{part / 'all__puzzle_identifiers.npy'}: must be {count} zeros (there is one identifier, "
             f"<blank>), but its shape is {ids.shape} and its largest value {ids.max(initial=0)}"
         )
     indices = _edges(part / "all__puzzle_indices.npy", count)
@@ -49,8 +48,8 @@ def read_npy(folder: Path, split: str, size: int) -> Puzzles:
     groups = _edges(part / "all__group_indices.npy", count)
     unrated, file = np.full(count, -1, np.int32), f"{part / 'all__inputs.npy'}: row "
     puzzles = Puzzles(boards, solutions, unrated, groups, np.arange(count), file)
-    check_rules(puzzles, size)
-    _check_groups(part, puzzles, size)
+    puzzles = rules.checked(puzzles)
+    _check_groups(part, puzzles, rules)
     return puzzles
 
 
@@ -59,7 +58,7 @@ def npy_splits(folder: Path) -> list[str]:
     return ["train", "test"] + ["val"] * (folder / "val").is_dir()
 
 
-def write_npy(folder: Path, split: str, puzzles: Puzzles, size: int) -> None:
+def write_npy(folder: Path, split: str, puzzles: Puzzles, rules: Rules) -> None:
     """One split, with the names, the shapes and the ten keys of the reference's builder."""
     part = folder / split
     part.mkdir(parents=True)
@@ -74,7 +73,7 @@ def write_npy(folder: Path, split: str, puzzles: Puzzles, size: int) -> None:
     for name, values in arrays.items():
         np.save(part / f"all__{name}.npy", values)
     metadata = {
-        **_required_metadata(size),
+        **_required_metadata(rules),
         "total_groups": groups,
         "mean_puzzle_examples": 1,
         "total_puzzles": groups,  # so the reference's builder has it, not the number of rows
@@ -84,18 +83,18 @@ def write_npy(folder: Path, split: str, puzzles: Puzzles, size: int) -> None:
     (folder / "identifiers.json").write_text(json.dumps(["<blank>"]), encoding="utf-8")
 
 
-def _required_metadata(size: int) -> dict[str, int]:
+def _required_metadata(rules: Rules) -> dict[str, int]:
     return {
         "pad_id": 0,
         "ignore_label_id": 0,
         "blank_identifier_id": 0,
-        "vocab_size": size + 2,
-        "seq_len": size * size,
+        "vocab_size": rules.vocab_size,
+        "seq_len": rules.cells,
         "num_puzzle_identifiers": 1,
     }
 
 
-def _check_metadata(path: Path, size: int) -> None:
+def _check_metadata(path: Path, rules: Rules) -> None:
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -104,10 +103,10 @@ def _check_metadata(path: Path, size: int) -> None:
         raise DataError(f"{path}: is no JSON ({error}): build the folder anew") from error
     if not isinstance(metadata, dict):
         raise DataError(f"{path}: must be a JSON object, but is {str(metadata)[:80]!r}")
-    for key, expected in {**_required_metadata(size), "sets": ["all"]}.items():
+    for key, expected in {**_required_metadata(rules), "sets": ["all"]}.items():
         if metadata.get(key) != expected:
             raise DataError(
-                f"{path}: {key} is {metadata.get(key)!r}, but {size}x{size} Sudoku has {expected!r}: "
+                f"{path}: {key} is {metadata.get(key)!r}, but {rules.name} has {expected!r}: "
                 f"set size to the data's board, or name another folder"
             )
 
@@ -124,27 +123,28 @@ def _integers(path: Path) -> NDArray[Any]:
     return array
 
 
-def _boards(path: Path, size: int, lowest: int) -> Boards:
-    """(N, n*n) digits of an array of token ids from `lowest` to n + 1."""
+def _boards(path: Path, rules: Rules, column: str) -> Boards:
+    """(N, cells) symbols of an array of token ids, of a question or an answer."""
     tokens = _integers(path)
-    if tokens.ndim != 2 or tokens.shape[1] != size * size:
-        needed = f"{size}x{size} Sudoku needs (rows, {size * size})"
+    if tokens.ndim != 2 or tokens.shape[1] != rules.cells:
+        needed = f"{rules.name} needs (rows, {rules.cells})"
         raise DataError(f"{path}: shape is {tokens.shape}, but {needed}: set size to the data's board")
-    illegal = (tokens < lowest) | (tokens > size + 1)
+    lowest, highest = rules.symbols[column].start + 1, rules.symbols[column].stop
+    illegal = (tokens < lowest) | (tokens > highest)
     if illegal.any():
-        row, cell = divmod(int(illegal.ravel().argmax()), size * size)
+        row, cell = divmod(int(illegal.ravel().argmax()), rules.cells)
         raise DataError(
-            f"{path}: row {row}, cell {cell} holds {tokens[row, cell]}; allowed are {lowest} to {size + 1} "
-            f"(digit + 1, 1 for a blank input)"
+            f"{path}: row {row}, cell {cell} holds {tokens[row, cell]}; allowed are {lowest} to {highest} "
+            f"({rules.explained['id']})"
         )
     return tokens.astype(np.uint8) - np.uint8(1)
 
 
-def _check_groups(part: Path, puzzles: Puzzles, size: int) -> None:
+def _check_groups(part: Path, puzzles: Puzzles, rules: Rules) -> None:
     """A group must be variants of one puzzle: val is cut from train by groups."""
     if len(puzzles.groups) == len(puzzles) + 1:
         return
-    keys = class_keys(puzzles.boards, puzzles.solutions, size)
+    keys = rules.class_keys(puzzles.boards, puzzles.solutions)
     stray = keys != np.repeat(keys[puzzles.groups[:-1]], np.diff(puzzles.groups))
     if stray.any():
         row = int(stray.argmax())

@@ -1,0 +1,34 @@
+"""A random rotation or reflection of a maze for each row of a batch, on the batch's device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from trm.data.augment import RandomSymmetry
+from trm.data.maze.symmetry import cell_maps
+
+
+@dataclass(frozen=True)
+class MazeAugment(RandomSymmetry):
+    """One of the eight, drawn evenly.
+
+    The image of a labelled path is a shortest path of the image, but seldom the one that its label would be:
+    the rule that picks one (`trm.data.maze.paths.answer`) looks left before right and down before up.
+    """
+
+    @property
+    def _width(self) -> int:
+        return 1
+
+    def _map(self, inputs: Tensor, labels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        cells = _maps(self.size, inputs.device)[(uniform[:, 0] * 8).long()]
+        return inputs.gather(1, cells), labels.gather(1, cells)
+
+
+@lru_cache(maxsize=8)
+def _maps(size: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(cell_maps(size)).to(device)

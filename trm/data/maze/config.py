@@ -1,0 +1,64 @@
+"""MazeConfig: where the mazes come from, how they are split, and how they are augmented."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from trm.data.base import Augment
+from trm.data.maze.generate import default_length, generate
+from trm.data.maze.paths import MAX_SIZE
+from trm.data.maze.rules import MazeRules
+from trm.data.puzzle_config import PuzzleConfig
+from trm.data.rules import Puzzles
+
+
+class MazeConfig(PuzzleConfig):
+    """`data: {task: maze, size: 10}` needs no file and no network.
+
+    Sources: `generated`, mazes like those of Maze-Hard in any size; and those of every task. The rating is
+    the number of steps from S to G. The label is one of many shortest paths, and exact accuracy asks for it.
+    """
+
+    task: Literal["maze"] = "maze"
+    source: Literal["generated", "csv", "hub", "npy"] = "generated"
+    size: int = Field(30, ge=4, le=MAX_SIZE)
+    # Only mazes with a path of so many steps or more; of generated ones by default 4 x size - 11 (109 at 30).
+    min_rating: int | None = Field(None, ge=1)
+    # As in PuzzleConfig, but none by default, as in the reference: of the seven images of a label at 30x30
+    # one is the label of the image nine times in ten, and the other six never are.
+    num_aug: int | None = Field(0, ge=0)
+
+    generated_sources: ClassVar[tuple[str, ...]] = ("generated",)
+
+    @property
+    def rules(self) -> MazeRules:
+        return MazeRules(self.size)
+
+    @property
+    def least_length(self) -> int:
+        """Steps of the shortest path that a generated maze may have."""
+        return self.min_rating or default_length(self.size)
+
+    @property
+    def rating_bounds(self) -> tuple[int, ...]:
+        """Path lengths crowd just above the least one: they thin out exponentially."""
+        return (0, *(self.least_length + more for more in (2, 4, 8)))
+
+    def augment(self, num_aug: int | None) -> Augment:
+        from trm.data.maze.augment import MazeAugment  # not at the top: a config is read without torch
+
+        return MazeAugment(self.size, num_aug, self.seed)
+
+    @property
+    def generated_counts(self) -> dict[str, int]:
+        return {"train": 1000, "val": 200, "test": 1000}  # Maze-Hard, and a val apart
+
+    def generate(self, count: int) -> Puzzles:
+        return generate(self.size, count, self.seed, self.least_length)
+
+    def check(self) -> str | None:
+        # At the default length there are always enough; another one may be out of reach.
+        is_sure = self.is_generated and self.min_rating is None and self.size >= 6
+        return None if is_sure else super().check()
