@@ -8,7 +8,6 @@ from pathlib import Path
 
 from analysis import power
 from analysis.load import AnalysisError, load_sweep
-from analysis.stats import seed_table
 from analysis.units import unit_of
 
 SEED_SD = 0.013  # of an accuracy over seeds, where no pilot says: 1.3 points
@@ -76,6 +75,8 @@ def pilot_spread(folder: Path, metric: str, pairing: str) -> tuple[float, str]:
     Paired: of its arms' differences to its baseline over shared seeds, pooled. Unpaired: sqrt(2) times the SD
     within its arms, pooled. Of the metric on test where the sweep has it. Raises AnalysisError.
     """
+    from analysis.stats import seed_table  # loads scipy.stats, which a dry run need not wait for
+
     sweep = load_sweep(folder)
     names = ("test/" + metric.removeprefix("val/"), metric)
     shown = next((name for name in names if name in sweep.trials and sweep.trials[name].notna().any()), None)

@@ -16,14 +16,14 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 POWER = 0.8
 ALPHA = 0.05
 MOST_SEEDS = 2_000
 SIMULATED_UP_TO = 1_800  # patterns, but for their mirror images
 REPEATS = 4_000
-_LARGEST = 1e4  # a difference in SDs beyond which none is looked for
+PRECISION = 1e-3  # of a simulated difference, in SDs
 
 
 def detectable(
@@ -63,7 +63,7 @@ def seeds_needed_for(
     if not (math.isfinite(difference) and math.isfinite(sd)) or difference == 0:
         return None
     level = alpha / max(comparisons, 1)
-    quantiles = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
+    quantiles = special.ndtri(1 - level / 2) + special.ndtri(power)
     normal = (quantiles * sd / abs(difference)) ** 2  # with the SD known: no test needs fewer
     begin = max(fewest_seeds(comparisons, test, pairing, alpha), math.floor(0.9 * min(normal, MOST_SEEDS)))
     found = (
@@ -97,8 +97,8 @@ def _by_t(n: int, level: float, pairing: str, power: float) -> float:
     if n < 2:
         return math.inf
     df = n - 1 if pairing == "paired" else 2 * n - 2
-    edge = float(stats.t.ppf(1 - level / 2, df))
-    return _where(lambda shift: float(stats.nct.sf(edge, df, shift * math.sqrt(n))), power)
+    edge = special.stdtrit(df, 1 - level / 2)
+    return float(special.nctdtrinc(df, 1 - power, edge)) / math.sqrt(n)  # the shift that is beyond the edge
 
 
 @lru_cache
@@ -116,7 +116,7 @@ def _by_simulation(n: int, level: float, pairing: str, power: float) -> float:
         as_far = statistics >= statistics[:, :1] * (1 - 1e-12)  # the first is what was seen
         return float(np.mean(np.count_nonzero(as_far, axis=1) <= allowed))
 
-    return _where(found, power, precision=1e-3)
+    return _where(found, power)
 
 
 def _sign_patterns(n: int) -> np.ndarray:
@@ -134,11 +134,12 @@ def _splits(n: int) -> np.ndarray:
     return columns
 
 
-def _where(found: Callable[[float], float], power: float, precision: float = 1e-9) -> float:
+def _where(found: Callable[[float], float], power: float) -> float:
     """The difference at which `found`, which grows with it, comes to `power`."""
-    high = 1.0
+    low, high = 0.0, 1.0
     while found(high) < power:
-        high *= 2
-        if high > _LARGEST:
-            return math.inf
-    return float(optimize.brentq(lambda size: found(size) - power, 0.0, high, xtol=precision))
+        low, high = high, 2 * high
+    while high - low > PRECISION:
+        middle = (low + high) / 2
+        low, high = (low, middle) if found(middle) >= power else (middle, high)
+    return high

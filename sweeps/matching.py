@@ -94,9 +94,8 @@ def match_arms(spec: SweepSpec, combiner: Combiner, found: list[Combination]) ->
     search = _Search(match, combiner.trainer)
     target = search.size(configs[0]) if match.size == "baseline" else match.size
     results: dict[str, Matched] = {}
-    for index, (each, config) in enumerate(zip(found, configs, strict=True)):
-        is_target = match.size == "baseline" and index == 0
-        value, size = search.as_it_is(config) if is_target else search.nearest(config, target)
+    for each, config in zip(found, configs, strict=True):
+        value, size = search.nearest(config, target)
         if value is not None:
             each.settings[match.by] = ("match", value)
         off = size / target - 1
@@ -164,13 +163,10 @@ class _Search:
             )
         return float(known[name])
 
-    def as_it_is(self, config: dict[str, Any]) -> tuple[float | None, float]:
-        return _value(config, self._match.by), self.size(config)
-
     def nearest(self, config: dict[str, Any], target: float) -> tuple[float | None, float]:
         """The feasible value whose size is nearest to `target`, and that size; of equally near values the one
         nearest to the config's own."""
-        value, size = self.as_it_is(config)
+        value, size = _value(config, self._match.by), self.size(config)
         if value is None or size == target:
             return value, size
         grid = self._grid(config, value)

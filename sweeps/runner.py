@@ -42,7 +42,7 @@ from sweeps.placement import fits, refuse_misfits, share_for
 from sweeps.plan import Plan, check_data, load_plan
 from sweeps.preview import preview
 from sweeps.process import Signals, locked, logging_to
-from sweeps.prospects import Outlook
+from sweeps.prospects import Outlook, comparisons
 from sweeps.resources import Measured, Resources, local_resources
 from sweeps.results import rebuild, write_results
 from sweeps.reuse import Past, code_version
@@ -92,9 +92,8 @@ def launch(given: Launch, outlook_of: Callable[[Plan], Outlook] | None = None) -
         check_url(given.notify)
     plan = load_plan(given.space, given.overrides, given.name)
     is_preview = given.dry_run or given.calibrate
-    outlook = None
-    if outlook_of is not None and (is_preview or plan.spec.evidence.pilot is not None):
-        outlook = outlook_of(plan)
+    is_asked = (is_preview and comparisons(plan) > 0) or plan.spec.evidence.pilot is not None
+    outlook = outlook_of(plan) if outlook_of is not None and is_asked else None
     if is_preview:
         _show(plan, given, outlook)
         if given.resume or given.extend:

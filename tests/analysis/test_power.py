@@ -14,7 +14,7 @@ from analysis.power import detectable, fewest_seeds, seeds_needed_for
 FAMILIES = [1, 3, 6]
 
 
-@pytest.mark.parametrize("n", [3, 5, 8, 20, 100])
+@pytest.mark.parametrize("n", [5, 8, 20, 100])
 @pytest.mark.parametrize("comparisons", FAMILIES)
 def test_of_the_t_tests_it_is_what_statsmodels_says(n: int, comparisons: int) -> None:
     alpha = 0.05 / comparisons
@@ -25,9 +25,10 @@ def test_of_the_t_tests_it_is_what_statsmodels_says(n: int, comparisons: int) ->
 
 
 @pytest.mark.parametrize("comparisons", FAMILIES)
-def test_two_pairs_which_statsmodels_has_no_number_for(comparisons: int) -> None:
-    noise = np.random.default_rng(0).standard_normal((20_000, 2))
-    p = stats.ttest_1samp(noise + detectable(2, 1.0, comparisons, "t"), 0.0, axis=1).pvalue
+@pytest.mark.parametrize("n", [2, 3])
+def test_few_pairs_which_statsmodels_has_no_number_for(n: int, comparisons: int) -> None:
+    noise = np.random.default_rng(0).standard_normal((20_000, n))
+    p = stats.ttest_1samp(noise + detectable(n, 1.0, comparisons, "t"), 0.0, axis=1).pvalue
     assert np.mean(p <= 0.05 / comparisons) == pytest.approx(0.8, abs=0.01)
 
 
