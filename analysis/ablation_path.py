@@ -16,6 +16,7 @@ from analysis.factors import dependents, levels
 from analysis.intervals import mean_interval
 from analysis.load import Sweep
 from analysis.stats import seed_table
+from analysis.units import unit_of
 
 COLUMNS = ("step", "arm", "flipped", "n", "mean", "gain", "low", "high", "share", "not_run")
 Levels = dict[str, Any]
@@ -29,7 +30,8 @@ def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     have; `share` of the whole gain. `not_run` names single flips that the sweep has no completed trial of.
     The way is chosen by the objective; `metric` (default: its test counterpart) is what is shown.
     """
-    shown = seed_table(sweep, metric or sweep.test_metric or sweep.metric)
+    metric = metric or sweep.test_metric or sweep.metric
+    shown, (least, most) = seed_table(sweep, metric), unit_of(metric).limits
     means = seed_table(sweep, sweep.metric).mean() * (1 if sweep.maximise else -1)
     table, ran = levels(sweep), means.dropna()
     if sweep.baseline not in ran.index or ran.idxmax() == sweep.baseline:
@@ -49,6 +51,7 @@ def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
         here = after
     total = rows[-1]["mean"] - rows[0]["mean"]
     for row in rows[1:]:
+        row["low"], row["high"] = max(row["low"], least - most), min(row["high"], most - least)
         row["share"] = row["gain"] / total if total else math.nan
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

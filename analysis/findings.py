@@ -90,12 +90,23 @@ def _decision(sweep: Sweep, row: pd.Series, prefix: str) -> str:
 
 
 def _equivalent(sweep: Sweep, arms: list[str]) -> str:
-    rule, unit = Rule.of(sweep), unit_of(sweep.metric)
-    margin = f"±{unit.text(rule.margin or 0.0)} {unit.difference}".rstrip()
+    unit = unit_of(sweep.metric)
+    margin = f"±{unit.text(Rule.of(sweep).margin or 0.0)} {unit.difference}".rstrip()
     return (
         f"{join(arms)} {'is' if len(arms) == 1 else 'are'} equivalent to {sweep.baseline} within {margin} "
         "(two one-sided t-tests, Holm-adjusted): what tells them apart does not matter at this margin."
     )
+
+
+def how_decided(sweep: Sweep) -> str:
+    """Which test decides, over how many comparisons, and within what margin arms are equivalent."""
+    rule, unit, family = Rule.of(sweep), unit_of(sweep.metric), len(sweep.arms) - 1
+    seeds = f"paired over the seeds shared with {sweep.baseline}" if rule.pairing == "paired" else "unpaired"
+    text = f"Decided by the {rule.name}, {seeds}, Holm-adjusted over {family} comparison{'s' * (family != 1)}"
+    if rule.margin is None:
+        return f"{text}."
+    margin = f"±{unit.text(rule.margin)} {unit.difference}".rstrip()
+    return f"{text}; equivalent where two one-sided t-tests hold the difference within {margin}."
 
 
 def settled(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
@@ -234,7 +245,7 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
 
 def _limits_of_the_pairing(sweep: Sweep) -> list[str]:
     text = pairing_text(sweep, sweep.test_metric or sweep.metric)
-    return [f"More from paired seeds than from others. {text}"] if "buys nothing" in text else []
+    return [f"More from paired seeds than from any others. {text}"] if "buys nothing" in text else []
 
 
 def _limits_of_the_missing(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:

@@ -174,7 +174,7 @@ def _mixed(data: pd.DataFrame, formula: str) -> _Fit | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # told by `converged`
         try:
-            result = mixedlm(formula, data, groups=data["seed"]).fit(reml=True, method=["lbfgs"])
+            result = mixedlm(formula, data, groups=data["seed"]).fit(reml=True, method=["powell"])
         except (np.linalg.LinAlgError, ValueError):
             return None
     between = float(result.cov_re.iloc[0, 0])

@@ -83,7 +83,7 @@ def test_seeds_at_which_an_arm_has_no_value_do_not_enter() -> None:
     assert list(effects(sweep)["n"]) == [7, 7]
 
 
-@pytest.mark.parametrize("seed_sd", [2.0, 0.0], ids=["seeds differ", "seeds do not"])
+@pytest.mark.parametrize("seed_sd", [2.0, 0.3, 0.0])
 def test_interaction_is_the_analysis_of_variance_on_complete_data(seed_sd: float) -> None:
     """With seeds as blocks; where the mixed model finds no variance between them it is that itself."""
     sweep = factorial(TWO, lambda of, seed: score(of, seed, 0.6, seed_sd))
@@ -91,10 +91,15 @@ def test_interaction_is_the_analysis_of_variance_on_complete_data(seed_sd: float
     long = sweep.trials.merge(
         pd.DataFrame([{"arm": arm, **of["levels"]} for arm, of in sweep.resolved["arms"].items()]), on="arm"
     ).rename(columns={METRIC: "y"})
-    oracle = anova_lm(ols("y ~ C(mixer) * C(width) + C(seed)", long).fit()).loc["C(mixer):C(width)"]
-    if seed_sd:
-        assert row["method"] == MIXED and row["note"] == ""
-    assert row["method"] in (MIXED, BLOCKS)
+    table = anova_lm(ols("y ~ C(mixer) * C(width) + C(seed)", long).fit())
+    oracle, squares = table.loc["C(mixer):C(width)"], table["mean_sq"]
+    differ = squares["C(seed)"] > squares["Residual"]
+    assert row["method"] == (MIXED if differ else BLOCKS) and (row["note"] == "") == differ
+    if differ:
+        assert row["seed_sd"] == pytest.approx(
+            math.sqrt((squares["C(seed)"] - squares["Residual"]) / 4), rel=1e-2
+        )
+    assert row["residual_sd"] == pytest.approx(math.sqrt(squares["Residual"]), rel=1e-3)
     assert row["f"] == pytest.approx(oracle["F"], rel=1e-3)
     assert row["p"] == row["q"] == pytest.approx(oracle["PR(>F)"], rel=1e-2)
     assert (row["df"], row["df_error"], row["n_arms"], row["n_seeds"]) == (1, 21, 4, 8)
@@ -122,7 +127,8 @@ def test_a_pair_is_crossed_within_the_contexts_that_hold_it() -> None:
     assert set(found.index) == {("mixer", "width"), ("mixer", "d_state"), ("width", "d_state")}
     assert found.loc[("mixer", "d_state"), "n_arms"] == 8 and found.loc[("mixer", "d_state"), "df"] == 1
     assert found.loc[("mixer", "width"), "n_arms"] == 10 and found.loc[("mixer", "width"), "df"] == 2
-    assert found["p"].between(0, 1).all() and (found["q"] >= found["p"]).all()
+    assert found["p"].between(0, 1).all()
+    assert found["q"].tolist() == pytest.approx(stats.false_discovery_control(found["p"]).tolist())
 
 
 @pytest.mark.parametrize(

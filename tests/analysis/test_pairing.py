@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.findings import cannot_be_concluded, settled, verdict
+from analysis.findings import cannot_be_concluded, how_decided, settled, verdict
 from analysis.load import Sweep, load_sweep
 from analysis.pairing import correlations, pairing_text
 from analysis.stats import rank_arms
@@ -57,6 +57,7 @@ def test_equivalence_and_its_margin_are_said(sweep: Sweep) -> None:
     assert "b is equivalent to a within ±2.2 points" in " ".join(settled(wide, ranked))
     assert "equivalent to a within ±2.2 points" in verdict(wide, ranked)
     assert not any(limit.startswith("Whether b") for limit in cannot_be_concluded(wide, ranked))
+    assert "within ±2.2 points" in how_decided(wide) and "over 2 comparisons" in how_decided(wide)
     narrow = replace(sweep, space={**sweep.space, "evidence": {"margin": 0.001}})
     limits = cannot_be_concluded(narrow, rank_arms(narrow))
     assert any("Whether c differs" in limit and "nor is it shown to be within" in limit for limit in limits)
