@@ -106,7 +106,7 @@ def _path(sweep: Sweep) -> str:
     )
     suffix = f" ({unit.difference})" if unit.difference else ""
     heads = ["change", title_of(metric), f"gain{suffix}", "share of the whole (%)"]
-    return page.paragraph(note, "note") + page.table(heads, rows, wrap=0)
+    return page.paragraph(note, "note") + page.table(heads, rows, wrap=0, cards=True)
 
 
 def common_samples(sweep: Sweep) -> str:
@@ -127,7 +127,7 @@ def common_samples(sweep: Sweep) -> str:
     )
     suffix = f" ({unit.difference})" if unit.difference else ""
     heads = ["arm", "trials", "stopped later", title_of(sweep.metric), f"difference to baseline{suffix}", "q"]
-    return page.paragraph(note, "note") + page.table(heads, rows)
+    return page.paragraph(note, "note") + page.table(heads, rows, cards=True)
 
 
 def _ends(row: pd.Series, key: str, unit: Unit, sign: bool = False) -> str:

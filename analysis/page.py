@@ -17,7 +17,7 @@ CSS = """
   --shade: #0004; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8e8ea; --soft: #a2a6af; --line: #3a3d44; --wash: #1f2126; --page: #141518;
-    --shade: #fff5; }
+    --shade: #fff8; }
   figure svg, .dot { filter: brightness(1.25) saturate(.95); }
 }
 * { box-sizing: border-box; }

@@ -216,7 +216,7 @@ def still_open(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step
     return page.section(
         "Comparisons still open",
         page.paragraph(_what_settles(sweep, steps), "note"),
-        page.table(heads, rows),
+        page.table(heads, rows, cards=True),
         page.code("\n".join(commands)) if commands else "",
     )
 
