@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         outcome = launch(Launch(**vars(given), overrides=overrides), _outlook)
         if outcome.folder is not None:
-            _report(outcome, outcome.folder, given.quiet)
+            _report(outcome, outcome.folder, given.tracking_uri, given.quiet)
         if outcome.folder is not None and outcome.storage is not None:
             trouble = outcome.storage.send(outcome.folder.name)  # with the report
             if trouble:
@@ -56,8 +56,8 @@ def _outlook(plan: Plan) -> Outlook:
         raise SpecError(f"{plan.source}: evidence.pilot: {error}") from error
 
 
-def _report(outcome: Outcome, folder: Path, quiet: bool) -> None:
-    """Write the report beside the tables and say where everything is."""
+def _report(outcome: Outcome, folder: Path, tracking_uri: str, quiet: bool) -> None:
+    """Write the report beside the tables, show MLflow, and say where everything is."""
     from analysis.load import AnalysisError
     from analysis.report import write_report
     from analysis.summary import ranking_text, write_summary
@@ -70,8 +70,22 @@ def _report(outcome: Outcome, folder: Path, quiet: bool) -> None:
         print(f"Report: {report}")
     except AnalysisError as error:
         print(f"No report yet: {error}")
+    else:
+        if outcome.mirrored:
+            _attach_report(folder, tracking_uri)
     for note in outcome.notes:
         print(note)
+
+
+def _attach_report(folder: Path, tracking_uri: str) -> None:
+    """To the sweep's run in MLflow. That it cannot be had there changes nothing else."""
+    from sweeps.ending import how_to_sync
+    from sweeps.tracking import attach_report
+
+    try:
+        attach_report(folder, tracking_uri)
+    except Exception as error:
+        print(how_to_sync(folder, tracking_uri, f"{type(error).__name__}: {error}"))
 
 
 def _parser() -> argparse.ArgumentParser:

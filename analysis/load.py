@@ -44,6 +44,7 @@ class Sweep:
     space: Mapping[str, Any]
     folder: Path | None = None
     codes: tuple[str, ...] = ()  # version of the code at each launch, where the journal is there
+    ran_with: str = ""  # the versions of Python and of libraries at the last launch, likewise
 
     @property
     def name(self) -> str:
@@ -112,16 +113,19 @@ def load_sweep(path: Path | str) -> Sweep:
     """
     folder = Path(path)
     if not folder.is_dir():
+        beside = sorted(path.parent.name for path in folder.parent.glob("*/sweep.yaml"))
+        there = f"{folder.parent} has: {', '.join(beside)}" if beside else "there are none yet"
         raise AnalysisError(
-            f"{folder} is no folder: give a sweep's results, such as results/smoke. "
+            f"{folder} is no folder: give a sweep's results, such as results/smoke ({there}). "
             f"`python run_sweep.py search_spaces/smoke.yaml` makes them"
         )
     space = _read_space(folder / "sweep.yaml")
     trials, history = _read_parquet(folder / "trials.parquet"), _read_parquet(folder / "history.parquet")
     events = _read_events(folder / "journal.jsonl")
     sweep = _sweep(trials, history, _decisions_of(events), space, folder)
-    codes = (str(event.get("code") or "") for event in events if event["event"] == "launch")
-    return replace(sweep, codes=tuple(code for code in codes if code))
+    launches = [event for event in events if event["event"] == "launch"]
+    codes = tuple(str(event["code"]) for event in launches if event.get("code"))
+    return replace(sweep, codes=codes, ran_with=str(launches[-1].get("libraries") or "") if launches else "")
 
 
 def load_mlflow(experiment_name: str, tracking_uri: str = "sqlite:///mlflow.db") -> Sweep:

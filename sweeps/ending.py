@@ -22,12 +22,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a launch came to. `folder` is None where nothing was run."""
+    """What a launch came to. `folder` is None where nothing was run; `mirrored`: MLflow has all of it."""
 
     status: int
     folder: Path | None = None
     notes: tuple[str, ...] = ()
     storage: Storage | None = None
+    mirrored: bool = False
 
 
 @dataclass

@@ -24,6 +24,7 @@ RUN_STATUS = {  # of MLflow, for ours
     "interrupted": "KILLED",
 }
 STORES = ("sqlite", "mysql", "postgresql", "mssql", "http", "https", "databricks")
+REPORT = ("report.html", "summary.csv", "report")  # what of a sweep's folder its parent run has
 MAX_METRICS, MAX_PARAMS = 1000, 100  # of one log_batch
 
 
@@ -80,7 +81,7 @@ def runs_link(uri: str, experiment_id: str, space: Mapping[str, Any]) -> str:
 class Store:
     """The runs of one sweep in an MLflow store. Every method may be called again with the same arguments."""
 
-    def __init__(self, uri: str, space: dict[str, Any]) -> None:
+    def __init__(self, uri: str, space: dict[str, Any], reopen: bool = True) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -91,7 +92,7 @@ class Store:
         self._sweep_id = sweep_id(space)
         self.experiment_id = self._experiment(uri, space["name"])
         self.run_ids: dict[str, str] = {}
-        self._parent = self._adopt_runs()
+        self._parent = self._adopt_runs(reopen)
 
     def _experiment(self, uri: str, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -110,7 +111,7 @@ class Store:
         self._client.set_experiment_tag(made, "mlflow.experimentKind", "custom_model_development")
         return made
 
-    def _adopt_runs(self) -> str:
+    def _adopt_runs(self, reopen: bool) -> str:
         """Find the runs of this sweep that are there already; make the parent where it is not."""
         parent, page = "", None
         while True:
@@ -125,6 +126,8 @@ class Store:
             page = runs.token
             if not page:
                 break
+        if parent and not reopen:
+            return parent
         if parent:
             self._client.update_run(parent, status="RUNNING")
             self._client.log_dict(parent, self._space, "sweep.yaml")  # which may have been extended
@@ -153,12 +156,9 @@ class Store:
         # Every time: a crash may have come between the run and its params.
         arm = self._space["resolved"]["arms"][trial["arm"]]
         known = {name: arm[name] for name in ("num_params", "flops_per_sample") if arm[name] is not None}
-        params = {
-            **arm["levels"],
-            **flatten(start["config"], into_lists=True),
-            **known,
-            "seed": trial["seed"],
-        }
+        # `arm` and `seed` are there to group, colour and name the axes of charts by.
+        named = {"arm": trial["arm"], "seed": trial["seed"]}
+        params = {**arm["levels"], **flatten(start["config"], into_lists=True), **known, **named}
         self._log_params(self.run_ids[trial_id], params)
         if start.get("reused_from"):
             self._client.set_tag(self.run_ids[trial_id], "reused_from", start["reused_from"])
@@ -216,6 +216,15 @@ class Store:
 
     def close(self, status: str) -> None:
         self._client.set_terminated(self._parent, "FINISHED" if status == "completed" else "KILLED")
+
+    def attach(self, folder: Path) -> None:
+        """The report, its figures and tables, as far as `folder` has them, to the parent run."""
+        for name in REPORT:
+            path = folder / name
+            if path.is_dir():
+                self._client.log_artifacts(self._parent, str(path), name)
+            elif path.exists():
+                self._client.log_artifact(self._parent, str(path))
 
     def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
         from mlflow.entities import Param

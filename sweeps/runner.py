@@ -8,9 +8,11 @@ Everything that can be refused is refused before a file is written or a process 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from sweeps import __version__
@@ -139,16 +141,17 @@ def _show(plan: Plan, given: Launch, outlook: Outlook | None) -> None:
 def _show_again(plan: Plan, folder: Path, given: Launch, storage: Storage) -> Outcome:
     """A finished sweep: its tables anew, as a crash may have come before they were written; with --resume
     also what MLflow lacks."""
-    notes = ["This sweep is finished; its report again."]
+    notes, mirrored = ["This sweep is finished; its report again."], False
     if renew_evidence(plan, folder):
         notes.append("Its comparisons are settled by another rule than before: `evidence` has changed.")
     rebuild(folder)
     if given.resume:
         try:
             sync(folder, given.tracking_uri)
+            mirrored = True
         except Exception as error:
             notes.append(how_to_sync(folder, given.tracking_uri, f"{type(error).__name__}: {error}"))
-    return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes), storage)
+    return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes), storage, mirrored)
 
 
 def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, extended: bool) -> Outcome:
@@ -185,7 +188,7 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
         mirror.start()
         ending, failures = "interrupted", Failures()
         with failures.noted("the sweep"):
-            conductor.begin(version=__version__, code=code)
+            conductor.begin(version=__version__, code=code, libraries=_libraries())
             if unsent := storage.send(folder.name, NEEDED):  # before any checkpoint of it is there
                 raise OSError(unsent)
             with Display(conductor, given.quiet):
@@ -211,7 +214,13 @@ def _run(plan: Plan, folder: Path, given: Launch, storage: Storage, data: str, e
     notes += where_to_look(mirror.link, given.tracking_uri)
     if given.notify is not None:
         notes += filter(None, [notify(given.notify, summary(conductor, folder, status, ending))])
-    return Outcome(status, folder, tuple(notes), storage)
+    return Outcome(status, folder, tuple(notes), storage, mirrored=not trouble)
+
+
+def _libraries() -> str:
+    """What trials run on, with its versions: beside the code's, what a rerun needs."""
+    found = (f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "ray", "optuna"))
+    return ", ".join([f"Python {platform.python_version()}", *found])
 
 
 def _run_trials(

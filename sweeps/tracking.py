@@ -168,9 +168,17 @@ def sync(folder: Path, uri: str) -> None:
 
     if not (folder / "journal.jsonl").exists():
         raise SpecError(f"{folder}: no sweep here (no journal.jsonl); name a folder such as results/smoke")
-    mirror = Mirror(absolute_uri(uri), load_yaml(folder / "sweep.yaml"))
-    events = list(read_journal(folder / "journal.jsonl"))
+    space, events = load_yaml(folder / "sweep.yaml"), list(read_journal(folder / "journal.jsonl"))
+    mirror = Mirror(absolute_uri(uri), space)
     mirror.write([*events, {"time": events[-1]["time"], "event": "finish", "status": _last_status(events)}])
+    attach_report(folder, uri)
+
+
+def attach_report(folder: Path, uri: str) -> None:
+    """Put the report that is in a sweep's folder, with its figures and tables, on the sweep's parent run."""
+    from trm.yaml import load_yaml
+
+    Store(absolute_uri(uri), load_yaml(folder / "sweep.yaml"), reopen=False).attach(folder)
 
 
 def _last_status(events: list[Event]) -> str:

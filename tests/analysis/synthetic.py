@@ -33,6 +33,8 @@ class Fake:
     flops: int | None = 40_000_000
     stop: float | None = None  # share of the horizon at which the search's trials are pruned
     statuses: dict[int, str] = field(default_factory=dict)  # by seed, where not completed
+    levels: dict[str, Any] = field(default_factory=dict)  # of the factors; empty: the arm is the mixer's kind
+    match: dict[str, Any] | None = None  # how it met a matched budget, as sweep.yaml has it
 
 
 def write_sweep(
@@ -44,15 +46,21 @@ def write_sweep(
     horizon: int = 400_000,
     draws: tuple[int, ...] = (0,),
     test: bool = True,
+    depth: bool = False,
     space: dict[str, Any] | None = None,
 ) -> Path:
-    """Write sweep.yaml, trials.parquet, history.parquet, journal.jsonl and summary.csv into `folder`."""
+    """Write sweep.yaml, trials.parquet, history.parquet, journal.jsonl and summary.csv into `folder`.
+
+    With `depth` completed trials report what a chosen checkpoint does beyond one number.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     trials, history, decisions = [], [], []
     for name, fake in arms.items():
         for draw in draws:
             for seed in seeds:
                 reports = _reports(name, fake, draw, seed, horizon, test)
+                if depth and reports and "test/exact_accuracy" in reports[-1]:
+                    reports[-1] |= _depth(name, seed, reports[-1]["test/exact_accuracy"])
                 trials.append(_trial(name, fake, draw, seed, phase, reports))
                 history += [{"trial_id": trials[-1]["trial_id"], **report} for report in reports]
             if fake.stop:
@@ -73,7 +81,7 @@ def _space(name: str, arms: dict[str, Fake], seeds: tuple[int, ...]) -> dict[str
         "name": name,
         "trainer": "trm.trainer:train",
         "objective": {"metric": OBJECTIVE, "mode": "max"},
-        "ablate": {"model.mixer.kind": list(arms)},
+        "ablate": {factor: list(dict.fromkeys(level)) for factor, level in _factors(arms).items()},
         "scheduler": {
             "kind": "asha", "scope": "sweep", "metric": "val/cell_accuracy", "time_attr": "samples",
             "grace_period": 100_000, "max_t": 400_000, "reduction_factor": 2,
@@ -81,18 +89,42 @@ def _space(name: str, arms: dict[str, Fake], seeds: tuple[int, ...]) -> dict[str
         "seeds": list(seeds),
         "resources": {"cpu": 1, "gpu": 0},
         "resolved": {
-            "hash": "0f1e2d3c4b5a", "baseline": next(iter(arms)), "factors": ["model.mixer.kind"],
-            "version": "0.1.0", "created": "2026-11-24T12:00:00+00:00", "identity": {"nested": [1, 2]},
+            "hash": "0f1e2d3c4b5a", "baseline": next(iter(arms)), "factors": list(_factors(arms)),
+            "version": "0.1.0", "created": "2026-11-24T12:00:00+00:00", "data": "a1b2c3d4",
+            "identity": {"base": {"model.halt_max_steps": 16}},
             "arms": {
                 arm: {
-                    "levels": {"model.mixer.kind": arm},
+                    "levels": fake.levels or {"model.mixer.kind": arm},
                     "num_params": fake.params,
                     "flops_per_sample": fake.flops,
+                    **({"match": fake.match} if fake.match else {}),
                 }
                 for arm, fake in arms.items()
             },
         },
     }  # fmt: skip
+
+
+def _factors(arms: dict[str, Fake]) -> dict[str, list[Any]]:
+    """Each factor's level in every arm that has it, in the order of the arms."""
+    found: dict[str, list[Any]] = {}
+    for name, fake in arms.items():
+        for factor, level in (fake.levels or {"model.mixer.kind": name}).items():
+            found.setdefault(factor, []).append(level)
+    return found
+
+
+def _depth(name: str, seed: int, exact: float) -> dict[str, float]:
+    """Accuracy saturates over supervision steps, and falls with the rating."""
+    rng = np.random.default_rng([zlib.crc32(name.encode()), seed, 1])
+    at = {1 << k: exact * (1 - 0.9 * 0.6**k) + rng.normal(0, 0.005) for k in range(8)}
+    ratings = {"0": 1.0, "1_9": 0.9, "10_29": 0.7, "30_up": 0.4}
+    found = {f"exact_accuracy_at_{steps}": value for steps, value in at.items()}
+    found |= {f"exact_accuracy_rating_{bucket}": exact * share for bucket, share in ratings.items()}
+    rows = {f"test/rows_rating_{bucket}": 100.0 for bucket in ratings}
+    found |= {"q_auroc": 0.8 + rng.normal(0, 0.02), "q_ece": 0.1 + rng.normal(0, 0.02)}
+    found["solved_then_lost"] = abs(rng.normal(0.02, 0.01))
+    return rows | {f"test/{key}": float(np.clip(value, 0, 1)) for key, value in found.items()}
 
 
 def _reports(name: str, fake: Fake, draw: int, seed: int, horizon: int, test: bool) -> list[dict[str, float]]:
@@ -134,7 +166,8 @@ def _trial(
     return {
         "trial_id": f"{name}-d{draw}-s{seed}", "arm": name, "draw": draw, "phase": phase, "seed": seed,
         "status": status, "reason": reasons.get(status, ""), "num_params": fake.params,
-        "flops_per_sample": fake.flops, "mlflow_run_id": "", "model.mixer.kind": name, **last,
+        "flops_per_sample": fake.flops, "mlflow_run_id": "",
+        **(fake.levels or {"model.mixer.kind": name}), **last,
         f"best/{OBJECTIVE}": best, "best_step": reports[-1]["step"] if reports else None,
     }  # fmt: skip
 

@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import plots
+from analysis.figures import PLOTS, draw_all
 from analysis.load import load_sweep
+from analysis.plots.look import spread
+from analysis.plots.ranking import costs
 from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
+
+LAYERS = {(kind, n): {"model.mixer.kind": kind, "model.num_layers": n}
+          for kind in ("mlp", "mamba") for n in (2, 1)}  # fmt: skip
+CROSSED = {f"{kind}+{n}": Fake(0.2 * n + 0.3, levels=levels) for (kind, n), levels in LAYERS.items()}
+CROSSED["mlp+none"] = Fake(0.4, stop=0.25, levels={"model.mixer.kind": "mlp"})
 
 
 @pytest.fixture
@@ -58,15 +66,47 @@ def test_arms_look_the_same_everywhere_and_differ_without_colour(tmp_path: Path)
     assert looks["arm0"].color == plots.INK
 
 
-def test_every_figure_leaves_pyplot_and_settings_alone(sweep) -> None:
-    before = dict(mpl.rcParams)
-    for draw in (plots.learning_curves, plots.accuracy_against_params, plots.ranked_intervals,
-                 plots.stopped_trials):  # fmt: skip
-        figure = draw(sweep)
-        figure.canvas.draw()
-        assert figure.get_figwidth() == plots.COLUMN
-        assert all(axes.get_xlabel() for axes in figure.axes)
+def test_every_figure_leaves_pyplot_and_settings_alone(tmp_path: Path) -> None:
+    before, sweep = dict(mpl.rcParams), load_sweep(write_sweep(tmp_path / "all", CROSSED, depth=True))
+    drawn = draw_all(sweep)
+    assert [each.name for each in drawn] == [plot.name for plot in PLOTS]
+    for each in drawn:
+        each.figure.canvas.draw()
+        assert each.figure.get_figwidth() == plots.COLUMN
+        assert all(axes.get_xlabel() for axes in each.figure.axes)
     assert dict(mpl.rcParams) == before
+
+
+def test_a_figure_stands_only_where_the_sweep_has_its_numbers(tmp_path: Path) -> None:
+    bare = {"a": Fake(0.8, params=None, flops=None), "b": Fake(0.7, params=None, flops=None)}
+    names = [each.name for each in draw_all(load_sweep(write_sweep(tmp_path / "s", bare, test=False)))]
+    assert names == ["ranking", "effects", "curve_samples", "curve_judged"]
+
+
+def test_a_line_of_the_interaction_is_a_level_over_the_other_factors_levels(tmp_path: Path) -> None:
+    sweep = load_sweep(write_sweep(tmp_path / "s", CROSSED))
+    axes = plots.interactions(sweep).axes[0]
+    assert axes.get_xlabel() == "model.num_layers"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2"]
+    means = sweep.trials.groupby("arm")["test/exact_accuracy"].mean() * 100
+    drawn = [list(line.get_ydata()) for line in axes.lines]
+    assert drawn == [pytest.approx([means[f"{kind}+{n}"] for n in (1, 2)]) for kind in ("mlp", "mamba")]
+
+
+def test_the_front_is_what_nothing_beats_at_its_price(tmp_path: Path) -> None:
+    arms = {"small": Fake(0.5, params=10), "dear": Fake(0.6, params=30), "good": Fake(0.8, params=20)}
+    arms["weak"] = Fake(0.3, params=20)
+    found = costs(load_sweep(write_sweep(tmp_path / "s", arms)), "num_params").set_index("arm")["front"]
+    assert found[found].index.tolist() == ["good", "small"]
+
+
+def test_supervision_steps_are_drawn_by_doubling(tmp_path: Path) -> None:
+    sweep = load_sweep(write_sweep(tmp_path / "s", {"a": Fake(0.8), "b": Fake(0.5)}, depth=True))
+    axes = plots.plot_depth_curve(sweep).axes[0]
+    assert axes.get_xscale() == "log" and list(axes.get_xticks()) == [1, 2, 4, 8, 16, 32, 64, 128]
+    curve = max(axes.lines, key=lambda line: len(line.get_xdata()))
+    means = sweep.trials[sweep.trials["arm"] == "a"][[f"test/exact_accuracy_at_{1 << k}" for k in range(8)]]
+    np.testing.assert_allclose(curve.get_ydata(), 100 * means.mean())
 
 
 def test_stopped_trials_end_where_they_stopped(sweep) -> None:
@@ -78,7 +118,7 @@ def test_stopped_trials_end_where_they_stopped(sweep) -> None:
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=10))
 def test_labels_never_touch(places: list[float]) -> None:
-    spread = plots._spread(places, 7.5, 100)
-    assert (np.diff(np.sort(spread)) >= 7.5 - 1e-9).all() and spread.max() <= 100 + 1e-9
+    found = spread(places, 7.5, 100)
+    assert (np.diff(np.sort(found)) >= 7.5 - 1e-9).all() and found.max() <= 100 + 1e-9
     order = np.argsort(places, kind="stable")
-    assert (np.diff(spread[order]) > 0).all()
+    assert (np.diff(found[order]) > 0).all()

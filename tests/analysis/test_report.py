@@ -11,8 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.figures import draw_all
+from analysis.latex import escape, to_latex
 from analysis.load import AnalysisError, load_sweep
-from analysis.report import main, write_report
+from analysis.report import main, render, write_report
 from analysis.stats import rank_arms
 from tests.analysis.synthetic import OBJECTIVE, RECORDED, Fake, write_sweep
 
@@ -22,14 +24,14 @@ VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
 class Page(HTMLParser):
     """The text, the tables' cells, the tags, and whether every tag is closed in turn."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: str) -> None:
         super().__init__()
         self.text, self.headings, self.rows = "", [], []
         self.tags: set[str] = set()
         self.ids: list[str] = []
         self.links: list[str] = []
         self._open: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(source)
         assert not self._open, f"not closed: {self._open}"
 
     def handle_starttag(self, tag, attrs):
@@ -70,7 +72,7 @@ class Page(HTMLParser):
 
 
 def report_of(folder: Path) -> Page:
-    return Page(write_report(folder))
+    return Page(render(load_sweep(folder)))
 
 
 @pytest.fixture
@@ -99,11 +101,11 @@ def test_the_recorded_sweeps_page_has_its_numbers(recorded: Path) -> None:
 
 
 def test_the_page_needs_nothing_but_itself(recorded: Path) -> None:
-    page = report_of(recorded)
+    source = write_report(recorded).read_text()
+    page = Page(source)
     assert not page.tags & {"script", "link", "iframe", "img"}
     assert all(link.startswith("#") for link in page.links)
     assert len(page.ids) == len(set(page.ids))
-    source = (recorded / "report.html").read_text()
     assert "prefers-color-scheme: dark" in source and "width=device-width" in source
     assert "currentColor" in source and "@import" not in source
 
@@ -115,7 +117,7 @@ def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
     row = ranked.loc["mlp"]
     interval = "[{:+.1f}, {:+.1f}]".format(*(100 * row[["test_diff_low", "test_diff_high"]]))
     assert page.row("mlp")[4] == f"{100 * row['test_diff']:+.1f}{interval}".replace("-", "−")
-    assert row["test_p_holm"] == 2 / 128 and page.row("mlp")[5] == "0.016"
+    assert row["test_p_holm"] == 2 / 128 and page.row("mlp")[5] == "0.016better"
     assert "the difference is significant" in page.text
     assert "Whether none differs from attention: the difference is not significant" in page.text
     assert page.row("attention")[4] == "baseline"
@@ -124,7 +126,7 @@ def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
 def test_n_too_small_is_said(tmp_path: Path) -> None:
     arms = {"a": Fake(0.5), "b": Fake(0.9)}
     page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", test=False))
-    assert page.row("b")[4] == "0.25 (n too small)"
+    assert page.row("b")[4] == "0.25too few seeds"
     assert "cannot give less than p = 0.25" in page.text and "from 6 seeds on" in page.text
     assert "no test counterpart of val exact accuracy" in page.text
 
@@ -174,7 +176,7 @@ def test_without_a_completed_trial_there_is_no_page(tmp_path: Path, status: str,
         write_report(folder)
     assert main([str(folder)]) == 2
     assert capsys.readouterr().err.startswith("error: s: no trial has completed")
-    assert not list(folder.glob("*report*"))
+    assert not list(folder.glob("*report*")) and not list(folder.glob(".*"))
 
 
 def test_a_page_is_replaced_whole_or_stays(recorded: Path) -> None:
@@ -183,12 +185,31 @@ def test_a_page_is_replaced_whole_or_stays(recorded: Path) -> None:
     (recorded / "trials.parquet").write_text("broken")
     assert main([str(recorded)]) == 2
     assert (recorded / "report.html").read_bytes() == before
-    assert sorted(path.name for path in recorded.glob("*report*")) == ["report.html"]
+    assert sorted(path.name for path in recorded.glob("*report*")) == ["report", "report.html"]
+    assert not list(recorded.glob(".*"))
 
 
-def test_the_same_results_give_the_same_page(recorded: Path) -> None:
-    first = write_report(recorded).read_text()
-    assert write_report(recorded).read_text() == first
+def test_the_same_results_give_the_same_files(recorded: Path) -> None:
+    write_report(recorded)
+    first = {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()}
+    write_report(recorded)
+    assert {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()} == first
+
+
+def test_beside_the_page_are_its_figures_and_its_table(recorded: Path) -> None:
+    files = write_report(recorded).parent / "report"
+    names = [each.name for each in draw_all(load_sweep(recorded))]
+    for name in names:
+        assert (files / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (files / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    table, ranked = pd.read_csv(files / "table.csv"), rank_arms(load_sweep(recorded))
+    assert list(table["arm"]) == list(ranked["arm"])
+    assert table["val exact accuracy (%) low"].to_numpy() == pytest.approx(100 * ranked["low"], nan_ok=True)
+    latex = (files / "table.tex").read_text()
+    for arm, mean in zip(ranked["arm"], ranked["mean"], strict=True):
+        row = next(line for line in latex.splitlines() if line.startswith(f"{arm} &"))
+        assert row.endswith(r"\\") and (math.isnan(mean) or f"{100 * mean:.1f}" in row)
+    assert latex.count(r"\begin{tab") == latex.count(r"\end{tab")
 
 
 def test_nan_in_history_leaves_the_page_whole(recorded: Path) -> None:
@@ -221,3 +242,69 @@ def test_too_few_seeds_are_headed_as_such(tmp_path: Path) -> None:
     arms = {"a": Fake(0.5), "b": Fake(0.9)}
     page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence"))
     assert "too few seeds for a test" in page.text and "not significant (p" not in page.text
+
+
+def test_the_same_seeds_libraries_and_data_can_be_had_again(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"a": Fake(0.8), "b": Fake(0.7)}, seeds=(3, 5))
+    launch = {"event": "launch", "code": "0.1.0+abc", "libraries": "Python 3.12.1, torch 2.11.0"}
+    (folder / "journal.jsonl").write_text(json.dumps(launch) + "\n")
+    page = report_of(folder)
+    facts = ("a1b2c3d4", "0f1e2d3c4b5a", "0.1.0+abc", "Python 3.12.1, torch 2.11.0", "3 and 5")
+    assert all(fact in page.text for fact in facts)
+    assert f"python run_sweep.py {folder}/sweep.yaml --name s-again" in page.text
+
+
+def test_an_arm_that_misses_the_matched_budget_is_marked_everywhere(tmp_path: Path) -> None:
+    met = {"key": "model.mixer.expand", "value": 1.75, "off": 0.004, "matched": True}
+    missed = met | {"value": 4, "off": -0.26, "matched": False}
+    arms = {"a": Fake(0.5, match=met), "b": Fake(0.6, match=missed), "c": Fake(0.7)}
+    space = {"match": {"params": 6.83e6, "by": "model.mixer.expand"}}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, space=space))
+    page = Page(render(sweep))
+    assert page.row("arm")[-1] == "matched expand" and page.row("b †")[-1] == "4"
+    assert page.row("a")[-1] == "1.75" and page.row("c")[-1] == "–"
+    assert "† Not matched: misses the parameters asked for (b by −26.0%)." in page.text
+    assert r"b$^\dagger$ &" in to_latex(sweep) and "by $-$26.0\\%" in to_latex(sweep)
+    assert "†" not in render(load_sweep(write_sweep(tmp_path / "t", {"a": Fake(0.5), "b": Fake(0.6)})))
+
+
+def test_a_report_that_cannot_be_finished_leaves_the_one_before(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(recorded)
+    before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
+    (recorded / "trials.parquet").touch()
+
+    def full_disk(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("analysis.export.to_latex", full_disk)
+    assert main([str(recorded)]) == 2
+    after = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
+    assert set(after) == set(before)
+    assert all(after[path] == before[path] for path in (recorded / "report").iterdir())
+
+
+def test_what_cannot_be_reported_is_one_line_and_exit_2(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = recorded / "sweep.yaml"
+    space.write_text(space.read_text().replace("version: ", "version: 9."))
+    for folder, words in ((recorded, "was written by version 9."), (recorded.parent / "nope", "recorded")):
+        assert main([str(folder)]) == 2
+        out = capsys.readouterr()
+        assert out.out == "" and out.err.startswith("error: ") and words in out.err
+        assert out.err.count("\n") == 1
+    assert not list(recorded.glob("*report*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a_b & 5%", r"a\_b \& 5\%"),
+        ("−1 <x>", r"$-$1 \textless{}x\textgreater{}"),
+        ("\\{$", r"\textbackslash{}\{\$"),
+    ],
+)
+def test_latex_shows_what_was_written(text: str, shown: str) -> None:
+    assert escape(text) == shown

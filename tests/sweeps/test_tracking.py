@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from sweeps.conductor import Conductor
 from sweeps.journal import Journal, read_journal
 from sweeps.mlflow_store import absolute_uri, runs_link, sweep_id
-from sweeps.tracking import Mirror, main
+from sweeps.tracking import Mirror, attach_report, main
 from tests.sweeps.spaces import ASHA, toy_plan
 from tests.sweeps.test_conductor import play
 
@@ -199,3 +199,25 @@ def test_a_longer_horizon_is_told_beside_the_param_that_cannot_change(store: str
     trials = [run for run in runs(store, "longer") if run.data.tags["role"] == "trial"]
     assert {run.data.params["max_samples"] for run in trials} == {"100"}
     assert {run.data.tags["now.max_samples"] for run in trials} == {"200"}
+
+
+def test_the_parent_run_carries_the_report_and_the_trials_their_arm(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "reported")
+    main(["sync", str(results), "--tracking-uri", store])
+    found = runs(store, "reported")
+    parent = next(run for run in found if run.data.tags["role"] == "sweep")
+    client = MlflowClient(tracking_uri=store)
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["sweep.yaml"]
+    (results / "report").mkdir()
+    for name in ("report.html", "report/ranking.png", "report/table.csv"):
+        (results / name).write_text(name)
+    attach_report(results, store)
+    there = [file.path for file in client.list_artifacts(parent.info.run_id)]
+    assert there == ["report", "report.html", "sweep.yaml"]
+    figures = [file.path for file in client.list_artifacts(parent.info.run_id, "report")]
+    assert figures == ["report/ranking.png", "report/table.csv"]
+    after = client.get_run(parent.info.run_id)
+    assert (after.info.status, after.info.end_time) == (parent.info.status, parent.info.end_time)
+    trials = [run for run in found if run.data.tags["role"] == "trial"]
+    for run in trials:
+        assert run.data.params["arm"] == run.data.tags["arm"] in run.info.run_name

@@ -1,0 +1,137 @@
+"""Tables of the evidence behind the ranking, as HTML: both tests, interactions, importances, the ablation
+path, arms at their last common samples."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from analysis import page
+from analysis.ablation_path import ablation_path
+from analysis.common_samples import at_common_samples
+from analysis.comparison import Rule
+from analysis.importance import importances
+from analysis.interactions import interactions
+from analysis.load import Sweep
+from analysis.pairing import pairing_text
+from analysis.stats import claim_of
+from analysis.units import Unit, name_of, p_text, si, title_of, unit_of
+
+SHARE = Unit(100.0, "%", "", 0)
+
+
+def tests(sweep: Sweep, ranked: pd.DataFrame) -> str:
+    """Every arm's p by each test, unadjusted; '' where nothing carries claims."""
+    if claim_of(sweep) == "exploratory" or len(ranked) < 2:
+        return ""
+    prefix = "test_" if sweep.test_metric else ""
+    shown = {
+        "sign-flip (paired)": "paired_permutation_p", "t (paired)": "paired_t_p",
+        "two-sample permutation": "unpaired_permutation_p", "Welch's t": "unpaired_t_p",
+        "equivalence (Holm)": "p_equivalent_holm",
+    }  # fmt: skip
+    rows = [
+        [page.cell(row["arm"]), *(page.cell(p_text(row[prefix + key])) for key in shown.values())]
+        for _, row in ranked[ranked["arm"] != sweep.baseline].iterrows()
+    ]
+    margin = Rule.of(sweep).margin
+    unit = unit_of(sweep.metric)
+    within = f"±{unit.text(margin)} {unit.difference}".rstrip() if margin else "no margin is named"
+    note = (
+        f"p of each test against {sweep.baseline}, not adjusted; the {Rule.of(sweep).name} decides "
+        f"(`evidence` in the search space). Equivalence: two one-sided t-tests, {within}. "
+        + pairing_text(sweep, sweep.test_metric or sweep.metric)
+    )
+    heads = ["arm", *shown] if margin else ["arm", *list(shown)[:-1]]
+    return page.details(
+        "Both tests, paired and unpaired",
+        page.paragraph(note, "note"),
+        page.table(heads, [row[: len(heads)] for row in rows]),
+    )
+
+
+def factors(sweep: Sweep) -> str:
+    """What of the variance the factors account for, whether they interact, and the way to the best arm."""
+    return "\n".join(filter(None, [_interactions(sweep), _importances(sweep), _path(sweep)]))
+
+
+def _interactions(sweep: Sweep) -> str:
+    found = interactions(sweep)
+    if claim_of(sweep) == "exploratory" or found.empty:
+        return ""
+    rows = [
+        [
+            page.cell(f"{row['factor_a']} × {row['factor_b']}", row["note"]),
+            page.cell(f"{row['f']:.3g}" if math.isfinite(row["f"]) else "–"),
+            *(page.cell(p_text(row[name])) for name in ("p", "q")),
+        ]
+        for _, row in found.iterrows()
+    ]
+    return page.table(["interaction", "F", "p", "q (screening)"], rows)
+
+
+def _importances(sweep: Sweep) -> str:
+    found = importances(sweep).dropna(subset=["share"])
+    if len(found) < 2:
+        return ""
+    at = found["samples"].iloc[0]
+    when = f"after {si(at)} samples, which all reached" if math.isfinite(at) else "at their end"
+    note = (
+        f"Share of the variance of {name_of(sweep.metric)} between trials that were not chosen on their "
+        f"result, {when}: main effects alone, with a 95% interval of resampled trials."
+    )
+    rows = [
+        [page.cell(row["name"]), page.cell(row["kind"]), page.cell(str(row["n"])), _ends(row, "share", SHARE)]
+        for _, row in found.iterrows()
+    ]
+    return page.paragraph(note, "note") + page.table(["importance of", "", "trials", "share (%)"], rows, 2)
+
+
+def _path(sweep: Sweep) -> str:
+    found = ablation_path(sweep)
+    if len(found) < 3:  # one step is the difference that the ranking has
+        return ""
+    metric = sweep.test_metric or sweep.metric
+    unit = unit_of(metric)
+    rows = []
+    for _, row in found.iterrows():
+        missing = f"not run: {row['not_run']}" if row["not_run"] else ""
+        cells = [page.cell(row["flipped"] or f"{row['arm']} (baseline)", missing)]
+        cells += [page.cell(unit.text(row["mean"])), _ends(row, "gain", unit, sign=True)]
+        rows.append([*cells, page.cell(SHARE.text(row["share"]))])
+    note = (
+        "From the baseline to the best arm, each time by the change that gains the most: this explains, and "
+        "claims nothing."
+    )
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    heads = ["change", title_of(metric), f"gain{suffix}", "share of the whole (%)"]
+    return page.paragraph(note, "note") + page.table(heads, rows, wrap=0, cards=True)
+
+
+def common_samples(sweep: Sweep) -> str:
+    """Arms of which trials were stopped, where nobody had been stopped yet; '' where none was."""
+    found = at_common_samples(sweep)
+    if not (found["n_stopped"] > 0).any():
+        return ""
+    unit = unit_of(sweep.metric)
+    rows = []
+    for _, row in found.iterrows():
+        cells = [page.cell(str(row[name])) for name in ("arm", "n", "n_stopped")]
+        cells += [_ends(row, "mean", unit), _ends(row, "diff", unit, sign=True)]
+        rows.append([*cells, page.cell(p_text(row["q"]))])
+    note = (
+        f"All draws after {si(found['samples'].iloc[0])} samples, the last number that every trial reached: "
+        "those that were stopped later count up to there. q is adjusted for screening (Benjamini and "
+        "Hochberg): what to look at next, no claim."
+    )
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    heads = ["arm", "trials", "stopped later", title_of(sweep.metric), f"difference to baseline{suffix}", "q"]
+    return page.paragraph(note, "note") + page.table(heads, rows, cards=True)
+
+
+def _ends(row: pd.Series, key: str, unit: Unit, sign: bool = False) -> str:
+    """A cell of a number with the ends of its interval."""
+    names = (f"{key}_low", f"{key}_high") if f"{key}_low" in row else ("low", "high")
+    low, high = (unit.text(row[name], sign=sign) for name in names)
+    return page.cell(unit.text(row[key], sign=sign), f"[{low}, {high}]" if pd.notna(row[names[0]]) else "")

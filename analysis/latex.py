@@ -1,0 +1,67 @@
+"""The ranked table as LaTeX, for a paper: needs \\usepackage{booktabs} and nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from analysis.load import Sweep
+from analysis.stats import rank_arms
+from analysis.table import Column, columns, how_to_read, marked, unmatched_text
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "−": r"$-$", "–": "--", "†": r"$^\dagger$", "…": r"\dots{}", "|": r"\textbar{}",
+}  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX shows it, in any encoding of fonts."""
+    text = text.replace('"', "''")
+    return "".join(_SPECIAL.get(letter, letter) for letter in text).replace(r" $^\dagger$", r"$^\dagger$")
+
+
+def to_latex(sweep: Sweep) -> str:
+    """A `table` with a caption and a label; intervals in small print beside their means."""
+    shown = [column for column in columns(sweep) if not column.head.startswith("wall time")]
+    heads = " & ".join(["Arm", *(_head(column.head) for column in shown)])
+    rows = [
+        " & ".join([escape(marked(sweep, row["arm"])), *(_cell(column, row) for column in shown)]) + r" \\"
+        for _, row in rank_arms(sweep).iterrows()
+    ]
+    label = re.sub(r"[^A-Za-z0-9]+", "-", sweep.name).strip("-")
+    caption = " ".join(filter(None, [escape(how_to_read(sweep)), escape(unmatched_text(sweep))]))
+    return "\n".join(
+        [
+            r"% Needs \usepackage{booktabs}.",
+            r"\begin{table}",
+            r"\centering\small",
+            rf"\caption{{{escape(sweep.name)}. {caption}}}",
+            rf"\label{{tab:{label}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(shown)}}}",
+            r"\toprule",
+            heads + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _head(text: str) -> str:
+    """The unit or the second half of a long head below the rest: columns of a paper are narrow."""
+    first, bracket, rest = text.partition(" (")
+    lines = [first, bracket.strip() + rest] if bracket else [text]
+    stacked = r" \\ ".join(escape(line) for line in lines)
+    return rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{stacked}\end{{tabular}}"
+
+
+def _cell(column: Column, row: pd.Series) -> str:
+    text, interval = escape(column.text(row)), escape(column.below(row))
+    return rf"{text} {{\scriptsize {interval}}}" if interval else text
