@@ -53,7 +53,7 @@ COMPARED = (
 class Rule:
     """What decides a comparison, as the search space's `evidence` says. `margin` is in the metric's units."""
 
-    test: Test = "permutation"
+    test: Test = "t"
     pairing: Pairing = "paired"
     margin: float | None = None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis import power
 from analysis.load import AnalysisError, load_sweep
+from analysis.significance import Pairing, Test, seeds_needed
 from analysis.units import unit_of
 
 SEED_SD = 0.013  # of an accuracy over seeds, where no pilot says: 1.3 points
@@ -29,8 +30,8 @@ class Outlook:
 
     metric: str
     comparisons: int
-    test: str
-    pairing: str
+    test: Test
+    pairing: Pairing
     sd: float | None
     spread: str
 
@@ -43,7 +44,7 @@ class Outlook:
     @property
     def fewest_seeds(self) -> int:
         """With fewer no result can be significant."""
-        return power.fewest_seeds(self.comparisons, self.test, self.pairing)
+        return seeds_needed(self.comparisons, self.test, self.pairing)
 
     def smallest(self, seeds: int) -> str:
         """The smallest difference that so many seeds find, as it is read; '' where they can find none."""
@@ -53,7 +54,7 @@ class Outlook:
         return f"{found:.2g} SD" if self.sd is None else _read(self.metric, found)
 
 
-def outlook(metric: str, comparisons: int, test: str, pairing: str, pilot: Path | None) -> Outlook:
+def outlook(metric: str, comparisons: int, test: Test, pairing: Pairing, pilot: Path | None) -> Outlook:
     """`pilot` is the folder of a sweep that was run. Raises AnalysisError where it does not tell a spread."""
     sd, spread = _assumed(metric, pairing) if pilot is None else pilot_spread(pilot, metric, pairing)
     return Outlook(metric, comparisons, test, pairing, sd, spread)

@@ -18,8 +18,10 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
+from analysis.intervals import ALPHA
+from analysis.significance import Pairing, Test, seeds_needed
+
 POWER = 0.8
-ALPHA = 0.05
 MOST_SEEDS = 2_000
 SIMULATED_UP_TO = 1_800  # patterns, but for their mirror images
 REPEATS = 4_000
@@ -30,8 +32,8 @@ def detectable(
     n: int,
     sd: float,
     comparisons: int,
-    test: str = "permutation",
-    pairing: str = "paired",
+    test: Test,
+    pairing: Pairing,
     power: float = POWER,
     alpha: float = ALPHA,
 ) -> float:
@@ -54,8 +56,8 @@ def seeds_needed_for(
     difference: float,
     sd: float,
     comparisons: int,
-    test: str = "permutation",
-    pairing: str = "paired",
+    test: Test,
+    pairing: Pairing,
     power: float = POWER,
     alpha: float = ALPHA,
 ) -> int | None:
@@ -65,23 +67,13 @@ def seeds_needed_for(
     level = alpha / max(comparisons, 1)
     quantiles = special.ndtri(1 - level / 2) + special.ndtri(power)
     normal = (quantiles * sd / abs(difference)) ** 2  # with the SD known: no test needs fewer
-    begin = max(fewest_seeds(comparisons, test, pairing, alpha), math.floor(0.9 * min(normal, MOST_SEEDS)))
+    begin = max(seeds_needed(comparisons, test, pairing, alpha), math.floor(0.9 * min(normal, MOST_SEEDS)))
     found = (
         n
         for n in range(begin, MOST_SEEDS + 1)
         if detectable(n, sd, comparisons, test, pairing, power, alpha) <= abs(difference)
     )
     return next(found, None)
-
-
-def fewest_seeds(
-    comparisons: int, test: str = "permutation", pairing: str = "paired", alpha: float = ALPHA
-) -> int:
-    """The fewest seeds at which one of so many comparisons could be significant."""
-    if test == "t":
-        return 2
-    level = alpha / max(comparisons, 1) * (1 + 1e-9)
-    return next(n for n in itertools.count(1) if 1 / _patterns(n, pairing) <= level)
 
 
 def _patterns(n: int, pairing: str) -> int:

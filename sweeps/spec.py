@@ -154,7 +154,7 @@ class Budget(Section):
 class Evidence(Section):
     """How the comparisons with the baseline are settled. No part of a sweep's identity."""
 
-    test: Literal["permutation", "t"] = "permutation"  # which of the two decides
+    test: Literal["t", "permutation"] = "t"  # which of the two decides
     pairing: Literal["paired", "unpaired"] = "paired"  # over shared seeds, or not
     margin: float | None = None  # differences below it do not matter (TOST), in the metric's own units
     pilot: Path | None = None  # results of a sweep from which the SD of a difference is taken

@@ -37,6 +37,9 @@ class Fake:
     match: dict[str, Any] | None = None  # how it met a matched budget, as sweep.yaml has it
 
 
+EXACT = {"evidence": {"test": "permutation"}}  # a space whose claims need a least number of seeds
+
+
 def write_sweep(
     folder: Path,
     arms: dict[str, Fake],

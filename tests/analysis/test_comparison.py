@@ -75,8 +75,8 @@ def test_too_few_is_the_deciding_tests_own() -> None:
     """Five comparisons: eight pairs for the sign-flip test, five seeds an arm unpaired, two for t."""
     gaps = dict.fromkeys("bcdef", 50.0)
     for rule, few, enough in (
-        (Rule(), 7, 8),
-        (Rule(pairing="unpaired"), 4, 5),
+        (Rule("permutation"), 7, 8),
+        (Rule("permutation", "unpaired"), 4, 5),
         (Rule(test="t"), 1, 2),
         (Rule(test="t", pairing="unpaired"), 1, 2),
     ):
@@ -89,7 +89,9 @@ def test_seeds_that_are_not_shared_count_unpaired_alone() -> None:
     table = pd.DataFrame(
         {"a": [1.0, 2, 3, math.nan, math.nan, math.nan], "b": [math.nan] * 3 + [11.0, 12, 13]}
     )
-    paired, unpaired = (comparisons(table, "a", Rule(pairing=way)).loc["b"] for way in ("paired", "unpaired"))
+    paired, unpaired = (
+        comparisons(table, "a", Rule("permutation", way)).loc["b"] for way in ("paired", "unpaired")
+    )
     assert paired["verdict"] == "not compared" and paired["n_pairs"] == 0 and math.isnan(paired["p"])
     assert unpaired["diff"] == pytest.approx(10) and unpaired["p"] == 0.1
     assert unpaired["verdict"] == "too few seeds"
@@ -110,9 +112,9 @@ def test_the_space_says_what_decides(tmp_path: Path) -> None:
     assert row["p"] == row["unpaired_t_p"] and row["test_verdict"] == "equivalent"
 
 
-def test_without_evidence_the_sign_flip_test_decides(tmp_path: Path) -> None:
+def test_without_evidence_the_paired_t_test_decides(tmp_path: Path) -> None:
     sweep = load_sweep(write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.9)}, phase="evidence"))
-    assert Rule.of(sweep) == Rule() == Rule("permutation", "paired", None)
+    assert Rule.of(sweep) == Rule() == Rule("t", "paired", None)
 
 
 def test_exploratory_arms_have_neither_p_nor_verdict(tmp_path: Path) -> None:

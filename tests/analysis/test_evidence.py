@@ -42,7 +42,7 @@ def test_both_tests_are_printed_and_the_deciding_one_is_named(grid: Sweep) -> No
     best = ranked.set_index("arm").loc["b4"]
     assert rows["b4"][1:3] == [p_text(best["test_paired_permutation_p"]), p_text(best["test_paired_t_p"])]
     assert rows["b4"][5] == p_text(best["test_p_equivalent_holm"])
-    assert "the sign-flip test decides" in html and "±2.0 points" in html and "a2" not in rows
+    assert "the paired t-test decides" in html and "±2.0 points" in html and "a2" not in rows
 
 
 def test_factors_are_weighed_crossed_and_walked(grid: Sweep) -> None:

@@ -35,7 +35,7 @@ def test_without_a_pilot_a_spread_of_accuracies_is_assumed_and_said() -> None:
 def test_of_another_metric_nothing_is_assumed() -> None:
     found = outlook("val/loss", 1, "t", "paired", None)
     assert found.sd is None and "no pilot says how large" in found.spread
-    assert found.smallest(5) == f"{detectable(5, 1.0, 1, 't'):.2g} SD"
+    assert found.smallest(5) == f"{detectable(5, 1.0, 1, 't', 'paired'):.2g} SD"
 
 
 def test_a_pilots_paired_spread_is_pooled_over_its_arms(tmp_path: Path) -> None:

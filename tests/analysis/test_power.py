@@ -9,9 +9,12 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
-from analysis.power import detectable, fewest_seeds, seeds_needed_for
+from analysis.power import detectable, seeds_needed_for
+from analysis.significance import Pairing, Test, seeds_needed
 
 FAMILIES = [1, 3, 6]
+
+SIGN_FLIP: tuple[Test, Pairing] = ("permutation", "paired")
 
 
 @pytest.mark.parametrize("n", [5, 8, 20, 100])
@@ -28,7 +31,7 @@ def test_of_the_t_tests_it_is_what_statsmodels_says(n: int, comparisons: int) ->
 @pytest.mark.parametrize("n", [2, 3])
 def test_few_pairs_which_statsmodels_has_no_number_for(n: int, comparisons: int) -> None:
     noise = np.random.default_rng(0).standard_normal((20_000, n))
-    p = stats.ttest_1samp(noise + detectable(n, 1.0, comparisons, "t"), 0.0, axis=1).pvalue
+    p = stats.ttest_1samp(noise + detectable(n, 1.0, comparisons, "t", "paired"), 0.0, axis=1).pvalue
     assert np.mean(p <= 0.05 / comparisons) == pytest.approx(0.8, abs=0.01)
 
 
@@ -37,7 +40,7 @@ def test_where_all_signs_must_agree_it_has_a_closed_form(n: int, comparisons: in
     """All n differences of one sign: power is Phi(d)^n, but for the other sign's vanishing chance."""
     assert 2.0 ** (2 - n) > 0.05 / comparisons >= 2.0 ** (1 - n)
     exact = stats.norm.ppf(0.8 ** (1 / n))
-    assert detectable(n, 1.0, comparisons) == pytest.approx(exact, rel=0.025)
+    assert detectable(n, 1.0, comparisons, *SIGN_FLIP) == pytest.approx(exact, rel=0.025)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +71,10 @@ def _distance(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
 )
 def test_below_the_fewest_seeds_nothing_can_be_found(pairing: str, fewest: dict[int, int]) -> None:
     for comparisons, n in fewest.items():
-        assert fewest_seeds(comparisons, "permutation", pairing) == n
+        assert seeds_needed(comparisons, "permutation", pairing) == n
         assert math.isinf(detectable(n - 1, 1.0, comparisons, "permutation", pairing))
         assert math.isfinite(detectable(n, 1.0, comparisons, "permutation", pairing))
-    assert math.isinf(detectable(1, 1.0, 1, "t")) and fewest_seeds(9, "t") == 2
+    assert math.isinf(detectable(1, 1.0, 1, "t", "paired"))
 
 
 @pytest.mark.parametrize("test", ["permutation", "t"])
@@ -85,12 +88,16 @@ def test_so_many_seeds_find_it_and_one_fewer_do_not(test: str, pairing: str) -> 
 
 
 def test_what_no_sweep_can_find_has_no_number_of_seeds() -> None:
-    assert seeds_needed_for(1e-6, 1.0, 1) is None
-    assert seeds_needed_for(0.0, 1.0, 1) is None and seeds_needed_for(math.nan, 1.0, 1) is None
-    assert seeds_needed_for(0.3, 0.0, 3) == fewest_seeds(3)
-    assert seeds_needed_for(-0.3, 0.1, 3) == seeds_needed_for(0.3, 0.1, 3)
+    assert seeds_needed_for(1e-6, 1.0, 1, *SIGN_FLIP) is None
+    assert (
+        seeds_needed_for(0.0, 1.0, 1, *SIGN_FLIP) is None
+        and seeds_needed_for(math.nan, 1.0, 1, *SIGN_FLIP) is None
+    )
+    assert seeds_needed_for(0.3, 0.0, 3, *SIGN_FLIP) == 7
+    assert seeds_needed_for(-0.3, 0.1, 3, *SIGN_FLIP) == seeds_needed_for(0.3, 0.1, 3, *SIGN_FLIP)
 
 
 def test_it_scales_with_the_spread_and_is_the_same_each_time() -> None:
-    assert detectable(8, 0.02, 3) == pytest.approx(0.02 * detectable(8, 1.0, 3))
-    assert detectable(9, 1.0, 3) < detectable(8, 1.0, 3) < detectable(8, 1.0, 6)
+    assert detectable(8, 0.02, 3, *SIGN_FLIP) == pytest.approx(0.02 * detectable(8, 1.0, 3, *SIGN_FLIP))
+    nine, eight, of_six = (detectable(n, 1.0, k, *SIGN_FLIP) for n, k in ((9, 3), (8, 3), (8, 6)))
+    assert nine < eight < of_six

@@ -16,7 +16,7 @@ from analysis.latex import escape, to_latex
 from analysis.load import AnalysisError, load_sweep
 from analysis.report import main, render, write_report
 from analysis.stats import rank_arms
-from tests.analysis.synthetic import OBJECTIVE, RECORDED, Fake, write_sweep
+from tests.analysis.synthetic import EXACT, OBJECTIVE, RECORDED, Fake, write_sweep
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
 
@@ -112,7 +112,7 @@ def test_the_page_needs_nothing_but_itself(recorded: Path) -> None:
 
 def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
     arms = {"attention": Fake(0.7), "mlp": Fake(0.9), "none": Fake(0.7)}
-    folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence")
+    folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence", space=EXACT)
     page, ranked = report_of(folder), rank_arms(load_sweep(folder)).set_index("arm")
     row = ranked.loc["mlp"]
     interval = "[{:+.1f}, {:+.1f}]".format(*(100 * row[["test_diff_low", "test_diff_high"]]))
@@ -125,7 +125,9 @@ def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
 
 def test_n_too_small_is_said(tmp_path: Path) -> None:
     arms = {"a": Fake(0.5), "b": Fake(0.9)}
-    page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", test=False))
+    page = report_of(
+        write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", test=False, space=EXACT)
+    )
     assert page.row("b")[4] == "0.25too few seeds"
     assert "cannot give less than p = 0.25" in page.text and "from 6 seeds on" in page.text
     assert "no test counterpart of val exact accuracy" in page.text
@@ -240,7 +242,7 @@ def test_an_exploratory_difference_is_headed_without_an_interval(tmp_path: Path)
 
 def test_too_few_seeds_are_headed_as_such(tmp_path: Path) -> None:
     arms = {"a": Fake(0.5), "b": Fake(0.9)}
-    page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence"))
+    page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", space=EXACT))
     assert "too few seeds for a test" in page.text and "not significant (p" not in page.text
 
 

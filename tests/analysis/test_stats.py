@@ -14,14 +14,15 @@ from analysis.findings import cannot_be_concluded
 from analysis.load import load_sweep
 from analysis.significance import smallest_p
 from analysis.stats import counted_trials, rank_arms, seed_table
-from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
+from tests.analysis.synthetic import EXACT, OBJECTIVE, Fake, write_sweep
 
 
 @pytest.mark.parametrize("status", ["failed", "not_started", "diverged"])
 def test_an_arm_that_failed_or_has_not_run_makes_no_other_significant(tmp_path: Path, status: str) -> None:
     seeds = tuple(range(1, 7))
     arms = {"a": Fake(0.5), "b": Fake(0.9), "c": Fake(0.4, statuses=dict.fromkeys(seeds, status))}
-    ranked = rank_arms(load_sweep(write_sweep(tmp_path / "s", arms, seeds=seeds, phase="evidence")))
+    folder = write_sweep(tmp_path / "s", arms, seeds=seeds, phase="evidence", space=EXACT)
+    ranked = rank_arms(load_sweep(folder))
     b = ranked.set_index("arm").loc["b"]
     assert b["p"] == smallest_p(6) and b["p_holm"] == 2 * smallest_p(6) and b["too_small"]
 
@@ -67,7 +68,8 @@ def test_a_pruned_trial_is_never_averaged_with_a_completed_one(tmp_path: Path) -
 
 def test_difference_is_paired_over_shared_seeds(tmp_path: Path) -> None:
     arms = {"a": Fake(0.5), "b": Fake(0.9, statuses={0: "diverged"}), "c": Fake(0.7, statuses={5: "failed"})}
-    sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=tuple(range(8)), phase="evidence"))
+    folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(8)), phase="evidence", space=EXACT)
+    sweep = load_sweep(folder)
     ranked = rank_arms(sweep).set_index("arm")
     value = sweep.trials.set_index("trial_id")[OBJECTIVE]
     for arm, lost in (("b", 0), ("c", 5)):
@@ -113,7 +115,7 @@ def test_kept_draws_count_at_seeds_where_all_completed(tmp_path: Path) -> None:
 
 
 def test_mode_min_ranks_the_lowest_first_and_n_too_small_is_flagged(tmp_path: Path) -> None:
-    space = {"objective": {"metric": "train/loss", "mode": "min"}}
+    space = EXACT | {"objective": {"metric": "train/loss", "mode": "min"}}
     arms = {"a": Fake(0.5, midpoint=0.9), "b": Fake(0.5, midpoint=0.2)}
     sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", space=space))
     ranked = rank_arms(sweep)
@@ -137,8 +139,8 @@ def test_too_small_counts_the_family_as_holm_does(tmp_path: Path) -> None:
         "e": Fake(0.9, statuses={3: "failed"}),
     }
     seven, eight = tuple(range(7)), tuple(range(8))
-    few = load_sweep(write_sweep(tmp_path / "few", arms, seeds=seven, phase="evidence"))
-    more = load_sweep(write_sweep(tmp_path / "more", arms, seeds=eight, phase="evidence"))
+    few = load_sweep(write_sweep(tmp_path / "few", arms, seeds=seven, phase="evidence", space=EXACT))
+    more = load_sweep(write_sweep(tmp_path / "more", arms, seeds=eight, phase="evidence", space=EXACT))
     few, more = rank_arms(few).set_index("arm"), rank_arms(more).set_index("arm")
     assert few.loc[["b", "c", "d", "e"], "too_small"].all()
     assert not more["too_small"].any() and more.loc["e", "n_pairs"] == 7

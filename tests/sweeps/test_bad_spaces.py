@@ -117,7 +117,7 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "margin-of-nothing": ({"evidence": {"margin": 0}}, ["evidence.margin: is 0", "above 0"]),
     "evidence-misspelt": ({"evidence": {"marign": 1}}, ["evidence.marign", "did you mean evidence.margin?"]),
-    "unknown-test": ({"evidence": {"test": "u"}}, ["evidence.test", "'permutation' or 't'", "'u'"]),
+    "unknown-test": ({"evidence": {"test": "u"}}, ["evidence.test", "'t' or 'permutation'", "'u'"]),
     "no-pilot": (
         {"evidence": {"pilot": "results/none"}},
         ["evidence.pilot", "results/none is no folder", "give a sweep's results"],

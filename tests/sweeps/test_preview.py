@@ -246,7 +246,8 @@ def test_mixers_on_mazes_have_the_published_sizes_and_are_shown_without_a_maze_b
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("trm.data.maze.config.generate", None)
     assert run_sweep.main([str(ROOT / "search_spaces" / "maze_mixers.yaml"), "--dry-run"]) == 0
-    rows = {row.split()[0]: row.split() for row in capsys.readouterr().out.splitlines() if row.strip()}
+    table = capsys.readouterr().out.partition("Search, under the scheduler")[0]
+    rows = {row.split()[0]: row.split() for row in table.splitlines() if row.strip()}
     assert rows["attention"][2] == "6,822,914" and rows["attention"][-1] == "30"  # 7M in the paper
     assert rows["mlp"][1] == "18,795,522"  # 19M
     assert list(tmp_path.iterdir()) == []

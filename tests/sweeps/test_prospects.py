@@ -19,6 +19,7 @@ from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 from tests.sweeps.spaces import write_space as write_yaml
 
+EXACT = {"test": "permutation"}
 HOUR = Measured(36.0)  # a trial of a hundred samples
 
 
@@ -32,7 +33,7 @@ def row(text: str, first: str) -> list[str]:
 
 
 def test_a_sweep_without_tune_is_told_what_its_seeds_find_and_what_more_would_buy(tmp_path: Path) -> None:
-    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3, 4, 5, 6, 7]))
+    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3, 4, 5, 6, 7], evidence=EXACT))
     assert (
         "To settle: 2 comparisons with a, by the exact sign-flip test on paired seeds, 5% over all 2" in text
     )
@@ -46,11 +47,11 @@ def test_a_sweep_without_tune_is_told_what_its_seeds_find_and_what_more_would_bu
 
 
 def test_too_few_seeds_are_named_with_the_number_that_would_do(tmp_path: Path) -> None:
-    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3]))
+    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3], evidence=EXACT))
     assert "Too few seeds: no result can be significant; 7 would be needed" in text
     assert row(text, "3 ")[1] == "none" and row(text, "4 (+1)")[2] == "none"
     assert row(text, "7 (+4)")[2:4] == ["3.4", "points"]
-    by_t = shown(toy_plan(tmp_path, seeds=[1, 2, 3], evidence={"test": "t"}))
+    by_t = shown(toy_plan(tmp_path, seeds=[1, 2, 3]))
     assert "Too few seeds" not in by_t and "by the paired t-test" in by_t and row(by_t, "3 ")[2] == "points"
 
 
@@ -77,7 +78,7 @@ def test_what_a_foreign_trainer_does_not_say_is_left_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.sweeps.toy_trainer.describe", lambda config: {})
-    assert row(shown(toy_plan(tmp_path, seeds=[1, 2])), "2 ") == ["2", "none", "6"]
+    assert row(shown(toy_plan(tmp_path, seeds=[1, 2], evidence=EXACT)), "2 ") == ["2", "none", "6"]
 
 
 def test_the_spread_is_taken_from_a_pilot_beside_the_space(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_evidence_is_kept_in_sweep_yaml_and_is_no_part_of_the_identity(tmp_path:
     folder = tmp_path / "results"
     folder.mkdir()
     space = write_space(plan, folder, "", False)
-    assert space["evidence"] == {"test": "permutation", "pairing": "paired", "margin": 0.01, "pilot": None}
+    assert space["evidence"] == {"test": "t", "pairing": "paired", "margin": 0.01, "pilot": None}
     assert not renew_evidence(plan, folder)
     other = toy_plan(tmp_path, evidence={"test": "t"})
     assert other.hash == plan.hash
