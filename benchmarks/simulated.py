@@ -184,7 +184,8 @@ def evidence(state: SweepState, plan: Plan) -> np.ndarray:
 
 def conclude(table: np.ndarray) -> tuple[int | None, np.ndarray]:
     """The arm that analysis.stats.rank_arms ranks first, and each one's claim: the sign of its difference
-    from the baseline (the first) where Holm's p is at most ALPHA. tests/benchmarks compares the two."""
+    from the baseline (the first) where Holm's p is at most ALPHA by the sign-flip test, which decisions.yaml
+    lets decide. tests/benchmarks compares the two."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # an arm of which no run completed has no mean
         means = np.nanmean(table, axis=0)

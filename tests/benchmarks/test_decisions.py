@@ -106,6 +106,7 @@ def test_the_table_says_what_the_report_would(tmp_path: Path, keep: int) -> None
             conductor.ended(trial.trial_id, "failed" if broken else "completed")
         space = {
             "objective": {"metric": "accuracy", "mode": "max"},
+            "evidence": plan.spec.evidence.model_dump(mode="json"),
             "resolved": {
                 "baseline": plan.baseline,
                 "arms": {
