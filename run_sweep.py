@@ -7,6 +7,7 @@ import argparse
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from sweeps.errors import SpecError
@@ -38,20 +39,19 @@ def main(arguments: list[str] | None = None) -> int:
     return outcome.status
 
 
-def _outlook(plan: Plan) -> Outlook:
-    """What the evidence of a plan can tell. Raises SpecError where its pilot is of no use."""
+def _outlook(plan: Plan, begun: Path | None = None) -> Outlook:
+    """What the evidence of a plan can tell, by the spread in its pilot's results, else in those of the sweep
+    that has begun. Raises SpecError where the pilot is of no use."""
     from analysis.load import AnalysisError
     from analysis.outlook import outlook
 
-    evidence = plan.spec.evidence
+    evidence, number = plan.spec.evidence, comparisons(plan)
+    of = (plan.spec.objective.metric, number, evidence.test, evidence.pairing)
+    if evidence.pilot is None and begun is not None:
+        with suppress(AnalysisError):  # too little of it has run to tell
+            return outlook(*of, begun)
     try:
-        return outlook(
-            plan.spec.objective.metric,
-            comparisons(plan),
-            evidence.test,
-            evidence.pairing,
-            evidence.pilot,
-        )
+        return outlook(*of, evidence.pilot)
     except AnalysisError as error:
         raise SpecError(f"{plan.source}: evidence.pilot: {error}") from error
 

@@ -229,6 +229,11 @@ class _Search:
             if (grid.at(found) - target) * way >= 0:
                 break
             inner, outer = found, found + (found - grid.start)
+        if len({size for size in grid.sizes.values() if size is not None}) == 1:
+            raise SpecError(
+                f"match.by: {self._match.by}: {SIZES[self._match.of][1]} are the same whatever it is: name a "
+                f"key with which they grow"
+            )
         while abs(outer - inner) > grid.step:
             middle = inner + (outer - inner) // (2 * way * grid.step) * way * grid.step
             found = grid.within_a_hole(middle, outer)
@@ -260,10 +265,19 @@ def _value(config: dict[str, Any], key: str) -> float | None:
 
 
 def _refuse_foreign_key(match: Match, trainer: Trainer, configs: list[dict[str, Any]]) -> None:
-    if all(_value(config, match.by) is None for config in configs):
-        known = dotted_keys(trainer.config_model)
-        hint = "name a key that some arm has" if match.by in known else did_you_mean(match.by, known)
-        raise SpecError(f"match.by: {match.by}: no arm has this key: {hint}")
+    if any(_value(config, match.by) is not None for config in configs):
+        return
+    numbers = {
+        key: None
+        for config in configs
+        for key, value in flatten(config).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    section = match.by.partition(".")[0]
+    beside = [key for key in numbers if key.partition(".")[0] == section] or list(numbers)
+    is_known = match.by in dotted_keys(trainer.config_model)
+    hint = "name a number that some arm has," if is_known else f"{did_you_mean(match.by, beside)} Or one of"
+    raise SpecError(f"match.by: {match.by}: no arm has this key: {hint} {', '.join(beside)}")
 
 
 def _refuse_rivals(match: Match, spec: SweepSpec) -> None:

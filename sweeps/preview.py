@@ -16,6 +16,7 @@ from sweeps.prospects import Outlook, prospects
 from sweeps.resources import Measured
 from sweeps.schedulers import build_scheduler
 from sweeps.spec import SchedulerSpec
+from trm.yaml import in_a_line
 
 MUCH = 1.1  # a ratio of parameters or FLOPs from which arms are not of one size
 
@@ -182,7 +183,9 @@ def _factors(plan: Plan) -> Iterator[str]:
     """The levels of named factors, which an arm's name does not spell out."""
     for name, factor in plan.spec.ablate.items():
         for level, sets in (factor.levels or {}).items():
-            yield f"{name} = {level}: " + ", ".join(f"{key} = {value}" for key, value in sets.items())
+            yield f"{name} = {level}: " + ", ".join(
+                f"{key}: {in_a_line(value)}" for key, value in sets.items()
+            )
 
 
 def _phases(plan: Plan) -> Iterator[str]:

@@ -147,5 +147,5 @@ def _by_comparison(plan: Plan, by_arm: Mapping[str, Cost], timed: bool) -> Table
         table.add_row(label, *cost.cells[: 4 if timed else 3])
     if len(rows) > MOST_ROWS:
         table.add_row(f"({len(rows) - MOST_ROWS} other arms)")
-    table.add_row(f"and all of them {plan.baseline}", *by_arm[plan.baseline].cells[: 4 if timed else 3])
+    table.add_row(f"{plan.baseline}, which all share", *by_arm[plan.baseline].cells[: 4 if timed else 3])
     return table

@@ -75,10 +75,11 @@ class Launch:
     quiet: bool = False
 
 
-def launch(given: Launch, outlook_of: Callable[[Plan], Outlook] | None = None) -> Outcome:
+def launch(given: Launch, outlook_of: Callable[[Plan, Path | None], Outlook] | None = None) -> Outcome:
     """Do what the arguments say. Raises SpecError for bad input, with nothing written.
 
-    `outlook_of` says what a plan's evidence can tell, and raises SpecError where its pilot cannot be read.
+    `outlook_of` says what a plan's evidence can tell, from what a begun sweep has in its folder where it is
+    given one, and raises SpecError where the plan's pilot cannot be read.
     """
     if given.max_concurrent is not None and given.max_concurrent < 1:
         raise SpecError(f"--max-concurrent {given.max_concurrent}: must be 1 or more")
@@ -93,13 +94,15 @@ def launch(given: Launch, outlook_of: Callable[[Plan], Outlook] | None = None) -
     plan = load_plan(given.space, given.overrides, given.name)
     is_preview = given.dry_run or given.calibrate
     is_asked = (is_preview and comparisons(plan) > 0) or plan.spec.evidence.pilot is not None
-    outlook = outlook_of(plan) if outlook_of is not None and is_asked else None
+    begun: Path | None = None  # the sweep that is gone on with
+    if is_preview and (given.resume or given.extend):
+        begun = Storage(given.storage).folder(plan.spec.name)
+        look(plan, begun, given.resume, given.extend)
+    outlook = outlook_of(plan, begun) if outlook_of is not None and is_asked else None
     if is_preview:
         _show(plan, given, outlook)
-        if given.resume or given.extend:
-            folder = Storage(given.storage).folder(plan.spec.name)
-            look(plan, folder, given.resume, given.extend)
-            print(f"Of these, {read_state(folder / JOURNAL).how_many_ended} have run in {folder} already")
+        if begun is not None:
+            print(f"Of these, {read_state(begun / JOURNAL).how_many_ended} have run in {begun} already")
         return Outcome(OK)
     storage = Storage(given.storage)
     folder = storage.folder(plan.spec.name)

@@ -99,6 +99,14 @@ def dump_yaml(value: Any) -> str:
     return text
 
 
+def in_a_line(value: Any) -> str:
+    """A mapping or list as YAML in one line; anything else as it prints."""
+    if not isinstance(value, dict | list):
+        return str(value)
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10**6)
+    return text.strip()
+
+
 def _parse(text: str, source: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)

@@ -169,7 +169,14 @@ REFUSED = {
     "key-that-no-arm-has": (
         {"params": 6e6, "by": "model.mixer.expand"},
         {"ablate": {"model.mixer.kind": ["attention", "mlp"]}},
-        ["match.by: model.mixer.expand: no arm has this key"],
+        [
+            "match.by: model.mixer.expand: no arm has this key: name a number that some arm has, model.hidden_size, "
+        ],
+    ),
+    "key-that-changes-no-size": (
+        {"params": 6e6, "by": "model.rope_theta"},
+        {},
+        ["match.by: model.rope_theta: parameters are the same whatever it is"],
     ),
     "key-that-is-none": ({"params": 6e6, "by": "model.hidden"}, {}, ["did you mean model.hidden_size?"]),
     "key-that-is-no-number": ({"params": 6e6, "by": "model.networks"}, {}, ["'shared'", "only a number"]),

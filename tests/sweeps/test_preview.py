@@ -68,7 +68,7 @@ def test_arms_of_unequal_draws_are_counted_each_by_its_own(tmp_path: Path) -> No
 
 def test_the_levels_of_a_named_factor_are_spelt_out(tmp_path: Path) -> None:
     levels = {"low": {"lr": 0.1, "model.kind": "b"}, "high": {"lr": 0.2}}
-    assert "rate = low: lr = 0.1, model.kind = b" in shown(
+    assert "rate = low: lr: 0.1, model.kind: b" in shown(
         toy_plan(tmp_path, ablate={"rate": {"levels": levels}})
     )
 

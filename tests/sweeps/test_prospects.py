@@ -42,7 +42,7 @@ def test_a_sweep_without_tune_is_told_what_its_seeds_find_and_what_more_would_bu
     assert row(text, "8 (+1)")[2:] == ["2.6", "points", "+3", "+300", "+3e+04"]
     assert row(text, "10 (+3)")[4] == "+9" and row(text, "12 (+5)")[4] == "+15"
     assert row(text, "b, c")[2:] == ["7", "700", "7e+04"]
-    assert row(text, "and all of them a")[-3:] == ["7", "700", "7e+04"]
+    assert row(text, "a, which all share")[-3:] == ["7", "700", "7e+04"]
     assert "Too few seeds" not in text and "time of the trials" not in text
 
 
