@@ -167,7 +167,7 @@ def test_diverged_trials_are_listed_and_left_out(tmp_path: Path) -> None:
     arms = {"a": Fake(0.8), "b": Fake(0.7, statuses={0: "diverged"})}
     page = report_of(write_sweep(tmp_path / "s", arms, phase="evidence"))
     assert page.row("b-d0-s0")[1:3] == ["diverged", "train/loss is nan"]
-    assert "of its 2 trials 1 diverged and 0 failed" in page.text
+    assert "of its 2 trials 1 diverged, and the mean" in page.text
 
 
 @pytest.mark.parametrize("status", ["failed", "not_started", "pruned"])
