@@ -12,7 +12,7 @@ from analysis.ablation_path import ablation_path
 from analysis.common_samples import at_common_samples
 from analysis.comparison import Rule
 from analysis.importance import importances
-from analysis.interactions import interactions
+from analysis.interactions import interaction_estimates, interactions
 from analysis.load import Sweep
 from analysis.pairing import correlation_text, correlations, pairing_text
 from analysis.stats import claim_of
@@ -89,7 +89,24 @@ def _interactions(sweep: Sweep) -> str:
         ]
         for _, row in found.iterrows()
     ]
-    return page.table(["interaction", "F", "p", "q (screening)"], rows)
+    unit = unit_of(sweep.test_metric or sweep.metric)
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    sizes = [
+        [page.cell(f"{row['level_a']} × {row['level_b']}"), _ends(row, "estimate", unit, sign=True)]
+        for _, pair in found.iterrows()
+        for _, row in interaction_estimates(sweep, pair["factor_a"], pair["factor_b"]).iterrows()
+    ]
+    note = (
+        "F test of a mixed model with seeds as a random intercept; q is p adjusted for the pairs looked at "
+        "(Benjamini and Hochberg), for screening. Below it, how much two levels do together beyond what each "
+        "does alone, against the baseline's levels, with a 95% interval."
+    )
+    heads = ["interaction", "F", "p", "q (screening)"]
+    return (
+        page.paragraph(note, "note")
+        + page.table(heads, rows)
+        + (page.table(["two levels together", f"beyond each alone{suffix}"], sizes) if sizes else "")
+    )
 
 
 def _importances(sweep: Sweep) -> str:
@@ -106,7 +123,9 @@ def _importances(sweep: Sweep) -> str:
         [page.cell(row["name"]), page.cell(row["kind"]), page.cell(str(row["n"])), _ends(row, "share", SHARE)]
         for _, row in found.iterrows()
     ]
-    return page.paragraph(note, "note") + page.table(["importance of", "", "trials", "share (%)"], rows, 2)
+    return page.paragraph(note, "note") + page.table(
+        ["importance of", "kind", "trials", "share (%)"], rows, 2
+    )
 
 
 def _path(sweep: Sweep) -> str:

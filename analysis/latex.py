@@ -8,13 +8,14 @@ import pandas as pd
 
 from analysis.load import Sweep
 from analysis.stats import rank_arms
-from analysis.table import Column, columns, how_to_read, marked, unmatched_text
+from analysis.table import Column, columns, how_to_read, marked, outcome, unmatched_text
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}",
-    "−": r"$-$", "–": "--", "†": r"$^\dagger$", "…": r"\dots{}", "|": r"\textbar{}",
+    "−": r"$-$", "±": r"$\pm$", "×": r"$\times$",
+    "–": "--", "†": r"$^\dagger$", "…": r"\dots{}", "|": r"\textbar{}",
 }  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def to_latex(sweep: Sweep) -> str:
     shown = [column for column in columns(sweep) if not column.head.startswith("wall time")]
     heads = " & ".join(["Arm", *(_head(column.head) for column in shown)])
     rows = [
-        " & ".join([escape(marked(sweep, row["arm"])), *(_cell(column, row) for column in shown)]) + r" \\"
+        " & ".join([_arm(sweep, row), *(_cell(column, row) for column in shown)]) + r" \\"
         for _, row in rank_arms(sweep).iterrows()
     ]
     label = re.sub(r"[^A-Za-z0-9]+", "-", sweep.name).strip("-")
@@ -52,6 +53,12 @@ def to_latex(sweep: Sweep) -> str:
             "",
         ]
     )
+
+
+def _arm(sweep: Sweep, row: pd.Series) -> str:
+    """Its name, and what became of trials that did not complete."""
+    name, ended = escape(marked(sweep, row["arm"])), escape(outcome(row))
+    return rf"{name} {{\scriptsize {ended}}}" if ended else name
 
 
 def _head(text: str) -> str:

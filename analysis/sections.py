@@ -67,24 +67,17 @@ def _ranking(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     columns, how = table.columns(sweep), plots.looks(sweep)
     rows = [
         [
-            page.cell(table.marked(sweep, row["arm"]), _outcome(row), how[row["arm"]].color),
+            page.cell(table.marked(sweep, row["arm"]), table.outcome(row), how[row["arm"]].color),
             *(page.cell(column.text(row), column.below(row)) for column in columns),
         ]
         for _, row in ranked.iterrows()
     ]
     footnote = table.unmatched_text(sweep)
     return [
-        page.paragraph(table.how_to_read(sweep), "note"),
+        page.paragraph(f"{table.how_to_read(sweep)} Wall time is a trial's, on average.", "note"),
         page.table(["arm", *(column.head for column in columns)], rows, cards=True),
         page.paragraph(footnote, "note") if footnote else "",
     ]
-
-
-def _outcome(row: pd.Series) -> str:
-    """What became of an arm's trials, where not all completed."""
-    words = {"pruned": "stopped early", "diverged": "diverged", "failed": "failed", "open": "not finished"}
-    found = ((row[f"n_{status}"], said) for status, said in words.items())
-    return ", ".join(f"{count} of {row['n_trials']} {said}" for count, said in found if count)
 
 
 def _curves_note(sweep: Sweep) -> str:
@@ -195,7 +188,10 @@ def still_open(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step
     rows = [
         [
             page.cell(f"{question.arm} – {sweep.baseline}"),
-            page.cell(unit.text(question.diff, sign=True), f"SD {unit.text(question.sd)}"),
+            page.cell(
+                unit.text(question.diff, sign=True),
+                f"SD {unit.text(question.sd)}" if question.n > 1 else "",
+            ),
             page.cell(str(question.n)),
             page.cell(
                 str(question.seeds)
@@ -240,7 +236,7 @@ def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
             f"{price}"
         )
     return (
-        f"{said}`{FOLDER}/{steps[0].file}` is `sweep.yaml` with more seeds; `--extend` adds them to every "
-        f"arm and runs what is missing. {price} To look after each seed and stop at the first small p makes "
-        "false claims likelier than 5%: decide on the number once."
+        f"{said}Each file is `sweep.yaml` with more seeds; `--extend` adds them to every arm and runs what "
+        f"is missing. {price} To look after each seed and stop at the first small p makes false claims "
+        "likelier than 5%: decide on the number once."
     )
