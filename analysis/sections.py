@@ -10,6 +10,7 @@ from importlib import metadata
 import pandas as pd
 
 from analysis import evidence, findings, page, plots, stopping, table
+from analysis.comparison import Rule
 from analysis.export import FOLDER
 from analysis.figures import Drawn
 from analysis.load import Sweep, records
@@ -193,13 +194,7 @@ def still_open(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step
                 f"SD {unit.text(question.sd)}" if question.n > 1 else "",
             ),
             page.cell(str(question.n)),
-            page.cell(
-                str(question.seeds)
-                if question.seeds
-                else f"more than {MOST_SEEDS:,}"
-                if question.n > 1
-                else "–"
-            ),
+            _seeds(question),
         ]
         for question in questions
     ]
@@ -217,11 +212,18 @@ def still_open(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step
     )
 
 
+def _seeds(question: Question) -> str:
+    if question.seeds:
+        return page.cell(str(question.seeds), "to show equivalence" if question.as_equivalent else "")
+    return page.cell(f"more than {MOST_SEEDS:,}" if question.n > 1 else "–")
+
+
 def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
     family = len(sweep.arms) - 1
     said = (
         "Seeds at which a difference as large as the one seen, with the spread seen, would be found "
-        f"significant four times in five, with {family} comparison{'s' * (family > 1)} counted. "
+        f"significant four times in five, with {family} comparison{'s' * (family > 1)} counted"
+        + ("; or held within the margin, where that takes fewer. " if Rule.of(sweep).margin else ". ")
     )
     waiting = int(sweep.trials["status"].isin(OPEN).sum())
     if waiting:
