@@ -228,6 +228,8 @@ def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
     waiting = int(sweep.trials["status"].isin(OPEN).sum())
     if waiting:
         return f"{said}{waiting} planned trials have not run to their end: first launch with `--resume`."
+    if not steps and claim_of(sweep) == "exploratory":
+        return f"{said}No trial of the evidence completed: see why under Diverged and failed."
     if not steps:
         return f"{said}No number of seeds settles these: the differences are too small, or not known."
     price = "Priced at the mean time of each arm's completed trials."

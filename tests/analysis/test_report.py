@@ -307,6 +307,27 @@ def test_a_report_that_cannot_be_finished_leaves_the_one_before(
     assert all(after[path] == before[path] for path in (recorded / "report").iterdir())
 
 
+def test_a_page_that_cannot_be_put_in_place_leaves_both_as_they_were(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(recorded)
+    before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*") if path.is_file()}
+
+    def refused(*_: object) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refused)
+    assert main([str(recorded)]) == 2
+    assert {path: path.stat().st_mtime_ns for path in recorded.rglob("*") if path.is_file()} == before
+
+
+def test_arms_of_one_size_are_not_drawn_over_it(tmp_path: Path) -> None:
+    same = load_sweep(write_sweep(tmp_path / "same", {"a": Fake(0.5), "b": Fake(0.6)}))
+    other = load_sweep(write_sweep(tmp_path / "other", {"a": Fake(0.5), "b": Fake(0.6, params=10**6)}))
+    assert not {"params", "flops"} & {each.name for each in draw_all(same)}
+    assert {"params", "flops"} & {each.name for each in draw_all(other)} == {"params"}
+
+
 def test_a_launch_ends_as_its_trials_did_where_the_report_cannot_be_written(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
