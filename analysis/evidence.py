@@ -117,7 +117,7 @@ def _importances(sweep: Sweep) -> str:
     when = f"after {si(at)} samples, which all reached" if math.isfinite(at) else "at their end"
     note = (
         f"Share of the variance of {name_of(sweep.metric)} between trials that were not chosen on their "
-        f"result, {when}: main effects alone, with a 95% interval of resampled trials."
+        f"result, {when}: main effects alone, with a rough 95% interval of resampled trials."
     )
     rows = [
         [page.cell(row["name"]), page.cell(row["kind"]), page.cell(str(row["n"])), _ends(row, "share", SHARE)]
