@@ -232,7 +232,7 @@ def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
         return f"{said}No trial of the evidence completed: see why under Diverged and failed."
     if not steps:
         return f"{said}No number of seeds settles these: the differences are too small, or not known."
-    price = "Priced at the mean time of each arm's completed trials."
+    price = "Priced from where the sweep stands, at the mean time of each arm's completed trials."
     if claim_of(sweep) == "exploratory":
         return (
             f"{said}`{FOLDER}/{steps[0].file}` is `sweep.yaml` with nothing stopped, on fresh seeds and "
