@@ -6,11 +6,10 @@ import pandas as pd
 
 from analysis.comparison import EQUIVALENT, NOT_SETTLED, WORSE, Rule
 from analysis.load import Sweep, records
-from analysis.pairing import few, idle_arms
+from analysis.pairing import idle_arms
 from analysis.stats import ALPHA, OPEN, claim_of
-from analysis.units import Unit, join, name_of, p_text, p_words, si, unit_of
+from analysis.units import Unit, few, join, name_of, p_text, p_words, si, unit_of
 
-SHOWN = 5  # members that are named
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
 
 
@@ -182,10 +181,9 @@ def _limits_of_the_order(sweep: Sweep) -> list[str]:
         return [
             f"That {member} is worse than {others}: at {rung} it was stopped with the better value. {remedy}"
         ]
-    named = join([f"{member} at {rung}" for member, _, rung in found[:SHOWN]])
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    named = few([f"{member} at {rung}" for member, _, rung in found])
     return [
-        f"That what was stopped is worse than what went on: {named}{more} had a better value than one that "
+        f"That what was stopped is worse than what went on: {named} had a better value than one that "
         f"had come to the rung before. {remedy}"
     ]
 
@@ -196,7 +194,7 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     if len(others) and not ranked.loc[ranked["arm"] == sweep.baseline, "n"].any():
         found.append(f"How far any arm is from the baseline: {sweep.baseline} has no completed trial.")
     if (ranked["n"] == 1).any():
-        arms = join(list(ranked.loc[ranked["n"] == 1, "arm"]))
+        arms = few(list(ranked.loc[ranked["n"] == 1, "arm"]))
         found.append(f"How much luck is in {arms}: with one seed there is no interval.")
     pairs = others[others[f"{prefix}diff"].notna() & (others[f"{prefix}verdict"] != EQUIVALENT)]
     rule = Rule.of(sweep)
@@ -208,7 +206,7 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
         seeds = f"{n} {'shared ' if rule.pairing == 'paired' else ''}seed{'s' * (n != 1)}"
         least = p_text(rule.smallest_p(n, n, there))
         found.append(
-            f"Whether {join(list(small['arm']))} differ{'s' if len(small) == 1 else ''} from "
+            f"Whether {few(list(small['arm']))} differ{'s' if len(small) == 1 else ''} from "
             f"{sweep.baseline}: n too small. With {seeds} the {rule.name} cannot give less than p = {least}, "
             f"and {family} comparison{'s are' if family > 1 else ' is'} made; from "
             f"{rule.seeds_needed(family)} seeds on it could."
@@ -217,7 +215,7 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     if len(open_):
         equal = "" if rule.margin is None else ", nor is it shown to be within the margin"
         found.append(
-            f"Whether {join(list(open_['arm']))} differ{'s' if len(open_) == 1 else ''} from "
+            f"Whether {few(list(open_['arm']))} differ{'s' if len(open_) == 1 else ''} from "
             f"{sweep.baseline}: the difference is not significant, which does not show that there is none"
             f"{equal}; the interval bounds its size."
         )
@@ -240,7 +238,7 @@ def _limits_of_the_missing(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     found = []
     absent = ranked[ranked["n"] == 0]
     if len(absent):
-        ends = join([f"{row.arm} (its furthest: {si(row.samples)} samples)" for row in records(absent)])
+        ends = few([f"{row.arm} (its furthest: {si(row.samples)} samples)" for row in records(absent)])
         found.append(
             f"What {ends} would have reached: no trial of {'them' if len(absent) > 1 else 'it'} completed, "
             "and the last value of a stopped trial is not its final one."

@@ -12,9 +12,7 @@ from scipy import stats
 from analysis.intervals import ALPHA
 from analysis.load import Sweep, records
 from analysis.stats import compare
-from analysis.units import join, name_of
-
-NAMED = 3  # arms, beyond which a sentence only counts them
+from analysis.units import few, name_of
 
 
 def correlations(sweep: Sweep, metric: str) -> pd.DataFrame:
@@ -67,8 +65,3 @@ def pairing_text(sweep: Sweep, metric: str) -> str:
 
 def correlation_text(value: float) -> str:
     return f"{value:.2f}".replace("-", "−") if math.isfinite(value) else "–"
-
-
-def few(arms: list[str]) -> str:
-    """Their names, or where these are many how many they are."""
-    return join(arms) if len(arms) <= NAMED else f"{len(arms)} arms"
