@@ -68,7 +68,7 @@ def _report(outcome: Outcome, folder: Path, tracking_uri: str, quiet: bool) -> N
         if not quiet:
             print(ranking_text(folder))
         print(f"Report: {report}")
-    except AnalysisError as error:
+    except (AnalysisError, OSError) as error:  # a full disk is no reason to end otherwise than the trials did
         print(f"No report yet: {error}")
     else:
         if outcome.mirrored:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.factors import dependents, levels
-from analysis.intervals import mean_interval
+from analysis.intervals import Limits, mean_interval, of_differences
 from analysis.load import Sweep
 from analysis.stats import seed_table
 from analysis.units import unit_of
@@ -31,13 +31,13 @@ def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     The way is chosen by the objective; `metric` (default: its test counterpart) is what is shown.
     """
     metric = metric or sweep.test_metric or sweep.metric
-    shown, (least, most) = seed_table(sweep, metric), unit_of(metric).limits
+    shown, limits = seed_table(sweep, metric), of_differences(unit_of(metric).limits)
     means = seed_table(sweep, sweep.metric).mean() * (1 if sweep.maximise else -1)
     table, ran = levels(sweep), means.dropna()
     if sweep.baseline not in ran.index or ran.idxmax() == sweep.baseline:
         return pd.DataFrame(columns=list(COLUMNS))
     best, here = str(ran.idxmax()), sweep.baseline
-    rows = [_row(shown, 0, here, None, "", "")]
+    rows = [_row(shown, limits, 0, here, None, "", "")]
     while here != best:
         flips = _flips(table, here, best)
         arms = {flip: _arm_with(table, wanted) for flip, wanted in flips.items()}
@@ -47,11 +47,10 @@ def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
             flip, after = max(found.items(), key=lambda each: float(ran[each[1]]))
         else:
             flip, after = "; ".join(flips), best
-        rows.append(_row(shown, len(rows), after, here, flip, missing))
+        rows.append(_row(shown, limits, len(rows), after, here, flip, missing))
         here = after
     total = rows[-1]["mean"] - rows[0]["mean"]
     for row in rows[1:]:
-        row["low"], row["high"] = max(row["low"], least - most), min(row["high"], most - least)
         row["share"] = row["gain"] / total if total else math.nan
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -83,11 +82,17 @@ def _levels_at(table: pd.DataFrame, arm: str) -> Levels:
 
 
 def _row(
-    shown: pd.DataFrame, step: int, arm: str, before: str | None, flipped: str, not_run: str
+    shown: pd.DataFrame,
+    limits: Limits,
+    step: int,
+    arm: str,
+    before: str | None,
+    flipped: str,
+    not_run: str,
 ) -> dict[str, Any]:
     own = mean_interval(shown[arm])
     row: dict[str, Any] = {"step": step, "arm": arm, "flipped": flipped, "n": own.n, "mean": own.mean}
     if before is not None:
-        gap = mean_interval(shown[arm] - shown[before])
+        gap = mean_interval(shown[arm] - shown[before]).cut(limits)
         row |= {"gain": gap.mean, "low": gap.low, "high": gap.high}
     return row | {"share": math.nan, "not_run": not_run}

@@ -16,9 +16,10 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import ALPHA, difference_interval, mean_interval
+from analysis.intervals import ALPHA, Limits, difference_interval, mean_interval, of_differences
 from analysis.load import AnalysisError, Sweep
 from analysis.significance import (
+    NAMES,
     Pairing,
     Test,
     benjamini_hochberg,
@@ -78,13 +79,7 @@ class Rule:
     @property
     def name(self) -> str:
         """The deciding test: "sign-flip test", for one."""
-        names = {
-            ("permutation", "paired"): "sign-flip test",
-            ("permutation", "unpaired"): "two-sample permutation test",
-            ("t", "paired"): "paired t-test",
-            ("t", "unpaired"): "Welch's t-test",
-        }
-        return names[self.test, self.pairing]
+        return NAMES[self.test, self.pairing]
 
     def seeds_needed(self, family: int) -> int:
         """The least number of seeds an arm at which one of so many comparisons could be significant."""
@@ -104,7 +99,7 @@ def comparisons(
     *,
     maximise: bool = True,
     family: int | None = None,
-    limits: tuple[float, float] = (-math.inf, math.inf),
+    limits: Limits = (-math.inf, math.inf),
 ) -> pd.DataFrame:
     """A row a column of `table` (a row a seed, NaN where a value does not count); the columns are COMPARED.
 
@@ -148,10 +143,9 @@ def comparisons(
     return pd.DataFrame(rows, columns=list(COMPARED)).set_index("arm", drop=False)
 
 
-def _cut(row: dict[str, Any], limits: tuple[float, float]) -> dict[str, Any]:
-    least, most = limits
+def _cut(row: dict[str, Any], limits: Limits) -> dict[str, Any]:
     for prefix in ("", "diff_", "paired_", "unpaired_"):
-        bounds = (least - most, most - least) if prefix else limits
+        bounds = of_differences(limits) if prefix else limits
         for end in ("low", "high"):
             row[prefix + end] = float(np.clip(row[prefix + end], *bounds))
     return row

@@ -1,19 +1,18 @@
 """Beyond one number: accuracy over supervision steps and by rating, and how the halting head is calibrated.
 
 From what completed trials read on test at their end, with the weights that val chose. A trial is one value of
-its seed: intervals are Student-t over the seeds of the trials that count (`stats.counted_trials`), cut at 0
-and 1, and say nothing of the rows, which are the same ones for every trial of an arm. Where no trial that
-counts reported a figure, its rows are absent.
+its seed: intervals are those of analysis.intervals over the seeds of the trials that count
+(`stats.counted_trials`), cut at 0 and 1, and say nothing of the rows, which are the same ones for every trial
+of an arm. Where no trial that counts reported a figure, its rows are absent.
 """
 
 from __future__ import annotations
 
 import re
 
-import numpy as np
 import pandas as pd
 
-from analysis.intervals import t_interval
+from analysis.intervals import mean_interval
 from analysis.load import Sweep
 from analysis.stats import seed_table
 
@@ -81,13 +80,8 @@ def _columns(sweep: Sweep, pattern: re.Pattern[str]) -> list[tuple[str, re.Match
 def _by_arm(sweep: Sweep, metric: str) -> list[tuple[str, dict[str, float]]]:
     """The metric's interval over seeds, for every arm that has a value of it."""
     table = seed_table(sweep, metric)
-    intervals = [(arm, t_interval(table[arm])) for arm in sweep.arms]
-    ends = {arm: np.clip([found.low, found.high], 0.0, 1.0) for arm, found in intervals}
-    return [
-        (arm, {"n": found.n, "mean": found.mean, "low": ends[arm][0], "high": ends[arm][1]})
-        for arm, found in intervals
-        if found.n
-    ]
+    intervals = [(arm, mean_interval(table[arm]).cut((0.0, 1.0))) for arm in sweep.arms]
+    return [(arm, {name: getattr(found, name) for name in _INTERVAL}) for arm, found in intervals if found.n]
 
 
 def _in_order(sweep: Sweep, rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.factors import contexts, levels, levels_of
-from analysis.intervals import mean_interval
+from analysis.intervals import mean_interval, of_differences
 from analysis.load import Sweep
 from analysis.stats import claim_of, seed_table
 from analysis.units import unit_of
@@ -26,7 +26,7 @@ def effects(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     """
     metric = metric or sweep.test_metric or sweep.metric
     values, table = seed_table(sweep, metric), levels(sweep)
-    least, most = unit_of(metric).limits
+    limits = of_differences(unit_of(metric).limits)
     rows: list[dict[str, Any]] = []
     for factor in sweep.factors:
         there = table[table[factor].notna()]
@@ -38,8 +38,8 @@ def effects(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
             row: dict[str, Any] = {"factor": factor, "level": level, "reference": names[0]}
             row |= {"n_arms": len(gaps.columns), "n": found.n if found else 0, "claim": claim_of(sweep)}
             if found:
-                ends = {"low": max(found.low, least - most), "high": min(found.high, most - least)}
-                row |= {"effect": found.mean, **ends, "interval": found.method}
+                found = found.cut(limits)
+                row |= {"effect": found.mean, "low": found.low, "high": found.high, "interval": found.method}
             rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

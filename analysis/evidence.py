@@ -12,9 +12,9 @@ from analysis.ablation_path import ablation_path
 from analysis.common_samples import at_common_samples
 from analysis.comparison import Rule
 from analysis.importance import importances
-from analysis.interactions import interactions
+from analysis.interactions import interaction_estimates, interactions
 from analysis.load import Sweep
-from analysis.pairing import pairing_text
+from analysis.pairing import correlation_text, correlations, pairing_text
 from analysis.stats import claim_of
 from analysis.units import Unit, name_of, p_text, si, title_of, unit_of
 
@@ -22,32 +22,53 @@ SHARE = Unit(100.0, "%", "", 0)
 
 
 def tests(sweep: Sweep, ranked: pd.DataFrame) -> str:
-    """Every arm's p by each test, unadjusted; '' where nothing carries claims."""
+    """Every arm's p by each test, unadjusted, what its seeds share with the baseline's, and the difference
+    that does not decide: unpaired beside paired. '' where nothing carries claims."""
     if claim_of(sweep) == "exploratory" or len(ranked) < 2:
         return ""
-    prefix = "test_" if sweep.test_metric else ""
+    prefix, metric = "test_" if sweep.test_metric else "", sweep.test_metric or sweep.metric
+    rule, unit = Rule.of(sweep), unit_of(metric)
     shown = {
         "sign-flip (paired)": "paired_permutation_p", "t (paired)": "paired_t_p",
         "two-sample permutation": "unpaired_permutation_p", "Welch's t": "unpaired_t_p",
-        "equivalence (Holm)": "p_equivalent_holm",
+        **({"equivalence (Holm)": "p_equivalent_holm"} if rule.margin else {}),
     }  # fmt: skip
-    rows = [
-        [page.cell(row["arm"]), *(page.cell(p_text(row[prefix + key])) for key in shown.values())]
-        for _, row in ranked[ranked["arm"] != sweep.baseline].iterrows()
-    ]
-    margin = Rule.of(sweep).margin
-    unit = unit_of(sweep.metric)
-    within = f"±{unit.text(margin)} {unit.difference}".rstrip() if margin else "no margin is named"
+    other = "unpaired" if rule.pairing == "paired" else "paired"
+    shared = correlations(sweep, metric).set_index("arm")
+    rows = []
+    for _, row in ranked[ranked["arm"] != sweep.baseline].iterrows():
+        cells = [page.cell(row["arm"]), *(page.cell(p_text(row[prefix + key])) for key in shown.values())]
+        cells.append(_correlation(shared.loc[row["arm"]]) if row["arm"] in shared.index else page.cell("–"))
+        ends = {"diff": row[f"{prefix}{other}_diff"]} | {
+            end: row[f"{prefix}{other}_{end}"] for end in ("low", "high")
+        }
+        rows.append([*cells, _ends(pd.Series(ends), "diff", unit, sign=True)])
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    heads = ["arm", *shown, "correlation over seeds", f"{other} difference{suffix}"]
     note = (
-        f"p of each test against {sweep.baseline}, not adjusted; the {Rule.of(sweep).name} decides "
-        f"(`evidence` in the search space). Equivalence: two one-sided t-tests, {within}. "
-        + pairing_text(sweep, sweep.test_metric or sweep.metric)
+        f"p of each test against {sweep.baseline}, not adjusted; the {rule.name} decides (`evidence` in the "
+        f"search space). {_margin(rule, unit)} {pairing_text(sweep, metric)}"
     )
-    heads = ["arm", *shown] if margin else ["arm", *list(shown)[:-1]]
     return page.details(
         "Both tests, paired and unpaired",
-        page.paragraph(note, "note"),
-        page.table(heads, [row[: len(heads)] for row in rows]),
+        page.paragraph(note.rstrip(), "note"),
+        page.table(heads, rows, cards=True),
+    )
+
+
+def _margin(rule: Rule, unit: Unit) -> str:
+    if not rule.margin:
+        return "Equivalence is not tested, as `evidence` names no margin."
+    return (
+        f"Equivalence: two one-sided t-tests, within ±{unit.text(rule.margin)} {unit.difference}".rstrip()
+        + "."
+    )
+
+
+def _correlation(row: pd.Series) -> str:
+    low, high = (correlation_text(row[end]) for end in ("low", "high"))
+    return page.cell(
+        correlation_text(row["correlation"]), f"[{low}, {high}]" if math.isfinite(row["low"]) else ""
     )
 
 
@@ -68,7 +89,24 @@ def _interactions(sweep: Sweep) -> str:
         ]
         for _, row in found.iterrows()
     ]
-    return page.table(["interaction", "F", "p", "q (screening)"], rows)
+    unit = unit_of(sweep.test_metric or sweep.metric)
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    sizes = [
+        [page.cell(f"{row['level_a']} × {row['level_b']}"), _ends(row, "estimate", unit, sign=True)]
+        for _, pair in found.iterrows()
+        for _, row in interaction_estimates(sweep, pair["factor_a"], pair["factor_b"]).iterrows()
+    ]
+    note = (
+        "F test of a mixed model with seeds as a random intercept; q is p adjusted for the pairs looked at "
+        "(Benjamini and Hochberg), for screening. Below it, how much two levels do together beyond what each "
+        "does alone, against the baseline's levels, with a 95% interval."
+    )
+    heads = ["interaction", "F", "p", "q (screening)"]
+    return (
+        page.paragraph(note, "note")
+        + page.table(heads, rows)
+        + (page.table(["two levels together", f"beyond each alone{suffix}"], sizes) if sizes else "")
+    )
 
 
 def _importances(sweep: Sweep) -> str:
@@ -79,13 +117,15 @@ def _importances(sweep: Sweep) -> str:
     when = f"after {si(at)} samples, which all reached" if math.isfinite(at) else "at their end"
     note = (
         f"Share of the variance of {name_of(sweep.metric)} between trials that were not chosen on their "
-        f"result, {when}: main effects alone, with a 95% interval of resampled trials."
+        f"result, {when}: main effects alone, with a rough 95% interval of resampled trials."
     )
     rows = [
         [page.cell(row["name"]), page.cell(row["kind"]), page.cell(str(row["n"])), _ends(row, "share", SHARE)]
         for _, row in found.iterrows()
     ]
-    return page.paragraph(note, "note") + page.table(["importance of", "", "trials", "share (%)"], rows, 2)
+    return page.paragraph(note, "note") + page.table(
+        ["importance of", "kind", "trials", "share (%)"], rows, 2
+    )
 
 
 def _path(sweep: Sweep) -> str:

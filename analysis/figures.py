@@ -3,7 +3,6 @@ is a line here."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from analysis import depth, plots
 from analysis.effects import effects
 from analysis.load import Sweep
 from analysis.plots.factors import crossed_pairs
-from analysis.stats import counted_trials
+from analysis.plots.ranking import costs
 from analysis.units import name_of
 
 INTERVAL = "95% interval over seeds"
@@ -62,6 +61,11 @@ def _judged(sweep: Sweep) -> str:
 def _has_curve(sweep: Sweep, metric: str, over: str) -> bool:
     history = sweep.history
     return metric in history and bool((history[metric].notna() & history[over].notna()).any())
+
+
+def _differ(sweep: Sweep, cost: str) -> bool:
+    """Whether the arms that have a value differ in what they cost: at one cost the ranking says it all."""
+    return costs(sweep, cost)[cost].nunique() > 1
 
 
 def _pareto(sweep: Sweep) -> str:
@@ -120,12 +124,12 @@ PLOTS = (
     Plot(
         "params", "Accuracy against size and compute", _pareto,
         plots.accuracy_against,
-        lambda sweep: any(math.isfinite(sweep.arm_number(arm, "num_params")) for arm in sweep.arms),
+        lambda sweep: _differ(sweep, "num_params"),
     ),
     Plot(
         "flops", "Accuracy against size and compute", _pareto,
         lambda sweep: plots.accuracy_against(sweep, "flops"),
-        lambda sweep: bool(counted_trials(sweep)["flops"].notna().any()),
+        lambda sweep: _differ(sweep, "flops"),
     ),
     Plot(
         "depth", "Beyond one number", _depth,

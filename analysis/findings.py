@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.comparison import BETTER, EQUIVALENT, NOT_SETTLED, WORSE, Rule
+from analysis.comparison import EQUIVALENT, NOT_SETTLED, WORSE, Rule
 from analysis.load import Sweep, records
-from analysis.pairing import pairing_text
+from analysis.pairing import idle_arms
 from analysis.stats import ALPHA, OPEN, claim_of
-from analysis.units import Unit, join, name_of, p_text, p_words, si, unit_of
+from analysis.units import Unit, few, join, name_of, p_text, p_words, si, unit_of
 
-SHOWN = 5  # members that are named
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
 
 
@@ -73,6 +72,11 @@ def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
         return head + " This is exploratory: it may guide the next sweep, it proves nothing."
     if compared:
         head += f" {_decision(sweep, best, prefix)}"
+    worse = list(ranked.loc[ranked[f"{prefix}verdict"] == WORSE, "arm"])
+    if rival is None and worse:
+        head += (
+            f" By the {best['decided_by']} {few(worse)} {'is' if len(worse) == 1 else 'are'} worse than it."
+        )
     others = ranked[(ranked[f"{prefix}verdict"] == EQUIVALENT) & (ranked["arm"] != best["arm"])]
     if len(others):
         head += f" {_equivalent(sweep, list(others['arm']))}"
@@ -84,6 +88,8 @@ def _decision(sweep: Sweep, row: pd.Series, prefix: str) -> str:
     p, found = row[f"{prefix}p_holm"], row[f"{prefix}verdict"]
     if row[f"{prefix}too_small"] and found != EQUIVALENT:
         return "These are too few seeds for a test."
+    if pd.isna(p):
+        return f"The {row['decided_by']} says nothing here: the values have no spread."
     held = "the difference is significant" if p <= ALPHA else "the difference is not significant"
     text = f"By the {row['decided_by']} {held} ({p_words(p)}, Holm-adjusted)."
     return f"{text} {_equivalent(sweep, [row['arm']])}" if found == EQUIVALENT else text
@@ -96,32 +102,6 @@ def _equivalent(sweep: Sweep, arms: list[str]) -> str:
         f"{join(arms)} {'is' if len(arms) == 1 else 'are'} equivalent to {sweep.baseline} within {margin} "
         "(two one-sided t-tests, Holm-adjusted): what tells them apart does not matter at this margin."
     )
-
-
-def how_decided(sweep: Sweep) -> str:
-    """Which test decides, over how many comparisons, and within what margin arms are equivalent."""
-    rule, unit, family = Rule.of(sweep), unit_of(sweep.metric), len(sweep.arms) - 1
-    seeds = f"paired over the seeds shared with {sweep.baseline}" if rule.pairing == "paired" else "unpaired"
-    text = f"Decided by the {rule.name}, {seeds}, Holm-adjusted over {family} comparison{'s' * (family != 1)}"
-    if rule.margin is None:
-        return f"{text}."
-    margin = f"±{unit.text(rule.margin)} {unit.difference}".rstrip()
-    return f"{text}; equivalent where two one-sided t-tests hold the difference within {margin}."
-
-
-def settled(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
-    """What may be concluded, a sentence each: who is better or worse than the baseline, who is equivalent."""
-    prefix, unit = "test_" if sweep.test_metric else "", unit_of(sweep.metric)
-    found = []
-    for row in (row for _, row in ranked.iterrows() if row[f"{prefix}verdict"] in (BETTER, WORSE)):
-        p = p_words(row[f"{prefix}p_holm"])
-        found.append(
-            f"{row['arm']} is {row[f'{prefix}verdict']} than {sweep.baseline}: "
-            f"{_span(row, f'{prefix}diff', unit, True)} {unit.difference}".rstrip()
-            + f" ({row['decided_by']}, {p}, Holm-adjusted)."
-        )
-    same = list(ranked.loc[ranked[f"{prefix}verdict"] == EQUIVALENT, "arm"])
-    return [*found, *([_equivalent(sweep, same)] if same else [])]
 
 
 def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
@@ -201,10 +181,9 @@ def _limits_of_the_order(sweep: Sweep) -> list[str]:
         return [
             f"That {member} is worse than {others}: at {rung} it was stopped with the better value. {remedy}"
         ]
-    named = join([f"{member} at {rung}" for member, _, rung in found[:SHOWN]])
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    named = few([f"{member} at {rung}" for member, _, rung in found])
     return [
-        f"That what was stopped is worse than what went on: {named}{more} had a better value than one that "
+        f"That what was stopped is worse than what went on: {named} had a better value than one that "
         f"had come to the rung before. {remedy}"
     ]
 
@@ -215,7 +194,7 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     if len(others) and not ranked.loc[ranked["arm"] == sweep.baseline, "n"].any():
         found.append(f"How far any arm is from the baseline: {sweep.baseline} has no completed trial.")
     if (ranked["n"] == 1).any():
-        arms = join(list(ranked.loc[ranked["n"] == 1, "arm"]))
+        arms = few(list(ranked.loc[ranked["n"] == 1, "arm"]))
         found.append(f"How much luck is in {arms}: with one seed there is no interval.")
     pairs = others[others[f"{prefix}diff"].notna() & (others[f"{prefix}verdict"] != EQUIVALENT)]
     rule = Rule.of(sweep)
@@ -227,7 +206,7 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
         seeds = f"{n} {'shared ' if rule.pairing == 'paired' else ''}seed{'s' * (n != 1)}"
         least = p_text(rule.smallest_p(n, n, there))
         found.append(
-            f"Whether {join(list(small['arm']))} differ{'s' if len(small) == 1 else ''} from "
+            f"Whether {few(list(small['arm']))} differ{'s' if len(small) == 1 else ''} from "
             f"{sweep.baseline}: n too small. With {seeds} the {rule.name} cannot give less than p = {least}, "
             f"and {family} comparison{'s are' if family > 1 else ' is'} made; from "
             f"{rule.seeds_needed(family)} seeds on it could."
@@ -236,7 +215,7 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     if len(open_):
         equal = "" if rule.margin is None else ", nor is it shown to be within the margin"
         found.append(
-            f"Whether {join(list(open_['arm']))} differ{'s' if len(open_) == 1 else ''} from "
+            f"Whether {few(list(open_['arm']))} differ{'s' if len(open_) == 1 else ''} from "
             f"{sweep.baseline}: the difference is not significant, which does not show that there is none"
             f"{equal}; the interval bounds its size."
         )
@@ -244,24 +223,31 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
 
 
 def _limits_of_the_pairing(sweep: Sweep) -> list[str]:
-    text = pairing_text(sweep, sweep.test_metric or sweep.metric)
-    return [f"More from paired seeds than from any others. {text}"] if "buys nothing" in text else []
+    if claim_of(sweep) == "exploratory" or Rule.of(sweep).pairing == "unpaired":
+        return []
+    idle = idle_arms(sweep, sweep.test_metric or sweep.metric)
+    if not idle:
+        return []
+    return [
+        f"More from shared seeds than from any others, against {few(idle)}: there the paired interval is no "
+        "narrower than the unpaired one, which stands under the ranking."
+    ]
 
 
 def _limits_of_the_missing(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     found = []
     absent = ranked[ranked["n"] == 0]
     if len(absent):
-        ends = join([f"{row.arm} (its furthest: {si(row.samples)} samples)" for row in records(absent)])
+        ends = few([f"{row.arm} (its furthest: {si(row.samples)} samples)" for row in records(absent)])
         found.append(
             f"What {ends} would have reached: no trial of {'them' if len(absent) > 1 else 'it'} completed, "
             "and the last value of a stopped trial is not its final one."
         )
-    lost = ranked[(ranked["n_diverged"] + ranked["n_failed"] > 0) & (ranked["n"] > 0)]
-    for row in records(lost):
+    for _, row in ranked[(ranked["n_diverged"] + ranked["n_failed"] > 0) & (ranked["n"] > 0)].iterrows():
+        words = join([f"{row[f'n_{how}']} {how}" for how in ("diverged", "failed") if row[f"n_{how}"]])
         found.append(
-            f"How {row.arm} does on the whole: of its {row.n_trials} trials {row.n_diverged} diverged and "
-            f"{row.n_failed} failed, and the mean of the rest leaves these out."
+            f"How {row['arm']} does on the whole: of its {row['n_trials']} trials {words}, and the mean of "
+            "the rest leaves these out."
         )
     waiting = int(sweep.trials["status"].isin(OPEN).sum())
     if waiting:

@@ -29,7 +29,8 @@ def importances(sweep: Sweep, metric: str | None = None, seed: int = 0) -> pd.Da
     """A row a factor, tuned value and "seed", the largest share first; the columns are COLUMNS.
 
     `share` of the variance of `metric` (default: the objective) among the `n` trials of all arms that have
-    it, from 0 to 1, with a 95% percentile interval of resampled trials (`seed`); NaN where nothing varies.
+    it, from 0 to 1, with a 95% percentile interval of resampled trials (`seed`), which is rough and leans
+    upwards (docs/statistics.md); NaN where nothing varies.
     `kind` is "factor", "tuned" or "seed"; `samples` after how many, NaN where at the end.
     """
     pool = unselected(sweep, metric)

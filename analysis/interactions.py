@@ -3,7 +3,9 @@
 y ~ A * B + context + (1 | seed), by restricted maximum likelihood (statsmodels' MixedLM): context are the
 levels of the other factors, seed a random intercept. The F test of the A:B terms has the denominator's
 degrees of freedom of the stratum within seeds, N - rank(X) - (seeds - 1), with which it is, on complete data,
-the repeated-measures analysis of variance; statsmodels' own chi-squared test takes them for infinite.
+the analysis of variance in randomised blocks, which are the seeds. (A repeated-measures one, AnovaRM, would
+have an error for each effect, and fewer degrees of freedom.) statsmodels' own chi-squared test takes them for
+infinite.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from analysis.intervals import ALPHA, mean_interval
 from analysis.load import Sweep
 from analysis.significance import benjamini_hochberg
 from analysis.stats import claim_of, seed_table
+from analysis.units import unit_of
 
 FEWEST_SEEDS = 3  # below, nothing tells what seeds have in common from what they have not
 MIXED, BLOCKS = "mixed model", "least squares, seeds as blocks"
@@ -104,10 +107,10 @@ def cell_means(sweep: Sweep, a: str, b: str, metric: str | None = None) -> pd.Da
 
     The mean over the cell's arms at each seed, and its 95% interval over seeds.
     """
-    data = _data(sweep, a, b, metric or sweep.test_metric or sweep.metric)
-    rows = []
+    metric = metric or sweep.test_metric or sweep.metric
+    data, limits, rows = _data(sweep, a, b, metric), unit_of(metric).limits, []
     for pair, cell in data.groupby(["a", "b"], observed=True):
-        found = mean_interval(cell.groupby("seed")["y"].mean())
+        found = mean_interval(cell.groupby("seed")["y"].mean()).cut(limits)
         rows.append((*pair, found.n, found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=["level_a", "level_b", "n", "mean", "low", "high"])
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +25,7 @@ RESAMPLES = 9_999
 ROUNDING = 1e-12  # relative
 
 Values = Sequence[float] | np.ndarray | pd.Series
+Limits = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,17 @@ class Interval:
     low: float
     high: float
     method: str = ""
+
+    def cut(self, limits: Limits) -> Interval:
+        """With its ends no farther out than the least and the greatest value that there can be."""
+        low, high = (float(np.clip(end, *limits)) for end in (self.low, self.high))
+        return replace(self, low=low, high=high)
+
+
+def of_differences(limits: Limits) -> Limits:
+    """The limits of a difference of two values that have these."""
+    least, most = limits
+    return least - most, most - least
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from textwrap import wrap
 
 import pandas as pd
 
 from analysis.load import Sweep
 from analysis.stats import rank_arms
-from analysis.table import Column, columns, how_to_read, marked, unmatched_text
+from analysis.table import Column, columns, how_to_read, marked, outcome, unmatched_text
 
+HEAD = 11  # letters a line of a column's head
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}",
-    "−": r"$-$", "–": "--", "†": r"$^\dagger$", "…": r"\dots{}", "|": r"\textbar{}",
+    "−": r"$-$", "±": r"$\pm$", "×": r"$\times$",
+    "–": "--", "†": r"$^\dagger$", "…": r"\dots{}", "|": r"\textbar{}",
 }  # fmt: skip
 
 
@@ -25,11 +28,11 @@ def escape(text: str) -> str:
 
 
 def to_latex(sweep: Sweep) -> str:
-    """A `table` with a caption and a label; intervals in small print beside their means."""
+    """A `table` with a caption and a label; intervals in small print below their means."""
     shown = [column for column in columns(sweep) if not column.head.startswith("wall time")]
     heads = " & ".join(["Arm", *(_head(column.head) for column in shown)])
     rows = [
-        " & ".join([escape(marked(sweep, row["arm"])), *(_cell(column, row) for column in shown)]) + r" \\"
+        " & ".join([_arm(sweep, row), *(_cell(column, row) for column in shown)]) + r" \\"
         for _, row in rank_arms(sweep).iterrows()
     ]
     label = re.sub(r"[^A-Za-z0-9]+", "-", sweep.name).strip("-")
@@ -38,7 +41,7 @@ def to_latex(sweep: Sweep) -> str:
         [
             r"% Needs \usepackage{booktabs}.",
             r"\begin{table}",
-            r"\centering\small",
+            r"\centering\small\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{escape(sweep.name)}. {caption}}}",
             rf"\label{{tab:{label}}}",
             rf"\begin{{tabular}}{{l{'r' * len(shown)}}}",
@@ -54,14 +57,23 @@ def to_latex(sweep: Sweep) -> str:
     )
 
 
+def _arm(sweep: Sweep, row: pd.Series) -> str:
+    """Its name, and what became of trials that did not complete."""
+    return _stack(escape(marked(sweep, row["arm"])), escape(outcome(row)), "l")
+
+
 def _head(text: str) -> str:
-    """The unit or the second half of a long head below the rest: columns of a paper are narrow."""
-    first, bracket, rest = text.partition(" (")
-    lines = [first, bracket.strip() + rest] if bracket else [text]
-    stacked = r" \\ ".join(escape(line) for line in lines)
-    return rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{stacked}\end{{tabular}}"
+    """A few words a line: the columns of a paper are narrow."""
+    lines = r" \\ ".join(escape(line) for line in wrap(text, HEAD))
+    return rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"
 
 
 def _cell(column: Column, row: pd.Series) -> str:
-    text, interval = escape(column.text(row)), escape(column.below(row))
-    return rf"{text} {{\scriptsize {interval}}}" if interval else text
+    return _stack(escape(column.text(row)), escape(column.below(row)), "r")
+
+
+def _stack(text: str, below: str, side: str) -> str:
+    """With small print below it, where there is any."""
+    if not below:
+        return text
+    return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{text} \\ {{\scriptsize {below}}}\end{{tabular}}"

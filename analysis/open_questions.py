@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from analysis.comparison import BASELINE, BETTER, EQUIVALENT, WORSE, Rule
 from analysis.load import Sweep
-from analysis.power import seeds_needed_for
+from analysis.power import seeds_for_equivalence, seeds_needed_for
 from analysis.stats import OPEN, claim_of, counted_trials, rank_arms, seed_table
 
 SETTLED = (BASELINE, BETTER, WORSE, EQUIVALENT)
@@ -26,13 +26,15 @@ _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # a top-level key of a YAML 
 class Question:
     """An arm whose difference to the baseline is not settled: `diff` as seen over `n` seeds, where the
     difference of a trial from one of the baseline's has standard deviation `sd`. `seeds` in all would settle
-    a difference of this size; None: more than MOST_SEEDS, or nothing is known of its size."""
+    a difference of this size; None: more than MOST_SEEDS, or nothing is known of its size. `as_equivalent`:
+    by showing that it is within the margin, which takes fewer than to show that there is one."""
 
     arm: str
     n: int
     diff: float
     sd: float
     seeds: int | None
+    as_equivalent: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,21 @@ def open_questions(sweep: Sweep) -> list[Question]:
         paired = rule.pairing == "paired"
         n = int((arm - base).count()) if paired else min(arm.count(), base.count())
         sd = float((arm - base).std() if paired else math.sqrt(arm.var() + base.var()))
-        seeds = seeds_needed_for(row[f"{prefix}diff"], sd, len(sweep.arms) - 1, rule.test, rule.pairing)
+        seeds, as_equivalent = _seeds(rule, row[f"{prefix}diff"], sd, len(sweep.arms) - 1)
         if seeds and claim_of(sweep) == "confirmatory":
             seeds = max(seeds, n + 1)
-        found.append(Question(row["arm"], n, row[f"{prefix}diff"], sd, seeds))
+        found.append(Question(row["arm"], n, row[f"{prefix}diff"], sd, seeds, as_equivalent))
     return found
+
+
+def _seeds(rule: Rule, difference: float, sd: float, family: int) -> tuple[int | None, bool]:
+    """That settle it the one way or the other, and whether it is by equivalence."""
+    differs = seeds_needed_for(difference, sd, family, rule.test, rule.pairing)
+    margin = math.nan if rule.margin is None else rule.margin
+    alike = seeds_for_equivalence(difference, sd, margin, family, rule.pairing)
+    if alike is not None and (differs is None or alike < differs):
+        return alike, True
+    return differs, False
 
 
 def next_steps(sweep: Sweep, questions: list[Question]) -> list[Step]:

@@ -8,16 +8,10 @@ from pathlib import Path
 
 from analysis import power
 from analysis.load import AnalysisError, load_sweep
-from analysis.significance import Pairing, Test, seeds_needed
+from analysis.significance import NAMES, Pairing, Test, seeds_needed
 from analysis.units import unit_of
 
 SEED_SD = 0.013  # of an accuracy over seeds, where no pilot says: 1.3 points
-_TESTS = {
-    ("permutation", "paired"): "the exact sign-flip test",
-    ("permutation", "unpaired"): "the exact two-sample permutation test",
-    ("t", "paired"): "the paired t-test",
-    ("t", "unpaired"): "the two-sample t-test",
-}
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Outlook:
     def rule(self) -> str:
         """By which a difference is found."""
         family = f"5% over all {self.comparisons} (Holm)" if self.comparisons > 1 else "5%"
-        return f"by {_TESTS[self.test, self.pairing]} on {self.pairing} seeds, {family}"
+        return f"by the {NAMES[self.test, self.pairing]} on {self.pairing} seeds, {family}"
 
     @property
     def fewest_seeds(self) -> int:

@@ -4,7 +4,6 @@ forget them within a few steps: then pairing halves the degrees of freedom and n
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,8 @@ from scipy import stats
 
 from analysis.intervals import ALPHA
 from analysis.load import Sweep, records
-from analysis.stats import claim_of, compare
-from analysis.units import Unit, join, name_of, p_words, unit_of
+from analysis.stats import compare
+from analysis.units import few, name_of
 
 
 def correlations(sweep: Sweep, metric: str) -> pd.DataFrame:
@@ -41,29 +40,28 @@ def _fisher(correlation: float, n: int) -> tuple[float, float]:
     return float(np.tanh(np.arctanh(correlation) - half)), float(np.tanh(np.arctanh(correlation) + half))
 
 
+def idle_arms(sweep: Sweep, metric: str) -> list[str]:
+    """Arms against which pairing buys nothing: the paired interval is no narrower than the unpaired one."""
+    known = correlations(sweep, metric).dropna(subset=["correlation", "paired_width"])
+    return list(known.loc[~known["helps"], "arm"])
+
+
 def pairing_text(sweep: Sweep, metric: str) -> str:
-    """What the seeds have in common, and where pairing buys nothing the unpaired result; '' where unknown."""
+    """What the seeds have in common, and against whom pairing buys nothing; '' where it is not known."""
     known = correlations(sweep, metric).dropna(subset=["correlation", "paired_width"])
     if known.empty:
         return ""
     least, most = known["correlation"].min(), known["correlation"].max()
-    span = " to ".join(f"{value:.2f}".replace("-", "−") for value in dict.fromkeys([least, most]))
-    text = f"Over shared seeds {name_of(metric)} correlates by {span} with that of {sweep.baseline}."
-    idle = compare(sweep, metric).loc[list(known.loc[~known["helps"], "arm"])]
-    if idle.empty:
+    span = " to ".join(dict.fromkeys(correlation_text(value) for value in (least, most)))
+    text = f"Over shared seeds the correlation of {name_of(metric)} with that of {sweep.baseline} is {span}."
+    idle = idle_arms(sweep, metric)
+    if not idle:
         return text
-    unit, claims = unit_of(metric), claim_of(sweep) == "confirmatory"
-    unpaired = join([_unpaired(row, unit, claims) for row in records(idle)])
     return (
-        f"{text} Pairing buys nothing against {join(list(idle['arm']))}, where the paired interval is no "
-        f"narrower than the unpaired one; unpaired: {unpaired}."
+        f"{text} Pairing buys nothing against {few(idle)}: the paired interval is no narrower than the "
+        "unpaired one."
     )
 
 
-def _unpaired(row: Any, unit: Unit, claims: bool) -> str:
-    ends = (row.unpaired_diff, row.unpaired_low, row.unpaired_high)
-    middle, low, high = (unit.text(value, sign=True) for value in ends)
-    words = f"{row.arm} {middle} [{low}, {high}] {unit.difference}".rstrip()
-    if not claims:
-        return words
-    return f"{words} ({p_words(row.unpaired_permutation_p)} by permutation, {p_words(row.unpaired_t_p)} by t)"
+def correlation_text(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−") if math.isfinite(value) else "–"

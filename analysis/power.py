@@ -76,6 +76,33 @@ def seeds_needed_for(
     return next(found, None)
 
 
+def seeds_for_equivalence(
+    difference: float,
+    sd: float,
+    margin: float,
+    comparisons: int,
+    pairing: Pairing,
+    power: float = POWER,
+    alpha: float = ALPHA,
+) -> int | None:
+    """The fewest seeds at which two one-sided t-tests hold a true difference of this size within +-margin;
+    None where MOST_SEEDS do not, or it is no smaller than the margin."""
+    room = margin - abs(difference)
+    if not (math.isfinite(room) and math.isfinite(sd) and room > 0 and sd > 0):
+        return None
+    level = alpha / max(comparisons, 1)
+    quantiles = special.ndtri(1 - level) + special.ndtri(power)
+    normal = (quantiles * sd / room) ** 2  # with the SD known, and the other bound far away
+    for n in range(max(2, math.floor(0.9 * min(normal, MOST_SEEDS))), MOST_SEEDS + 1):
+        df, error = n - 1 if pairing == "paired" else 2 * n - 2, sd / math.sqrt(n)
+        edge = special.stdtrit(df, 1 - level)
+        below = special.nctdtr(df, (abs(difference) - margin) / error, -edge)
+        above = special.nctdtr(df, (abs(difference) + margin) / error, edge)
+        if below - above >= power:
+            return n
+    return None
+
+
 def _patterns(n: int, pairing: str) -> int:
     """Of an exact test, but for mirror images: one by this is its least p. As of many seeds, where there are
     too many to matter."""

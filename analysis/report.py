@@ -40,13 +40,25 @@ def write_report(folder: Path | str) -> Path:
         staging.mkdir()
         (staging / FILE).write_text(_page(sweep, made), encoding="utf-8")
         export(sweep, made.drawn, made.steps, staging / FOLDER)
-        if (folder / FOLDER).exists():
-            (folder / FOLDER).rename(staging / "old")
-        (staging / FOLDER).rename(folder / FOLDER)
-        (staging / FILE).replace(folder / FILE)
+        _put_in_place(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder / FILE
+
+
+def _put_in_place(staging: Path, folder: Path) -> None:
+    """A folder cannot take another one's place in one step: the old one is put aside, and comes back."""
+    place, aside = folder / FOLDER, staging / "old"
+    if place.exists():
+        place.rename(aside)
+    try:
+        (staging / FOLDER).rename(place)
+        (staging / FILE).replace(folder / FILE)
+    except OSError:
+        if aside.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            aside.rename(place)
+        raise
 
 
 def render(sweep: Sweep) -> str:

@@ -10,6 +10,7 @@ from importlib import metadata
 import pandas as pd
 
 from analysis import evidence, findings, page, plots, stopping, table
+from analysis.comparison import Rule
 from analysis.export import FOLDER
 from analysis.figures import Drawn
 from analysis.load import Sweep, records
@@ -67,24 +68,17 @@ def _ranking(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     columns, how = table.columns(sweep), plots.looks(sweep)
     rows = [
         [
-            page.cell(table.marked(sweep, row["arm"]), _outcome(row), how[row["arm"]].color),
+            page.cell(table.marked(sweep, row["arm"]), table.outcome(row), how[row["arm"]].color),
             *(page.cell(column.text(row), column.below(row)) for column in columns),
         ]
         for _, row in ranked.iterrows()
     ]
     footnote = table.unmatched_text(sweep)
     return [
-        page.paragraph(table.how_to_read(sweep), "note"),
+        page.paragraph(f"{table.how_to_read(sweep)} Wall time is a trial's, on average.", "note"),
         page.table(["arm", *(column.head for column in columns)], rows, cards=True),
         page.paragraph(footnote, "note") if footnote else "",
     ]
-
-
-def _outcome(row: pd.Series) -> str:
-    """What became of an arm's trials, where not all completed."""
-    words = {"pruned": "stopped early", "diverged": "diverged", "failed": "failed", "open": "not finished"}
-    found = ((row[f"n_{status}"], said) for status, said in words.items())
-    return ", ".join(f"{count} of {row['n_trials']} {said}" for count, said in found if count)
 
 
 def _curves_note(sweep: Sweep) -> str:
@@ -195,15 +189,12 @@ def still_open(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step
     rows = [
         [
             page.cell(f"{question.arm} – {sweep.baseline}"),
-            page.cell(unit.text(question.diff, sign=True), f"SD {unit.text(question.sd)}"),
-            page.cell(str(question.n)),
             page.cell(
-                str(question.seeds)
-                if question.seeds
-                else f"more than {MOST_SEEDS:,}"
-                if question.n > 1
-                else "–"
+                unit.text(question.diff, sign=True),
+                f"SD {unit.text(question.sd)}" if question.n > 1 else "",
             ),
+            page.cell(str(question.n)),
+            _seeds(question),
         ]
         for question in questions
     ]
@@ -221,18 +212,27 @@ def still_open(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step
     )
 
 
+def _seeds(question: Question) -> str:
+    if question.seeds:
+        return page.cell(str(question.seeds), "to show equivalence" if question.as_equivalent else "")
+    return page.cell(f"more than {MOST_SEEDS:,}" if question.n > 1 else "–")
+
+
 def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
     family = len(sweep.arms) - 1
     said = (
         "Seeds at which a difference as large as the one seen, with the spread seen, would be found "
-        f"significant four times in five, with {family} comparison{'s' * (family > 1)} counted. "
+        f"significant four times in five, with {family} comparison{'s' * (family > 1)} counted"
+        + ("; or held within the margin, where that takes fewer. " if Rule.of(sweep).margin else ". ")
     )
     waiting = int(sweep.trials["status"].isin(OPEN).sum())
     if waiting:
         return f"{said}{waiting} planned trials have not run to their end: first launch with `--resume`."
+    if not steps and claim_of(sweep) == "exploratory":
+        return f"{said}No trial of the evidence completed: see why under Diverged and failed."
     if not steps:
         return f"{said}No number of seeds settles these: the differences are too small, or not known."
-    price = "Priced at the mean time of each arm's completed trials."
+    price = "Priced from where the sweep stands, at the mean time of each arm's completed trials."
     if claim_of(sweep) == "exploratory":
         return (
             f"{said}`{FOLDER}/{steps[0].file}` is `sweep.yaml` with nothing stopped, on fresh seeds and "
@@ -240,7 +240,7 @@ def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
             f"{price}"
         )
     return (
-        f"{said}`{FOLDER}/{steps[0].file}` is `sweep.yaml` with more seeds; `--extend` adds them to every "
-        f"arm and runs what is missing. {price} To look after each seed and stop at the first small p makes "
-        "false claims likelier than 5%: decide on the number once."
+        f"{said}Each file is `sweep.yaml` with more seeds; `--extend` adds them to every arm and runs what "
+        f"is missing. {price} To look after each seed and stop at the first small p makes false claims "
+        "likelier than 5%: decide on the number once."
     )

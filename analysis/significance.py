@@ -18,6 +18,12 @@ from analysis.intervals import ALPHA, ROUNDING, Estimate, Values, difference_of,
 
 Test = Literal["permutation", "t"]
 Pairing = Literal["paired", "unpaired"]
+NAMES: dict[tuple[Test, Pairing], str] = {
+    ("permutation", "paired"): "sign-flip test",
+    ("permutation", "unpaired"): "two-sample permutation test",
+    ("t", "paired"): "paired t-test",
+    ("t", "unpaired"): "Welch t-test",
+}
 EXACT_UP_TO = 200_000  # splits of two samples that are enumerated; beyond, they are drawn
 PAIRS_UP_TO = 16  # of paired samples: 2^16 patterns of signs
 DRAWN = 20_000

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import Rule
+from analysis.intervals import BCA_FROM
 from analysis.load import Sweep
 from analysis.stats import claim_of, rank_arms
 from analysis.units import Unit, duration, name_of, p_text, si, title_of, unit_of
@@ -32,7 +33,7 @@ class Match:
     """How an arm met the sweep's matched budget, where there is one."""
 
     key: str
-    value: str  # a dash where the arm has no such key
+    value: float  # NaN where the arm has no such key
     off: float  # relative to what was asked for
     matched: bool
 
@@ -57,13 +58,11 @@ def columns(sweep: Sweep) -> list[Column]:
     if matches:
         keys = {match.key for match in matches.values()}
         head = f"matched {keys.pop().rpartition('.')[2]}" if len(keys) == 1 else "matched"
-        found.append(
-            Column(
-                head,
-                lambda row: matches[row["arm"]].value if row["arm"] in matches else "–",
-                lambda row: matches[row["arm"]].value if row["arm"] in matches else "",
-            )
-        )
+
+        def value(row: pd.Series) -> float:
+            return matches[row["arm"]].value if row["arm"] in matches else math.nan
+
+        found.append(Column(head, lambda row: f"{value(row):g}" if math.isfinite(value(row)) else "–", value))
     return found
 
 
@@ -73,9 +72,8 @@ def matches_of(sweep: Sweep) -> dict[str, Match]:
     for arm, known in (sweep.resolved.get("arms") or {}).items():
         match = (known or {}).get("match")
         if match:
-            value = match.get("value")
-            text = "–" if value is None else f"{value:g}"
-            found[arm] = Match(str(match.get("key")), text, float(match["off"]), bool(match["matched"]))
+            value = math.nan if match.get("value") is None else float(match["value"])
+            found[arm] = Match(str(match.get("key")), value, float(match["off"]), bool(match["matched"]))
     return found
 
 
@@ -97,9 +95,17 @@ def marked(sweep: Sweep, arm: str) -> str:
     return f"{arm} †" if match and not match.matched else arm
 
 
+def outcome(row: pd.Series) -> str:
+    """What became of an arm's trials, where not all completed."""
+    words = {"pruned": "stopped early", "diverged": "diverged", "failed": "failed", "open": "not finished"}
+    found = ((row[f"n_{status}"], said) for status, said in words.items())
+    return ", ".join(f"{count} of {row['n_trials']} {said}" for count, said in found if count)
+
+
 def to_csv(sweep: Sweep) -> str:
-    """A row an arm, best first: each column's number, and the ends of its interval where it has one."""
-    ranked = rank_arms(sweep)
+    """A row an arm, best first: each column's number, the ends of its interval where it has one, the verdict,
+    what became of trials that did not complete, and where a budget was matched how far the arm is off it."""
+    ranked, prefix = rank_arms(sweep), "test_" if sweep.test_metric else ""
     numbers = {"arm": ranked["arm"]}
     for column in columns(sweep):
         head = column.csv_head or column.head
@@ -107,6 +113,11 @@ def to_csv(sweep: Sweep) -> str:
         ends = pd.DataFrame([column.interval(row) for _, row in ranked.iterrows()], columns=["low", "high"])
         if ends["low"].notna().any():
             numbers |= {f"{head} {end}": ends[end] for end in ends}
+    numbers["verdict"] = ranked[f"{prefix}verdict"]
+    numbers["not completed"] = pd.Series([outcome(row) for _, row in ranked.iterrows()])
+    if matches := matches_of(sweep):
+        off = {arm: 100 * match.off for arm, match in matches.items()}
+        numbers["off the matched budget (%)"] = ranked["arm"].map(off)
     return pd.DataFrame(numbers).to_csv(index=False)
 
 
@@ -170,6 +181,6 @@ def how_to_read(sweep: Sweep) -> str:
     between = paired if rule.pairing == "paired" else f"of means, from {sweep.baseline}"
     return (
         f"{split}Mean of the completed trials' last values over n seeds, with its 95% interval{cut}: Student "
-        f"t, from 20 seeds on BCa. Differences are in {name_of(metric)}, {between}; {p}. FLOPs are those of "
-        "training; wall time is a trial's, on average."
+        f"t, from {BCA_FROM} seeds on BCa. Differences are in {name_of(metric)}, {between}; {p}. FLOPs are "
+        "those of training."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+NAMED = 5  # of many, in a sentence
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -84,3 +85,8 @@ def p_words(p: float) -> str:
 def join(words: list[str]) -> str:
     """["a", "b", "c"] -> "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def few(words: list[str], most: int = NAMED) -> str:
+    """The same of a long list, of which the first few are named: "a, b, c, d, e and 4 more"."""
+    return join(words if len(words) <= most + 1 else [*words[:most], f"{len(words) - most} more"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.depth import by_rating, depth_curve, halting
-from analysis.intervals import t_interval
+from analysis.intervals import mean_interval, t_interval
 from analysis.load import Sweep, load_sweep
 from tests.analysis.synthetic import RECORDED, Fake, write_sweep
 
@@ -96,6 +96,14 @@ def test_intervals_stay_between_0_and_1(sweep: Sweep) -> None:
     values = [spread[seed - 1] for seed in sweep.trials["seed"]]
     table = depth_curve(replace(sweep, trials=sweep.trials.assign(**{"test/exact_accuracy_at_1": values})))
     assert table["low"].iloc[0] == 0.0 and table["high"].iloc[0] == 1.0
+
+
+def test_from_twenty_seeds_on_intervals_are_the_rankings(tmp_path: Path) -> None:
+    seeds, name = range(1, 25), "test/exact_accuracy_at_1"
+    many = load_sweep(write_sweep(tmp_path / "s", {"base": Fake(0.7)}, seeds=tuple(seeds), phase="evidence"))
+    (row,) = depth_curve(with_figures(many, name)).itertuples()
+    expected = mean_interval([figure("base", seed, name) for seed in seeds])
+    assert expected.method == "BCa" and (row.low, row.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_a_sweep_of_one_seed_has_means_without_intervals(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from analysis import evidence
 from analysis.ablation_path import ablation_path
 from analysis.common_samples import at_common_samples
 from analysis.importance import importances
-from analysis.interactions import interactions
+from analysis.interactions import interaction_estimates, interactions
 from analysis.load import Sweep, load_sweep
 from analysis.stats import rank_arms
 from analysis.units import p_text
@@ -49,6 +49,8 @@ def test_factors_are_weighed_crossed_and_walked(grid: Sweep) -> None:
     rows = {row[0]: row for row in _cells(evidence.factors(grid))}
     crossing = interactions(grid).iloc[0]
     assert rows[f"kind × n{crossing['note']}"][2] == p_text(crossing["p"])
+    (size,) = interaction_estimates(grid, "kind", "n").to_dict("records")
+    assert rows["b × 4"][1].startswith(f"{100 * size['estimate']:+.1f}[".replace("-", "−"))
     shares = importances(grid).set_index("name")["share"]
     assert rows["kind"][3].startswith(f"{100 * shares['kind']:.0f}[")
     steps = ablation_path(grid).set_index("flipped")

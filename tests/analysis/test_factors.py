@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,8 +14,10 @@ from statsmodels.stats.anova import anova_lm
 
 from analysis.effects import effects
 from analysis.interactions import BLOCKS, MIXED, cell_means, crossed, interaction_estimates, interactions
+from analysis.load import load_sweep
 from analysis.stats import seed_table
 from tests.analysis.factorial import METRIC, factorial, noise
+from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
 
 TWO = {"mixer": ["old", "new"], "width": ["narrow", "wide"]}
 SSM = {"mixer": ["attention", "mamba", "mamba2"], "width": ["narrow", "wide"], "d_state": ["16", "64"]}
@@ -116,6 +120,15 @@ def test_the_estimate_is_the_difference_of_differences_at_each_seed() -> None:
     cells = cell_means(sweep, "mixer", "width").set_index(["level_a", "level_b"])
     assert cells.loc[("new", "wide"), "mean"] == pytest.approx(table["new+wide"].mean())
     assert cells.loc[("new", "wide"), "n"] == 8
+
+
+def test_intervals_of_cells_end_where_accuracies_do(tmp_path: Path) -> None:
+    kinds = list(itertools.product("ab", (2, 4)))
+    arms = {f"{kind}{n}": Fake(0.5, levels={"kind": kind, "n": n}) for kind, n in kinds}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(1, 2, 3), phase="evidence", test=False))
+    sweep.trials[OBJECTIVE] = (sweep.trials["seed"] > 1).astype(float)
+    cells = cell_means(sweep, "kind", "n")
+    assert list(cells["low"]) == [0.0] * 4 and list(cells["high"]) == [1.0] * 4
 
 
 def test_a_pair_is_crossed_within_the_contexts_that_hold_it() -> None:

@@ -94,3 +94,17 @@ def test_what_is_settled_is_not_asked_again(tmp_path: Path) -> None:
     arms = {"a": Fake(0.3), "b": Fake(0.9)}
     folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence")
     assert open_questions(load_sweep(folder)) == []
+
+
+def test_a_difference_within_the_margin_is_to_be_shown_equivalent(tmp_path: Path) -> None:
+    """It takes fewer seeds than to show so small a difference, and the page says which of the two it is."""
+    arms, seeds = {"a": Fake(0.5), "b": Fake(0.49)}, tuple(range(1, 9))
+    plain = load_sweep(write_sweep(tmp_path / "plain", arms, seeds=seeds, phase="evidence"))
+    (differs,) = open_questions(plain)
+    margin = abs(differs.diff) + differs.sd / 2
+    space = {"evidence": {"margin": margin}}
+    folder = write_sweep(tmp_path / "asked", arms, seeds=seeds, phase="evidence", space=space)
+    (alike,) = open_questions(load_sweep(folder))
+    assert differs.seeds is not None and alike.seeds is not None and alike.seeds < differs.seeds
+    assert alike.as_equivalent and not differs.as_equivalent
+    assert "to show equivalence" in write_report(folder).read_text()

@@ -25,10 +25,10 @@ def test_without_a_pilot_a_spread_of_accuracies_is_assumed_and_said() -> None:
     paired = outlook(OBJECTIVE, 3, "permutation", "paired", None)
     assert paired.sd == pytest.approx(math.sqrt(2) * SEED_SD)
     assert "1.8 points, assumed (1.3 points over an arm's seeds, the arms uncorrelated" in paired.spread
-    assert paired.rule == "by the exact sign-flip test on paired seeds, 5% over all 3 (Holm)"
+    assert paired.rule == "by the sign-flip test on paired seeds, 5% over all 3 (Holm)"
     assert paired.fewest_seeds == 7 and paired.smallest(6) == "" and paired.smallest(7) == "3.4 points"
     unpaired = outlook(OBJECTIVE, 1, "t", "unpaired", None)
-    assert unpaired.rule == "by the two-sample t-test on unpaired seeds, 5%"
+    assert unpaired.rule == "by the Welch t-test on unpaired seeds, 5%"
     assert "uncorrelated" not in unpaired.spread
 
 

@@ -9,8 +9,14 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
-from analysis.power import detectable, seeds_needed_for
-from analysis.significance import Pairing, Test, seeds_needed
+from analysis.power import detectable, seeds_for_equivalence, seeds_needed_for
+from analysis.significance import (
+    Pairing,
+    Test,
+    paired_equivalence_p,
+    seeds_needed,
+    unpaired_equivalence_p,
+)
 
 FAMILIES = [1, 3, 6]
 
@@ -101,3 +107,26 @@ def test_it_scales_with_the_spread_and_is_the_same_each_time() -> None:
     assert detectable(8, 0.02, 3, *SIGN_FLIP) == pytest.approx(0.02 * detectable(8, 1.0, 3, *SIGN_FLIP))
     nine, eight, of_six = (detectable(n, 1.0, k, *SIGN_FLIP) for n, k in ((9, 3), (8, 3), (8, 6)))
     assert nine < eight < of_six
+
+
+@pytest.mark.parametrize("pairing", ["paired", "unpaired"])
+@pytest.mark.parametrize("difference", [0.0, 0.4])
+def test_so_many_seeds_show_equivalence_in_four_of_five(pairing: Pairing, difference: float) -> None:
+    n = seeds_for_equivalence(difference, 1.0, 1.5, 3, pairing)
+    assert n is not None
+    shares, rng = [], np.random.default_rng(0)
+    for seeds in (n - 1, n):
+        runs = rng.normal(0, math.sqrt(0.5), (2, 4_000, seeds))
+        runs[0] += difference
+        if pairing == "paired":
+            p = [paired_equivalence_p(gaps, 1.5) for gaps in runs[0] - runs[1]]
+        else:
+            p = [unpaired_equivalence_p(a, b, 1.5) for a, b in zip(*runs, strict=True)]
+        shares.append(np.mean(np.array(p) <= 0.05 / 3))
+    assert shares[0] < 0.81 and shares[1] > 0.79
+
+
+def test_nothing_shows_equivalence_of_what_is_beyond_the_margin() -> None:
+    assert seeds_for_equivalence(1.5, 1.0, 1.5, 3, "paired") is None
+    assert seeds_for_equivalence(0.0, 1.0, math.nan, 3, "paired") is None
+    assert seeds_for_equivalence(1.49, 1.0, 1.5, 3, "paired") is None  # more than MOST_SEEDS

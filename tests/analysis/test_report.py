@@ -6,16 +6,20 @@ import json
 import math
 import shutil
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import run_sweep
 from analysis.figures import draw_all
 from analysis.latex import escape, to_latex
 from analysis.load import AnalysisError, load_sweep
 from analysis.report import main, render, write_report
 from analysis.stats import rank_arms
+from analysis.table import to_csv
+from sweeps.ending import Outcome
 from tests.analysis.synthetic import EXACT, OBJECTIVE, RECORDED, Fake, write_sweep
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
@@ -167,7 +171,7 @@ def test_diverged_trials_are_listed_and_left_out(tmp_path: Path) -> None:
     arms = {"a": Fake(0.8), "b": Fake(0.7, statuses={0: "diverged"})}
     page = report_of(write_sweep(tmp_path / "s", arms, phase="evidence"))
     assert page.row("b-d0-s0")[1:3] == ["diverged", "train/loss is nan"]
-    assert "of its 2 trials 1 diverged and 0 failed" in page.text
+    assert "of its 2 trials 1 diverged, and the mean" in page.text
 
 
 @pytest.mark.parametrize("status", ["failed", "not_started", "pruned"])
@@ -209,7 +213,8 @@ def test_beside_the_page_are_its_figures_and_its_table(recorded: Path) -> None:
     assert table["val exact accuracy (%) low"].to_numpy() == pytest.approx(100 * ranked["low"], nan_ok=True)
     latex = (files / "table.tex").read_text()
     for arm, mean in zip(ranked["arm"], ranked["mean"], strict=True):
-        row = next(line for line in latex.splitlines() if line.startswith(f"{arm} &"))
+        lines = (line.removeprefix(r"\begin{tabular}[t]{@{}l@{}}") for line in latex.splitlines())
+        row = next(line for line in lines if line.split(" ")[0] == arm)
         assert row.endswith(r"\\") and (math.isnan(mean) or f"{100 * mean:.1f}" in row)
     assert latex.count(r"\begin{tab") == latex.count(r"\end{tab")
 
@@ -270,6 +275,25 @@ def test_an_arm_that_misses_the_matched_budget_is_marked_everywhere(tmp_path: Pa
     assert "†" not in render(load_sweep(write_sweep(tmp_path / "t", {"a": Fake(0.5), "b": Fake(0.6)})))
 
 
+def test_the_table_for_a_paper_says_what_was_stopped_and_what_is_off_the_budget(tmp_path: Path) -> None:
+    off = {"key": "model.mixer.expand", "value": None, "off": -0.26, "matched": False}
+    arms = {
+        "a": Fake(0.5),
+        "b_2": Fake(0.6, stop=0.25, match=off | {"value": 1.75}),
+        "c": Fake(0.4, match=off),
+    }
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms))
+    latex, table = to_latex(sweep), pd.read_csv(StringIO(to_csv(sweep))).set_index("arm")
+    assert (
+        r"b\_2$^\dagger$ \\ {\scriptsize 2 of 2 stopped early}\end{tabular} &" in latex
+        and "wall time" not in latex
+    )
+    assert table.loc["b_2", "not completed"] == "2 of 2 stopped early"
+    assert table.loc["b_2", "matched expand"] == 1.75 and math.isnan(table.loc["c", "matched expand"])
+    assert table.loc["c", "off the matched budget (%)"] == pytest.approx(-26.0)
+    assert table.loc["c", "verdict"] == "exploratory"
+
+
 def test_a_report_that_cannot_be_finished_leaves_the_one_before(
     recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +309,39 @@ def test_a_report_that_cannot_be_finished_leaves_the_one_before(
     after = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
     assert set(after) == set(before)
     assert all(after[path] == before[path] for path in (recorded / "report").iterdir())
+
+
+def test_a_page_that_cannot_be_put_in_place_leaves_both_as_they_were(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(recorded)
+    before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*") if path.is_file()}
+
+    def refused(*_: object) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refused)
+    assert main([str(recorded)]) == 2
+    assert {path: path.stat().st_mtime_ns for path in recorded.rglob("*") if path.is_file()} == before
+
+
+def test_arms_of_one_size_are_not_drawn_over_it(tmp_path: Path) -> None:
+    same = load_sweep(write_sweep(tmp_path / "same", {"a": Fake(0.5), "b": Fake(0.6)}))
+    other = load_sweep(write_sweep(tmp_path / "other", {"a": Fake(0.5), "b": Fake(0.6, params=10**6)}))
+    assert not {"params", "flops"} & {each.name for each in draw_all(same)}
+    assert {"params", "flops"} & {each.name for each in draw_all(other)} == {"params"}
+
+
+def test_a_launch_ends_as_its_trials_did_where_the_report_cannot_be_written(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full_disk(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("analysis.export.to_latex", full_disk)
+    run_sweep._report(Outcome(0, recorded, ("as noted",)), recorded, "sqlite:///none.db", True)
+    out = capsys.readouterr().out
+    assert "No report yet: [Errno 28] No space left on device" in out and "as noted" in out
 
 
 def test_what_cannot_be_reported_is_one_line_and_exit_2(
@@ -305,6 +362,7 @@ def test_what_cannot_be_reported_is_one_line_and_exit_2(
     [
         ("a_b & 5%", r"a\_b \& 5\%"),
         ("−1 <x>", r"$-$1 \textless{}x\textgreater{}"),
+        ("±2 × 3", r"$\pm$2 $\times$ 3"),
         ("\\{$", r"\textbackslash{}\{\$"),
     ],
 )

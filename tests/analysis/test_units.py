@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from analysis.units import duration, p_text, si, title_of, unit_of
+from analysis.units import duration, few, p_text, si, title_of, unit_of
 
 
 @pytest.mark.parametrize("metric", ["val/exact_accuracy", "test/solved_then_lost_at_128"])
@@ -48,3 +48,8 @@ def test_accuracy_is_percent_and_its_difference_points() -> None:
 
 def test_p_has_no_false_zero() -> None:
     assert [p_text(p) for p in (0.0625, 0.00001, 1.0, math.nan)] == ["0.062", "< 0.001", "1", "–"]
+
+
+def test_of_many_the_first_few_are_named() -> None:
+    assert few(list("abc"), 2) == "a, b and c"
+    assert few(list("abcd"), 2) == "a, b and 2 more"
