@@ -251,7 +251,7 @@ def test_an_unknown_mixer_is_refused_with_the_nearest_one(kind):
 def test_a_pattern_that_does_not_come_out_even_is_refused():
     message = refused({"kind": "pattern", "mixers": ["mamba2", "mamba2", "attention"]})
     assert "mixers has 3 layers" in message and "num_layers, 2:" in message
-    assert "set num_layers to a multiple of 3, or give 1 or 2 mixers" in message
+    assert "set num_layers to a multiple of 3, or give a list of 1 or 2" in message
 
 
 def test_an_order_that_the_task_does_not_have_is_refused_with_its_place(monkeypatch):
@@ -273,3 +273,29 @@ def test_parts_that_do_not_fit_are_named():
     assert "model.mixer.mixers.1.mixers.1.direction is 'quasiseparable', which only mamba2 has" in message
     assert "set kind to mamba2" in message
     assert "model.mixer.mixers" in refused({"kind": "sublayers", "mixers": []})
+
+
+@pytest.mark.parametrize(
+    ("mixer", "message"),
+    [
+        ("mamba2", "model.mixer: must be a mapping (given 'mamba2'): give {kind: mamba2}"),
+        (
+            ["mamba2", "mlp"],
+            "(given ['mamba2', 'mlp']): give {kind: pattern, mixers: [...]}, a mixer a layer",
+        ),
+        (
+            {"kind": "parallel", "mixers": ["mlp"]},
+            "model.mixer.mixers: must have at least 2 items (given ['mlp'])",
+        ),
+        ({"kind": "parallel", "mixers": "mlp"}, "model.mixer.mixers: must be a list (given 'mlp')"),
+        ({"kind": "parallel", "mixers": ["mlp", 3]}, "mixers.1: must be a mapping of keys (given 3)"),
+        ({"kind": "pattern", "mixers": ["mamba3"]}, "mixers.0.kind: unknown (given 'mamba3'): one of att"),
+        ({"kind": "mamba", "order": "rows"}, "order: must be 'row', 'column' or 'box' (given 'rows')"),
+        ({"kind": "mamba", "order": ["row", 1]}, "order.1: must be 'row', 'column' or 'box' (given 1)"),
+        ({"kind": "mamba", "order": []}, "model.mixer.order: must have at least 1 item (given [])"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_told_once(mixer, message):
+    (line,) = refused(mixer).splitlines()
+    assert message in line
