@@ -78,7 +78,7 @@ class ModelConfig(_Config):
         """Raise ValueError where the network does not run on this device ("cpu", "cuda:0")."""
         if self.mixer.needs_gpu and not device.startswith("cuda"):
             raise ValueError(
-                f"model.mixer.backend is 'mamba_ssm', which runs on an NVIDIA GPU, but the device is "
+                f"the backend in model.mixer is 'mamba_ssm', which runs on an NVIDIA GPU, but the device is "
                 f"'{device}': use a GPU, or set backend to 'torch'"
             )
 
