@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from trm.block import Block
 from trm.config import ModelConfig, TrialConfig
 from trm.data.base import TaskShape
 from trm.data.sudoku import SudokuConfig
@@ -19,7 +20,7 @@ from trm.grid import Grid, Layout
 from trm.layers import rms_norm
 from trm.messages import explain
 from trm.mixers.parallel import ParallelConfig
-from trm.model import TRM, Block, build_model
+from trm.model import TRM, build_model
 
 ATTENTION: dict[str, Any] = {"kind": "attention", "num_heads": 2}
 WIDE: dict[str, Any] = {"kind": "attention", "num_heads": 1, "head_dim": 6}
