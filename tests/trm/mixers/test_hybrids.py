@@ -156,11 +156,7 @@ def test_scans_side_by_side_alternate_too():
     parallel = {"kind": "parallel", "mixers": [MAMBA2, ATTENTION, MAMBA2]}
     block = block_of(model_of(2, {"kind": "sublayers", "mixers": [MAMBA2, parallel]}))
     scans = [mixer for layer in block.layers for mixer in layer.modules() if hasattr(mixer, "reversals")]
-    assert [scan.reversals for scan in scans] == [(False,), (True,), (False,)] * 1 + [
-        (True,),
-        (False,),
-        (True,),
-    ]
+    assert [scan.reversals for scan in scans] == [(False,), (True,), (False,), (True,), (False,), (True,)]
 
 
 def test_hymbas_parts_have_the_parameters_of_attention():
