@@ -65,6 +65,11 @@ class ModelConfig(_Config):
         return self.l_cycles + 1 if self.gradient == "recursion" else 2
 
     @property
+    def learns_to_halt(self) -> bool:
+        """Whether the halting head is trained."""
+        return self.act != "none"
+
+    @property
     def learns_to_continue(self) -> bool:
         """Whether q_continue is trained, at the price of a second forward pass a step."""
         return self.act == "continue" and self.halt_max_steps > 1
@@ -78,7 +83,7 @@ class ModelConfig(_Config):
         """Raise ValueError where the network does not run on this device ("cpu", "cuda:0")."""
         if self.mixer.needs_gpu and not device.startswith("cuda"):
             raise ValueError(
-                f"model.mixer.backend is 'mamba_ssm', which runs on an NVIDIA GPU, but the device is "
+                f"the backend in model.mixer is 'mamba_ssm', which runs on an NVIDIA GPU, but the device is "
                 f"'{device}': use a GPU, or set backend to 'torch'"
             )
 
@@ -156,7 +161,7 @@ class TrialConfig(_Config):
     @property
     def effective_loss(self) -> LossConfig:
         """Without ACT there is no halting to learn."""
-        return self.loss.model_copy(update={"q_weight": 0.0}) if self.model.act == "none" else self.loss
+        return self.loss if self.model.learns_to_halt else self.loss.model_copy(update={"q_weight": 0.0})
 
     @property
     def eval_every_steps(self) -> int:

@@ -37,7 +37,7 @@ def metric_names(config: TrialConfig) -> list[str]:
     names = [f"chosen_exact_accuracy{end}" for end in ("", "_low", "_high")]
     names += [f"exact_accuracy_at_{t}" for t in curve_steps(halt_max_steps, config.eval.depth_steps)]
     names += [f"{what}_rating_{bucket}" for what in ("exact_accuracy", "rows") for bucket in buckets]
-    names += ["q_auroc", "q_ece", "solved_then_lost"]
+    names += [*["q_auroc", "q_ece"] * config.model.learns_to_halt, "solved_then_lost"]
     if config.eval.depth_steps > halt_max_steps:
         names.append(f"solved_then_lost_at_{config.eval.depth_steps}")
     return [f"test/{name}" for name in names]
@@ -98,8 +98,9 @@ def figures(config: TrialConfig, whole: Reading, deep: Reading) -> dict[str, flo
     Of `whole`, after `halt_max_steps` steps: `chosen_exact_accuracy`, with its Wilson interval over the rows;
     `exact_accuracy_rating_LOW_HIGH`, of the rows with such a rating, of which there are
     `rows_rating_LOW_HIGH` (without any it is left out); `q_auroc` (left out where all rows are solved, or
-    none) and `q_ece`, of the halting head against that step's answer; and `solved_then_lost`, the share of
-    all rows that were solved after some step up to `halt_max_steps` and are not after that one.
+    none) and `q_ece`, of the halting head against that step's answer, where it is trained; and
+    `solved_then_lost`, the share of all rows that were solved after some step up to `halt_max_steps` and are
+    not after that one.
     Of `deep`: `exact_accuracy_at_T`, the share solved after T steps, and `solved_then_lost_at_T`, as above
     with T for `halt_max_steps`.
     """
@@ -119,9 +120,10 @@ def figures(config: TrialConfig, whole: Reading, deep: Reading) -> dict[str, flo
         metrics[f"rows_rating_{bucket}"] = float(rated.sum())
         if rated.any():
             metrics[f"exact_accuracy_rating_{bucket}"] = _share(at_the_end[rated])
-    if at_the_end.any() and not at_the_end.all():
-        metrics["q_auroc"] = auroc(whole.q_halt_logits, at_the_end)
-    metrics["q_ece"] = calibration_error(whole.q_halt_logits, at_the_end)
+    if config.model.learns_to_halt:
+        if at_the_end.any() and not at_the_end.all():
+            metrics["q_auroc"] = auroc(whole.q_halt_logits, at_the_end)
+        metrics["q_ece"] = calibration_error(whole.q_halt_logits, at_the_end)
     metrics["solved_then_lost"] = solved_then_lost(whole.solved[:, :halt_max_steps])
     if depth_steps > halt_max_steps:
         metrics[f"solved_then_lost_at_{depth_steps}"] = solved_then_lost(deep.solved)

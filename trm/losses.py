@@ -39,9 +39,8 @@ def supervision_loss(
     and, where q_continue is learned, as much x that of its target.
 
     Metrics, on the device and detached. Sums over the batch: `loss`, `lm_loss`, `q_halt_loss`,
-    `q_continue_loss`. Sums over the
-    rows that halt at this step and have a label, `count` of them: `cell_accuracy`, `exact_accuracy`,
-    `q_halt_accuracy`, `halt_steps`.
+    `q_continue_loss`. Sums over the rows that halt at this step and have a label, `count` of them:
+    `cell_accuracy`, `exact_accuracy`, `q_halt_accuracy`, `halt_steps`.
     """
     labels, logits, q_halt_logits = carry.labels, output.logits, output.q_halt_logits
     labelled = labels > 0

@@ -19,7 +19,8 @@ def explain(error: ValidationError, model: Model, source: str) -> str:
 
     `model` is the pydantic model that refused; misspelt keys are compared with all of its dotted keys.
     """
-    return "\n".join(f"{source}: {_explain_one(details, model)}" for details in error.errors())
+    told = _without_echoes(error.errors(), model)
+    return "\n".join(f"{source}: {_explain_one(details, model)}" for details in told)
 
 
 def dotted_keys(model: Model) -> list[str]:
@@ -113,6 +114,23 @@ def _is_member(option: Any, name: str) -> bool:
     return name == outer_name or name.startswith(f"{outer_name}[")
 
 
+def _without_echoes(errors: list[ErrorDetails], model: Model) -> Iterator[ErrorDetails]:
+    """What is left without errors that follow from others: that a list is too short, as entries in it were
+    refused; and of a value that may be a list or not, what the other of the two would have to be."""
+    keys = [_key_of(details["loc"], model)[0] for details in errors]
+    for key, details in zip(keys, errors, strict=True):
+        beside, inside = keys.count(key) > 1, any(other.startswith(f"{key}.") for other in keys)
+        match details["type"]:
+            case "too_short":
+                is_echo = inside
+            case "tuple_type" | "list_type":
+                is_echo = beside
+            case _:
+                is_echo = isinstance(details["input"], list) and (beside or inside)
+        if not is_echo:
+            yield details
+
+
 def _explain_one(details: ErrorDetails, model: Model) -> str:
     key, parents = _key_of(details["loc"], model)
     context = details.get("ctx", {})
@@ -133,6 +151,10 @@ def _explain_one(details: ErrorDetails, model: Model) -> str:
             return f"{_tagged(key, context)}: unknown (given {tag!r}): one of {', '.join(allowed)}{hint}"
         case "union_tag_not_found":
             return f"{_tagged(key, context)}: is required: say which kind this is"
+        case "too_short":
+            least = context["min_length"]
+            items = f"{least} item{'s' * (least > 1)}"
+            return f"{key}: must have at least {items} (given {_shown(details['input'])})"
         case "tuple_type":
             return f"{key}: must be a list (given {_shown(details['input'])})"
         case "value_error":

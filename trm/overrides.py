@@ -18,12 +18,13 @@ def override(config: dict[str, Any], values: Iterable[tuple[str, Any]], model: M
     """A copy of `config` with each dotted path set. `model` is the pydantic model that it is to fit.
 
     A number in a path is a place in a list, from 0; a name there gives way to a mapping with it as its kind.
-    Setting a tag, such as `model.mixer.kind`, drops the keys that only another kind has; tags are set first,
-    so that the order of `values` changes nothing. Raises OverrideError where a path leads through a value.
+    Setting a tag, such as `model.mixer.kind`, drops the keys that only another kind has. A mapping is set
+    before what is in it, and a tag before the keys beside it, so that the order of `values` changes nothing.
+    Raises OverrideError where a path leads through a value.
     """
     result = copy.deepcopy(config)
     tagged = [(path, value, _members(path, model)) for path, value in values]
-    for path, value, members in sorted(tagged, key=lambda item: not item[2]):
+    for path, value, members in sorted(tagged, key=lambda item: (item[0].count("."), not item[2])):
         *parents, name = path.split(".")
         node = result
         for parent in parents:

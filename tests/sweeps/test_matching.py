@@ -169,9 +169,7 @@ REFUSED = {
     "key-that-no-arm-has": (
         {"params": 6e6, "by": "model.mixer.expand"},
         {"ablate": {"model.mixer.kind": ["attention", "mlp"]}},
-        [
-            "match.by: model.mixer.expand: no arm has this key: name a number that some arm has, model.hidden_size, "
-        ],
+        ["match.by: model.mixer.expand: no arm has this key: name a number", "has, model.hidden_size, "],
     ),
     "key-that-changes-no-size": (
         {"params": 6e6, "by": "model.rope_theta"},

@@ -253,8 +253,14 @@ def test_mixers_on_mazes_have_the_published_sizes_and_are_shown_without_a_maze_b
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_rows_of_table_3_are_cycles_alone() -> None:
+def test_the_rows_of_table_3_are_cycles_alone_for_trm_and_for_hrm() -> None:
     plan = load_plan(ROOT / "search_spaces" / "trm_table3.yaml")
-    assert {arm.num_params for arm in plan.arms} == {5_028_866}
-    depths = {str(arm.levels["cycles"]): arm.effective_depth for arm in plan.arms}
-    assert depths == {"k3T3": 42, "k1T1": 6, "k2T2": 20, "k4T4": 72, "k3T6": 84, "k6T3": 78, "k6T6": 156}
+    depths: dict[str, dict[str, int | None]] = {}
+    for recipe, num_params in ("trm", 5_028_866), ("hrm", 27_275_266):
+        arms = [arm for arm in plan.arms if arm.levels["recipe"] == recipe]
+        assert {arm.num_params for arm in arms} == {num_params}
+        depths[recipe] = {str(arm.levels[f"{recipe}_cycles"]): arm.effective_depth for arm in arms}
+    assert depths == {
+        "trm": {"k3T3": 42, "k1T1": 6, "k2T2": 20, "k4T4": 72, "k3T6": 84, "k6T3": 78, "k6T6": 156},
+        "hrm": {"k3T3": 48, "k1T1": 8, "k2T2": 24, "k4T4": 80, "k3T6": 96, "k6T3": 84, "k6T6": 168},
+    }

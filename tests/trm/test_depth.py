@@ -149,6 +149,15 @@ def test_nothing_that_is_not_a_number_is_reported(all_solved: bool) -> None:
     assert "test/q_auroc" not in found and found["test/q_ece"] == 0.5
 
 
+def test_a_halting_head_that_is_not_trained_is_not_judged() -> None:
+    config = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"act": "none"})})
+    solved = torch.tensor([[True] * 3, [False] * 3])
+    reading = Reading(solved, torch.zeros(2), torch.zeros(2, dtype=torch.int32))
+    found = figures(config, reading, reading._replace(solved=solved.repeat(1, 43)))
+    for names in (found, metric_names(config)):
+        assert "test/solved_then_lost" in names and not any("q_" in name for name in names)
+
+
 @pytest.mark.parametrize("depth_steps", [0, 2, 8])
 def test_a_few_rows_go_deep_and_all_to_the_end_of_training(model: TRM, depth_steps: int) -> None:
     split = answered(model, 40, at=3)

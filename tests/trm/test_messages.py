@@ -119,6 +119,19 @@ def test_union_members_are_not_part_of_the_key() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("mixed", "expected"),
+    [
+        ("x", ["house.mixed: must be a valid integer"]),
+        ([1, "x", "y"], ["house.mixed.1: must be a valid integer", "house.mixed.2: must be a valid integer"]),
+    ],
+)
+def test_of_a_value_or_a_list_that_one_is_explained_that_was_given(mixed: Any, expected: list[str]) -> None:
+    lines = message({"number": 1, "house": {"mixed": mixed}}).splitlines()
+    assert len(lines) == len(expected)
+    assert all(line.startswith(f"street.yaml: {key}") for line, key in zip(lines, expected, strict=True))
+
+
 def test_long_values_are_cut() -> None:
     assert len(message({"number": 1, "size": "x" * 1000})) < 250
 

@@ -90,3 +90,11 @@ def test_a_place_that_a_list_does_not_have_is_refused(place: str) -> None:
 def test_another_kind_drops_the_list_of_a_hybrid() -> None:
     result = override(hybrid("mamba2", "mlp"), [("model.mixer.kind", "mlp")], TrialConfig)
     assert result == {"model": {"mixer": {"kind": "mlp"}}}
+
+
+def test_a_mapping_is_set_before_what_is_in_it() -> None:
+    """Or the mapping would undo a tag, which is set before other keys."""
+    base = {"model": {"mixer": {"kind": "attention"}}}
+    values = [("model.mixer.mixers.1.kind", "mamba"), ("model", hybrid("mlp", "mlp")["model"])]
+    for order in (values, values[::-1]):
+        assert override(base, order, TrialConfig) == hybrid("mlp", {"kind": "mamba"})

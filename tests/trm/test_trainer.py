@@ -159,6 +159,15 @@ def test_what_is_read_at_the_end_is_of_the_weights_that_val_chose(tmp_path: Path
     assert {name: value for name, value in last.items() if name in expected} == expected != read_at(35)
 
 
+def test_the_last_report_is_chosen_by_the_same_rows_of_val_as_the_others(tmp_path: Path) -> None:
+    short, longer = (FakeTrial(tmp_path / name) for name in ("short", "longer"))
+    for trial, steps in (short, 5), (longer, 10):
+        train(make_config(optim={"lr_min_ratio": 1.0}, train={"max_samples": 16 * steps}), trial)
+    scores = [load_checkpoint(trial.folder / "5", "cpu")["chosen"]["score"] for trial in (short, longer)]
+    assert tuple(scores[0]) == tuple(scores[1])
+    assert scores[0][1] == longer.rows[0]["val/cell_accuracy"] != short.rows[0]["val/cell_accuracy"]
+
+
 def test_a_checkpoint_without_chosen_weights_is_refused(tmp_path: Path) -> None:
     config = make_config(train={"max_samples": 16 * 5})
     first = FakeTrial(tmp_path / "a")

@@ -116,7 +116,6 @@ def show(args: argparse.Namespace) -> None:
     rating = one.ratings[0] if one.ratings[0] >= 0 else "unknown"
     print(f"{args.split} {args.index}: {config.rules.summary(one)}, rating {rating}")
     drawn = [config.rules.picture(board[0]) for board in (one.boards, one.solutions)]
-    drawn = [config.rules.picture(board[args.index]) for board in (puzzles.boards, puzzles.solutions)]
     for left, right in zip(*(text.splitlines() for text in drawn), strict=True):
         print(f"{left}     {right}")
 

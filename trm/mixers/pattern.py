@@ -31,7 +31,7 @@ class PatternConfig(HybridConfig):
             divisors = [str(d) for d in range(1, num_layers + 1) if num_layers % d == 0]
             raise ValueError(
                 f"model.mixer.mixers has {period} layers, a pattern that does not come out even in "
-                f"model.num_layers, {num_layers}: set num_layers to a multiple of {period}, or give "
-                f"{' or '.join(divisors)} mixers"
+                f"model.num_layers, {num_layers}: set num_layers to a multiple of {period}, or give a list "
+                f"of {' or '.join(divisors)}"
             )
         return super().layers(num_layers)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from trm.block import Block
 from trm.config import ModelConfig, TrialConfig
 from trm.data.base import TaskShape
 from trm.data.sudoku import SudokuConfig
@@ -19,7 +20,7 @@ from trm.grid import Grid, Layout
 from trm.layers import rms_norm
 from trm.messages import explain
 from trm.mixers.parallel import ParallelConfig
-from trm.model import TRM, Block, build_model
+from trm.model import TRM, build_model
 
 ATTENTION: dict[str, Any] = {"kind": "attention", "num_heads": 2}
 WIDE: dict[str, Any] = {"kind": "attention", "num_heads": 1, "head_dim": 6}
@@ -155,11 +156,7 @@ def test_scans_side_by_side_alternate_too():
     parallel = {"kind": "parallel", "mixers": [MAMBA2, ATTENTION, MAMBA2]}
     block = block_of(model_of(2, {"kind": "sublayers", "mixers": [MAMBA2, parallel]}))
     scans = [mixer for layer in block.layers for mixer in layer.modules() if hasattr(mixer, "reversals")]
-    assert [scan.reversals for scan in scans] == [(False,), (True,), (False,)] * 1 + [
-        (True,),
-        (False,),
-        (True,),
-    ]
+    assert [scan.reversals for scan in scans] == [(False,), (True,), (False,), (True,), (False,), (True,)]
 
 
 def test_hymbas_parts_have_the_parameters_of_attention():
@@ -251,7 +248,7 @@ def test_an_unknown_mixer_is_refused_with_the_nearest_one(kind):
 def test_a_pattern_that_does_not_come_out_even_is_refused():
     message = refused({"kind": "pattern", "mixers": ["mamba2", "mamba2", "attention"]})
     assert "mixers has 3 layers" in message and "num_layers, 2:" in message
-    assert "set num_layers to a multiple of 3, or give 1 or 2 mixers" in message
+    assert "set num_layers to a multiple of 3, or give a list of 1 or 2" in message
 
 
 def test_an_order_that_the_task_does_not_have_is_refused_with_its_place(monkeypatch):
@@ -273,3 +270,29 @@ def test_parts_that_do_not_fit_are_named():
     assert "model.mixer.mixers.1.mixers.1.direction is 'quasiseparable', which only mamba2 has" in message
     assert "set kind to mamba2" in message
     assert "model.mixer.mixers" in refused({"kind": "sublayers", "mixers": []})
+
+
+@pytest.mark.parametrize(
+    ("mixer", "message"),
+    [
+        ("mamba2", "model.mixer: must be a mapping (given 'mamba2'): give {kind: mamba2}"),
+        (
+            ["mamba2", "mlp"],
+            "(given ['mamba2', 'mlp']): give {kind: pattern, mixers: [...]}, a mixer a layer",
+        ),
+        (
+            {"kind": "parallel", "mixers": ["mlp"]},
+            "model.mixer.mixers: must have at least 2 items (given ['mlp'])",
+        ),
+        ({"kind": "parallel", "mixers": "mlp"}, "model.mixer.mixers: must be a list (given 'mlp')"),
+        ({"kind": "parallel", "mixers": ["mlp", 3]}, "mixers.1: must be a mapping of keys (given 3)"),
+        ({"kind": "pattern", "mixers": ["mamba3"]}, "mixers.0.kind: unknown (given 'mamba3'): one of att"),
+        ({"kind": "mamba", "order": "rows"}, "order: must be 'row', 'column' or 'box' (given 'rows')"),
+        ({"kind": "mamba", "order": ["row", 1]}, "order.1: must be 'row', 'column' or 'box' (given 1)"),
+        ({"kind": "mamba", "order": []}, "model.mixer.order: must have at least 1 item (given [])"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_told_once(mixer, message):
+    (line,) = refused(mixer).splitlines()
+    assert message in line

@@ -119,6 +119,34 @@ def test_readings_of_their_own_are_two_mixers_between_common_projections(make):
     assert not torch.allclose(own(x), tied(x), atol=1e-4)
 
 
+def test_readings_of_their_own_are_the_mean_of_two_mixers(make):
+    """Of a forward one with the first half of every doubled parameter, and a backward one with the second."""
+    own = make(direction="bidirectional_own").build(HIDDEN, LAYOUT, 0, None)
+    one_way = [make(direction="alternating").build(HIDDEN, LAYOUT, place, None) for place in (0, 1)]
+    is_mamba2 = hasattr(own, "norm")
+    for index, module in enumerate(one_way):
+        weights = {}
+        for name, doubled in own.state_dict().items():
+            shape = module.state_dict()[name].shape
+            # What both share comes first in in_proj (z and x); conv1d of mamba2 has x of both, then B and C.
+            shared = 40 if name == "in_proj.weight" else 0
+            if doubled.shape == shape:
+                weights[name] = doubled
+            elif name.startswith("conv1d") and is_mamba2:
+                x, BC = doubled.split([2 * 20, len(doubled) - 2 * 20])
+                weights[name] = torch.cat((x.chunk(2)[index], BC.chunk(2)[index]))
+            else:
+                weights[name] = torch.cat((doubled[:shared], doubled[shared:].chunk(2)[index]))
+        module.load_state_dict(weights)
+    seen: list[torch.Tensor] = []
+    for module in (own, *one_way):
+        last = module.norm if is_mamba2 else module.out_proj
+        last.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+        module(states(2, LENGTH, HIDDEN))
+    mean, forward, backward = seen
+    torch.testing.assert_close(mean, (forward + backward) / 2)
+
+
 def test_the_output_starts_at_the_given_share(make):
     quiet, loud = (make(out_proj_gain=gain) for gain in (0.1, 1.0))
     modules = []
