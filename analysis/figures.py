@@ -138,14 +138,14 @@ PLOTS = (
     Plot(
         "rating", "Beyond one number",
         lambda sweep: f"Test exact accuracy by how hard a puzzle is, mean and {INTERVAL}.",
-        plots.accuracy_by_rating, lambda sweep: len(depth.by_rating(sweep)) > 0,
+        plots.accuracy_by_rating, lambda sweep: depth.by_rating(sweep)["rating"].nunique() > 1,
     ),
     Plot(
         "halting", "Beyond one number",
         lambda sweep: (
             "Does the halting value q tell which rows are solved? AUROC (0.5: no better than chance) and "
             "expected calibration error (0 is best); and the share of rows that were solved after some "
-            f"supervision step and are not at the end. Mean and {INTERVAL}."
+            f"supervision step and are not at the end. Mean and {INTERVAL}; AUROC needs rows of both kinds."
         ),
         plots.halting_calibration, lambda sweep: len(depth.halting(sweep)) > 0,
     ),

@@ -231,7 +231,11 @@ def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
     if not steps and claim_of(sweep) == "exploratory":
         return f"{said}No trial of the evidence completed: see why under Diverged and failed."
     if not steps:
-        return f"{said}No number of seeds settles these: the differences are too small, or not known."
+        return (
+            f"{said}No number of seeds settles these: the differences are too small, or not known. Arms that "
+            "end alike on every seed, as at 0%, need longer runs: a larger `max_t` under `--extend` goes on "
+            "from their checkpoints."
+        )
     price = "Priced from where the sweep stands, at the mean time of each arm's completed trials."
     if claim_of(sweep) == "exploratory":
         return (
