@@ -123,13 +123,9 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["evidence.pilot", "results/none is no folder", "give a sweep's results"],
     ),
     "match-of-no-key": ({"match": {"params": 7}}, ["match.by: is required"]),
-    "match-unmet": (
+    "match-by-no-size": (
         {"match": {"params": 9, "by": "lr"}},
-        [
-            "match: params: not within 2.00% of 9 parameters",
-            "a: 7 parameters, -22.22%, at lr = 0.1",
-            "on_unmatched: mark",
-        ],
+        ["match.by: lr: parameters are the same whatever it is: name a key with which they grow"],
     ),
     "budget-of-nothing": ({"budget": {"wall_h": 0}}, ["budget.wall_h", "greater than 0", "(given 0)"]),
     "budget-misspelt": ({"budget": {"walls_h": 1}}, ["budget.walls_h", "did you mean", "wall_h"]),
