@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
-from trm.ema import exchange
+from trm.ema import exchanged
 from trm.model import TRM
 
 
@@ -33,14 +33,9 @@ class Chosen:
         self.step, self.score = step, score
         self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
 
-    @contextmanager
-    def placed(self, model: TRM) -> Iterator[None]:
-        """Within the context the model has the chosen weights. Exchanged in place, one tensor at a time."""
-        exchange(model, self.weights)
-        try:
-            yield
-        finally:
-            exchange(model, self.weights)
+    def placed(self, model: TRM) -> AbstractContextManager[None]:
+        """Within the context the model has the chosen weights."""
+        return exchanged(model, self.weights)
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step, "score": self.score, "weights": self.weights}

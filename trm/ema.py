@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -32,14 +32,9 @@ class EMA:
             torch._foreach_mul_(shadow, self.decay)
             torch._foreach_add_(shadow, torch._foreach_mul(weights, 1 - self.decay))
 
-    @contextmanager
-    def swapped(self, model: TRM) -> Iterator[None]:
-        """Within the context the model has the averaged weights. Exchanged in place, one tensor at a time."""
-        exchange(model, self.shadow)
-        try:
-            yield
-        finally:
-            exchange(model, self.shadow)
+    def swapped(self, model: TRM) -> AbstractContextManager[None]:
+        """Within the context the model has the averaged weights."""
+        return exchanged(model, self.shadow)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.shadow)
@@ -53,8 +48,18 @@ class EMA:
             self.shadow[name].copy_(weight)
 
 
+@contextmanager
+def exchanged(model: TRM, weights: dict[str, Tensor]) -> Iterator[None]:
+    """Within the context the model has these weights, and `weights` its own: in place, a tensor at a time."""
+    _exchange(model, weights)
+    try:
+        yield
+    finally:
+        _exchange(model, weights)
+
+
 @torch.no_grad()
-def exchange(model: TRM, weights: dict[str, Tensor]) -> None:
+def _exchange(model: TRM, weights: dict[str, Tensor]) -> None:
     """Swap the model's parameters with those in `weights`, by name; a parameter that is not there stays."""
     for name, parameter in model.named_parameters():
         if name in weights:
