@@ -33,6 +33,7 @@ from trm.ema import EMA
 from trm.evaluate import evaluate, fixed_subset
 from trm.flops import flops_per_sample, num_params
 from trm.losses import supervision_loss
+from trm.memory import keep_freed_memory
 from trm.model import Carry, build_model
 from trm.optim import Optimizers
 from trm.trial import Trial
@@ -110,6 +111,8 @@ class Trainer:
         config.model.check_device(trial.device)
         self.config, self.trial = config, trial
         self.device = torch.device(trial.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         data = _load_data(config.data)
         self.data_hash = data.hash
         self.val, self.test = _to(data.val, self.device), _to(data.test, self.device)
@@ -302,8 +305,9 @@ class Trainer:
 
 
 def _of_the_run(config: TrialConfig) -> str:
-    """The config as far as a step depends on it: a longer run goes on from a shorter one's end."""
-    content = config.model_dump(mode="json")
+    """The config as far as a step depends on it: a longer run goes on from a shorter one's end, and a faster
+    one from a slower one's."""
+    content = config.effective()
     if config.is_extendable:
         del content["train"]["max_samples"]
     return json.dumps(content)

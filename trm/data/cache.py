@@ -1,42 +1,37 @@
-"""Arrays that were costly to make, kept under the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
+"""Tensors that were costly to make, mapped from the cache: a machine's processes have one copy of them."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
-Arrays = dict[str, NDArray[Any]]
+from trm.cache import made_once
+
+Content = Mapping[str, torch.Tensor | str]
 
 
-def cached(name: str, key: Any, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays that `make` returns, from disk when the JSON-able `key` was seen before.
+def cached(name: str, key: Any, make: Callable[[], Content]) -> Content:
+    """What `make` returns, from disk where the JSON-able `key` was seen before.
 
-    Safe for processes that ask at the same time: each may make the arrays, and the last one's file stays.
-    A cache that cannot be written or read is done without.
+    The tensors are private: what is written to them, the file and other processes do not see. Processes that
+    ask at the same time wait for the first one. A cache that cannot be written or read is done without.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    path = cache_folder() / f"{name}-{digest}.npz"
-    arrays = _read(path)
-    if arrays is not None:
-        return arrays
-    arrays = make()
-    with contextlib.suppress(OSError):
-        _write(path, arrays)
-    return arrays
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trm"
+    try:
+        path = made_once(f"{name}-{digest}.pt", lambda path: _write(path, make()))
+        content = _read(path)
+        if content is None:  # damaged
+            path.unlink()
+            content = _read(made_once(path.name, lambda path: _write(path, make())))
+    except OSError:
+        content = None
+    return make() if content is None else content
 
 
 def file_digest(path: Path) -> str:
@@ -45,22 +40,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path) -> Arrays | None:
+def _read(path: Path) -> Content | None:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {field: stored[field] for field in stored.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or torn: made anew
+        content: Content = torch.load(path, mmap=True, weights_only=True)
+    except Exception:  # torch.load raises many kinds for a damaged file
         return None
+    return content
 
 
-def _write(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # the stubs take a name for allow_pickle
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+def _write(path: Path, content: Content) -> None:
+    with path.open("wb") as file:
+        torch.save(dict(content), file)
+        file.flush()
+        os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from trm.data.csv_files import read_csv, write_csv
 from trm.data.npy_files import npy_splits, read_npy, write_npy
 from trm.data.puzzle_config import PuzzleConfig
 from trm.data.rules import Puzzles
-from trm.data.splits import CHECKED, load_splits, to_task_data
+from trm.data.splits import CHECKED, load_splits
 from trm.messages import explain
 
 _HELP = {
@@ -100,7 +100,7 @@ def inspect(args: argparse.Namespace) -> None:
         print(f"classes in both {one} and {other}: {shared:,}")
     if splits.left_out:
         print(splits.left_out)
-    print(f"hash   {to_task_data(splits, config).hash}")
+    print(f"hash   {config.load().hash}")
 
 
 def show(args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from trm.data.base import DataError, Split, TaskData
-from trm.data.cache import Arrays, cached, file_digest
+from trm.data.cache import Content, cached, file_digest
 from trm.data.csv_files import read_csv
 from trm.data.npy_files import npy_splits, read_npy
 from trm.data.rules import Keys, Puzzles, Rules
@@ -26,10 +26,9 @@ CHECKED = (
     20_000  # puzzles of a split whose answers are checked when it is drawn; the command `check` takes all
 )
 
-_VERSION = 2  # of what this module and those below it compute: a change makes the cached splits anew
+_VERSION = 3  # of what this module and those below it compute: a change makes the cached splits anew
 _MAX_VAL = 1000
 _SPLITS = ("train", "val", "test")
-_FIELDS = ("boards", "solutions", "ratings", "groups")
 _NO_KEYS = np.empty(0, np.uint64)
 
 
@@ -49,14 +48,10 @@ class Splits:
 
 def load(config: PuzzleConfig) -> TaskData:
     """See TaskConfig.load."""
-    return to_task_data(load_splits(config), config)
-
-
-def to_task_data(splits: Splits, config: PuzzleConfig) -> TaskData:
-    """The splits as the trainer takes them."""
-    train, val, test = (_to_tensors(part) for part in splits.parts.values())
-    groups = torch.from_numpy(splits.train.groups)
-    has_variants = len(groups) - 1 < len(splits.train)
+    content = _content(config)
+    train, val, test = (_split(content, name) for name in _SPLITS)
+    groups = _tensor(content, "train/groups")
+    has_variants = len(groups) - 1 < len(train.inputs)
     digest = hashlib.sha256()
     for tensor in (*train, *val, *test, *([groups] if has_variants else [])):
         digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
@@ -71,14 +66,19 @@ def load_splits(config: PuzzleConfig) -> Splits:
     20,000 of them, a seeded sample of 20,000), and a warning says how many puzzles of the files are left out
     because their class is in another split.
     """
+    content = _content(config)
+    train, val, test = (_puzzles(content, name) for name in _SPLITS)
+    return Splits(train, val, test, str(content["left_out"]))
+
+
+def _content(config: PuzzleConfig) -> Content:
+    """Of each split the tensors that a trainer takes; a process that maps them from the cache copies none."""
     files = _files(config)
     key = config.model_dump(mode="json", exclude={"train", "val", "test", "path", "repo", "num_aug"})
     digests = {}
     for name, path in files.items():
         digests.update({f"{name}/{file.relative_to(path)}": _digest(file) for file in _members(path)})
-    arrays = cached(config.task, [_VERSION, key, digests], lambda: _to_arrays(_make(config, files)))
-    train, val, test = (_from_arrays(arrays, name) for name in _SPLITS)
-    return Splits(train, val, test, str(arrays["left_out"]))
+    return cached(config.task, [_VERSION, key, digests], lambda: _to_content(_make(config, files)))
 
 
 def read_sources(config: PuzzleConfig) -> dict[str, Puzzles]:
@@ -264,21 +264,28 @@ def _digest(path: Path) -> str:
         return "unreadable"  # reading it says why
 
 
-def _to_arrays(splits: Splits) -> Arrays:
-    arrays = {
-        f"{name}/{field}": getattr(part, field) for name, part in splits.parts.items() for field in _FIELDS
-    }
-    return {**arrays, "left_out": np.array(splits.left_out)}
+def _to_content(splits: Splits) -> Content:
+    """Token 0 pads: a symbol's token is the number after it."""
+    content: dict[str, torch.Tensor | str] = {"left_out": splits.left_out}
+    for name, part in splits.parts.items():
+        content[f"{name}/inputs"] = torch.from_numpy(part.boards + np.uint8(1))
+        content[f"{name}/labels"] = torch.from_numpy(part.solutions + np.uint8(1))
+        content[f"{name}/ratings"] = torch.from_numpy(part.ratings)
+        content[f"{name}/groups"] = torch.from_numpy(part.groups)
+    return content
 
 
-def _from_arrays(arrays: Arrays, name: str) -> Puzzles:
-    boards, solutions, ratings, groups = (arrays[f"{name}/{field}"] for field in _FIELDS)
-    return Puzzles(boards, solutions, ratings, groups)
+def _tensor(content: Content, name: str) -> torch.Tensor:
+    tensor = content[name]
+    assert isinstance(tensor, torch.Tensor)
+    return tensor
 
 
-def _to_tensors(puzzles: Puzzles) -> Split:
-    return Split(
-        torch.from_numpy(puzzles.boards + np.uint8(1)),
-        torch.from_numpy(puzzles.solutions + np.uint8(1)),
-        torch.from_numpy(puzzles.ratings),
-    )
+def _split(content: Content, name: str) -> Split:
+    return Split(*(_tensor(content, f"{name}/{field}") for field in Split._fields))
+
+
+def _puzzles(content: Content, name: str) -> Puzzles:
+    split = _split(content, name)
+    boards, solutions = ((tokens - 1).numpy() for tokens in (split.inputs, split.labels))
+    return Puzzles(boards, solutions, split.ratings.numpy(), _tensor(content, f"{name}/groups").numpy())

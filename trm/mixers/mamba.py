@@ -28,6 +28,7 @@ class MambaConfig(SSMConfig):
     kind: Literal["mamba"] = "mamba"
     d_state: int = Field(16, ge=1)
     dt_rank: int | None = Field(None, ge=1)  # None: hidden_size / 16, rounded up
+    backend: Literal["auto", "torch", "mamba_ssm"] = "auto"  # auto: torch, but compiled C on a CPU
 
     def rank(self, hidden_size: int) -> int:
         return self.dt_rank or math.ceil(hidden_size / 16)
@@ -120,8 +121,8 @@ class Mamba(nn.Module):
         )
 
     def _scan(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor) -> Tensor:
-        if self.backend == "torch":
-            return selective_scan(x, dt, A, B, C)
+        if self.backend != "mamba_ssm":
+            return selective_scan(x, dt, A, B, C, compiled=self.backend == "auto")
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
         # The kernel wants one dtype for all, tokens last; in bfloat16 the step sizes would lose their digits.

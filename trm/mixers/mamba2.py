@@ -30,6 +30,7 @@ class Mamba2Config(SSMConfig):
     d_state: int = Field(64, ge=1)
     headdim: int = Field(64, ge=1)
     ngroups: int = Field(1, ge=1)
+    backend: Literal["torch", "mamba_ssm"] = "torch"
     chunk_size: int = Field(64, ge=1)  # tokens in a chunk, where there are too many for the quadratic form
     # The gated norm hands on states of unit scale, two to three times attention's. Over the 42 layers of a
     # supervision step a new network then amplifies a rounding error 60- to 200-fold (hidden_size 128, three

@@ -1,4 +1,4 @@
-"""The selective scan of Mamba (arXiv 2312.00752, algorithm 2) in plain PyTorch, step by step.
+"""The selective scan of Mamba (arXiv 2312.00752, algorithm 2), step by step.
 
 For every channel e of E, with N states (B and C are the channels' in common, A[e, n] < 0):
 
@@ -7,19 +7,39 @@ For every channel e of E, with N states (B and C are the channels' in common, A[
 All states at once would be L x E x N numbers a row. Only every sqrt(L)-th is kept, and the backward pass
 computes those between two of them again (section 3.3.2's idea, for machines without its kernel). A state is
 held as (B, N, E): the long axis is the inner one.
+
+Two steppers do the same: C, compiled on first use (`selective_scan.c`), for float32 on a CPU; and PyTorch, a
+token at a time, for everything else and where there is no compiler. They differ by rounding.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trm.native import library
+
+SOURCE = Path(__file__).with_suffix(".c")
+
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # x, dt, A, B, C
+# In both: one dtype, and A turned to (N, E), the layout of a state. `every`: tokens between checkpoints.
+Scan = Callable[[Inputs, int | None], tuple[Tensor, Tensor | None]]
+Gradients = Callable[[Inputs, Tensor, Tensor, int], Inputs]
+
+
+class Stepper(NamedTuple):
+    scan: (
+        Scan  # y, and the states before steps 0, every, 2 every, ..., stacked; none are kept without `every`
+    )
+    gradients: Gradients  # of the inputs, from dy and those states
 
 
 @torch.compiler.disable  # unrolled, the loop takes minutes to compile
@@ -29,34 +49,48 @@ def selective_scan(
     A: Float[Tensor, "E N"],
     B: Float[Tensor, "B L N"],
     C: Float[Tensor, "B L N"],
+    compiled: bool = True,
 ) -> Float[Tensor, "B L E"]:
-    """The recurrence's y in the dtype of x, computed in the dtype of dt (float32 or wider)."""
+    """The recurrence's y in the dtype of x, computed in the dtype of dt (float32 or wider).
+
+    Without `compiled`, by PyTorch's operations alone.
+    """
+    stepper = (compiled and _compiled_for(dt)) or IN_TORCH
     inputs = (x, dt, A, B, C)
     # Asked here, because inside an autograd.Function gradients always look switched off.
     if torch.is_grad_enabled() and any(v.requires_grad for v in inputs):
-        y: Tensor = _SelectiveScan.apply(*inputs)
+        y: Tensor = _SelectiveScan.apply(stepper, *inputs)
         return y
-    return _scan(inputs, None)[0]
+    return stepper.scan(_in_dtype_of_dt(inputs), None)[0].to(x.dtype)
 
 
 class _SelectiveScan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-        ctx.every = math.isqrt(inputs[0].shape[1] - 1) + 1  # steps between two checkpoints
-        y, checkpoints = _scan(inputs, ctx.every)
+    def forward(ctx: Any, stepper: Stepper, *inputs: Tensor) -> Tensor:
+        ctx.stepper = stepper
+        ctx.every = math.isqrt(inputs[0].shape[1] - 1) + 1
+        y, checkpoints = stepper.scan(_in_dtype_of_dt(inputs), ctx.every)
         ctx.save_for_backward(*inputs, checkpoints)
-        return y
+        return y.to(inputs[0].dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> Inputs:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, checkpoints = ctx.saved_tensors
-        return _gradients(tuple(inputs), dy, checkpoints, ctx.every)
+        same = _in_dtype_of_dt(inputs)
+        dx, ddt, dA, dB, dC = ctx.stepper.gradients(same, dy.to(same[0].dtype), checkpoints, ctx.every)
+        gradients = (dx, ddt, dA.t(), dB, dC)
+        return None, *(g.to(v.dtype) for g, v in zip(gradients, inputs, strict=True))
 
 
-def _scan(inputs: tuple[Tensor, ...], every: int | None) -> tuple[Tensor, Tensor | None]:
-    """y, and the states before steps 0, every, 2 every, ..., stacked; none are kept without `every`."""
-    x, dt, A, B, C = _in_dtype_of_dt(inputs)
+def _in_dtype_of_dt(inputs: tuple[Tensor, ...] | list[Tensor]) -> Inputs:
+    x, dt, A, B, C = inputs
+    return x.to(dt.dtype), dt, A.to(dt.dtype).t(), B.to(dt.dtype), C.to(dt.dtype)
+
+
+def _scan_in_torch(inputs: Inputs, every: int | None) -> tuple[Tensor, Tensor | None]:
+    x, dt, A, B, C = inputs
+    A = A.contiguous()
     state = x.new_zeros(x.shape[0], A.shape[0], x.shape[2])
     decay = torch.empty_like(state)
     u, y = dt * x, torch.empty_like(x)
@@ -66,13 +100,13 @@ def _scan(inputs: tuple[Tensor, ...], every: int | None) -> tuple[Tensor, Tensor
             kept.append(state.clone())
         _step(state, decay, A, u[:, t], dt[:, t], B[:, t], out=state)
         y[:, t] = (C[:, t, None] @ state)[:, 0]
-    return y.to(inputs[0].dtype), torch.stack(kept) if kept else None
+    return y, torch.stack(kept) if kept else None
 
 
-def _gradients(inputs: tuple[Tensor, ...], dy: Tensor, checkpoints: Tensor, every: int) -> Inputs:
-    """Of the inputs. Back through time: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}."""
-    x, dt, A, B, C = _in_dtype_of_dt(inputs)
-    dy, u, length = dy.to(dt.dtype), dt * x, x.shape[1]
+def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, every: int) -> Inputs:
+    """Back through time: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}."""
+    x, dt, A, B, C = inputs
+    A, u, length = A.contiguous(), dt * x, x.shape[1]
     du, ddt, dB, dC = (torch.empty_like(v) for v in (u, dt, B, C))
     dA = torch.zeros_like(checkpoints[0])  # summed over the batch at the end
     dh = torch.zeros_like(dA)
@@ -94,8 +128,7 @@ def _gradients(inputs: tuple[Tensor, ...], dy: Tensor, checkpoints: Tensor, ever
             dlog = torch.mul(dh, states[i], out=scratch)  # the gradient of dt_t A
             dA.addcmul_(dlog, dt[:, t, None])
             ddt[:, t] = dlog.mul_(A).sum(1)
-    gradients = (du * dt, ddt.addcmul_(du, x), dA.sum(0).t(), dB, dC)
-    return tuple(g.to(v.dtype) for g, v in zip(gradients, inputs, strict=True))  # type: ignore[return-value]
+    return du * dt, ddt.addcmul_(du, x), dA.sum(0), dB, dC
 
 
 def _step(state: Tensor, decay: Tensor, A: Tensor, u: Tensor, dt: Tensor, B: Tensor, out: Tensor) -> None:
@@ -104,7 +137,41 @@ def _step(state: Tensor, decay: Tensor, A: Tensor, u: Tensor, dt: Tensor, B: Ten
     torch.mul(decay, state, out=out).addcmul_(B[:, :, None], u[:, None])
 
 
-def _in_dtype_of_dt(inputs: tuple[Tensor, ...]) -> Inputs:
-    """The inputs to compute with; A turned to (N, E), the layout of a state."""
+IN_TORCH = Stepper(_scan_in_torch, _gradients_in_torch)
+
+
+def _compiled_for(dt: Tensor) -> Stepper | None:
+    """The C stepper, where it can do this and can be had."""
+    suits = dt.device.type == "cpu" and dt.dtype == torch.float32
+    return IN_C if suits and library(SOURCE) is not None else None
+
+
+def _scan_in_c(inputs: Inputs, every: int | None) -> tuple[Tensor, Tensor | None]:
+    inputs = tuple(v.contiguous() for v in inputs)  # type: ignore[assignment]
+    x, A = inputs[0], inputs[2]
+    y, checkpoints = torch.empty_like(x), None
+    if every is not None:
+        checkpoints = x.new_empty(-(-x.shape[1] // every), x.shape[0], *A.shape)
+    _call("selective_scan", inputs, every or 1, y, checkpoints)
+    return y, checkpoints
+
+
+def _gradients_in_c(inputs: Inputs, dy: Tensor, checkpoints: Tensor, every: int) -> Inputs:
+    inputs = tuple(v.contiguous() for v in inputs)  # type: ignore[assignment]
     x, dt, A, B, C = inputs
-    return x.to(dt.dtype), dt, A.to(dt.dtype).t().contiguous(), B.to(dt.dtype), C.to(dt.dtype)
+    dx, ddt, dA = torch.empty_like(x), torch.empty_like(dt), A.new_empty(len(x), *A.shape)
+    dB, dC = torch.zeros_like(B), torch.zeros_like(C)
+    _call("selective_scan_gradients", inputs, every, dy.contiguous(), checkpoints, dx, ddt, dA, dB, dC)
+    return dx, ddt, dA.sum(0), dB, dC
+
+
+def _call(name: str, inputs: Inputs, every: int, *arrays: Tensor | None) -> None:
+    """Call the C function on contiguous float32 tensors; None is a null pointer. Raises MemoryError."""
+    x, A = inputs[0], inputs[2]
+    numbers = (ctypes.c_int64(n) for n in (*x.shape, len(A), every))
+    pointers = (ctypes.c_void_p(None if v is None else v.data_ptr()) for v in (*inputs, *arrays))
+    if getattr(library(SOURCE), name)(*numbers, torch.get_num_threads(), *pointers):
+        raise MemoryError(f"no memory for the states of {name}: use a smaller batch_size")
+
+
+IN_C = Stepper(_scan_in_c, _gradients_in_c)

@@ -47,7 +47,7 @@ class SSMConfig(MixerConfig):
     direction: Direction = "alternating"
     order: Order | Annotated[tuple[Order, ...], Field(min_length=1)] = "row"
     out_proj_gain: float = Field(1.0, gt=0.0)  # the output projection starts at this share of the usual scale
-    backend: Literal["torch", "mamba_ssm"] = "torch"  # mamba_ssm: the fused kernels of that package, on a GPU
+    backend: str  # mamba_ssm: the fused kernels of that package, on a GPU
 
     @property
     def needs_gpu(self) -> bool:

@@ -1,11 +1,21 @@
+import shutil
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trm.mixers.reference import gradients, relative_error, scan_loop
+from trm.grid import Layout
 from trm.mixers import selective_scan as module
-from trm.mixers.selective_scan import selective_scan
+from trm.mixers.mamba import MambaConfig
+from trm.mixers.selective_scan import SOURCE, selective_scan
+from trm.native import library
+
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
+both_ways = pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=needs_compiler)], ids=["torch", "c"]
+)
 
 
 def inputs_of(length, channels=5, d_state=3, batch=2, dt=(0.0, 1.0), seed=0):
@@ -32,19 +42,34 @@ def test_equals_the_loop_with_its_gradients(length, channels, d_state, batch):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("dt", [(5.0, 20.0), (1e-6, 2e-6), (1e-3, 20.0)])
-def test_float32_keeps_its_digits_at_every_step_size(dt):
+@needs_compiler
+@given(
+    length=st.integers(1, 40), channels=st.integers(1, 70), d_state=st.integers(1, 9), batch=st.integers(1, 3)
+)
+@settings(max_examples=25, deadline=None)
+def test_compiled_equals_the_loop_with_its_gradients(length, channels, d_state, batch):
+    inputs, dy = inputs_of(length, channels, d_state, batch)
+    computed = gradients(selective_scan, [v.float() for v in inputs], dy)
+    for one, other in zip(computed, gradients(scan_loop, inputs, dy), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+
+
+@both_ways
+@pytest.mark.parametrize("dt", [(5.0, 20.0), (1e-6, 2e-6), (1e-3, 20.0), (50.0, 1e4)])
+def test_float32_keeps_its_digits_at_every_step_size(dt, compiled):
     inputs, dy = inputs_of(81, dt=dt)
     expected = gradients(scan_loop, inputs, dy)
-    computed = gradients(selective_scan, [v.float() for v in inputs], dy)
+    computed = gradients(selective_scan, [v.float() for v in inputs], dy, compiled=compiled)
     for one, other in zip(computed, expected, strict=True):
         assert one.dtype == torch.float32 and relative_error(one, other) < 1e-5
 
 
-def test_bfloat16_activations_with_float32_step_sizes():
+@both_ways
+def test_bfloat16_activations_with_float32_step_sizes(compiled):
     inputs, dy = inputs_of(20)
     x, dt, A, B, C = (v.float() for v in inputs)
-    low = gradients(selective_scan, [x.bfloat16(), dt, A, B.bfloat16(), C.bfloat16()], dy)
+    inputs_in_bf16 = [x.bfloat16(), dt, A, B.bfloat16(), C.bfloat16()]
+    low = gradients(selective_scan, inputs_in_bf16, dy, compiled=compiled)
     bf16, f32 = torch.bfloat16, torch.float32
     assert [v.dtype for v in low] == [bf16, bf16, f32, f32, bf16, bf16]
     for one, other in zip(low, gradients(scan_loop, inputs, dy), strict=True):
@@ -73,10 +98,70 @@ def test_no_checkpoints_are_made_without_gradients(monkeypatch):
     parameters = [v.requires_grad_() for v in inputs]
     expected = selective_scan(*parameters)
     steps_between = []
-    original = module._scan
-    monkeypatch.setattr(module, "_scan", lambda i, every: steps_between.append(every) or original(i, every))
+    original = module.IN_TORCH
+    spy = original._replace(scan=lambda i, every: steps_between.append(every) or original.scan(i, every))
+    monkeypatch.setattr(module, "IN_TORCH", spy)
     with torch.no_grad():
         torch.testing.assert_close(selective_scan(*parameters), expected)
     selective_scan(*(v.detach() for v in inputs))
     selective_scan(*parameters)
     assert steps_between == [None, None, 4]
+
+
+@both_ways
+def test_what_is_not_a_number_stays_so_and_in_its_row(compiled):
+    inputs = [v.float() for v in inputs_of(12)[0]]
+    for spoilt in (0, 1, 3, 4):
+        bad = [v.clone() for v in inputs]
+        bad[spoilt][0, 5] = torch.nan
+        y = selective_scan(*bad, compiled=compiled)
+        last = 6 if spoilt == 4 else None  # C is the token's alone; everything else stays in the state
+        assert y[0, 5:last].isnan().all() and y[0, :5].isfinite().all() and y[1].isfinite().all()
+
+
+@needs_compiler
+def test_the_bits_do_not_depend_on_the_number_of_threads():
+    inputs, dy = inputs_of(30, channels=50, batch=5)
+    inputs, before = [v.float() for v in inputs], torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(gradients(selective_scan, inputs, dy))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(one, another) for one, another in zip(results[0], other, strict=True))
+
+
+def test_c_is_used_where_it_suits_and_not_where_it_is_turned_off(monkeypatch):
+    calls = []
+    stepper = module.IN_TORCH._replace(
+        scan=lambda i, every: calls.append("c") or module.IN_TORCH.scan(i, every)
+    )
+    monkeypatch.setattr(module, "IN_C", stepper)
+    monkeypatch.setattr(module, "library", lambda source: object())
+    inputs, _ = inputs_of(6)
+    selective_scan(*inputs)  # float64
+    assert calls == []
+    selective_scan(*(v.float() for v in inputs))
+    assert calls == ["c"]
+    x = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0))
+    for backend, expected in (("torch", ["c"]), ("auto", ["c", "c"])):
+        config = MambaConfig(backend=backend, d_state=3, expand=1.0)
+        config.build(8, Layout(6), 0, None)(x)
+        assert calls == expected
+
+
+def test_without_a_compiler_it_is_the_same_to_rounding(monkeypatch):
+    inputs, dy = inputs_of(20, channels=40)
+    inputs = [v.float() for v in inputs]
+    here = gradients(selective_scan, inputs, dy)
+    monkeypatch.setenv("CC", "/nowhere/cc")
+    library.cache_clear()
+    try:
+        assert library(SOURCE) is None
+        there = gradients(selective_scan, inputs, dy)
+    finally:
+        library.cache_clear()
+    assert all(relative_error(one, other) < 1e-5 for one, other in zip(here, there, strict=True))

@@ -1,0 +1,52 @@
+"""A training step of the fast code is that of its papers' operations, one after the other."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from tests.trm.plain import compose_plainly
+from trm.config import TrialConfig
+from trm.losses import supervision_loss
+from trm.model import TRM, build_model
+
+DIRECTIONS = ("forward", "alternating", "bidirectional_tied", "bidirectional", "bidirectional_own")
+MIXERS = [
+    {"kind": "attention", "num_heads": 2},
+    {"kind": "mlp"},
+    *({"kind": "mamba", "d_state": 4, "direction": direction} for direction in DIRECTIONS),
+    *({"kind": "mamba2", "d_state": 4, "headdim": 4, "direction": direction} for direction in DIRECTIONS),
+    {"kind": "mamba2", "d_state": 4, "headdim": 4, "ngroups": 2, "expand": 1.0, "chunk_size": 5},
+]
+
+
+def gradients(model: TRM, dtype: torch.dtype) -> list[torch.Tensor]:
+    """The loss of a first supervision step, then its gradient by every parameter of the network."""
+    model = model.to(dtype).train()
+    model.forward_dtype = dtype
+    generator = torch.Generator().manual_seed(0)
+    boards = torch.randint(1, 5, (2, 3, 16), generator=generator, dtype=torch.uint8)
+    carry, output = model(model.initial_carry(3, "cpu"), *boards, generator)
+    loss, _ = supervision_loss(output, carry, TrialConfig().loss)
+    return [loss, *torch.autograd.grad(loss, [p for _, p in model.network_parameters()])]
+
+
+@pytest.mark.parametrize("pos_encodings", ["rope", "learned"])
+@pytest.mark.parametrize("mixer", MIXERS, ids=lambda m: "-".join(map(str, m.values())))
+def test_a_step_has_the_gradients_of_the_plain_composition(mixer, pos_encodings):
+    model = {"hidden_size": 16, "num_layers": 2, "h_cycles": 2, "l_cycles": 2, "puzzle_emb_len": 1}
+    config = TrialConfig.model_validate(
+        {
+            "model": {**model, "pos_encodings": pos_encodings, "mixer": mixer},
+            "data": {"task": "sudoku", "size": 4},
+        }
+    )
+    fast = build_model(config, 0, "cpu")
+    plain = copy.deepcopy(fast)
+    compose_plainly(plain)
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
+        computed, expected = gradients(fast, dtype), gradients(plain, dtype)
+        for one, other in zip(computed, expected, strict=True):
+            assert (one - other).norm() <= tolerance * other.norm() + 1e-12

