@@ -61,6 +61,7 @@ def test_inside_trm_imports_run_one_way() -> None:
         **dict.fromkeys(("losses", "ema", "optim"), 5),
         **dict.fromkeys(("evaluate", "chosen"), 6),
         "depth": 7,
+        "execution": 7,
         "trainer": 8,
     }
     for path in (ROOT / "trm").rglob("*.py"):

@@ -27,12 +27,13 @@ class Reading(NamedTuple):
     """One pass over N rows to T supervision steps, on the CPU."""
 
     solved: Bool[Tensor, "N T"]  # after each step
+    cell_accuracy: Float[Tensor, " N"]  # after step halt_max_steps, over the row's labelled cells
     q_halt_logits: Float[Tensor, " N"]  # after step halt_max_steps
     ratings: Int[Tensor, " N"]
 
 
 def metric_names(config: TrialConfig) -> list[str]:
-    """All that `depth_metrics` may give for this config, in the order of tables."""
+    """All that `figures` may give for this config, in the order of tables."""
     halt_max_steps, buckets = config.model.halt_max_steps, rating_buckets(config.data.rating_bounds)
     names = [f"chosen_exact_accuracy{end}" for end in ("", "_low", "_high")]
     names += [f"exact_accuracy_at_{t}" for t in curve_steps(halt_max_steps, config.eval.depth_steps)]
@@ -58,13 +59,13 @@ def rating_buckets(bounds: tuple[int, ...]) -> dict[str, tuple[int, int]]:
     return buckets
 
 
-def depth_metrics(model: TRM, config: TrialConfig, test: Split) -> dict[str, float]:
-    """What `model` does on `test`, which is on its device; see `figures`."""
+def readings(model: TRM, config: TrialConfig, test: Split) -> tuple[Reading, Reading]:
+    """All of `test`, which is on the model's device, and the rows that go deeper; see `figures`."""
     halt_max_steps, settings = config.model.halt_max_steps, config.eval
     subset = fixed_subset(test, settings.depth_rows)
     deep = read(model, subset, max(settings.depth_steps, halt_max_steps), settings.batch_size)
     whole = deep if subset is test else read(model, test, halt_max_steps, settings.batch_size)
-    return figures(config, whole, deep)
+    return whole, deep
 
 
 @torch.no_grad()
@@ -75,7 +76,7 @@ def read(model: TRM, split: Split, steps: int, batch_size: int) -> Reading:
     """
     was_training = model.training
     model.eval()
-    solved, q_halt_logits = [], []
+    solved, cell_accuracy, q_halt_logits = [], [], []
     for rows, count in equal_batches(len(split.inputs), batch_size, split.inputs.device):
         inputs, labels = split.inputs[rows], split.labels[rows]
         labelled = labels > 0
@@ -86,10 +87,27 @@ def read(model: TRM, split: Split, steps: int, batch_size: int) -> Reading:
             right = (output.logits.argmax(-1) == labels) | ~labelled
             by_step.append(right.all(-1) & labelled.any(-1))
             if step == model.config.halt_max_steps:
+                cells = (right & labelled).sum(-1) / labelled.sum(-1).clamp(min=1)
+                cell_accuracy.append(cells[:count])
                 q_halt_logits.append(output.q_halt_logits[:count])
         solved.append(torch.stack(by_step, dim=1)[:count])
     model.train(was_training)
-    return Reading(torch.cat(solved).cpu(), torch.cat(q_halt_logits).cpu(), split.ratings.cpu())
+    at_step, share, logits = (torch.cat(column).cpu() for column in (solved, cell_accuracy, q_halt_logits))
+    return Reading(at_step, share, logits, split.ratings.cpu())
+
+
+def accuracies(config: TrialConfig, whole: Reading) -> dict[str, float]:
+    """What `trm.evaluate.evaluate` gives of the same rows, but the loss."""
+    solved = whole.solved[:, config.model.halt_max_steps - 1]
+    accuracy = _share(solved)
+    low, high = wilson_interval(accuracy, len(solved))
+    return {
+        "cell_accuracy": float(whole.cell_accuracy.double().mean()),
+        "exact_accuracy": accuracy,
+        "exact_accuracy_low": low,
+        "exact_accuracy_high": high,
+        "q_halt_accuracy": _share((whole.q_halt_logits >= 0) == solved),
+    }
 
 
 def figures(config: TrialConfig, whole: Reading, deep: Reading) -> dict[str, float]:

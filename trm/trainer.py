@@ -10,14 +10,13 @@ interrupted and resumed on the same CPU gives the same bits as one that is not.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import tempfile
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,15 +30,13 @@ from trm.data import AnyTaskConfig
 from trm.data.base import Split, TaskData
 from trm.ema import EMA
 from trm.evaluate import evaluate, fixed_subset
+from trm.execution import Compilation, forward_dtype
 from trm.flops import flops_per_sample, num_params
 from trm.losses import supervision_loss
 from trm.memory import keep_freed_memory
 from trm.model import Carry, build_model
 from trm.optim import Optimizers
 from trm.trial import Trial
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 Q_CONTINUE = "train/q_continue_loss"  # only where it is learned
 METRICS = [
@@ -121,7 +118,7 @@ class Trainer:
         self.batches = Batches(data, batch_size, trial.seed, self.device)
 
         self.model = build_model(config, trial.seed, self.device)
-        self.model.forward_dtype = _forward_dtype(config.train.precision, self.device)
+        self.model.forward_dtype = forward_dtype(config.train.precision, self.device)
         self.optimizers = Optimizers(self.model, config.optim, config.train.max_steps, config.warmup_steps)
         self.ema = EMA(self.model, config.optim.ema_decay)
         self.chosen = Chosen()
@@ -131,13 +128,7 @@ class Trainer:
         self.step, self.wall_s = 0, 0.0
         if trial.checkpoint is not None:
             self._load(trial.checkpoint)
-        self.may_fail_to_compile: set[str] = set()  # the parts of a run that have not run yet
-        if _compiles(config.train.compile, self.device):
-            # One graph a shape: a dynamic one, made for the evaluation's batch, would serve training too.
-            for block in self.model.blocks:
-                block.compile(dynamic=False)
-            if config.train.compile == "auto":
-                self.may_fail_to_compile = {"training", "evaluation"}
+        self.compilation = Compilation(self.model.blocks, config.train.compile, self.device)
 
     def run(self, on_step: Callable[[int], None] | None = None) -> None:
         """Train from `step` to the horizon. `on_step(step)` is called after every step is submitted."""
@@ -157,7 +148,7 @@ class Trainer:
             diverged = not math.isfinite(metrics["train/loss"])
             if not diverged:
                 is_last = self.step == max_steps
-                metrics |= self._or_uncompiled("evaluation", partial(self._evaluate, is_last))
+                metrics |= self.compilation.run("evaluation", partial(self._evaluate, is_last))
             self.wall_s += time.perf_counter() - reported_at
             self._report(metrics | {"wall_s": self.wall_s})
             if diverged:
@@ -170,49 +161,28 @@ class Trainer:
 
         Also where `run` was left by an exception, whose traceback keeps the trainer itself alive.
         """
-        device, compiled = self.device, _compiles(self.config.train.compile, self.device)
+        device, compilation = self.device, self.compilation
         vars(self).clear()
-        if compiled:  # or the next model meets the compiler's limit of variants for one function
-            torch.compiler.reset()
+        compilation.close()
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
     def train_step(self, step: int) -> None:
         """Take optimizer step `step`, the one after `self.step`."""
         inputs, labels = self.batches(step)
-        carry, sums = self._or_uncompiled("training", partial(self._forward_backward, inputs, labels, step))
+        carry, sums = self.compilation.run("training", partial(self._forward_backward, inputs, labels, step))
         self.optimizers.step(step)
-        self.optimizers.zero_grad()
         self.ema.update(self.model)
         self.totals += torch.stack([sums[name].double() for name in _SUMS])
         self.carry, self.step = carry, step
 
     def _forward_backward(self, inputs: Tensor, labels: Tensor, step: int) -> tuple[Carry, dict[str, Tensor]]:
         self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
+        self.optimizers.zero_grad()
         carry, output = self.model(self.carry, inputs, labels, self.generator)
         loss, sums = supervision_loss(output, carry, self.config.effective_loss)
         (loss / self.config.train.batch_size).backward()
         return carry, sums
-
-    def _or_uncompiled(self, part: str, run: Callable[[], T]) -> T:
-        """What `run` gives. Where the compiler fails when a part of the run comes for the first time, the run
-        goes on without it."""
-        try:
-            result = run()
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            if part not in self.may_fail_to_compile:
-                raise
-            reason = str(error).strip().partition("\n")[0]
-            log.warning("torch.compile failed, the run goes on without it (%s)", reason)
-            for block in self.model.blocks:
-                block._compiled_call_impl = None  # what Module.compile() set
-            self.may_fail_to_compile.clear()
-            self.optimizers.zero_grad()
-            return run()
-        self.may_fail_to_compile.discard(part)
-        return result
 
     def _train_metrics(self, steps: int) -> dict[str, float]:
         """Means over the last `steps` steps; waits for the device. Where no row halted, only the losses."""
@@ -235,13 +205,11 @@ class Trainer:
         return metrics
 
     def _evaluate(self, is_last: bool) -> dict[str, float]:
-        """Val with averaged and with raw weights; at the end all of val, and test with averaged weights and
-        with those that val chose."""
+        """Val with averaged and with raw weights; at the end all of val, and test."""
         loss, batch_size = self.config.effective_loss, self.config.eval.batch_size
         val = self.val if is_last else self.val_subset
         raw = evaluate(self.model, val, loss, batch_size)
         averaged = raw
-        metrics: dict[str, float] = {}
         with self.ema.swapped(self.model):
             if self.config.optim.ema_decay:
                 averaged = evaluate(self.model, val, loss, batch_size)
@@ -249,16 +217,23 @@ class Trainer:
             if val is not self.val_subset:  # or the choice would depend on where the run ends
                 on_subset = evaluate(self.model, self.val_subset, loss, batch_size)
             self.chosen.offer(self.model, self.step, on_subset)
-            if is_last and len(self.test.inputs):
-                test = evaluate(self.model, self.test, loss, batch_size)
-                metrics = {f"test/{name}": value for name, value in test.items() if name != "loss"}
-        if is_last and len(self.test.inputs):
-            with self.chosen.placed(self.model):
-                metrics |= {"chosen_step": self.chosen.step}
-                metrics |= depth.depth_metrics(self.model, self.config, self.test)
+        metrics = self._test() if is_last and len(self.test.inputs) else {}
         metrics |= {f"val/{name}": value for name, value in averaged.items()}
         metrics |= {f"val/{name}_raw": raw[name] for name in ("cell_accuracy", "exact_accuracy")}
         return metrics
+
+    def _test(self) -> dict[str, float]:
+        """Test with averaged weights and with those that val chose; where these are the same, read once."""
+        with self.chosen.placed(self.model):
+            whole, deep = depth.readings(self.model, self.config, self.test)
+        last = whole
+        if self.chosen.step != self.step:
+            steps, batch_size = self.config.model.halt_max_steps, self.config.eval.batch_size
+            with self.ema.swapped(self.model):
+                last = depth.read(self.model, self.test, steps, batch_size)
+        accuracies = depth.accuracies(self.config, last)
+        metrics = {f"test/{name}": value for name, value in accuracies.items()}
+        return metrics | {"chosen_step": self.chosen.step} | depth.figures(self.config, whole, deep)
 
     def _report(self, metrics: dict[str, float]) -> None:
         ordered = {name: metrics[name] for name in metric_names(self.config) if name in metrics}
@@ -321,14 +296,3 @@ def _load_data(config: AnyTaskConfig) -> TaskData:
 
 def _to(split: Split, device: torch.device) -> Split:
     return Split(*(column.to(device) for column in split))
-
-
-def _forward_dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "auto":
-        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if has_bfloat16 else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-def _compiles(choice: str, device: torch.device) -> bool:
-    return choice == "on" or (choice == "auto" and device.type == "cuda")

@@ -16,14 +16,15 @@ from trm.data.base import Split
 from trm.depth import (
     ECE_BINS,
     Reading,
+    accuracies,
     auroc,
     calibration_error,
     curve_steps,
-    depth_metrics,
     figures,
     metric_names,
     rating_buckets,
     read,
+    readings,
     solved_then_lost,
 )
 from trm.evaluate import evaluate, fixed_subset
@@ -122,8 +123,9 @@ def test_figures_of_rows_counted_by_hand() -> None:
     solved = torch.tensor(
         [[0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]], dtype=torch.bool
     )
-    reading = Reading(solved, torch.tensor([2.0, 1.0, -1.0, 1.0, -9.0]), torch.tensor([0, 3, 9, 10, -1]))
-    found = figures(config, reading, Reading(solved[1:], reading.q_halt_logits[1:], reading.ratings[1:]))
+    q_halt_logits, ratings = torch.tensor([2.0, 1.0, -1.0, 1.0, -9.0]), torch.tensor([0, 3, 9, 10, -1])
+    reading = Reading(solved, torch.ones(5), q_halt_logits, ratings)
+    found = figures(config, reading, Reading(*(column[1:] for column in reading)))
     assert [found[f"test/exact_accuracy_at_{t}"] for t in (1, 2, 3, 4)] == [0.5, 0.5, 0.25, 0.25]
     assert found["test/chosen_exact_accuracy"] == 0.4
     assert found["test/chosen_exact_accuracy_low"] < 0.4 < found["test/chosen_exact_accuracy_high"]
@@ -143,7 +145,7 @@ def test_figures_of_rows_counted_by_hand() -> None:
 def test_nothing_that_is_not_a_number_is_reported(all_solved: bool) -> None:
     """It would end the trial as diverged."""
     solved = torch.full((6, 3), all_solved)
-    reading = Reading(solved, torch.zeros(6), torch.full((6,), -1))
+    reading = Reading(solved, torch.ones(6), torch.zeros(6), torch.full((6,), -1))
     found = figures(configured(depth_steps=0), reading, reading)
     assert all(math.isfinite(value) for value in found.values())
     assert "test/q_auroc" not in found and found["test/q_ece"] == 0.5
@@ -152,7 +154,7 @@ def test_nothing_that_is_not_a_number_is_reported(all_solved: bool) -> None:
 def test_a_halting_head_that_is_not_trained_is_not_judged() -> None:
     config = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"act": "none"})})
     solved = torch.tensor([[True] * 3, [False] * 3])
-    reading = Reading(solved, torch.zeros(2), torch.zeros(2, dtype=torch.int32))
+    reading = Reading(solved, torch.ones(2), torch.zeros(2), torch.zeros(2, dtype=torch.int32))
     found = figures(config, reading, reading._replace(solved=solved.repeat(1, 43)))
     for names in (found, metric_names(config)):
         assert "test/solved_then_lost" in names and not any("q_" in name for name in names)
@@ -163,9 +165,8 @@ def test_a_few_rows_go_deep_and_all_to_the_end_of_training(model: TRM, depth_ste
     split = answered(model, 40, at=3)
     changed = torch.arange(40) % 3 > 0
     split.labels[changed] = random_split(40, seed=1).labels[changed]
-    few, most = (
-        depth_metrics(model, configured(depth_steps=depth_steps, depth_rows=n), split) for n in (9, 99)
-    )
+    configs = [configured(depth_steps=depth_steps, depth_rows=n) for n in (9, 99)]
+    few, most = (figures(config, *readings(model, config, split)) for config in configs)
     of_the_curve = {name for name in few if "_at_" in name}
     assert {name: few[name] for name in few.keys() - of_the_curve} == pytest.approx(
         {name: most[name] for name in most.keys() - of_the_curve}
@@ -175,6 +176,17 @@ def test_a_few_rows_go_deep_and_all_to_the_end_of_training(model: TRM, depth_ste
     solved = read(model, subset, 3, 9).solved[:, 2].double().mean()
     assert few["test/exact_accuracy_at_3"] == solved != 14 / 40
     assert sum(value for name, value in few.items() if "rows_rating" in name) == 40
+
+
+@pytest.mark.parametrize("batch_size", [7, 40])
+def test_a_reading_has_the_accuracies_of_an_evaluation(model: TRM, batch_size: int) -> None:
+    split = answered(model, 40, at=3)
+    changed = torch.arange(40) % 3 > 0
+    split.labels[changed] = random_split(40, seed=1).labels[changed]
+    split.labels[::2, :5] = 0  # cells that are not labelled
+    expected = evaluate(model, split, CONFIG.loss, batch_size)
+    del expected["loss"]
+    assert accuracies(CONFIG, read(model, split, 3, batch_size)) == pytest.approx(expected)
 
 
 scored = st.lists(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import math
 import shutil
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 from trm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from trm.config import TrialConfig
-from trm.depth import depth_metrics
+from trm.depth import figures, read, readings
 from trm.trainer import Trainer, describe, train
 
 ROWS = {"num_train": 50, "num_val": 30, "num_test": 20}
@@ -153,10 +152,33 @@ def test_what_is_read_at_the_end_is_of_the_weights_that_val_chose(tmp_path: Path
     def read_at(step: int) -> dict[str, float]:
         there = Trainer(config, FakeTrial(tmp_path, checkpoint=tmp_path / str(step)))
         with there.ema.swapped(there.model):
-            return depth_metrics(there.model, config, there.test)
+            return figures(config, *readings(there.model, config, there.test))
 
     expected = read_at(step)
     assert {name: value for name, value in last.items() if name in expected} == expected != read_at(35)
+
+
+def test_test_is_read_once_where_the_last_weights_are_the_chosen_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    monkeypatch.setattr(
+        "trm.depth.read",
+        lambda model, split, *rest: rows.append(len(split.inputs)) or read(model, split, *rest),
+    )
+    for steps, lr in ((1, 1e-3), (35, 1e-2)):
+        config = make_config(
+            optim={"lr": lr, "weight_decay": 30.0, "lr_min_ratio": 1.0, "lr_warmup_steps": 0},
+            train={"max_samples": 16 * steps}, eval={"val_rows": 30},
+        )  # fmt: skip
+        trial = FakeTrial(tmp_path / str(steps))
+        train(config, trial)
+        last = trial.rows[-1]
+        is_chosen = last["chosen_step"] == last["step"]
+        assert is_chosen == (steps == 1)
+        assert rows == [12, 20] + [20] * (not is_chosen)  # 12 go deeper
+        assert (last["test/exact_accuracy"] == last["test/chosen_exact_accuracy"]) or not is_chosen
+        rows.clear()
 
 
 def test_the_last_report_is_chosen_by_the_same_rows_of_val_as_the_others(tmp_path: Path) -> None:
@@ -221,35 +243,6 @@ def test_describe() -> None:
     assert described["warmup_samples"] == 4 * 16
     assert described["horizon_key"] == "train.max_samples"
     assert described["effective"] == config.effective()
-
-
-@pytest.mark.parametrize("fails_in", ["training", "evaluation"])
-def test_compile_falls_back_where_it_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails_in: str
-) -> None:
-    config = make_config(train={"batch_size": 16, "max_samples": 16 * 5})
-    plain = FakeTrial(tmp_path / "plain")
-    train(config, plain)
-
-    def broken(self: torch.nn.Module, dynamic: bool) -> None:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if self.training == (fails_in == "training"):
-                raise RuntimeError("no compiler here")
-            return self._call_impl(*args, **kwargs)
-
-        self._compiled_call_impl = call
-
-    monkeypatch.setattr(torch.nn.Module, "compile", broken)
-    monkeypatch.setattr("trm.trainer._compiles", lambda choice, device: True)
-    trial = FakeTrial(tmp_path / "fallback")
-    with caplog.at_level(logging.WARNING):
-        train(config, trial)
-    assert caplog.text.count("no compiler here") == 1
-    assert untimed(trial.rows) == untimed(plain.rows)
-
-    always = make_config(train={"batch_size": 16, "max_samples": 16 * 5, "compile": "on"})
-    with pytest.raises(RuntimeError, match="no compiler here"):
-        train(always, FakeTrial(tmp_path / "on"))
 
 
 CONSTANT = {"optim": {"lr_min_ratio": 1.0}}

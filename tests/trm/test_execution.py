@@ -1,0 +1,66 @@
+"""Precision and compilation: what is chosen on which device, and how a run goes on where compiling fails."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trm.test_trainer import FakeTrial, make_config, untimed
+from trm.execution import forward_dtype
+from trm.trainer import train
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
+
+
+def broken_where(fails: str):
+    """A `Module.compile` after which calls fail in training, in evaluation, or which fails itself."""
+
+    def compile(self: torch.nn.Module, dynamic: bool) -> None:
+        if fails == "at once":
+            raise RuntimeError("no compiler here")
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.training == (fails == "training"):
+                raise RuntimeError("no compiler here")
+            return self._call_impl(*args, **kwargs)
+
+        self._compiled_call_impl = call
+
+    return compile
+
+
+@pytest.mark.parametrize("fails", ["at once", "training", "evaluation"])
+def test_a_run_goes_on_where_the_compiler_fails_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    few = {"batch_size": 16, "max_samples": 16 * 5}
+    plain, trial = FakeTrial(tmp_path / "plain"), FakeTrial(tmp_path / "fallback")
+    train(make_config(train=few), plain)
+    monkeypatch.setattr(torch.nn.Module, "compile", broken_where(fails))
+    with caplog.at_level(logging.WARNING):
+        train(make_config(train=few | {"compile": "on"}), trial)
+    assert caplog.text.count("no compiler here") == 1
+    assert untimed(trial.rows) == untimed(plain.rows)
+
+
+def test_an_error_that_is_not_the_compilers_is_not_taken_for_it(tmp_path: Path, monkeypatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("trm.trainer.supervision_loss", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        train(make_config(), FakeTrial(tmp_path))
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_precision(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has_bfloat16: bool):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: has_bfloat16)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "an old GPU")
+    assert forward_dtype("auto", CPU) == forward_dtype("float32", GPU) == torch.float32
+    assert forward_dtype("bfloat16", CPU) == torch.bfloat16 and not caplog.records
+    assert forward_dtype("auto", GPU) == (torch.bfloat16 if has_bfloat16 else torch.float32)
+    assert ("an old GPU has no bfloat16: the run is in float32" in caplog.text) != has_bfloat16

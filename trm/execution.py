@@ -1,0 +1,71 @@
+"""How a network is executed on its device: in which precision, and compiled or not. Speed, not results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def forward_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Of `train.precision`; `auto` is bfloat16 on a GPU that has it."""
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if precision == "auto" and device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        name = torch.cuda.get_device_name(device)
+        log.warning("%s has no bfloat16: the run is in float32, which is slower", name)
+    return torch.float32
+
+
+class Compilation:
+    """`torch.compile` of a model's blocks, by `train.compile`: `auto` is on a GPU.
+
+    Where it fails, at once or when a part of the run comes for the first time, a warning says so and the run
+    goes on without it. What is compiled is kept on disk by PyTorch, for every trial with the same network.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], choice: str, device: torch.device) -> None:
+        self._blocks = blocks
+        self._untried: set[str] = set()  # the parts of a run that have not run yet
+        self.asked = choice == "on" or (choice == "auto" and device.type == "cuda")
+        if self.asked:
+            self._untried = {"training", "evaluation"}
+            try:
+                for block in blocks:  # a graph a shape: a dynamic one, made for evaluation, would train too
+                    block.compile(dynamic=False)
+            except Exception as error:
+                self._give_up(error)
+
+    def run(self, part: str, call: Callable[[], T]) -> T:
+        """What `call` gives, called again where compiling fails; `part` is "training" or "evaluation"."""
+        try:
+            result = call()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if part not in self._untried:
+                raise
+            self._give_up(error)
+            return call()
+        self._untried.discard(part)
+        return result
+
+    def _give_up(self, error: Exception) -> None:
+        reason = str(error).strip().partition("\n")[0]
+        log.warning("torch.compile failed, the run goes on without it, slower (%s)", reason)
+        for block in self._blocks:
+            block._compiled_call_impl = None  # what Module.compile() set
+        self._untried.clear()
+
+    def close(self) -> None:
+        """Forget what was compiled, or the next model meets the compiler's limit of variants a function."""
+        if self.asked:
+            torch.compiler.reset()
