@@ -78,7 +78,7 @@ def test_inside_trm_imports_run_one_way() -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("trm.trainer", ["ray", "mlflow", "optuna", "pandas"]),
+        ("trm.trainer", ["ray", "mlflow", "optuna", "pandas", "torch._dynamo"]),
         ("analysis.report", ["torch", "ray", "mlflow"]),
         ("sweeps.preview", ["ray", "mlflow"]),
     ],

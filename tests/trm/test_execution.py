@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from tests.trm.test_trainer import FakeTrial, make_config, untimed
 from trm.execution import forward_dtype
 from trm.trainer import train
@@ -45,6 +51,37 @@ def test_a_run_goes_on_where_the_compiler_fails_and_says_so_once(
         train(make_config(train=few | {"compile": "on"}), trial)
     assert caplog.text.count("no compiler here") == 1
     assert untimed(trial.rows) == untimed(plain.rows)
+
+
+IN_BOTH_WAYS = """
+import json, logging
+from pathlib import Path
+from tests.trm.test_trainer import FakeTrial, make_config
+from trm.trainer import Trainer
+
+logging.basicConfig(level=logging.WARNING)
+for choice in ("off", "on"):
+    config = make_config("mamba", train={"compile": choice, "batch_size": 16, "max_samples": 16 * 5})
+    trainer = Trainer(config, trial := FakeTrial(Path(choice)))
+    trainer.run()
+    scan = trainer.model.block.layers[0].mixers[0]._scan
+    print(json.dumps([hasattr(scan, "_torchdynamo_disable"), *(row["train/loss"] for row in trial.rows)]))
+    trainer.close()
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler, g++")
+def test_compiled_is_eager_to_rounding(tmp_path: Path) -> None:
+    """With the mixer that has a scan, which stays out, and a convolution with a gradient of its own."""
+    # In a process of its own: the compiler cannot see through the checks of shapes that tests have.
+    run = subprocess.run(
+        [sys.executable, "-c", IN_BOTH_WAYS], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=150, check=True,
+    )  # fmt: skip
+    eager, compiled = (json.loads(line) for line in run.stdout.splitlines())
+    assert "torch.compile failed" not in run.stderr, run.stderr
+    assert [eager[0], compiled[0]] == [False, True]
+    assert compiled[1:] == pytest.approx(eager[1:], rel=1e-4)
 
 
 def test_an_error_that_is_not_the_compilers_is_not_taken_for_it(tmp_path: Path, monkeypatch) -> None:

@@ -42,7 +42,6 @@ class Stepper(NamedTuple):
     gradients: Gradients  # of the inputs, from dy and those states
 
 
-@torch.compiler.disable  # unrolled, the loop takes minutes to compile
 def selective_scan(
     x: Float[Tensor, "B L E"],
     dt: Float[Tensor, "B L E"],
