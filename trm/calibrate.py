@@ -26,26 +26,33 @@ def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
     trainer = Trainer(config, Unreported(device))
     try:
         steps = iter(range(1, config.train.max_steps + 1))
-        step_s = _seconds(lambda: trainer.train_step(next(steps)), config.train.max_steps, trainer.device)
+        step_s = seconds_a_call(
+            lambda: trainer.train_step(next(steps)), config.train.max_steps, trainer.device
+        )
         batch = Split(*(column[: config.eval.batch_size] for column in trainer.val))
-        batch_s = _seconds(
+        batch_s = seconds_a_call(
             lambda: evaluate(trainer.model, batch, config.loss, config.eval.batch_size), 3, trainer.device
         )
         row_s = batch_s / len(batch.inputs)
-        total_s = config.train.max_steps * step_s + _evaluated_rows(trainer) * row_s
+        rows = sum(evaluated_rows(config, len(trainer.val.inputs), len(trainer.test.inputs)).values())
+        total_s = config.train.max_steps * step_s + rows * row_s
         return {"seconds_per_sample": total_s / config.train.max_samples}
     finally:
         trainer.close()
 
 
-def _evaluated_rows(trainer: Trainer) -> float:
-    """Rows that a whole trial evaluates to `halt_max_steps`; a row that goes deeper counts for more."""
-    config, subset, test = trainer.config, len(trainer.val_subset.inputs), len(trainer.test.inputs)
+def evaluated_rows(config: TrialConfig, num_val: int, num_test: int) -> dict[str, float]:
+    """Rows that a whole trial takes to `halt_max_steps` without training, at most: of val, of test, and of
+    `depth`, of which one that goes deeper counts for as many as its steps are worth."""
+    subset = min(config.eval.val_rows, num_val)
     reports = math.ceil(config.train.max_steps / config.eval_every_steps)
-    val = (reports - 1) * subset + len(trainer.val.inputs)
+    weights = 2 if config.optim.ema_decay else 1  # averaged and raw
     deeper = max(config.eval.depth_steps / config.model.halt_max_steps, 1)
-    at_the_end = subset + 2 * test + min(config.eval.depth_rows, test) * deeper
-    return (2 if config.optim.ema_decay else 1) * val + at_the_end
+    return {
+        "val": weights * ((reports - 1) * subset + num_val) + (subset if subset < num_val else 0),
+        "test": 2 * num_test,  # once only where the last weights are the chosen ones
+        "depth": min(config.eval.depth_rows, num_test) * deeper,
+    }
 
 
 def _seconds(run: Callable[[], object], most: int, device: torch.device) -> float:

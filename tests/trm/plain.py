@@ -5,12 +5,13 @@ one of the project's modules for its parameters, and does what that module's `fo
 
     attention   Vaswani et al., arXiv 1706.03762, equation 1, with rotary positions
     mamba       arXiv 2312.00752, algorithm 2: all decays and inputs at once, then a loop over the tokens, as
-                in the public minimal implementations
+                in the public minimal implementation (johnma2006/mamba-minimal)
     mamba2      arXiv 2405.21060, listing 1, with the convolution of `nn.Conv1d`
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -26,10 +27,15 @@ from trm.mixers.mlp import MLP
 from trm.mixers.ssm import of_reading
 from trm.model import TRM
 
+Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
-def compose_plainly(model: TRM) -> None:
-    """From here on the model's blocks compute with the functions below; parameters and their names stay."""
-    forwards = {Layer: layer, SwiGLU: swiglu, **MIXERS}
+
+def compose_plainly(model: TRM, scan: Scan | None = None) -> None:
+    """From here on the model's blocks compute with the functions below; parameters and their names stay.
+
+    `scan` is Mamba's, `selective_scan` or `unbound_scan`.
+    """
+    forwards = {Layer: layer, SwiGLU: swiglu, **MIXERS, Mamba: partial(mamba, scan=scan or selective_scan)}
     for block in model.blocks:
         for module in block.modules():
             if type(module) in forwards:
@@ -72,13 +78,13 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos[:length] + torch.cat((-second, first), dim=-1) * sin[:length]
 
 
-def mamba(module: Mamba, h: Tensor) -> Tensor:
+def mamba(module: Mamba, h: Tensor, scan: Scan) -> Tensor:
     x, z = F.linear(h, module.in_proj.weight).chunk(2, dim=-1)
-    ys = [_mamba_reading(module, x, index) for index in range(len(module.reversals))]
+    ys = [_mamba_reading(module, x, index, scan) for index in range(len(module.reversals))]
     return F.linear(sum(ys) / len(ys) * F.silu(z), module.out_proj.weight)
 
 
-def _mamba_reading(module: Mamba, x: Tensor, index: int) -> Tensor:
+def _mamba_reading(module: Mamba, x: Tensor, index: int, scan: Scan) -> Tensor:
     reverse = module.reversals[index]
     x = x.flip(1) if reverse else x
     conv, inner = module.conv1d, module.inner
@@ -88,7 +94,7 @@ def _mamba_reading(module: Mamba, x: Tensor, index: int) -> Tensor:
     )
     parameters = (module.dt_proj.weight, module.dt_proj.bias, module.A_log, module.D)
     weight, bias, A_log, D = (of_reading(each, inner, index) for each in parameters)
-    y = selective_scan(x, F.softplus(F.linear(dt, weight, bias)), -torch.exp(A_log), B, C) + D * x
+    y = scan(x, F.softplus(F.linear(dt, weight, bias)), -torch.exp(A_log), B, C) + D * x
     return y.flip(1) if reverse else y
 
 
@@ -96,10 +102,21 @@ def selective_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
     """x, dt (B, L, E), A (E, N), B, C (B, L, N) -> (B, L, E)."""
     decays = torch.exp(dt[..., None] * A)
     inputs = (dt * x)[..., None] * B[:, :, None]
-    state, ys = inputs.new_zeros(inputs[:, 0].shape), []
+    state, ys = torch.zeros_like(inputs[:, 0]), []
     for t in range(x.shape[1]):
         state = decays[:, t] * state + inputs[:, t]
         ys.append((state * C[:, t, None]).sum(-1))
+    return torch.stack(ys, dim=1)
+
+
+def unbound_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """The same, taken apart once: above, every token's gradient is a tensor as large as all tokens."""
+    decays = torch.exp(dt[..., None] * A).unbind(1)
+    inputs = ((dt * x)[..., None] * B[:, :, None]).unbind(1)
+    state, ys = torch.zeros_like(inputs[0]), []
+    for decay, added, read in zip(decays, inputs, C.unbind(1), strict=True):
+        state = decay * state + added
+        ys.append((state * read[:, None]).sum(-1))
     return torch.stack(ys, dim=1)
 
 
@@ -176,4 +193,4 @@ def conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return y[..., : x.shape[1]].transpose(1, 2)
 
 
-MIXERS: dict[type[nn.Module], object] = {Attention: attention, MLP: mlp, Mamba: mamba, Mamba2: mamba2}
+MIXERS: dict[type[nn.Module], Callable[..., Tensor]] = {Attention: attention, MLP: mlp, Mamba2: mamba2}

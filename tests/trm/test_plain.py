@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from tests.trm.plain import compose_plainly
+from tests.trm.plain import compose_plainly, unbound_scan
 from trm.config import TrialConfig
 from trm.losses import supervision_loss
 from trm.model import TRM, build_model
@@ -36,17 +36,19 @@ def gradients(model: TRM, dtype: torch.dtype) -> list[torch.Tensor]:
 @pytest.mark.parametrize("pos_encodings", ["rope", "learned"])
 @pytest.mark.parametrize("mixer", MIXERS, ids=lambda m: "-".join(map(str, m.values())))
 def test_a_step_has_the_gradients_of_the_plain_composition(mixer, pos_encodings):
-    model = {"hidden_size": 16, "num_layers": 2, "h_cycles": 2, "l_cycles": 2, "puzzle_emb_len": 1}
+    sizes = {"hidden_size": 16, "num_layers": 2, "h_cycles": 2, "l_cycles": 2, "puzzle_emb_len": 1}
     config = TrialConfig.model_validate(
         {
-            "model": {**model, "pos_encodings": pos_encodings, "mixer": mixer},
+            "model": {**sizes, "pos_encodings": pos_encodings, "mixer": mixer},
             "data": {"task": "sudoku", "size": 4},
         }
     )
     fast = build_model(config, 0, "cpu")
-    plain = copy.deepcopy(fast)
+    plain, unbound = copy.deepcopy(fast), copy.deepcopy(fast)
     compose_plainly(plain)
+    compose_plainly(unbound, unbound_scan)
     for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
-        computed, expected = gradients(fast, dtype), gradients(plain, dtype)
-        for one, other in zip(computed, expected, strict=True):
-            assert (one - other).norm() <= tolerance * other.norm() + 1e-12
+        expected = gradients(plain, dtype)
+        for model in (fast, unbound):
+            for one, other in zip(gradients(model, dtype), expected, strict=True):
+                assert (one - other).norm() <= tolerance * other.norm() + 1e-12

@@ -107,11 +107,19 @@ class Mamba(nn.Module):
         x = F.silu(self._convolve(x, index))
         dt, B, C = F.linear(x, x_proj.to(x.dtype)).split(self.sizes, dim=-1)
         dt = F.softplus(at_least_float32(F.linear(dt, dt_proj.to(x.dtype))) + dt_bias)
+        # The paths' own reversal would copy what both parts can read backwards as it stands.
         parts = zip(
-            self.paths, *(v.chunk(groups, -1) for v in (x, dt)), (-A_log.exp()).chunk(groups), strict=True
+            self.paths,
+            *(v.chunk(groups, -1) for v in (x, dt, D)),
+            (-A_log.exp()).chunk(groups),
+            strict=True,
         )
-        y = [path(self._scan, x_, dt_, B, C, A=A, reverse=reverse) for path, x_, dt_, A in parts]
-        return join(y) + D.to(x.dtype) * x
+        return join(
+            [
+                path(self._scan, x_, dt_, B, C, A=A, D=D_, backwards=reverse, reverse=False)
+                for path, x_, dt_, D_, A in parts
+            ]
+        )
 
     def _convolve(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:
         groups = len(self.paths)
@@ -119,15 +127,23 @@ class Mamba(nn.Module):
         starts = range(first, first + self.inner, self.inner // groups)
         parts = zip(self.paths, x.chunk(groups, -1), starts, strict=True)
         return join(
-            [path(self.conv1d, part, start=at, reverse=self.reversals[index]) for path, part, at in parts]
+            [
+                path(self.conv1d, part, start=at, backwards=self.reversals[index], reverse=False)
+                for path, part, at in parts
+            ]
         )
 
-    def _scan(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor) -> Tensor:
+    def _scan(
+        self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor, D: Tensor, backwards: bool
+    ) -> Tensor:
         if self.backend != "mamba_ssm":
-            return selective_scan(x, dt, A, B, C, compiled=self.backend == "auto")
+            return selective_scan(x, dt, A, B, C, D, backwards, compiled=self.backend == "auto")
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
-        # The kernel wants one dtype for all, tokens last; in bfloat16 the step sizes would lose their digits.
-        u, dt, B, C = (v.to(dt.dtype).transpose(1, 2).contiguous() for v in (x, dt, B, C))
-        scanned: Tensor = selective_scan_fn(u, dt, A, B, C)
-        return scanned.transpose(1, 2).to(x.dtype)
+        # The kernel wants one dtype for all, tokens last, and reads one way; in bfloat16 the step sizes would
+        # lose their digits.
+        u, dt, B, C = (
+            (v.flip(1) if backwards else v).to(dt.dtype).transpose(1, 2).contiguous() for v in (x, dt, B, C)
+        )
+        scanned: Tensor = selective_scan_fn(u, dt, A, B, C, D.to(dt.dtype)).transpose(1, 2).to(x.dtype)
+        return scanned.flip(1) if backwards else scanned

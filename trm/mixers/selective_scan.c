@@ -3,13 +3,13 @@
  * Names and layouts are those of the Python file; all arrays are float32 and contiguous:
  *
  *     x, dt, y, dy, dx, ddt   (rows, length, channels)
- *     A                       (states, channels)
+ *     A, D                    (states, channels), (channels)
  *     B, C                    (rows, length, states)
  *     checkpoints             (segments, rows, states, channels): the states before steps 0, every, 2 every, ...
- *     dA                      (rows, states, channels): the caller sums over the rows, in an order of its own
+ *     dA, dD                  (rows, states, channels), (rows, channels): the caller sums over the rows
  *     dB, dC                  (rows, length, states), zero at first
  *
- * A tile's states stay in the first-level cache, and TILE is a compile-time constant, so that the compiler makes
+ * With `reverse` the tokens are read from the last to the first one, and stay where they stand. A tile's states stay in the first-level cache, and TILE is a compile-time constant, so that the compiler makes
  * vectors of the loops over it. Rows go to threads; what a row gets does not depend on how many there are.
  */
 
@@ -54,10 +54,16 @@ static void store(float *to, const tile from, int64_t width)
     memcpy(to, from, (size_t)width * sizeof(float));
 }
 
+/* Where step t of a row's reading stands. */
+static inline int64_t token_of(int64_t row, int64_t t, int64_t length, int reverse)
+{
+    return row * length + (reverse ? length - 1 - t : t);
+}
+
 /* Without `checkpoints`, none are kept. Gives 0, or 1 where there is no memory. */
-int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t states, int64_t every, int threads,
-                   const float *x, const float *dt, const float *A, const float *B, const float *C, float *y,
-                   float *checkpoints)
+int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t states, int64_t every, int reverse,
+                   int threads, const float *x, const float *dt, const float *A, const float *B, const float *C,
+                   const float *D, float *y, float *checkpoints)
 {
     int failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -71,16 +77,20 @@ int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t state
             int64_t width = channels - first < TILE ? channels - first : TILE;
             for (int64_t n = 0; n < states; n++)
                 load(of_A[n], A + n * channels + first, width);
+            tile of_D;
+            load(of_D, D + first, width);
             memset(state, 0, (size_t)states * sizeof(tile));
             for (int64_t t = 0; t < length; t++) {
-                int64_t token = row * length + t, at = token * channels + first;
+                int64_t token = token_of(row, t, length, reverse), at = token * channels + first;
                 if (checkpoints && t % every == 0)
                     for (int64_t n = 0; n < states; n++)
                         store(checkpoints + ((t / every * rows + row) * states + n) * channels + first, state[n],
                               width);
-                tile of_x, of_dt, sum = {0};
+                tile of_x, of_dt, sum;
                 load(of_x, x + at, width);
                 load(of_dt, dt + at, width);
+                for (int e = 0; e < TILE; e++)
+                    sum[e] = of_D[e] * of_x[e];
                 for (int64_t n = 0; n < states; n++) {
                     float b = B[token * states + n], c = C[token * states + n];
                     for (int e = 0; e < TILE; e++) {
@@ -99,9 +109,10 @@ int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t state
 
 /* Back through time, a segment between two checkpoints after the other: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}. */
 int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int64_t states, int64_t every,
-                             int threads, const float *x, const float *dt, const float *A, const float *B,
-                             const float *C, const float *dy, const float *checkpoints, float *dx, float *ddt,
-                             float *dA, float *dB, float *dC)
+                             int reverse, int threads, const float *x, const float *dt, const float *A,
+                             const float *B, const float *C, const float *D, const float *dy,
+                             const float *checkpoints, float *dx, float *ddt, float *dA, float *dB, float *dC,
+                             float *dD)
 {
     int failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -118,12 +129,14 @@ int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int
             for (int64_t n = 0; n < states; n++)
                 load(of_A[n], A + n * channels + first, width);
             memset(of_dA, 0, 2 * size);
+            tile of_D, of_dD = {0};
+            load(of_D, D + first, width);
             for (int64_t segment = (length - 1) / every; segment >= 0; segment--) {
                 int64_t start = segment * every, stop = start + every < length ? start + every : length;
                 for (int64_t n = 0; n < states; n++)
                     load(history[n], checkpoints + ((segment * rows + row) * states + n) * channels + first, width);
                 for (int64_t t = start; t < stop; t++) {
-                    int64_t token = row * length + t, at = token * channels + first, i = t - start;
+                    int64_t token = token_of(row, t, length, reverse), at = token * channels + first, i = t - start;
                     tile of_x, of_dt;
                     load(of_x, x + at, width);
                     load(of_dt, dt + at, width);
@@ -138,7 +151,7 @@ int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int
                     }
                 }
                 for (int64_t t = stop - 1; t >= start; t--) {
-                    int64_t token = row * length + t, at = token * channels + first, i = t - start;
+                    int64_t token = token_of(row, t, length, reverse), at = token * channels + first, i = t - start;
                     tile of_x, of_dt, of_dy, du = {0}, of_ddt = {0};
                     load(of_x, x + at, width);
                     load(of_dt, dt + at, width);
@@ -164,7 +177,8 @@ int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int
                     }
                     for (int e = 0; e < TILE; e++) {
                         of_ddt[e] += du[e] * of_x[e];
-                        du[e] *= of_dt[e];
+                        du[e] = du[e] * of_dt[e] + of_D[e] * of_dy[e];
+                        of_dD[e] += of_dy[e] * of_x[e];
                     }
                     store(dx + at, du, width);
                     store(ddt + at, of_ddt, width);
@@ -172,6 +186,7 @@ int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int
             }
             for (int64_t n = 0; n < states; n++)
                 store(dA + (row * states + n) * channels + first, of_dA[n], width);
+            store(dD + row * channels + first, of_dD, width);
         }
         free(of_A);
     }

@@ -2,7 +2,8 @@
 
 For every channel e of E, with N states (B and C are the channels' in common, A[e, n] < 0):
 
-    h_t[n, e] = exp(dt_t[e] A[e, n]) h_{t-1}[n, e] + dt_t[e] x_t[e] B_t[n],    y_t[e] = sum_n C_t[n] h_t[n, e]
+    h_t[n, e] = exp(dt_t[e] A[e, n]) h_{t-1}[n, e] + dt_t[e] x_t[e] B_t[n]
+    y_t[e] = sum_n C_t[n] h_t[n, e] + D[e] x_t[e]
 
 All states at once would be L x E x N numbers a row. Only every sqrt(L)-th is kept, and the backward pass
 computes those between two of them again (section 3.3.2's idea, for machines without its kernel). A state is
@@ -29,10 +30,11 @@ from trm.native import library
 
 SOURCE = Path(__file__).with_suffix(".c")
 
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # x, dt, A, B, C
-# In both: one dtype, and A turned to (N, E), the layout of a state. `every`: tokens between checkpoints.
-Scan = Callable[[Inputs, int | None], tuple[Tensor, Tensor | None]]
-Gradients = Callable[[Inputs, Tensor, Tensor, int], Inputs]
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # x, dt, A, B, C, D
+# In both: one dtype, and A turned to (N, E), the layout of a state; whether the tokens are read from the last
+# to the first; and the tokens between two checkpoints.
+Scan = Callable[[Inputs, bool, int | None], tuple[Tensor, Tensor | None]]
+Gradients = Callable[[Inputs, Tensor, Tensor, bool, int], Inputs]
 
 
 class Stepper(NamedTuple):
@@ -48,27 +50,30 @@ def selective_scan(
     A: Float[Tensor, "E N"],
     B: Float[Tensor, "B L N"],
     C: Float[Tensor, "B L N"],
+    D: Float[Tensor, " E"],
+    reverse: bool = False,
     compiled: bool = True,
 ) -> Float[Tensor, "B L E"]:
     """The recurrence's y in the dtype of x, computed in the dtype of dt (float32 or wider).
 
-    Without `compiled`, by PyTorch's operations alone.
+    With `reverse` the tokens are read from the last to the first. Without `compiled`, by PyTorch's operations
+    alone.
     """
     stepper = (compiled and _compiled_for(dt)) or IN_TORCH
-    inputs = (x, dt, A, B, C)
+    inputs = (x, dt, A, B, C, D)
     # Asked here, because inside an autograd.Function gradients always look switched off.
     if torch.is_grad_enabled() and any(v.requires_grad for v in inputs):
-        y: Tensor = _SelectiveScan.apply(stepper, *inputs)
+        y: Tensor = _SelectiveScan.apply(stepper, reverse, *inputs)
         return y
-    return stepper.scan(_in_dtype_of_dt(inputs), None)[0].to(x.dtype)
+    return stepper.scan(_in_dtype_of_dt(inputs), reverse, None)[0].to(x.dtype)
 
 
 class _SelectiveScan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, stepper: Stepper, *inputs: Tensor) -> Tensor:
-        ctx.stepper = stepper
+    def forward(ctx: Any, stepper: Stepper, reverse: bool, *inputs: Tensor) -> Tensor:
+        ctx.stepper, ctx.reverse = stepper, reverse
         ctx.every = math.isqrt(inputs[0].shape[1] - 1) + 1
-        y, checkpoints = stepper.scan(_in_dtype_of_dt(inputs), ctx.every)
+        y, checkpoints = stepper.scan(_in_dtype_of_dt(inputs), reverse, ctx.every)
         ctx.save_for_backward(*inputs, checkpoints)
         return y.to(inputs[0].dtype)
 
@@ -77,35 +82,37 @@ class _SelectiveScan(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, checkpoints = ctx.saved_tensors
         same = _in_dtype_of_dt(inputs)
-        dx, ddt, dA, dB, dC = ctx.stepper.gradients(same, dy.to(same[0].dtype), checkpoints, ctx.every)
-        gradients = (dx, ddt, dA.t(), dB, dC)
-        return None, *(g.to(v.dtype) for g, v in zip(gradients, inputs, strict=True))
+        dx, ddt, dA, dB, dC, dD = ctx.stepper.gradients(
+            same, dy.to(same[0].dtype), checkpoints, ctx.reverse, ctx.every
+        )
+        gradients = (dx, ddt, dA.t(), dB, dC, dD)
+        return None, None, *(g.to(v.dtype) for g, v in zip(gradients, inputs, strict=True))
 
 
 def _in_dtype_of_dt(inputs: tuple[Tensor, ...] | list[Tensor]) -> Inputs:
-    x, dt, A, B, C = inputs
-    return x.to(dt.dtype), dt, A.to(dt.dtype).t(), B.to(dt.dtype), C.to(dt.dtype)
+    x, dt, A, B, C, D = (v.to(inputs[1].dtype) for v in inputs)
+    return x, dt, A.t(), B, C, D
 
 
-def _scan_in_torch(inputs: Inputs, every: int | None) -> tuple[Tensor, Tensor | None]:
-    x, dt, A, B, C = inputs
+def _scan_in_torch(inputs: Inputs, reverse: bool, every: int | None) -> tuple[Tensor, Tensor | None]:
+    x, dt, A, B, C, D = inputs
     A = A.contiguous()
     state = x.new_zeros(x.shape[0], A.shape[0], x.shape[2])
     decay = torch.empty_like(state)
-    u, y = dt * x, torch.empty_like(x)
+    u, y = dt * x, D * x
     kept = []
-    for t in range(x.shape[1]):
-        if every is not None and t % every == 0:
+    for i, t in enumerate(_tokens(x, reverse)):
+        if every is not None and i % every == 0:
             kept.append(state.clone())
         _step(state, decay, A, u[:, t], dt[:, t], B[:, t], out=state)
-        y[:, t] = (C[:, t, None] @ state)[:, 0]
+        y[:, t] += (C[:, t, None] @ state)[:, 0]
     return y, torch.stack(kept) if kept else None
 
 
-def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, every: int) -> Inputs:
+def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bool, every: int) -> Inputs:
     """Back through time: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}."""
-    x, dt, A, B, C = inputs
-    A, u, length = A.contiguous(), dt * x, x.shape[1]
+    x, dt, A, B, C, D = inputs
+    A, u, tokens = A.contiguous(), dt * x, _tokens(x, reverse)
     du, ddt, dB, dC = (torch.empty_like(v) for v in (u, dt, B, C))
     dA = torch.zeros_like(checkpoints[0])  # summed over the batch at the end
     dh = torch.zeros_like(dA)
@@ -113,12 +120,11 @@ def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, every: 
     decays = dh.new_empty(every, *dh.shape)
     scratch = torch.empty_like(dh)
     for segment in reversed(range(len(checkpoints))):
-        start, stop = segment * every, min((segment + 1) * every, length)
+        steps = tokens[segment * every : (segment + 1) * every]
         states[0] = checkpoints[segment]
-        for i, t in enumerate(range(start, stop)):
+        for i, t in enumerate(steps):
             _step(states[i], decays[i], A, u[:, t], dt[:, t], B[:, t], out=states[i + 1])
-        for t in reversed(range(start, stop)):
-            i = t - start
+        for i, t in reversed([*enumerate(steps)]):
             dh.addcmul_(C[:, t, :, None], dy[:, t, None])
             dC[:, t] = (states[i + 1] @ dy[:, t, :, None])[..., 0]
             dB[:, t] = (dh @ u[:, t, :, None])[..., 0]
@@ -127,7 +133,14 @@ def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, every: 
             dlog = torch.mul(dh, states[i], out=scratch)  # the gradient of dt_t A
             dA.addcmul_(dlog, dt[:, t, None])
             ddt[:, t] = dlog.mul_(A).sum(1)
-    return du * dt, ddt.addcmul_(du, x), dA.sum(0), dB, dC
+    dD = (dy * x).sum((0, 1))
+    return (du * dt).addcmul_(dy, D), ddt.addcmul_(du, x), dA.sum(0), dB, dC, dD
+
+
+def _tokens(x: Tensor, reverse: bool) -> range:
+    """In the order of their reading."""
+    tokens = range(x.shape[1])
+    return tokens[::-1] if reverse else tokens
 
 
 def _step(state: Tensor, decay: Tensor, A: Tensor, u: Tensor, dt: Tensor, B: Tensor, out: Tensor) -> None:
@@ -145,31 +158,31 @@ def _compiled_for(dt: Tensor) -> Stepper | None:
     return IN_C if suits and library(SOURCE) is not None else None
 
 
-def _scan_in_c(inputs: Inputs, every: int | None) -> tuple[Tensor, Tensor | None]:
-    inputs = tuple(v.contiguous() for v in inputs)  # type: ignore[assignment]
-    x, A = inputs[0], inputs[2]
-    y, checkpoints = torch.empty_like(x), None
+def _scan_in_c(inputs: Inputs, reverse: bool, every: int | None) -> tuple[Tensor, Tensor | None]:
+    x, _, A, *_ = inputs
+    y, checkpoints = x.new_empty(x.shape), None
     if every is not None:
         checkpoints = x.new_empty(-(-x.shape[1] // every), x.shape[0], *A.shape)
-    _call("selective_scan", inputs, every or 1, y, checkpoints)
+    _call("selective_scan", inputs, reverse, every or 1, y, checkpoints)
     return y, checkpoints
 
 
-def _gradients_in_c(inputs: Inputs, dy: Tensor, checkpoints: Tensor, every: int) -> Inputs:
-    inputs = tuple(v.contiguous() for v in inputs)  # type: ignore[assignment]
-    x, dt, A, B, C = inputs
-    dx, ddt, dA = torch.empty_like(x), torch.empty_like(dt), A.new_empty(len(x), *A.shape)
-    dB, dC = torch.zeros_like(B), torch.zeros_like(C)
-    _call("selective_scan_gradients", inputs, every, dy.contiguous(), checkpoints, dx, ddt, dA, dB, dC)
-    return dx, ddt, dA.sum(0), dB, dC
+def _gradients_in_c(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bool, every: int) -> Inputs:
+    x, _, A, B, _, D = inputs
+    dx, ddt = (x.new_empty(x.shape) for _ in range(2))
+    dB, dC = (B.new_zeros(B.shape) for _ in range(2))
+    dA, dD = (v.new_empty(len(x), *v.shape) for v in (A, D))  # of each row
+    gradients = (dx, ddt, dA, dB, dC, dD)
+    _call("selective_scan_gradients", inputs, reverse, every, dy.contiguous(), checkpoints, *gradients)
+    return dx, ddt, dA.sum(0), dB, dC, dD.sum(0)
 
 
-def _call(name: str, inputs: Inputs, every: int, *arrays: Tensor | None) -> None:
-    """Call the C function on contiguous float32 tensors; None is a null pointer. Raises MemoryError."""
-    x, A = inputs[0], inputs[2]
-    numbers = (ctypes.c_int64(n) for n in (*x.shape, len(A), every))
-    pointers = (ctypes.c_void_p(None if v is None else v.data_ptr()) for v in (*inputs, *arrays))
-    if getattr(library(SOURCE), name)(*numbers, torch.get_num_threads(), *pointers):
+def _call(name: str, inputs: Inputs, reverse: bool, every: int, *arrays: Tensor | None) -> None:
+    """Call the C function; `arrays` are contiguous float32, None a null pointer. Raises MemoryError."""
+    given = [v.contiguous() for v in inputs]
+    numbers = (ctypes.c_int64(n) for n in (*given[0].shape, len(given[2]), every))
+    pointers = (ctypes.c_void_p(None if v is None else v.data_ptr()) for v in (*given, *arrays))
+    if getattr(library(SOURCE), name)(*numbers, int(reverse), torch.get_num_threads(), *pointers):
         raise MemoryError(f"no memory for the states of {name}: use a smaller batch_size")
 
 

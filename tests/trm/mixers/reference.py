@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from trm.mixers.mamba import Mamba
 
 
-def scan_loop(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """Mamba: x, dt (B, L, E), A (E, N), B, C (B, L, N) -> (B, L, E)."""
+def scan_loop(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """Mamba: x, dt (B, L, E), A (E, N), B, C (B, L, N), D (E) -> (B, L, E)."""
     state = x.new_zeros(x.shape[0], *A.shape)
     outputs = []
     for t in range(x.shape[1]):
         decay = torch.exp(dt[:, t, :, None] * A)
         state = decay * state + (dt[:, t] * x[:, t])[:, :, None] * B[:, t, None, :]
-        outputs.append((state * C[:, t, None, :]).sum(-1))
+        outputs.append((state * C[:, t, None, :]).sum(-1) + D * x[:, t])
     return torch.stack(outputs, 1)
 
 

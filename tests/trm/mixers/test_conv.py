@@ -22,6 +22,11 @@ def test_equals_conv1d_with_its_gradients(length, taps):
         gradients(causal_conv1d, inputs, dy), gradients(conv1d, inputs, dy), strict=True
     ):
         torch.testing.assert_close(computed, expected)
+    x, weight, bias = inputs
+    y, dx, *rest = gradients(conv1d, [x.flip(1), weight, bias], dy.flip(1))
+    read_backwards = gradients(causal_conv1d, inputs, dy, backwards=True)
+    for computed, expected in zip(read_backwards, [y.flip(1), dx.flip(1), *rest], strict=True):
+        torch.testing.assert_close(computed, expected)
 
 
 def test_gradient_check():

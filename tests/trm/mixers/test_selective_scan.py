@@ -19,7 +19,7 @@ both_ways = pytest.mark.parametrize(
 
 
 def inputs_of(length, channels=5, d_state=3, batch=2, dt=(0.0, 1.0), seed=0):
-    """x, dt, A, B, C and dy, float64; step sizes uniform in the interval."""
+    """x, dt, A, B, C, D and dy, float64; step sizes uniform in the interval."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
@@ -28,7 +28,16 @@ def inputs_of(length, channels=5, d_state=3, batch=2, dt=(0.0, 1.0), seed=0):
     steps = dt[0] + (dt[1] - dt[0]) * torch.rand(batch, length, channels, generator=generator).double()
     A = -torch.rand(channels, d_state, generator=generator).double() * 4 - 0.1
     states = [normal(batch, length, d_state) for _ in range(2)]
-    return [normal(batch, length, channels), steps, A, *states], normal(batch, length, channels)
+    x, dy = normal(batch, length, channels), normal(batch, length, channels)
+    return [x, steps, A, *states, normal(channels)], dy
+
+
+def read_backwards(inputs, dy):
+    """What the loop gives where it reads from the last token to the first, and the gradients."""
+    x, dt, A, B, C, D = inputs
+    flipped = [x.flip(1), dt.flip(1), A, B.flip(1), C.flip(1), D]
+    y, dx, ddt, dA, dB, dC, dD = gradients(scan_loop, flipped, dy.flip(1))
+    return [y.flip(1), dx.flip(1), ddt.flip(1), dA, dB.flip(1), dC.flip(1), dD]
 
 
 @given(
@@ -37,9 +46,10 @@ def inputs_of(length, channels=5, d_state=3, batch=2, dt=(0.0, 1.0), seed=0):
 @settings(max_examples=25, deadline=None)
 def test_equals_the_loop_with_its_gradients(length, channels, d_state, batch):
     inputs, dy = inputs_of(length, channels, d_state, batch)
-    computed, expected = gradients(selective_scan, inputs, dy), gradients(scan_loop, inputs, dy)
-    for one, other in zip(computed, expected, strict=True):
-        torch.testing.assert_close(one, other)
+    for reverse, expected in ((False, gradients(scan_loop, inputs, dy)), (True, read_backwards(inputs, dy))):
+        computed = gradients(selective_scan, inputs, dy, reverse=reverse)
+        for one, other in zip(computed, expected, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 @needs_compiler
@@ -49,9 +59,10 @@ def test_equals_the_loop_with_its_gradients(length, channels, d_state, batch):
 @settings(max_examples=25, deadline=None)
 def test_compiled_equals_the_loop_with_its_gradients(length, channels, d_state, batch):
     inputs, dy = inputs_of(length, channels, d_state, batch)
-    computed = gradients(selective_scan, [v.float() for v in inputs], dy)
-    for one, other in zip(computed, gradients(scan_loop, inputs, dy), strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+    for reverse, expected in ((False, gradients(scan_loop, inputs, dy)), (True, read_backwards(inputs, dy))):
+        computed = gradients(selective_scan, [v.float() for v in inputs], dy, reverse=reverse)
+        for one, other in zip(computed, expected, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
 
 
 @both_ways
@@ -67,11 +78,11 @@ def test_float32_keeps_its_digits_at_every_step_size(dt, compiled):
 @both_ways
 def test_bfloat16_activations_with_float32_step_sizes(compiled):
     inputs, dy = inputs_of(20)
-    x, dt, A, B, C = (v.float() for v in inputs)
-    inputs_in_bf16 = [x.bfloat16(), dt, A, B.bfloat16(), C.bfloat16()]
+    x, dt, A, B, C, D = (v.float() for v in inputs)
+    inputs_in_bf16 = [x.bfloat16(), dt, A, B.bfloat16(), C.bfloat16(), D]
     low = gradients(selective_scan, inputs_in_bf16, dy, compiled=compiled)
     bf16, f32 = torch.bfloat16, torch.float32
-    assert [v.dtype for v in low] == [bf16, bf16, f32, f32, bf16, bf16]
+    assert [v.dtype for v in low] == [bf16, bf16, f32, f32, bf16, bf16, f32]
     for one, other in zip(low, gradients(scan_loop, inputs, dy), strict=True):
         assert relative_error(one, other) < 0.02
 
@@ -99,7 +110,9 @@ def test_no_checkpoints_are_made_without_gradients(monkeypatch):
     expected = selective_scan(*parameters)
     steps_between = []
     original = module.IN_TORCH
-    spy = original._replace(scan=lambda i, every: steps_between.append(every) or original.scan(i, every))
+    spy = original._replace(
+        scan=lambda i, r, every: steps_between.append(every) or original.scan(i, r, every)
+    )
     monkeypatch.setattr(module, "IN_TORCH", spy)
     with torch.no_grad():
         torch.testing.assert_close(selective_scan(*parameters), expected)
@@ -136,9 +149,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
 
 def test_c_is_used_where_it_suits_and_not_where_it_is_turned_off(monkeypatch):
     calls = []
-    stepper = module.IN_TORCH._replace(
-        scan=lambda i, every: calls.append("c") or module.IN_TORCH.scan(i, every)
-    )
+    stepper = module.IN_TORCH._replace(scan=lambda *given: calls.append("c") or module.IN_TORCH.scan(*given))
     monkeypatch.setattr(module, "IN_C", stepper)
     monkeypatch.setattr(module, "library", lambda source: object())
     inputs, _ = inputs_of(6)

@@ -243,10 +243,10 @@ def test_a_backend_that_is_not_installed_is_refused(make):
         make(backend="mamba_ssm").build(HIDDEN, LAYOUT, 0, None)
 
 
-def fused_mamba(u, dt, A, B, C):
+def fused_mamba(u, dt, A, B, C, D):
     """Stands in for mamba_ssm's selective_scan_fn: (B, E, L) tensors of one dtype."""
-    assert u.dtype == dt.dtype == B.dtype == C.dtype
-    return scan_loop(u.mT, dt.mT, A, B.mT, C.mT).mT
+    assert u.dtype == dt.dtype == B.dtype == C.dtype == D.dtype
+    return scan_loop(u.mT, dt.mT, A, B.mT, C.mT, D).mT
 
 
 def fused_mamba2(x, dt, A, B, C, chunk_size):
