@@ -25,20 +25,23 @@ def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
     """
     trainer = Trainer(config, Unreported(device))
     try:
-        steps = iter(range(1, config.train.max_steps + 1))
-        step_s = seconds_a_call(
-            lambda: trainer.train_step(next(steps)), config.train.max_steps, trainer.device
-        )
-        batch = Split(*(column[: config.eval.batch_size] for column in trainer.val))
-        batch_s = seconds_a_call(
-            lambda: evaluate(trainer.model, batch, config.loss, config.eval.batch_size), 3, trainer.device
-        )
-        row_s = batch_s / len(batch.inputs)
+        step_s, row_s = seconds_of(trainer)
         rows = sum(evaluated_rows(config, len(trainer.val.inputs), len(trainer.test.inputs)).values())
         total_s = config.train.max_steps * step_s + rows * row_s
         return {"seconds_per_sample": total_s / config.train.max_samples}
     finally:
         trainer.close()
+
+
+def seconds_of(trainer: Trainer) -> tuple[float, float]:
+    """Of an optimizer step, and of an evaluated row."""
+    config, steps = trainer.config, iter(range(1, trainer.config.train.max_steps + 1))
+    step_s = _seconds(lambda: trainer.train_step(next(steps)), config.train.max_steps, trainer.device)
+    batch = Split(*(column[: config.eval.batch_size] for column in trainer.val))
+    batch_s = _seconds(
+        lambda: evaluate(trainer.model, batch, config.loss, config.eval.batch_size), 3, trainer.device
+    )
+    return step_s, batch_s / len(batch.inputs)
 
 
 def evaluated_rows(config: TrialConfig, num_val: int, num_test: int) -> dict[str, float]:
