@@ -1,8 +1,9 @@
 """What a training step costs with each mixer: `python -m benchmarks.training_step [--device cuda:0]`.
 
-The trainer's own step (batch, forward, backward, optimizers, EMA) on generated puzzles, in the recipe of
---config with nothing changed but the mixer. Rounds go over the mixers in turn, so that a noisy machine is
-noisy to all; a mixer's time is the median over its rounds. Printed as JSON, with ratios to attention.
+The trainer's own step (batch, forward, backward, optimizers, EMA) on generated puzzles, at three sizes and
+beside the same block composed plainly of PyTorch's operations (`tests.trm.plain`). Rounds go over mixers and
+ways in turn, so that a noisy machine is noisy to all; a time is the median over the rounds, and memory the
+peak of what a step allocates. Printed as JSON, with ratios to attention and to the plain composition.
 """
 
 from __future__ import annotations
@@ -11,25 +12,46 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
+from tests.trm.plain import compose_plainly, unbound_scan
 from trm.__main__ import load_config
 from trm.config import TrialConfig
 from trm.flops import flops_per_sample, num_params
 from trm.mixers import MIXERS
+from trm.model import TRM
 from trm.trainer import Trainer
 from trm.trial import Unreported
 
 ROOT = Path(__file__).resolve().parent.parent
+RECIPE = ROOT / "search_spaces/base/mini_6x6.yaml"
+SHAPES = {  # what is changed in the recipe of 6x6; one layer, read both ways, or two that alternate
+    "4x4, 64 channels": ["data.size=4"],
+    "6x6, 64 channels": ["data.size=6"],
+    "9x9, 256 channels": [
+        "data.size=9",
+        "model.hidden_size=256",
+        "model.num_layers=2",
+        "train.batch_size=16",
+    ],
+}
 SETTINGS = {  # beside the kind, where the recipe is narrower than the mixers' defaults are made for
     "attention": {"num_heads": 4},
     "mamba": {"expand": 1.0, "d_state": 16, "direction": "bidirectional"},
     "mamba2": {"expand": 1.0, "d_state": 16, "headdim": 16, "direction": "bidirectional"},
 }
 NARROW = 256  # hidden_size below which SETTINGS apply
+WAYS: dict[str, Callable[[TRM], None]] = {
+    "fast": lambda model: None,
+    "plain": compose_plainly,
+    "plain, unbound": partial(compose_plainly, scan=unbound_scan),  # of mamba alone
+}
 
 
 def config_of(path: Path, kind: str, overrides: list[str]) -> TrialConfig:
@@ -40,6 +62,13 @@ def config_of(path: Path, kind: str, overrides: list[str]) -> TrialConfig:
     mixer = {"kind": kind} | (SETTINGS.get(kind, {}) if recipe.model.hidden_size < NARROW else {})
     settings = [f"model.mixer.{key}={value}" for key, value in mixer.items()]
     return load_config(path, [data, *settings, *overrides])
+
+
+def trainer_of(config: TrialConfig, device: str, way: str) -> Trainer:
+    trainer = Trainer(config, Unreported(device))
+    WAYS[way](trainer.model)
+    trainer.model.train()
+    return trainer
 
 
 def seconds_a_step(trainer: Trainer, steps: int) -> float:
@@ -56,53 +85,82 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure(configs: dict[str, TrialConfig], device: str, rounds: int, steps: int) -> dict[str, Any]:
-    """For each name: step_ms, samples_per_s, tflops (achieved, T/s) and, on a GPU, peak_gib."""
-    trainers = {name: Trainer(config, Unreported(device)) for name, config in configs.items()}
-    times: dict[str, list[float]] = {name: [] for name in configs}
-    peak: dict[str, float] = {}
-    for trainer in trainers.values():
-        trainer.model.train()
-        seconds_a_step(trainer, 2)  # compiles, fills caches
+def peak_mib(trainer: Trainer) -> float:
+    """Of what one step allocates, beyond what was there before it."""
+    if trainer.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(trainer.device)
+        before = torch.cuda.memory_allocated(trainer.device)
+        seconds_a_step(trainer, 1)
+        return (torch.cuda.max_memory_allocated(trainer.device) - before) / 2**20
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        seconds_a_step(trainer, 1)
+    events = profiled.profiler.kineto_results.events()
+    held = peak = 0
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak / 2**20
+
+
+def measure(
+    configs: dict[str, TrialConfig], device: str, rounds: int, steps: int, plain: bool
+) -> dict[str, Any]:
+    """For each mixer: its size, and for each way step_ms, samples_per_s, tflops (achieved, T/s), peak_mib."""
+    ways = {
+        (name, way): trainer_of(config, device, way)
+        for name, config in configs.items()
+        for way in (WAYS if plain else ["fast"])
+        if way != "plain, unbound" or config.model.mixer.kind == "mamba"
+    }
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
+    # The first two steps compile and fill caches, if there is something to compile.
+    first_s = {key: 2 * seconds_a_step(trainer, 2) for key, trainer in ways.items()}
     for _ in range(rounds):
-        for name, trainer in trainers.items():
-            if trainer.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(trainer.device)
-            times[name].append(seconds_a_step(trainer, steps))
-            if trainer.device.type == "cuda":
-                peak[name] = torch.cuda.max_memory_allocated(trainer.device) / 2**30
-    found = {}
-    for name, config in configs.items():
-        seconds, rows = statistics.median(times[name]), config.train.batch_size
-        found[name] = {
-            "num_params": num_params(config),
-            "step_ms": round(1000 * seconds, 2),
-            "samples_per_s": round(rows / seconds, 1),
-            "tflops": round(flops_per_sample(config) * rows / seconds / 1e12, 4),
+        for key, trainer in ways.items():
+            times[key].append(seconds_a_step(trainer, steps if key[1] == "fast" else 1))
+    found: dict[str, Any] = {name: {"num_params": num_params(config)} for name, config in configs.items()}
+    for (name, way), seconds in times.items():
+        config, median = configs[name], statistics.median(seconds)
+        rows = config.train.batch_size
+        found[name][way] = {
+            "step_ms": round(1000 * median, 2),
+            "first_two_steps_s": round(first_s[name, way], 2),
+            "samples_per_s": round(rows / median, 1),
+            "tflops": round(flops_per_sample(config) * rows / median / 1e12, 4),
+            "peak_mib": round(peak_mib(ways[name, way]), 1),
         }
-        if name in peak:
-            found[name]["peak_gib"] = round(peak[name], 2)
+    for name, row in found.items():
+        fast, attention = row["fast"], found.get("attention", {}).get("fast")
+        for way in row.keys() - {"num_params", "fast"}:
+            fast[f"times as fast as {way}"] = round(row[way]["step_ms"] / fast["step_ms"], 2)
+        if attention and name != "attention":
+            fast["attention's step times"] = round(fast["step_ms"] / attention["step_ms"], 2)
+            fast["attention's memory times"] = round(fast["peak_mib"] / attention["peak_mib"], 2)
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=ROOT / "search_spaces/base/mini_6x6.yaml")
+    parser.add_argument("--shape", choices=SHAPES, action="append", help="one of the three; repeatable")
+    parser.add_argument("--config", type=Path, help="another recipe instead of them")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=5, help="a round")
+    parser.add_argument("--no-plain", action="store_true", help="without the plain composition")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="PATH=VALUE")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    configs = {kind: config_of(given.config, kind, given.overrides) for kind in MIXERS}
-    found = measure(configs, given.device, given.rounds, given.steps)
-    for row in found.values():
-        row["times_attention"] = round(row["step_ms"] / found["attention"]["step_ms"], 2)
+    shapes = {given.config.stem: []} if given.config else {s: SHAPES[s] for s in given.shape or SHAPES}
+    found = {}
+    for shape, changes in shapes.items():
+        settings = [*changes, *given.overrides]
+        configs = {kind: config_of(given.config or RECIPE, kind, settings) for kind in MIXERS}
+        found[shape] = measure(configs, given.device, given.rounds, given.steps, not given.no_plain)
     where = (
         torch.cuda.get_device_name(given.device) if given.device != "cpu" else f"{given.threads} CPU thread"
     )
-    print(json.dumps({"on": where, "torch": str(torch.__version__), "mixers": found}, indent=2))
+    print(json.dumps({"on": where, "torch": str(torch.__version__), "shapes": found}, indent=2))
 
 
 if __name__ == "__main__":
