@@ -38,7 +38,7 @@ from trm.model import Carry, build_model
 from trm.optim import Optimizers
 from trm.trial import Trial
 
-Q_CONTINUE = "train/q_continue_loss"  # only where it is learned
+Q_CONTINUE = "train/q_continue_loss"  # only where it is learned, as all of the halting head's
 METRICS = [
     *("step", "samples", "flops", "wall_s", "samples_per_s", "lr"),
     *("train/loss", "train/lm_loss", "train/q_halt_loss", Q_CONTINUE),
@@ -55,7 +55,9 @@ _SUMS = (*_LOSSES, "count", "cell_accuracy", "exact_accuracy", "q_halt_accuracy"
 
 def metric_names(config: TrialConfig) -> list[str]:
     """All that a trial may report, in the order of its reports."""
-    learned = [name for name in METRICS if name != Q_CONTINUE or config.model.learns_to_continue]
+    model = config.model
+    learned = [name for name in METRICS if name != Q_CONTINUE or model.learns_to_continue]
+    learned = [name for name in learned if "q_halt" not in name or model.learns_to_halt]
     return learned + depth.metric_names(config)
 
 

@@ -339,6 +339,14 @@ def test_the_cache_is_used_and_can_be_done_without(files, empty_cache, monkeypat
     assert config.load().hash == first.hash
 
 
+def test_what_is_mapped_from_the_cache_is_private(files, empty_cache):
+    config = SudokuConfig(source="csv", size=6, **files)
+    expected = config.load().train.inputs.clone()
+    first = config.load()
+    first.train.inputs.zero_()
+    assert torch.equal(config.load().train.inputs, expected)
+
+
 def test_many_may_fill_the_cache_at_once(empty_cache):
     config = SudokuConfig(size=4, num_train=20, num_val=20, num_test=20)
     with ThreadPoolExecutor(4) as pool:
