@@ -65,6 +65,9 @@ def config_of(path: Path, kind: str, overrides: list[str]) -> TrialConfig:
 
 
 def trainer_of(config: TrialConfig, device: str, way: str) -> Trainer:
+    if way != "fast":  # or the plain composition would be compiled on a GPU, its loop unrolled
+        eager = config.train.model_copy(update={"compile": "off"})
+        config = config.model_copy(update={"train": eager})
     trainer = Trainer(config, Unreported(device))
     WAYS[way](trainer.model)
     trainer.model.train()

@@ -16,7 +16,7 @@ def cache_folder() -> Path:
 
 
 def made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """The file or folder `name` of the cache; where it is not there, `make(path)` writes it first.
+    """The file `name` of the cache; where it is not there, `make(path)` writes it first.
 
     Of the processes of a machine that ask at the same time one makes it, and the others wait. It is whole or
     absent: `make` works under another name. Raises OSError where the cache cannot be written, and what

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trm.config import TrialConfig
 from trm.data.base import Split
-from trm.evaluate import equal_batches, fixed_subset, wilson_interval
+from trm.evaluate import equal_batches, evaluating, fixed_subset, wilson_interval
 from trm.model import TRM
 
 ECE_BINS = 10  # equally wide; few, as a bin's gap has the noise of its rows in it
@@ -68,30 +68,27 @@ def readings(model: TRM, config: TrialConfig, test: Split) -> tuple[Reading, Rea
     return whole, deep
 
 
-@torch.no_grad()
 def read(model: TRM, split: Split, steps: int, batch_size: int) -> Reading:
     """Run every row of `split`, which is on the model's device, to so many supervision steps.
 
     At least to `halt_max_steps`. Nothing waits for the device before all rows are through.
     """
-    was_training = model.training
-    model.eval()
     solved, cell_accuracy, q_halt_logits = [], [], []
-    for rows, count in equal_batches(len(split.inputs), batch_size, split.inputs.device):
-        inputs, labels = split.inputs[rows], split.labels[rows]
-        labelled = labels > 0
-        carry, by_step = model.initial_carry(len(rows), rows.device), []
-        for step in range(1, steps + 1):
-            carry, output = model(carry, inputs, labels)
-            carry = replace(carry, halted=torch.zeros_like(carry.halted))  # or it would begin anew
-            right = (output.logits.argmax(-1) == labels) | ~labelled
-            by_step.append(right.all(-1) & labelled.any(-1))
-            if step == model.config.halt_max_steps:
-                cells = (right & labelled).sum(-1) / labelled.sum(-1).clamp(min=1)
-                cell_accuracy.append(cells[:count])
-                q_halt_logits.append(output.q_halt_logits[:count])
-        solved.append(torch.stack(by_step, dim=1)[:count])
-    model.train(was_training)
+    with evaluating(model):
+        for rows, count in equal_batches(len(split.inputs), batch_size, split.inputs.device):
+            inputs, labels = split.inputs[rows], split.labels[rows]
+            labelled = labels > 0
+            carry, by_step = model.initial_carry(len(rows), rows.device), []
+            for step in range(1, steps + 1):
+                carry, output = model(carry, inputs, labels)
+                carry = replace(carry, halted=torch.zeros_like(carry.halted))  # or it would begin anew
+                right = (output.logits.argmax(-1) == labels) | ~labelled
+                by_step.append(right.all(-1) & labelled.any(-1))
+                if step == model.config.halt_max_steps:
+                    cells = (right & labelled).sum(-1) / labelled.sum(-1).clamp(min=1)
+                    cell_accuracy.append(cells[:count])
+                    q_halt_logits.append(output.q_halt_logits[:count])
+            solved.append(torch.stack(by_step, dim=1)[:count])
     at_step, share, logits = (torch.cat(column).cpu() for column in (solved, cell_accuracy, q_halt_logits))
     return Reading(at_step, share, logits, split.ratings.cpu())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -46,7 +47,18 @@ def equal_batches(n: int, batch_size: int, device: torch.device) -> Iterator[tup
         yield rows, min(size, n - start)
 
 
-@torch.no_grad()
+@contextmanager
+def evaluating(model: TRM) -> Iterator[None]:
+    """The model in evaluation mode and without gradients; afterwards as it was, whatever happens."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
 def evaluate(model: TRM, split: Split, loss: LossConfig, batch_size: int) -> dict[str, float]:
     """Means over the rows of `split` after all `halt_max_steps` supervision steps, as in the reference.
 
@@ -54,17 +66,15 @@ def evaluate(model: TRM, split: Split, loss: LossConfig, batch_size: int) -> dic
     `q_halt_accuracy`. `split` is on the model's device.
     """
     n = len(split.inputs)
-    was_training = model.training
-    model.eval()
     names: list[str] = []
     totals = torch.zeros((), dtype=torch.float64, device=split.inputs.device)
-    for rows, count in equal_batches(n, batch_size, split.inputs.device):
-        carry, output = _run(model, split.inputs[rows], split.labels[rows])
-        carry, output = _first_rows(carry, output, count)
-        _, sums = supervision_loss(output, carry, loss)
-        names = list(sums)
-        totals = totals + torch.stack([value.double() for value in sums.values()])
-    model.train(was_training)
+    with evaluating(model):
+        for rows, count in equal_batches(n, batch_size, split.inputs.device):
+            carry, output = _run(model, split.inputs[rows], split.labels[rows])
+            carry, output = _first_rows(carry, output, count)
+            _, sums = supervision_loss(output, carry, loss)
+            names = list(sums)
+            totals = totals + torch.stack([value.double() for value in sums.values()])
     means = dict(zip(names, (totals / n).tolist(), strict=True))
     low, high = wilson_interval(means["exact_accuracy"], n)
     return {

@@ -1,4 +1,4 @@
-"""How a network is executed on its device: in which precision, and compiled or not. Speed, not results."""
+"""How a network is executed on its device: in which precision, and compiled or not."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from functools import lru_cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_LARGE = 1 << 30  # bytes
+_LARGEST_MMAP_THRESHOLD = 1 << 25  # bytes; more is refused (mallopt(3), for 64 bits)
+_TRIM_THRESHOLD = 1 << 30
 
 
 @lru_cache
@@ -16,9 +17,11 @@ def keep_freed_memory() -> None:
 
     Every step frees and asks for the same tensors. Given back, each of their pages is a fault and a page to
     be cleared when it comes again: 2,000 a step at 64 channels, 8% of the time. glibc alone knows how;
-    elsewhere nothing happens. `malloc_trim` still gives everything back.
+    elsewhere nothing happens. It holds for all of the process, to its end; `malloc_trim` still gives
+    everything back.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        mallopt(_M_TRIM_THRESHOLD, _LARGE)
+        # One alone would end glibc's own adjustment of both, and leave the other one small.
+        if mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD):
+            mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)

@@ -18,7 +18,7 @@ from trm.cache import made_once
 
 log = logging.getLogger(__name__)
 
-_EXACT = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]  # nothing that reorders a sum
+_ALWAYS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 _FLAGS: tuple[list[str], ...] = (["-march=native", "-fopenmp"], ["-march=native"], [])  # the best first
 _PATIENCE_S = 60.0
 
@@ -31,26 +31,32 @@ class CompileError(RuntimeError):
 def library(source: Path) -> ctypes.CDLL | None:
     """The functions of a C file, or None where they cannot be had here, which a warning then tells once."""
     try:
-        loaded = ctypes.CDLL(str(_built(source)))
+        return _load(source)
     except (CompileError, OSError) as error:
-        log.warning(
-            "%s: what it does is done by PyTorch instead, several times slower (%s)", source.name, error
-        )
+        log.warning("%s: what it does is done by PyTorch instead, much slower (%s)", source.name, error)
         return None
-    log.info("%s: compiled for this processor", source.name)
-    return loaded
 
 
-def _built(source: Path) -> Path:
+def _load(source: Path) -> ctypes.CDLL:
     compiler = _compiler()
-    key = "\0".join([source.read_text(), *compiler, _processor()])
-    name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
-    try:
-        return made_once(name, lambda path: _compile(compiler, source, path))
-    except OSError:  # a cache that cannot be written: for this process alone
-        path = Path(tempfile.mkdtemp(prefix="trm-"), name)
+    # A cache may be shared by unequal machines, and outlive a compiler.
+    key = [source.read_text(), *compiler, _version(compiler), *_ALWAYS, str(_FLAGS), _processor()]
+    name = f"{source.stem}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:24]}.so"
+
+    def make(path: Path) -> None:
         _compile(compiler, source, path)
-        return path
+
+    try:
+        path = made_once(name, make)
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:  # damaged, or what it needs has gone
+            path.unlink()
+            return ctypes.CDLL(str(made_once(name, make)))
+    except OSError:  # a cache that cannot be written: for this process alone
+        with tempfile.TemporaryDirectory(prefix="trm-") as folder:
+            make(Path(folder, name))
+            return ctypes.CDLL(str(Path(folder, name)))
 
 
 def _compiler() -> list[str]:
@@ -64,26 +70,33 @@ def _compiler() -> list[str]:
     return found
 
 
+def _version(compiler: list[str]) -> str:
+    return _run([*compiler, "--version"]).stdout.partition("\n")[0]
+
+
 def _processor() -> str:
-    """What -march=native depends on: a cache may be shared by unequal machines."""
+    """What -march=native depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() + platform.machine()
-    return "".join(
-        sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    )
+    told = ("model name", "flags", "Features", "CPU part")
+    return "".join(sorted({line for line in lines if line.startswith(told)}))
 
 
 def _compile(compiler: list[str], source: Path, target: Path) -> None:
     said = ""
     for flags in _FLAGS:
-        command = [*compiler, *_EXACT, *flags, str(source), "-o", str(target)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CompileError(f"{compiler[0]} does not run: {error}") from error
+        done = _run([*compiler, *_ALWAYS, *flags, str(source), "-o", str(target)])
         if done.returncode == 0:
+            log.info("%s: compiled with %s", source.name, " ".join([compiler[0], *flags]))
             return
         said = said or done.stderr.strip().partition("\n")[0] or f"exit status {done.returncode}"
     raise CompileError(f"{compiler[0]} does not compile it: {said}")
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompileError(f"{command[0]} does not run: {error}") from error

@@ -38,7 +38,7 @@ from trm.model import Carry, build_model
 from trm.optim import Optimizers
 from trm.trial import Trial
 
-Q_CONTINUE = "train/q_continue_loss"  # only where it is learned, as all of the halting head's
+Q_CONTINUE = "train/q_continue_loss"  # only where it is learned
 METRICS = [
     *("step", "samples", "flops", "wall_s", "samples_per_s", "lr"),
     *("train/loss", "train/lm_loss", "train/q_halt_loss", Q_CONTINUE),
@@ -174,13 +174,14 @@ class Trainer:
         inputs, labels = self.batches(step)
         carry, sums = self.compilation.run("training", partial(self._forward_backward, inputs, labels, step))
         self.optimizers.step(step)
+        self.optimizers.zero_grad()
         self.ema.update(self.model)
         self.totals += torch.stack([sums[name].double() for name in _SUMS])
         self.carry, self.step = carry, step
 
     def _forward_backward(self, inputs: Tensor, labels: Tensor, step: int) -> tuple[Carry, dict[str, Tensor]]:
         self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
-        self.optimizers.zero_grad()
+        self.optimizers.zero_grad()  # of a call before, which failed to compile
         carry, output = self.model(self.carry, inputs, labels, self.generator)
         loss, sums = supervision_loss(output, carry, self.config.effective_loss)
         (loss / self.config.train.batch_size).backward()
@@ -266,6 +267,7 @@ class Trainer:
                 f"{directory}: was written by a version that did not keep the weights that val chose: start "
                 f"anew, or go on with that version"
             )
+        state["config"] = json.dumps(_without_speed(json.loads(state["config"])))
         ours = {"config": _of_the_run(self.config), "seed": self.trial.seed, "data": self.data_hash}
         for name, value in ours.items():
             if state.get(name) != value:
@@ -282,12 +284,29 @@ class Trainer:
 
 
 def _of_the_run(config: TrialConfig) -> str:
-    """The config as far as a step depends on it: a longer run goes on from a shorter one's end, and a faster
-    one from a slower one's."""
-    content = config.effective()
+    """The config as far as a step depends on it: a longer run goes on from a shorter one's end, and one under
+    another backend, compilation or evaluation batch from what the slower one left."""
+    content = _without_speed(config.model_dump(mode="json"))
     if config.is_extendable:
         del content["train"]["max_samples"]
     return json.dumps(content)
+
+
+def _without_speed(content: dict[str, Any]) -> dict[str, Any]:
+    content = {group: dict(values) for group, values in content.items()}
+    content["train"].pop("compile", None)
+    content["eval"].pop("batch_size", None)
+    content["model"]["mixer"] = _without_backend(content["model"]["mixer"])
+    return content
+
+
+def _without_backend(mixer: Any) -> Any:
+    """Of a mixer, and of those that it is made of."""
+    if isinstance(mixer, list):
+        return [_without_backend(each) for each in mixer]
+    if isinstance(mixer, dict):
+        return {key: _without_backend(value) for key, value in mixer.items() if key != "backend"}
+    return mixer
 
 
 @lru_cache(maxsize=2)

@@ -24,6 +24,7 @@ from trm.mixers.attention import Attention
 from trm.mixers.mamba import Mamba
 from trm.mixers.mamba2 import Mamba2
 from trm.mixers.mlp import MLP
+from trm.mixers.order import Path
 from trm.mixers.ssm import of_reading
 from trm.model import TRM
 
@@ -33,11 +34,16 @@ Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 def compose_plainly(model: TRM, scan: Scan | None = None) -> None:
     """From here on the model's blocks compute with the functions below; parameters and their names stay.
 
-    `scan` is Mamba's, `selective_scan` or `unbound_scan`.
+    `scan` is Mamba's, `selective_scan` or `unbound_scan`. Raises ValueError for a mixer that is not here, or
+    that reads in another order than row after row.
     """
     forwards = {Layer: layer, SwiGLU: swiglu, **MIXERS, Mamba: partial(mamba, scan=scan or selective_scan)}
     for block in model.blocks:
         for module in block.modules():
+            if isinstance(module, Path) and module.there is not None:
+                raise ValueError("the plain composition reads row after row: set order to row")
+            if isinstance(module, Layer) and not {type(mixer) for mixer in module.mixers} <= forwards.keys():
+                raise ValueError(f"the plain composition has {', '.join(kind.__name__ for kind in forwards)}")
             if type(module) in forwards:
                 module.forward = partial(forwards[type(module)], module)
 

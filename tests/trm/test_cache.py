@@ -46,11 +46,3 @@ def test_what_fails_half_way_leaves_nothing(cache: Path) -> None:
         made_once("thing", fail)
     assert [path.name for path in cache.iterdir()] == ["thing.lock"]
     assert made_once("thing", lambda path: path.write_text("whole") and None).read_text() == "whole"
-
-
-def test_a_folder_may_be_made_too() -> None:
-    def make(path: Path) -> None:
-        path.mkdir()
-        (path / "part").touch()
-
-    assert (made_once("folder", make) / "part").exists()

@@ -43,12 +43,13 @@ def broken_where(fails: str):
 def test_a_run_goes_on_where_the_compiler_fails_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
 ) -> None:
-    few = {"batch_size": 16, "max_samples": 16 * 5}
+    """With q_continue, which is learned in training mode alone: the run must come back to that."""
+    few = {"batch_size": 16, "max_samples": 16 * 15}
     plain, trial = FakeTrial(tmp_path / "plain"), FakeTrial(tmp_path / "fallback")
-    train(make_config(train=few), plain)
+    train(make_config(train=few, model={"act": "continue"}), plain)
     monkeypatch.setattr(torch.nn.Module, "compile", broken_where(fails))
     with caplog.at_level(logging.WARNING):
-        train(make_config(train=few | {"compile": "on"}), trial)
+        train(make_config(train=few | {"compile": "on"}, model={"act": "continue"}), trial)
     assert caplog.text.count("no compiler here") == 1
     assert untimed(trial.rows) == untimed(plain.rows)
 

@@ -245,6 +245,24 @@ def test_describe() -> None:
     assert described["effective"] == config.effective()
 
 
+def test_a_run_goes_on_faster_but_not_as_another_one(tmp_path: Path) -> None:
+    def config(first: dict[str, Any], second: dict[str, Any], **changes: Any) -> TrialConfig:
+        parts = [{"kind": "mamba", "d_state": 4} | part for part in (first, second)]
+        mixer = {"mixer": {"kind": "parallel", "mixers": parts}}
+        return make_config(model=mixer, **{"train": {"max_samples": 16 * 10}} | changes)
+
+    row, column, alone = {"order": "row"}, {"order": "column"}, FakeTrial(tmp_path / "alone")
+    train(config(row, column), alone)
+    checkpoint = alone.folder / "5"
+    faster = config(row | {"backend": "torch"}, column, train={"max_samples": 16 * 10, "compile": "auto"},
+                    eval={"batch_size": 7})  # fmt: skip
+    trial = FakeTrial(tmp_path / "faster", checkpoint=checkpoint)
+    train(faster, trial)
+    assert trial.rows[-1]["train/loss"] == pytest.approx(alone.rows[-1]["train/loss"], rel=1e-3)
+    with pytest.raises(CheckpointError, match="its config is"):  # as a trial the same, its weights elsewhere
+        train(config(column, row), FakeTrial(tmp_path / "other", checkpoint=checkpoint))
+
+
 CONSTANT = {"optim": {"lr_min_ratio": 1.0}}
 
 

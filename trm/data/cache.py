@@ -20,18 +20,28 @@ def cached(name: str, key: Any, make: Callable[[], Content]) -> Content:
     """What `make` returns, from disk where the JSON-able `key` was seen before.
 
     The tensors are private: what is written to them, the file and other processes do not see. Processes that
-    ask at the same time wait for the first one. A cache that cannot be written or read is done without.
+    ask at the same time wait for the first one. A cache that cannot be written or read is done without. A
+    file that is cut off is made anew; bytes that have changed inside it are not noticed here, but change the
+    data's hash.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    made: list[Content] = []
+
+    def write(path: Path) -> None:
+        made.append(make())
+        _write(path, made[0])
+
     try:
-        path = made_once(f"{name}-{digest}.pt", lambda path: _write(path, make()))
+        path = made_once(f"{name}-{digest}.pt", write)
         content = _read(path)
-        if content is None:  # damaged
+        if content is None:
             path.unlink()
-            content = _read(made_once(path.name, lambda path: _write(path, make())))
+            content = _read(made_once(path.name, write))
     except OSError:
         content = None
-    return make() if content is None else content
+    if content is not None:
+        return content
+    return made[0] if made else make()
 
 
 def file_digest(path: Path) -> str:

@@ -9,8 +9,12 @@
  *     dA, dD                  (rows, states, channels), (rows, channels): the caller sums over the rows
  *     dB, dC                  (rows, length, states), zero at first
  *
- * With `reverse` the tokens are read from the last to the first one, and stay where they stand. A tile's states stay in the first-level cache, and TILE is a compile-time constant, so that the compiler makes
- * vectors of the loops over it. Rows go to threads; what a row gets does not depend on how many there are.
+ * With `reverse` the tokens are read from the last to the first one, and stay where they stand. dt is 0 or more and A 0
+ * or less: the exponential is made for that.
+ *
+ * Forward, a tile's states stay in the first-level cache for the whole sequence; backward, those of a segment in the
+ * second level. TILE is a compile-time constant, so that the compiler makes vectors of the loops over it. Rows go to
+ * threads; what a row gets does not depend on how many there are.
  */
 
 #include <stdint.h>
@@ -70,6 +74,7 @@ int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t state
     for (int64_t row = 0; row < rows; row++) {
         tile *of_A = malloc(2 * (size_t)states * sizeof(tile)), *state = of_A + states;
         if (!of_A) {
+#pragma omp atomic write
             failed = 1;
             continue;
         }
@@ -121,6 +126,7 @@ int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int
         tile *of_A = malloc((size_t)(2 * every + 4) * size), *of_dA = of_A + states, *dh = of_dA + states;
         tile *history = dh + states, *decays = history + (every + 1) * states; /* [step][state] */
         if (!of_A) {
+#pragma omp atomic write
             failed = 1;
             continue;
         }

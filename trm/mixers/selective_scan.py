@@ -54,7 +54,7 @@ def selective_scan(
     reverse: bool = False,
     compiled: bool = True,
 ) -> Float[Tensor, "B L E"]:
-    """The recurrence's y in the dtype of x, computed in the dtype of dt (float32 or wider).
+    """The recurrence's y in the dtype of x, computed in the dtype of dt (float32 or wider); dt >= 0, A <= 0.
 
     With `reverse` the tokens are read from the last to the first. Without `compiled`, by PyTorch's operations
     alone.

@@ -18,6 +18,12 @@ both_ways = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(autouse=True)
+def compiled_where_there_is_a_compiler():
+    """Without this, all that is asked of C would be asked of what stands in for it."""
+    assert shutil.which("cc") is None or library(SOURCE) is not None
+
+
 def inputs_of(length, channels=5, d_state=3, batch=2, dt=(0.0, 1.0), seed=0):
     """x, dt, A, B, C, D and dy, float64; step sizes uniform in the interval."""
     generator = torch.Generator().manual_seed(seed)
