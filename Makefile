@@ -35,6 +35,8 @@ report: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.side_by_side
+	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.trial_start
 	$(BIN)/python -m benchmarks.overhead
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from sweeps.dotted import absolute_at, get
 from sweeps.draws import drawn_for, known_draws
 from sweeps.errors import SpecError
-from sweeps.matching import SIZES
 from sweeps.names import REPORTED, RESERVED, why_not
+from sweeps.size_search import SIZES
 from sweeps.spec import SchedulerSpec, SweepSpec
 
 if TYPE_CHECKING:

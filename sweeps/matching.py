@@ -1,21 +1,15 @@
-"""`match`: every arm at one size, parameters or FLOPs a sample, by the value of one key of its config.
-
-The size of a value is what the trainer's `describe` says of the config with it, and may only grow with the
-value; which values are feasible is what the config accepts. Nothing else is known of a trainer, so that the
-nearest feasible value is searched for: outwards in doubling steps, by bisection, and then one by one.
-"""
+"""`match`: every arm at one size, parameters or FLOPs a sample, by the value of one key of its config."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from sweeps.dotted import flatten, get, overlap
+from sweeps.dotted import flatten, overlap
 from sweeps.errors import SpecError
+from sweeps.size_search import SIZES, SizeOf, SizeSearch, number_at
 from sweeps.space import Section
 from sweeps.trainers import Trainer
 from trm.messages import did_you_mean, dotted_keys
@@ -23,12 +17,6 @@ from trm.messages import did_you_mean, dotted_keys
 if TYPE_CHECKING:
     from sweeps.arms import Combination, Combiner
     from sweeps.spec import SweepSpec
-
-FARTHEST = 2**20  # steps from the value that an arm has
-LONGEST_STEP = 2048  # from one feasible value to the next
-LONGEST_HOLE = 128  # steps in a row that may be infeasible before there is said to be no more
-LARGEST_DIVISOR = 2**16
-SIZES = {"params": ("num_params", "parameters"), "flops": ("flops_per_sample", "FLOPs a sample")}
 
 
 def _size_or_baseline(given: Any) -> Any:
@@ -59,7 +47,7 @@ class Match(Section):
         return self
 
     @property
-    def of(self) -> Literal["params", "flops"]:
+    def of(self) -> SizeOf:
         return "params" if self.flops is None else "flops"
 
     @property
@@ -91,7 +79,7 @@ def match_arms(spec: SweepSpec, combiner: Combiner, found: list[Combination]) ->
     _refuse_rivals(match, spec)
     configs = [combiner.config(each) for each in found]
     _refuse_foreign_key(match, combiner.trainer, configs)
-    search = _Search(match, combiner.trainer)
+    search = SizeSearch(match.by, match.of, combiner.trainer)
     target = search.size(configs[0]) if match.size == "baseline" else match.size
     results: dict[str, Matched] = {}
     for each, config in zip(found, configs, strict=True):
@@ -105,167 +93,8 @@ def match_arms(spec: SweepSpec, combiner: Combiner, found: list[Combination]) ->
     return results
 
 
-class _Grid:
-    """Candidate values by index, in order. `sizes` holds what was looked at, None where the config does not
-    accept the value; `step` is the shortest way from `start`, an accepted index, to another one."""
-
-    def __init__(self, start: int, per: int, look: Callable[[int], float | None]) -> None:
-        self.start, self.per, self._look = start, per, look
-        self.sizes: dict[int, float | None] = {}
-        near = (n for n in range(1, LONGEST_STEP + 1) if self.first((start + n, start - n)) is not None)
-        self.step = next(near, 0) if self.first((start,)) is not None else 0
-
-    def first(self, indices: Iterable[int]) -> int | None:
-        """The first of them whose value is accepted."""
-        for index in indices:
-            if index not in self.sizes:
-                self.sizes[index] = self._look(index) if index > 0 else None
-            if self.sizes[index] is not None:
-                return index
-        return None
-
-    @property
-    def is_regular(self) -> bool:
-        """Whether a second step the same way is accepted too."""
-        return any(
-            all(self.first((self.start + n * way * self.step,)) is not None for n in (1, 2))
-            for way in (1, -1)
-        )
-
-    def at(self, index: int) -> float:
-        """The size at an index that was looked at and is accepted."""
-        size = self.sizes[index]
-        assert size is not None
-        return size
-
-    def within_a_hole(self, index: int, end: int) -> int | None:
-        """The first accepted one from `index` on towards `end`, which is left out."""
-        way = self.step if end > index else -self.step
-        return self.first(range(index, end, way)[:LONGEST_HOLE])
-
-
-class _Search:
-    """Over the feasible values of `match.by`; one search serves every arm."""
-
-    def __init__(self, match: Match, trainer: Trainer) -> None:
-        self._match, self._trainer = match, trainer
-
-    def size(self, config: dict[str, Any]) -> float:
-        return self._described(self._trainer.configure(config, [], "match"))
-
-    def _described(self, config: BaseModel) -> float:
-        name, what = SIZES[self._match.of]
-        known = self._trainer.describe(config)
-        if not known.get(name):
-            raise SpecError(
-                f"match.{self._match.of}: trainer {self._trainer.name} does not say an arm's {what}: return "
-                f"{name} from describe(config) in its module, or remove match"
-            )
-        return float(known[name])
-
-    def nearest(self, config: dict[str, Any], target: float) -> tuple[float | None, float]:
-        """The feasible value whose size is nearest to `target`, and that size; of equally near values the one
-        nearest to the config's own."""
-        value, size = _value(config, self._match.by), self.size(config)
-        if value is None or size == target:
-            return value, size
-        grid = self._grid(config, value)
-        if grid is None:  # the config accepts no other value
-            return value, size
-        self._approach(grid, target)
-        accepted = [index for index, here in grid.sizes.items() if here is not None]
-        best = min(accepted, key=lambda index: (abs(grid.at(index) - target), abs(index - grid.start)))
-        return _of_index(value, best, grid.per), grid.at(best)
-
-    def _grid(self, config: dict[str, Any], value: float) -> _Grid | None:
-        """Whole numbers for a whole value, three decimals for a real one that may have them.
-
-        One that must make something whole (expand x hidden_size channels, in heads of headdim) may not: its
-        feasible values are multiples of 1 / n for some whole number n that stands beside it in the config.
-        It is the finest of these grids, and a regular one: a config may also take what is nearly whole.
-        """
-        if isinstance(value, int):
-            return self._grid_of(config, value, 1)
-        decimals = self._grid_of(config, value, 10 ** max(0, 3 - math.floor(math.log10(value))))
-        if decimals is not None and decimals.step == 1:
-            return decimals
-        section = self._match.by.partition(".")[0] if "." in self._match.by else ""
-        beside = flatten(get(config, section) if section else config).values()
-        parts = dict.fromkeys(n for n in beside if type(n) is int and 1 < n <= LARGEST_DIVISOR)
-        grids = [grid for per in parts if (grid := self._grid_of(config, value, per)) is not None]
-        return min(grids, key=lambda grid: (not grid.is_regular, grid.step / grid.per), default=decimals)
-
-    def _grid_of(self, config: dict[str, Any], value: float, per: int) -> _Grid | None:
-        start = round(value * per)
-        if abs(value * per - start) > 0.01 or start < 1:
-            return None
-
-        def look(index: int) -> float | None:
-            setting = (self._match.by, _of_index(value, index, per))
-            try:
-                tried = self._trainer.configure(config, [setting], "match")
-            except SpecError:
-                return None
-            return self._described(tried)
-
-        grid = _Grid(start, per, look)
-        return grid if grid.step else None
-
-    def _approach(self, grid: _Grid, target: float) -> None:
-        """Look at values ever nearer to the target: outwards in doubling steps until it is passed, then by
-        bisection, and at last at each value between the two nearest steps."""
-        way = 1 if grid.at(grid.start) < target else -1
-        inner, outer = grid.start, grid.start + way * grid.step
-        while abs(outer - grid.start) <= FARTHEST * grid.step:
-            found = grid.within_a_hole(outer, outer + (outer - grid.start) + way)
-            if found is None:
-                break
-            if (grid.at(found) - grid.at(inner)) * way < 0:
-                raise SpecError(
-                    f"match.by: {self._match.by}: as it rises {SIZES[self._match.of][1]} fall: name a key "
-                    f"with which they grow"
-                )
-            outer = found
-            if (grid.at(found) - target) * way >= 0:
-                break
-            inner, outer = found, found + (found - grid.start)
-        if len({size for size in grid.sizes.values() if size is not None}) == 1:
-            raise SpecError(
-                f"match.by: {self._match.by}: {SIZES[self._match.of][1]} are the same whatever it is: name a "
-                f"key with which they grow"
-            )
-        while abs(outer - inner) > grid.step:
-            middle = inner + (outer - inner) // (2 * way * grid.step) * way * grid.step
-            found = grid.within_a_hole(middle, outer)
-            if found is None:
-                found = grid.within_a_hole(middle, inner)
-            if found is not None and (grid.at(found) - target) * way < 0:
-                inner = found
-            else:
-                outer = middle if found is None else found
-        for index in range(min(inner, outer) + 1, max(inner, outer)):
-            grid.first((index,))
-
-
-def _of_index(like: float, index: int, per: int) -> float:
-    return index if isinstance(like, int) else index / per
-
-
-def _value(config: dict[str, Any], key: str) -> float | None:
-    """The number at `key`; None where the config has no such key. Raises SpecError for what is no number."""
-    try:
-        value = get(config, key)
-    except KeyError:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise SpecError(
-            f"match.by: {key}: is {value!r}, and only a number above 0 can be searched: name another key"
-        )
-    return value
-
-
 def _refuse_foreign_key(match: Match, trainer: Trainer, configs: list[dict[str, Any]]) -> None:
-    if any(_value(config, match.by) is not None for config in configs):
+    if any(number_at(config, match.by) is not None for config in configs):
         return
     numbers = {
         key: None

@@ -15,10 +15,11 @@ from pydantic import BaseModel, Field, field_validator
 
 from sweeps.errors import SpecError
 from sweeps.identity import resolved
-from sweeps.matching import Match, Matched, _Search
+from sweeps.matching import Matched
 from sweeps.plan import Arm, Plan, load_plan
 from sweeps.preview import preview
 from sweeps.results import trials_frame
+from sweeps.size_search import SizeSearch
 from sweeps.state import SweepState
 from sweeps.trainers import Trainer, import_trainer
 from tests.conftest import ROOT
@@ -286,7 +287,7 @@ FEASIBLE = {"even": range(2, 401, 2), "power": [2**n for n in range(18)]}
 )
 def test_the_nearest_is_found_whatever_is_feasible(key: str, power: int, target: float, which: int) -> None:
     config = Foreign().model_dump() | {key: list(FEASIBLE[key])[which]}
-    search = _Search(Match(params=target, by=key), foreign({key: (3.0, power)}))
+    search = SizeSearch(key, "params", foreign({key: (3.0, power)}))
     _, size = search.nearest(config, target)
     everything = [3.0 * value**power + 1 for value in FEASIBLE[key]]
     assert abs(size - target) == pytest.approx(min(abs(each - target) for each in everything))
@@ -295,7 +296,7 @@ def test_the_nearest_is_found_whatever_is_feasible(key: str, power: int, target:
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0.01, 0.99), st.sampled_from([0.25, 0.0137, 0.9]))
 def test_a_share_is_found_to_three_decimals_and_within_its_bounds(wanted: float, start: float) -> None:
-    search = _Search(Match(params=1.0, by="share"), foreign({"share": (1e6, 1)}))
+    search = SizeSearch("share", "params", foreign({"share": (1e6, 1)}))
     value, _ = search.nearest(Foreign(share=start).model_dump(), 1e6 * wanted + 1)
     assert value is not None and abs(value - wanted) <= 0.0006
     beyond, _ = search.nearest(Foreign(share=start).model_dump(), 9e6)
@@ -315,5 +316,5 @@ def test_a_search_takes_few_looks(tmp_path: Path) -> None:
     looking = Trainer(trainer.name, trainer.function, trainer.config_model, counted, trainer.check)
     for arm in plan.arms:
         looks = 0
-        _Search(Match(params=40e6, by="model.hidden_size"), looking).nearest(arm.config, 40e6)
+        SizeSearch("model.hidden_size", "params", looking).nearest(arm.config, 40e6)
         assert looks <= 40, arm.name
