@@ -2,7 +2,7 @@
 
 The trainer's own step (batch, forward, backward, optimizers, EMA) on generated puzzles, at three sizes and
 beside the same block composed plainly of PyTorch's operations (`tests.trm.plain`). Rounds go over mixers and
-ways in turn, so that a noisy machine is noisy to all; a time is the median over the rounds, and memory the
+ways in turn, so that a noisy machine is noisy to all; a time is the median over all steps, and memory the
 peak of what a step allocates. Printed as JSON, with ratios to attention and to the plain composition.
 """
 
@@ -120,7 +120,8 @@ def measure(
     first_s = {key: 2 * seconds_a_step(trainer, 2) for key, trainer in ways.items()}
     for _ in range(rounds):
         for key, trainer in ways.items():
-            times[key].append(seconds_a_step(trainer, steps if key[1] == "fast" else 1))
+            for _ in range(steps):
+                times[key].append(seconds_a_step(trainer, 1))
     found: dict[str, Any] = {name: {"num_params": num_params(config)} for name, config in configs.items()}
     for (name, way), seconds in times.items():
         config, median = configs[name], statistics.median(seconds)

@@ -65,9 +65,9 @@ class Attention(nn.Module):
         self.o_proj = CastedLinear(num_heads * head_dim, hidden_size)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        heads = self.qkv_proj(hidden_states).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = heads.permute(2, 0, 3, 1, 4)  # each (B, heads, L, head_dim)
-        if self.rope is not None:
+        parts = self.qkv_proj(hidden_states).chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
+        if self.rope is not None:  # each is (B, heads, L, head_dim)
             q, k = apply_rotary(q, k, *self.rope())
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))

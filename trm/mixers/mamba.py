@@ -93,7 +93,7 @@ class Mamba(nn.Module):
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         x, z = self.in_proj(hidden_states).chunk(2, dim=-1)
         readings = [self._read(x, index) for index in range(len(self.reversals))]
-        y = readings[0] if len(readings) == 1 else torch.stack(readings).mean(0)
+        y = readings[0] if len(readings) == 1 else (readings[0] + readings[1]) / 2
         return self.out_proj(y * F.silu(z))
 
     def _read(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:

@@ -117,7 +117,7 @@ class Mamba2(nn.Module):
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         z, x, own = self._project(hidden_states)
         readings = [self._read(x, *own[i % len(own)], i) for i in range(len(self.reversals))]
-        y = readings[0] if len(readings) == 1 else torch.stack(readings).mean(0)
+        y = readings[0] if len(readings) == 1 else (readings[0] + readings[1]) / 2
         return self.out_proj(self.norm(y, z))
 
     def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
