@@ -121,13 +121,8 @@ def figures(config: TrialConfig, whole: Reading, deep: Reading) -> dict[str, flo
     """
     halt_max_steps, depth_steps = config.model.halt_max_steps, config.eval.depth_steps
     at_the_end = whole.solved[:, halt_max_steps - 1]
-    accuracy = _share(at_the_end)
-    low, high = wilson_interval(accuracy, len(at_the_end))
-    metrics = {
-        "chosen_exact_accuracy": accuracy,
-        "chosen_exact_accuracy_low": low,
-        "chosen_exact_accuracy_high": high,
-    }
+    told = accuracies(config, whole)
+    metrics = {f"chosen_{name}": told[name] for name in told if name.startswith("exact_accuracy")}
     for t in curve_steps(halt_max_steps, depth_steps):
         metrics[f"exact_accuracy_at_{t}"] = _share(deep.solved[:, t - 1])
     for bucket, (first, end) in rating_buckets(config.data.rating_bounds).items():

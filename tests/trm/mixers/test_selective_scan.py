@@ -46,16 +46,21 @@ def read_backwards(inputs, dy):
     return [y.flip(1), dx.flip(1), ddt.flip(1), dA, dB.flip(1), dC.flip(1), dD]
 
 
+def assert_equals_the_loop(inputs, dy, dtype, **tolerance):
+    """The scan's output and gradients in `dtype`, read either way, against the loop's in float64."""
+    given = [v.to(dtype) for v in inputs]
+    for reverse, expected in ((False, gradients(scan_loop, inputs, dy)), (True, read_backwards(inputs, dy))):
+        computed = gradients(selective_scan, given, dy, reverse=reverse)
+        for one, other in zip(computed, expected, strict=True):
+            torch.testing.assert_close(one.double(), other, **tolerance)
+
+
 @given(
     length=st.integers(1, 30), channels=st.integers(1, 6), d_state=st.integers(1, 5), batch=st.integers(1, 3)
 )
 @settings(max_examples=25, deadline=None)
 def test_equals_the_loop_with_its_gradients(length, channels, d_state, batch):
-    inputs, dy = inputs_of(length, channels, d_state, batch)
-    for reverse, expected in ((False, gradients(scan_loop, inputs, dy)), (True, read_backwards(inputs, dy))):
-        computed = gradients(selective_scan, inputs, dy, reverse=reverse)
-        for one, other in zip(computed, expected, strict=True):
-            torch.testing.assert_close(one, other)
+    assert_equals_the_loop(*inputs_of(length, channels, d_state, batch), torch.float64)
 
 
 @needs_compiler
@@ -64,11 +69,8 @@ def test_equals_the_loop_with_its_gradients(length, channels, d_state, batch):
 )
 @settings(max_examples=25, deadline=None)
 def test_compiled_equals_the_loop_with_its_gradients(length, channels, d_state, batch):
-    inputs, dy = inputs_of(length, channels, d_state, batch)
-    for reverse, expected in ((False, gradients(scan_loop, inputs, dy)), (True, read_backwards(inputs, dy))):
-        computed = gradients(selective_scan, [v.float() for v in inputs], dy, reverse=reverse)
-        for one, other in zip(computed, expected, strict=True):
-            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+    inputs = inputs_of(length, channels, d_state, batch)
+    assert_equals_the_loop(*inputs, torch.float32, rtol=1e-4, atol=1e-5)
 
 
 @both_ways
