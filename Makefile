@@ -19,8 +19,8 @@ $(VENV)/.done: pyproject.toml constraints.txt
 smoke: setup
 	$(BIN)/python run_sweep.py search_spaces/smoke.yaml
 
-test: setup
-	$(BIN)/python -m pytest
+test: setup  # two processes; the tests of a file stay together, as some go on from the one before
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: setup
 	$(BIN)/python -m pytest -m faults

@@ -101,14 +101,16 @@ def measure_arms(
         answer = task.remote(plan.spec.trainer, config, device, arm.cpu, path)
         deadline = time.monotonic() + MEASURE_S
         while not ray.wait([answer], timeout=0.5)[0]:
-            if interrupted() or time.monotonic() > deadline:
+            if interrupted():
+                return
+            if time.monotonic() > deadline:
+                ray.cancel(
+                    answer, force=True
+                )  # only what runs: Ray may abort at the cancelling of what is over
                 break
-        if interrupted():
-            return
+        found = Measured()
         try:
-            found = ray.get(answer, timeout=0)
+            found = ray.get(answer, timeout=30)
         except Exception as error:
             logger.warning("%s could not be measured (%s)", arm.name, error)
-            ray.cancel(answer, force=True)
-            found = Measured()
         yield arm.name, found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,11 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder `shared` beside the checkout (real puzzles), which is not there")
     return folder
+
+
+@pytest.fixture
+def cpu_second() -> float:
+    """CPU seconds that what takes one on an idle, ordinary core takes here and now: bounds are in these."""
+    begin = time.process_time()
+    sum(number for number in range(10**6))
+    return max(1.0, (time.process_time() - begin) / 0.05)

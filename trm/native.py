@@ -11,8 +11,11 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+
+from torch import Tensor
 
 from trm.cache import made_once
 
@@ -37,10 +40,28 @@ def library(source: Path) -> ctypes.CDLL | None:
         return None
 
 
+def call(source: Path, name: str, numbers: Iterable[int], arrays: Iterable[Tensor | None]) -> None:
+    """Call `int name(int64_t ..., float * ...)` of a library that is there; None is a null pointer.
+
+    The arrays are laid out as the function expects. Raises MemoryError where it gives anything but 0.
+    """
+    pointers = [ctypes.c_void_p(None if array is None else array.data_ptr()) for array in arrays]
+    if getattr(library(source), name)(*map(ctypes.c_int64, numbers), *pointers):
+        raise MemoryError(f"no memory for what {name} has to keep: use a smaller batch_size")
+
+
 def _load(source: Path) -> ctypes.CDLL:
     compiler = _compiler()
     # A cache may be shared by unequal machines, and outlive a compiler.
-    key = [source.read_text(), *compiler, _version(compiler), *_ALWAYS, str(_FLAGS), _processor()]
+    sources = [source, *sorted(source.parent.glob("*.h"))]
+    key = [
+        *(each.read_text() for each in sources),
+        *compiler,
+        _version(compiler),
+        *_ALWAYS,
+        str(_FLAGS),
+        _processor(),
+    ]
     name = f"{source.stem}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:24]}.so"
 
     def make(path: Path) -> None:

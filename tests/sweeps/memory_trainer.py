@@ -5,6 +5,7 @@ It "needs" `needs_gb` of a GPU of 80 GB, and runs out of memory the first `fails
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class MemoryConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     needs_gb: float = 1.0
     fails: int = 0
+    hangs: bool = False  # while it is measured
     scratch: str = ""
     max_samples: int = 30
 
@@ -41,6 +43,8 @@ def describe(config: MemoryConfig) -> dict[str, Any]:
 
 def calibrate(config: MemoryConfig, device: str) -> dict[str, Any]:
     assert device == "cuda:0"
+    if config.hangs:
+        time.sleep(600)
     if config.needs_gb < 0:
         raise RuntimeError("this one cannot be measured")
     return {

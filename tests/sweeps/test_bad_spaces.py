@@ -96,12 +96,14 @@ def test_aliases_of_aliases_are_not_followed_for_ever(refuse: Refuse, tmp_path: 
     has(refuse("toy.yaml"), "toy.yaml", "aliases", "shorten it")
 
 
-def test_merges_of_merges_are_not_followed_for_ever(refuse: Refuse, tmp_path: Path) -> None:
-    lines = ["a0: &a0 {k0: 1}"] + [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 21)]
+def test_merges_of_merges_are_not_followed_for_ever(
+    refuse: Refuse, tmp_path: Path, cpu_second: float
+) -> None:
+    lines = ["a0: &a0 {k0: 1}"] + [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 41)]
     (tmp_path / "toy.yaml").write_text("\n".join(lines))
     begin = time.process_time()
     refuse("toy.yaml")
-    assert time.process_time() - begin < 0.25
+    assert time.process_time() - begin < 2 * cpu_second  # they are 2^40
 
 
 WHEN_A = {"model.kind": ["a"]}

@@ -52,7 +52,7 @@ class QuasiSeparable(Mamba2):
 
     def _centred(self, x: Float[Tensor, "B L E"], start: int) -> Float[Tensor, "B L E"]:
         ahead = (self.config.d_conv - 1) // 2
-        return F.silu(self.conv1d(F.pad(x, (0, 0, 0, ahead)), start)[:, ahead:])
+        return self.conv1d(F.pad(x, (0, 0, 0, ahead)), start)[:, ahead:]
 
     def _mix(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
         """The strictly triangular part of a group of heads, on an x that is convolved already."""

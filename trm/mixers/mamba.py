@@ -28,7 +28,6 @@ class MambaConfig(SSMConfig):
     kind: Literal["mamba"] = "mamba"
     d_state: int = Field(16, ge=1)
     dt_rank: int | None = Field(None, ge=1)  # None: hidden_size / 16, rounded up
-    backend: Literal["auto", "torch", "mamba_ssm"] = "auto"  # auto: torch, but compiled C on a CPU
 
     def rank(self, hidden_size: int) -> int:
         return self.dt_rank or math.ceil(hidden_size / 16)
@@ -77,7 +76,7 @@ class Mamba(nn.Module):
         self.sizes = [rank, config.d_state, config.d_state]  # of dt, B and C
         rows = config.dynamics * self.inner
         self.in_proj = CastedLinear(hidden_size, 2 * self.inner)
-        self.conv1d = CausalConv1d(rows, config.d_conv)
+        self.conv1d = CausalConv1d(rows, config.d_conv, compiled=config.backend == "auto")
         self.x_proj = CastedLinear(self.inner, config.selections * sum(self.sizes))
         self.dt_proj = nn.Linear(rank, rows)  # its bias is that of the step size, added in float32
         with torch.no_grad():
@@ -104,7 +103,7 @@ class Mamba(nn.Module):
             of_reading(each, self.inner, index)
             for each in (self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D)
         )
-        x = F.silu(self._convolve(x, index))
+        x = self._convolve(x, index)
         dt, B, C = F.linear(x, x_proj.to(x.dtype)).split(self.sizes, dim=-1)
         dt = F.softplus(at_least_float32(F.linear(dt, dt_proj.to(x.dtype))) + dt_bias)
         # The paths' own reversal would copy what both parts can read backwards as it stands.

@@ -30,7 +30,6 @@ class Mamba2Config(SSMConfig):
     d_state: int = Field(64, ge=1)
     headdim: int = Field(64, ge=1)
     ngroups: int = Field(1, ge=1)
-    backend: Literal["torch", "mamba_ssm"] = "torch"
     chunk_size: int = Field(64, ge=1)  # tokens in a chunk, where there are too many for the quadratic form
     # The gated norm hands on states of unit scale, two to three times attention's. Over the 42 layers of a
     # supervision step a new network then amplifies a rounding error 60- to 200-fold (hidden_size 128, three
@@ -104,7 +103,8 @@ class Mamba2(nn.Module):
         own = config.selections * self.shared
         # The order of the channels is z, x, then B, C, dt of each set.
         self.in_proj = CastedLinear(hidden_size, 2 * self.inner + own + config.selections * self.heads)
-        self.conv1d = CausalConv1d(config.dynamics * self.inner + own, config.d_conv)
+        convolved = config.dynamics * self.inner + own
+        self.conv1d = CausalConv1d(convolved, config.d_conv, compiled=config.backend == "auto")
         rows = config.dynamics * self.heads
         self.dt_bias = undecayed(dt_bias_init(rows))
         self.A_log = undecayed(torch.empty(rows).uniform_(1, 16).log())
@@ -145,8 +145,8 @@ class Mamba2(nn.Module):
 
     def _mix(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
         """Of a group of heads, the tokens in the order of their reading: x (B, L, E / groups) -> the same."""
-        x = F.silu(self.conv1d(x, self._first_filter(index, group)))
-        BC = F.silu(self.conv1d(BC, self._first_filter_of_BC(index)))
+        x = self.conv1d(x, self._first_filter(index, group))
+        BC = self.conv1d(BC, self._first_filter_of_BC(index))
         y = self._ssd(x, BC, dt, index, group)
         D = of_reading(self.D, self.heads, index).chunk(len(self.paths))[group]
         return y + D.repeat_interleave(self.config.headdim).to(x.dtype) * x
@@ -173,7 +173,7 @@ class Mamba2(nn.Module):
         return self._scan(x, dt, -A_log.exp(), B, C).flatten(2)
 
     def _scan(self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        if self.config.backend == "torch":
+        if self.config.backend != "mamba_ssm":
             return ssd.ssd(x, dt, A, B, C, self.config.chunk_size)
         from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
 

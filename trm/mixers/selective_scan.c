@@ -9,64 +9,15 @@
  *     dA, dD                  (rows, states, channels), (rows, channels): the caller sums over the rows
  *     dB, dC                  (rows, length, states), zero at first
  *
- * With `reverse` the tokens are read from the last to the first one, and stay where they stand. dt is 0 or more and A 0
- * or less: the exponential is made for that.
- *
- * Forward, a tile's states stay in the first-level cache for the whole sequence; backward, those of a segment in the
- * second level. TILE is a compile-time constant, so that the compiler makes vectors of the loops over it. Rows go to
- * threads; what a row gets does not depend on how many there are.
+ * dt is 0 or more and A 0 or less: the exponential is made for that. Forward, a tile's states stay in the first-level
+ * cache for the whole sequence; backward, those of a segment in the second level.
  */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define TILE 32
-
-typedef float tile[TILE];
-
-/* exp(x) for x <= 0 to two units in the last place; 0 below 1e-38, NaN for NaN.
- *
- * exp(x) = 2^n exp(r) with |r| <= log(2) / 2, and a polynomial for exp(r) (Moshier, Cephes, expf). Written out, as a
- * call to the library's expf is not made a vector of. */
-static inline float exp_of_negative(float given)
-{
-    float x = given < -87.0f ? -87.0f : given;
-    float shifted = x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: rounds to the nearest integer */
-    float n = shifted - 12582912.0f;
-    float r = x - n * 0.693359375f - n * -2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    union { float value; int32_t bits; } power = {.value = shifted};
-    power.bits = (power.bits - 0x4B400000 + 127) << 23;
-    return given < -87.0f ? 0.0f : p * power.value;
-}
-
-static void load(tile to, const float *from, int64_t width)
-{
-    memset(to, 0, sizeof(tile));
-    memcpy(to, from, (size_t)width * sizeof(float));
-}
-
-static void store(float *to, const tile from, int64_t width)
-{
-    memcpy(to, from, (size_t)width * sizeof(float));
-}
-
-/* Where step t of a row's reading stands. */
-static inline int64_t token_of(int64_t row, int64_t t, int64_t length, int reverse)
-{
-    return row * length + (reverse ? length - 1 - t : t);
-}
+#include "tiles.h"
 
 /* Without `checkpoints`, none are kept. Gives 0, or 1 where there is no memory. */
-int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t states, int64_t every, int reverse,
-                   int threads, const float *x, const float *dt, const float *A, const float *B, const float *C,
+int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t states, int64_t every, int64_t reverse,
+                   int64_t threads, const float *x, const float *dt, const float *A, const float *B, const float *C,
                    const float *D, float *y, float *checkpoints)
 {
     int failed = 0;
@@ -79,7 +30,7 @@ int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t state
             continue;
         }
         for (int64_t first = 0; first < channels; first += TILE) {
-            int64_t width = channels - first < TILE ? channels - first : TILE;
+            int64_t width = width_of_tile(first, channels);
             for (int64_t n = 0; n < states; n++)
                 load(of_A[n], A + n * channels + first, width);
             tile of_D;
@@ -114,7 +65,7 @@ int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t state
 
 /* Back through time, a segment between two checkpoints after the other: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}. */
 int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int64_t states, int64_t every,
-                             int reverse, int threads, const float *x, const float *dt, const float *A,
+                             int64_t reverse, int64_t threads, const float *x, const float *dt, const float *A,
                              const float *B, const float *C, const float *D, const float *dy,
                              const float *checkpoints, float *dx, float *ddt, float *dA, float *dB, float *dC,
                              float *dD)
@@ -131,7 +82,7 @@ int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int
             continue;
         }
         for (int64_t first = 0; first < channels; first += TILE) {
-            int64_t width = channels - first < TILE ? channels - first : TILE;
+            int64_t width = width_of_tile(first, channels);
             for (int64_t n = 0; n < states; n++)
                 load(of_A[n], A + n * channels + first, width);
             memset(of_dA, 0, 2 * size);

@@ -15,7 +15,6 @@ token at a time, for everything else and where there is no compiler. They differ
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trm.native import library
+from trm.native import call, library
 
 SOURCE = Path(__file__).with_suffix(".c")
 
@@ -178,12 +177,10 @@ def _gradients_in_c(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bo
 
 
 def _call(name: str, inputs: Inputs, reverse: bool, every: int, *arrays: Tensor | None) -> None:
-    """Call the C function; `arrays` are contiguous float32, None a null pointer. Raises MemoryError."""
+    """Call the C function; `arrays` are contiguous float32."""
     given = [v.contiguous() for v in inputs]
-    numbers = (ctypes.c_int64(n) for n in (*given[0].shape, len(given[2]), every))
-    pointers = (ctypes.c_void_p(None if v is None else v.data_ptr()) for v in (*given, *arrays))
-    if getattr(library(SOURCE), name)(*numbers, int(reverse), torch.get_num_threads(), *pointers):
-        raise MemoryError(f"no memory for the states of {name}: use a smaller batch_size")
+    numbers = [*given[0].shape, len(given[2]), every, int(reverse), torch.get_num_threads()]
+    call(SOURCE, name, numbers, [*given, *arrays])
 
 
 IN_C = Stepper(_scan_in_c, _gradients_in_c)

@@ -47,7 +47,9 @@ class SSMConfig(MixerConfig):
     direction: Direction = "alternating"
     order: Order | Annotated[tuple[Order, ...], Field(min_length=1)] = "row"
     out_proj_gain: float = Field(1.0, gt=0.0)  # the output projection starts at this share of the usual scale
-    backend: str  # mamba_ssm: the fused kernels of that package, on a GPU
+    # torch: PyTorch's operations; auto: the same, but on a CPU C for what is faster so; mamba_ssm: the fused
+    # kernels of that package, on a GPU
+    backend: Literal["auto", "torch", "mamba_ssm"] = "auto"
 
     @property
     def needs_gpu(self) -> bool:

@@ -1,9 +1,17 @@
+import shutil
+
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.trm.mixers.reference import gradients
-from trm.mixers.conv import CausalConv1d, causal_conv1d
+from trm.mixers import conv as module
+from trm.mixers.conv import SOURCE, CausalConv1d, causal_conv1d, conv_silu
+from trm.native import library
+
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
 
 
 def conv1d(x, weight, bias):
@@ -13,11 +21,17 @@ def conv1d(x, weight, bias):
     return y[..., : x.shape[1]].mT
 
 
+def inputs_of(length, taps, channels=6, batch=2):
+    """x, weight, bias and dy, float64."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(batch, length, channels), (channels, 1, taps), (channels,), (batch, length, channels)]
+    *inputs, dy = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in shapes)
+    return inputs, dy
+
+
 @pytest.mark.parametrize(("length", "taps"), [(11, 4), (3, 4), (1, 4), (4, 4), (7, 1), (5, 2)])
 def test_equals_conv1d_with_its_gradients(length, taps):
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(2, length, 6), (6, 1, taps), (6,), (2, length, 6)]
-    *inputs, dy = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in shapes)
+    inputs, dy = inputs_of(length, taps)
     for computed, expected in zip(
         gradients(causal_conv1d, inputs, dy), gradients(conv1d, inputs, dy), strict=True
     ):
@@ -38,9 +52,79 @@ def test_gradient_check():
     assert torch.autograd.gradcheck(causal_conv1d, inputs)
 
 
+@needs_compiler
+@given(
+    length=st.integers(1, 12), taps=st.integers(1, 6), channels=st.integers(1, 70), backwards=st.booleans()
+)
+@settings(max_examples=40, deadline=None)
+def test_compiled_equals_the_operations_with_its_gradients(length, taps, channels, backwards):
+    assert library(SOURCE) is not None
+    inputs, dy = inputs_of(length, taps, channels)
+    in_c, in_torch = (
+        gradients(conv_silu, [v.float() for v in inputs], dy.float(), backwards=backwards, compiled=compiled)
+        for compiled in (True, False)
+    )
+    exact = gradients(conv_silu, inputs, dy, backwards=backwards)  # float64 is never C's
+    for one, other, expected in zip(in_c, in_torch, exact, strict=True):
+        torch.testing.assert_close(one.double(), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(other.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 30.0, 200.0])
+def test_compiled_keeps_its_digits_far_from_zero(scale):
+    (x, weight, bias), dy = inputs_of(9, 4)
+    inputs = [x * scale, weight, bias]
+    for computed, expected in zip(
+        gradients(conv_silu, [v.float() for v in inputs], dy.float()),
+        gradients(conv_silu, inputs, dy),
+        strict=True,
+    ):
+        error = (computed.double() - expected).abs().max() / expected.abs().max()
+        assert error < 1e-6
+
+
+VIEWS = {
+    "half of a projection": lambda x: torch.cat((torch.full_like(x, torch.nan), x), dim=-1).chunk(2, dim=-1)[
+        1
+    ],
+    "rows inside": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "tokens inside": lambda x: x.mT.contiguous().mT,
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_compiled_reads_what_does_not_lie_side_by_side(view):
+    (x, *parameters), dy = inputs_of(8, 4)
+    inputs = [v.float() for v in (x, *parameters)]
+    expected = gradients(conv_silu, inputs, dy)
+    computed = gradients(lambda x, *rest: conv_silu(view(x), *rest), inputs, dy)
+    for one, other in zip(computed, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+@needs_compiler
+def test_threads_and_rows_change_no_bit(monkeypatch):
+    inputs, dy = inputs_of(9, 4, channels=40, batch=5)
+    inputs, dy = [v.float() for v in inputs], dy.float()
+    alone = gradients(conv_silu, inputs, dy)
+    monkeypatch.setattr(module.torch, "get_num_threads", lambda: 3)
+    for one, other in zip(gradients(conv_silu, inputs, dy), alone, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_not_a_number_is_handed_on():
+    inputs, _ = inputs_of(5, 2)
+    x, weight, bias = (v.float() for v in inputs)
+    x[0, 2, 1] = torch.nan
+    is_nan = conv_silu(x, weight, bias).isnan()
+    assert is_nan[0, 2:4, 1].all() and is_nan.sum() == 2
+
+
 def test_the_module_takes_the_filters_from_start_on():
     module = CausalConv1d(7, taps=3)
     x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
-    expected = conv1d(x, module.weight[3:], module.bias[3:])
+    expected = F.silu(conv1d(x, module.weight[3:], module.bias[3:]))
     torch.testing.assert_close(module(x, start=3), expected)
     assert module.weight.abs().max() <= 3**-0.5
