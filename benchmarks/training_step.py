@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ WAYS: dict[str, Callable[[TRM], None]] = {
     "fast": lambda model: None,
     "plain": compose_plainly,
     "plain, unbound": partial(compose_plainly, scan=unbound_scan),  # of mamba alone
+    "compiled": lambda model: None,  # by torch.compile; on a GPU "fast" is that
 }
 
 
@@ -65,9 +66,11 @@ def config_of(path: Path, kind: str, overrides: list[str]) -> TrialConfig:
 
 
 def trainer_of(config: TrialConfig, device: str, way: str) -> Trainer:
-    if way != "fast":  # or the plain composition would be compiled on a GPU, its loop unrolled
-        eager = config.train.model_copy(update={"compile": "off"})
-        config = config.model_copy(update={"train": eager})
+    # The plain composition is not compiled on a GPU either: its loop would be unrolled.
+    if way != "fast":
+        choice = "on" if way == "compiled" else "off"
+        train = config.train.model_copy(update={"compile": choice})
+        config = config.model_copy(update={"train": train})
     trainer = Trainer(config, Unreported(device))
     WAYS[way](trainer.model)
     trainer.model.train()
@@ -106,13 +109,13 @@ def peak_mib(trainer: Trainer) -> float:
 
 
 def measure(
-    configs: dict[str, TrialConfig], device: str, rounds: int, steps: int, plain: bool
+    configs: dict[str, TrialConfig], device: str, rounds: int, steps: int, names: Collection[str]
 ) -> dict[str, Any]:
     """For each mixer: its size, and for each way step_ms, samples_per_s, tflops (achieved, T/s), peak_mib."""
     ways = {
         (name, way): trainer_of(config, device, way)
         for name, config in configs.items()
-        for way in (WAYS if plain else ["fast"])
+        for way in names
         if way != "plain, unbound" or config.model.mixer.kind == "mamba"
     }
     times: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
@@ -152,15 +155,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=5, help="a round")
     parser.add_argument("--no-plain", action="store_true", help="without the plain composition")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile as well")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="PATH=VALUE")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     shapes = {given.config.stem: []} if given.config else {s: SHAPES[s] for s in given.shape or SHAPES}
+    left_out = {"plain", "plain, unbound"} if given.no_plain else set()
+    left_out |= set() if given.compiled else {"compiled"}
+    names = [way for way in WAYS if way not in left_out]
     found = {}
     for shape, changes in shapes.items():
         settings = [*changes, *given.overrides]
         configs = {kind: config_of(given.config or RECIPE, kind, settings) for kind in MIXERS}
-        found[shape] = measure(configs, given.device, given.rounds, given.steps, not given.no_plain)
+        found[shape] = measure(configs, given.device, given.rounds, given.steps, names)
     where = (
         torch.cuda.get_device_name(given.device) if given.device != "cpu" else f"{given.threads} CPU thread"
     )

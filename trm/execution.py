@@ -28,9 +28,8 @@ def forward_dtype(precision: str, device: torch.device) -> torch.dtype:
 class Compilation:
     """`torch.compile` of a model's blocks, by `train.compile`: `auto` is on a GPU.
 
-    Methods that a module names in `uncompiled` stay as they are. Where it fails, at once or when a part of
-    the run comes for the first time, a warning says so and the run goes on without it. What is compiled is
-    kept on disk by PyTorch, for every trial with the same network.
+    Where it fails, at once or when a part of the run comes for the first time, a warning says so and the run
+    goes on without it. What is compiled is kept on disk by PyTorch, for every trial with the same network.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], choice: str, device: torch.device) -> None:
@@ -41,7 +40,6 @@ class Compilation:
             self._untried = {"training", "evaluation"}
             try:
                 for block in blocks:
-                    _spare(block)
                     block.compile(dynamic=False)  # a graph a shape: one made for evaluation would train too
             except Exception as error:
                 self._give_up(error)
@@ -71,10 +69,3 @@ class Compilation:
         """Forget what was compiled, or the next model meets the compiler's limit of variants a function."""
         if self.asked:
             torch.compiler.reset()
-
-
-def _spare(block: nn.Module) -> None:
-    """`torch.compiler.disable` as a decorator would load the compiler, a second's work, in every process."""
-    for module in block.modules():
-        for name in getattr(module, "uncompiled", ()):
-            setattr(module, name, torch.compiler.disable(getattr(module, name)))

@@ -40,12 +40,12 @@ def library(source: Path) -> ctypes.CDLL | None:
         return None
 
 
-def call(source: Path, name: str, numbers: Iterable[int], arrays: Iterable[Tensor | None]) -> None:
-    """Call `int name(int64_t ..., float * ...)` of a library that is there; None is a null pointer.
+def call(source: Path, name: str, numbers: Iterable[int], arrays: Iterable[Tensor]) -> None:
+    """Call `int name(int64_t ..., float * ...)` of a library that is there.
 
     The arrays are laid out as the function expects. Raises MemoryError where it gives anything but 0.
     """
-    pointers = [ctypes.c_void_p(None if array is None else array.data_ptr()) for array in arrays]
+    pointers = [ctypes.c_void_p(array.data_ptr()) for array in arrays]
     if getattr(library(source), name)(*map(ctypes.c_int64, numbers), *pointers):
         raise MemoryError(f"no memory for what {name} has to keep: use a smaller batch_size")
 

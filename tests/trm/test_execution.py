@@ -57,6 +57,7 @@ def test_a_run_goes_on_where_the_compiler_fails_and_says_so_once(
 IN_BOTH_WAYS = """
 import json, logging
 from pathlib import Path
+from torch._dynamo.utils import counters
 from tests.trm.test_trainer import FakeTrial, make_config
 from trm.trainer import Trainer
 
@@ -65,24 +66,24 @@ for choice in ("off", "on"):
     config = make_config("mamba", train={"compile": choice, "batch_size": 16, "max_samples": 16 * 5})
     trainer = Trainer(config, trial := FakeTrial(Path(choice)))
     trainer.run()
-    scan = trainer.model.block.layers[0].mixers[0]._scan
-    print(json.dumps([hasattr(scan, "_torchdynamo_disable"), *(row["train/loss"] for row in trial.rows)]))
+    print(json.dumps([row["train/loss"] for row in trial.rows]))
     trainer.close()
+print(json.dumps([counters["stats"]["unique_graphs"], counters["graph_break"]]))
 """
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler, g++")
 def test_compiled_is_eager_to_rounding(tmp_path: Path) -> None:
-    """With the mixer that has a scan, which stays out, and a convolution with a gradient of its own."""
+    """With the mixer that has an operator of its own and a convolution with a gradient of its own."""
     # In a process of its own: the compiler cannot see through the checks of shapes that tests have.
     run = subprocess.run(
         [sys.executable, "-c", IN_BOTH_WAYS], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=150, check=True,
     )  # fmt: skip
-    eager, compiled = (json.loads(line) for line in run.stdout.splitlines())
+    eager, compiled, (graphs, breaks) = (json.loads(line) for line in run.stdout.splitlines())
     assert "torch.compile failed" not in run.stderr, run.stderr
-    assert [eager[0], compiled[0]] == [False, True]
-    assert compiled[1:] == pytest.approx(eager[1:], rel=1e-4)
+    assert graphs >= 2 and not breaks  # a block is one graph, with a gradient and without
+    assert compiled == pytest.approx(eager, rel=1e-4)
 
 
 def test_an_error_that_is_not_the_compilers_is_not_taken_for_it(tmp_path: Path, monkeypatch) -> None:

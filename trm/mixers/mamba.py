@@ -65,8 +65,6 @@ class MambaConfig(SSMConfig):
 class Mamba(nn.Module):
     """out_proj((scan(x, dt, B, C) + D x) * silu(z)); names, directions and orders as in `trm.mixers.ssm`."""
 
-    uncompiled = ("_scan",)  # the loop over the tokens, unrolled, takes minutes to compile
-
     def __init__(self, config: MambaConfig, hidden_size: int, layout: Layout, place: int) -> None:
         super().__init__()
         self.backend = config.backend

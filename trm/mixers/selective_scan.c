@@ -15,7 +15,7 @@
 
 #include "tiles.h"
 
-/* Without `checkpoints`, none are kept. Gives 0, or 1 where there is no memory. */
+/* Where `every` is 0, no checkpoints are kept. Gives 0, or 1 where there is no memory. */
 int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t states, int64_t every, int64_t reverse,
                    int64_t threads, const float *x, const float *dt, const float *A, const float *B, const float *C,
                    const float *D, float *y, float *checkpoints)
@@ -38,7 +38,7 @@ int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t state
             memset(state, 0, (size_t)states * sizeof(tile));
             for (int64_t t = 0; t < length; t++) {
                 int64_t token = token_of(row, t, length, reverse), at = token * channels + first;
-                if (checkpoints && t % every == 0)
+                if (every && t % every == 0)
                     for (int64_t n = 0; n < states; n++)
                         store(checkpoints + ((t / every * rows + row) * states + n) * channels + first, state[n],
                               width);

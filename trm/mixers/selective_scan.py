@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from trm.native import call, library
 
@@ -32,14 +31,12 @@ SOURCE = Path(__file__).with_suffix(".c")
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # x, dt, A, B, C, D
 # In both: one dtype, and A turned to (N, E), the layout of a state; whether the tokens are read from the last
 # to the first; and the tokens between two checkpoints.
-Scan = Callable[[Inputs, bool, int | None], tuple[Tensor, Tensor | None]]
+Scan = Callable[[Inputs, bool, int], tuple[Tensor, Tensor]]
 Gradients = Callable[[Inputs, Tensor, Tensor, bool, int], Inputs]
 
 
 class Stepper(NamedTuple):
-    scan: (
-        Scan  # y, and the states before steps 0, every, 2 every, ..., stacked; none are kept without `every`
-    )
+    scan: Scan  # y, and the states before steps 0, every, 2 every, ..., stacked; none where `every` is 0
     gradients: Gradients  # of the inputs, from dy and those states
 
 
@@ -58,42 +55,92 @@ def selective_scan(
     With `reverse` the tokens are read from the last to the first. Without `compiled`, by PyTorch's operations
     alone.
     """
-    stepper = (compiled and _compiled_for(dt)) or IN_TORCH
     inputs = (x, dt, A, B, C, D)
-    # Asked here, because inside an autograd.Function gradients always look switched off.
-    if torch.is_grad_enabled() and any(v.requires_grad for v in inputs):
-        y: Tensor = _SelectiveScan.apply(stepper, reverse, *inputs)
-        return y
-    return stepper.scan(_in_dtype_of_dt(inputs), reverse, None)[0].to(x.dtype)
+    needs_gradients = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
+    every = math.isqrt(x.shape[1] - 1) + 1 if needs_gradients else 0
+    y: Tensor = torch.ops.trm.selective_scan(*inputs, reverse, every, compiled)[0]
+    return y
 
 
-class _SelectiveScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, stepper: Stepper, reverse: bool, *inputs: Tensor) -> Tensor:
-        ctx.stepper, ctx.reverse = stepper, reverse
-        ctx.every = math.isqrt(inputs[0].shape[1] - 1) + 1
-        y, checkpoints = stepper.scan(_in_dtype_of_dt(inputs), reverse, ctx.every)
-        ctx.save_for_backward(*inputs, checkpoints)
-        return y.to(inputs[0].dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, checkpoints = ctx.saved_tensors
-        same = _in_dtype_of_dt(inputs)
-        dx, ddt, dA, dB, dC, dD = ctx.stepper.gradients(
-            same, dy.to(same[0].dtype), checkpoints, ctx.reverse, ctx.every
-        )
-        gradients = (dx, ddt, dA.t(), dB, dC, dD)
-        return None, None, *(g.to(v.dtype) for g, v in zip(gradients, inputs, strict=True))
+# The scan and its gradients are operators, so that a compiler of graphs takes each for one node. What follows
+# says what they do, what they give where only shapes are asked for, and that the one is the other's gradient.
 
 
-def _in_dtype_of_dt(inputs: tuple[Tensor, ...] | list[Tensor]) -> Inputs:
+def _scan(*given: Any) -> tuple[Tensor, Tensor]:
+    *inputs, reverse, every, compiled = given
+    x, dt, *_ = inputs
+    y, checkpoints = _stepper(dt, compiled).scan(_in_dtype_of_dt(inputs), reverse, every)
+    return y.to(x.dtype), checkpoints
+
+
+def _scan_shapes(*given: Any) -> tuple[Tensor, Tensor]:
+    x, dt, A, *_, every, _ = given
+    return x.new_empty(x.shape), dt.new_empty(_segments(x, every), x.shape[0], *A.shape[::-1])
+
+
+def _gradients(*given: Any) -> tuple[Tensor, ...]:
+    *inputs, dy, checkpoints, reverse, every, compiled = given
+    stepper, same = _stepper(inputs[1], compiled), _in_dtype_of_dt(inputs)
+    dx, ddt, dA, *rest = stepper.gradients(same, dy.to(same[0].dtype), checkpoints, reverse, every)
+    gradients = (dx, ddt, dA.t().contiguous(), *rest)
+    return tuple(g.to(v.dtype) for g, v in zip(gradients, inputs, strict=True))
+
+
+def _gradients_shapes(*given: Any) -> tuple[Tensor, ...]:
+    return tuple(v.new_empty(v.shape) for v in given[:6])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, reverse, every, compiled = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.settings = reverse, every, compiled
+    ctx.set_materialize_grads(False)  # or zeros would be made for the checkpoints
+
+
+def _backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if dy is None:
+        return (None,) * 9
+    *inputs, checkpoints = ctx.saved_tensors
+    gradients = torch.ops.trm.selective_scan_gradients(*inputs, dy, checkpoints, *ctx.settings)
+    return *gradients, None, None, None
+
+
+def _register() -> torch.library.Library:
+    """Without `torch.library.custom_op`, which loads that compiler, a second's work, at the first call."""
+    library = torch.library.Library("trm", "FRAGMENT")
+    tensors = "Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D"
+    settings = "bool reverse, int every, bool compiled"
+    for name, more, results, function, shapes in (
+        ("selective_scan", "", 2, _scan, _scan_shapes),
+        ("selective_scan_gradients", "Tensor dy, Tensor checkpoints, ", 6, _gradients, _gradients_shapes),
+    ):
+        library.define(f"{name}({tensors}, {more}{settings}) -> ({', '.join(['Tensor'] * results)})")
+        library.impl(name, function, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"trm::{name}", shapes, lib=library)
+    torch.library.register_autograd("trm::selective_scan", _backward, setup_context=_keep, lib=library)
+    return library
+
+
+_OPERATORS = _register()  # they are there as long as this is
+
+
+def _stepper(dt: Tensor, compiled: bool) -> Stepper:
+    """The C stepper, where it can do this and can be had."""
+    suits = compiled and dt.device.type == "cpu" and dt.dtype == torch.float32
+    return IN_C if suits and library(SOURCE) is not None else IN_TORCH
+
+
+def _in_dtype_of_dt(inputs: list[Tensor]) -> Inputs:
     x, dt, A, B, C, D = (v.to(inputs[1].dtype) for v in inputs)
     return x, dt, A.t(), B, C, D
 
 
-def _scan_in_torch(inputs: Inputs, reverse: bool, every: int | None) -> tuple[Tensor, Tensor | None]:
+def _segments(x: Tensor, every: int) -> Any:
+    """A number, or a tracer's symbol for one."""
+    return -(-x.shape[1] // every) if every else 0
+
+
+def _scan_in_torch(inputs: Inputs, reverse: bool, every: int) -> tuple[Tensor, Tensor]:
     x, dt, A, B, C, D = inputs
     A = A.contiguous()
     state = x.new_zeros(x.shape[0], A.shape[0], x.shape[2])
@@ -101,11 +148,11 @@ def _scan_in_torch(inputs: Inputs, reverse: bool, every: int | None) -> tuple[Te
     u, y = dt * x, D * x
     kept = []
     for i, t in enumerate(_tokens(x, reverse)):
-        if every is not None and i % every == 0:
+        if every and i % every == 0:
             kept.append(state.clone())
         _step(state, decay, A, u[:, t], dt[:, t], B[:, t], out=state)
         y[:, t] += (C[:, t, None] @ state)[:, 0]
-    return y, torch.stack(kept) if kept else None
+    return y, torch.stack(kept) if kept else state.new_empty(0, *state.shape)
 
 
 def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bool, every: int) -> Inputs:
@@ -151,18 +198,10 @@ def _step(state: Tensor, decay: Tensor, A: Tensor, u: Tensor, dt: Tensor, B: Ten
 IN_TORCH = Stepper(_scan_in_torch, _gradients_in_torch)
 
 
-def _compiled_for(dt: Tensor) -> Stepper | None:
-    """The C stepper, where it can do this and can be had."""
-    suits = dt.device.type == "cpu" and dt.dtype == torch.float32
-    return IN_C if suits and library(SOURCE) is not None else None
-
-
-def _scan_in_c(inputs: Inputs, reverse: bool, every: int | None) -> tuple[Tensor, Tensor | None]:
+def _scan_in_c(inputs: Inputs, reverse: bool, every: int) -> tuple[Tensor, Tensor]:
     x, _, A, *_ = inputs
-    y, checkpoints = x.new_empty(x.shape), None
-    if every is not None:
-        checkpoints = x.new_empty(-(-x.shape[1] // every), x.shape[0], *A.shape)
-    _call("selective_scan", inputs, reverse, every or 1, y, checkpoints)
+    y, checkpoints = x.new_empty(x.shape), x.new_empty(_segments(x, every), len(x), *A.shape)
+    _call("selective_scan", inputs, reverse, every, y, checkpoints)
     return y, checkpoints
 
 
@@ -176,7 +215,7 @@ def _gradients_in_c(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bo
     return dx, ddt, dA.sum(0), dB, dC, dD.sum(0)
 
 
-def _call(name: str, inputs: Inputs, reverse: bool, every: int, *arrays: Tensor | None) -> None:
+def _call(name: str, inputs: Inputs, reverse: bool, every: int, *arrays: Tensor) -> None:
     """Call the C function; `arrays` are contiguous float32."""
     given = [v.contiguous() for v in inputs]
     numbers = [*given[0].shape, len(given[2]), every, int(reverse), torch.get_num_threads()]

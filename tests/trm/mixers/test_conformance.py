@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.trm.mixers.reference import in_torch, relative_error
+from tests.trm.mixers.reference import relative_error  # and the formula of the scan, for torch's counter
 from trm.grid import Grid, Layout
 from trm.mixers import MIXERS, AnyMixerConfig, MixerConfig
 from trm.mixers.parallel import ParallelConfig
@@ -189,7 +189,7 @@ def test_num_params_equals_the_count(name, hidden, layout):
 @settings(max_examples=8, deadline=None)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_flops_equal_the_flop_counter(name, hidden, layout):
-    config, module = CONFIGS[name], in_torch(build(CONFIGS[name], hidden, layout))
+    config, module = CONFIGS[name], build(CONFIGS[name], hidden, layout)
     # The counter does not know the fused attention of the CPU: let it be two matrix products.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         module(states(2, layout.seq_len, hidden))

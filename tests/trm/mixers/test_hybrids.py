@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.trm.mixers.reference import in_torch
+import tests.trm.mixers.reference  # noqa: F401  the formula of the scan, for torch's counter
 from trm.block import Block
 from trm.config import ModelConfig, TrialConfig
 from trm.data.base import TaskShape
@@ -70,7 +70,7 @@ def test_block_has_the_parameters_and_flops_of_the_formula(model):
     config = TrialConfig.model_validate({"model": model.model_dump(), "data": {"task": "sudoku", "size": 4}})
     built = build_model(config, 0, "cpu")
     assert num_params(config) == sum(p.numel() for _, p in built.network_parameters())
-    block = in_torch(block_of(model))
+    block = block_of(model)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         block(states(0), states(1))
     assert counter.get_total_flops() == 3 * block_flops(model, 9)

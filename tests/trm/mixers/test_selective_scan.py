@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.trm.mixers.reference import gradients, relative_error, scan_loop
 from trm.grid import Layout
@@ -126,7 +127,27 @@ def test_no_checkpoints_are_made_without_gradients(monkeypatch):
         torch.testing.assert_close(selective_scan(*parameters), expected)
     selective_scan(*(v.detach() for v in inputs))
     selective_scan(*parameters)
-    assert steps_between == [None, None, 4]
+    assert steps_between == [0, 0, 4]
+
+
+def test_the_formula_of_its_flops_is_what_the_counter_sees_inside():
+    x, dt, A, B, C, D = inputs_of(12)[0]
+    with FlopCounterMode(display=False) as inside:
+        module.IN_TORCH.scan((x, dt, A.t(), B, C, D), False, 0)
+    with FlopCounterMode(display=False) as outside:
+        selective_scan(x, dt, A, B, C, D)
+    assert inside.get_total_flops() == outside.get_total_flops() > 0
+
+
+@both_ways
+def test_the_operator_keeps_what_torch_asks_of_one(compiled):
+    """Its schema, its shapes where there are no numbers, and its gradient under a compiler's tracing."""
+    inputs = [v.float().requires_grad_() for v in inputs_of(12)[0]]
+    torch.library.opcheck(torch.ops.trm.selective_scan.default, (*inputs, True, 4, compiled))
+    detached = [v.detach() for v in inputs]
+    _, checkpoints = torch.ops.trm.selective_scan(*detached, False, 4, compiled)
+    given = (*detached, torch.ones_like(detached[0]), checkpoints, False, 4, compiled)
+    torch.library.opcheck(torch.ops.trm.selective_scan_gradients.default, given)
 
 
 @both_ways
