@@ -159,6 +159,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="PATH=VALUE")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.compiled:  # the graphs of all trainers are of the same code, of which PyTorch makes 8 by itself
+        torch._dynamo.config.recompile_limit = 64
     shapes = {given.config.stem: []} if given.config else {s: SHAPES[s] for s in given.shape or SHAPES}
     left_out = {"plain", "plain, unbound"} if given.no_plain else set()
     left_out |= set() if given.compiled else {"compiled"}
