@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import ROOT
 from tests.trm.test_trainer import FakeTrial, make_config, untimed
 from trm.execution import forward_dtype
-from trm.trainer import train
+from trm.trainer import Trainer, train
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 
@@ -103,3 +104,40 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
     assert forward_dtype("bfloat16", CPU) == torch.bfloat16 and not caplog.records
     assert forward_dtype("auto", GPU) == (torch.bfloat16 if has_bfloat16 else torch.float32)
     assert ("an old GPU has no bfloat16: the run is in float32" in caplog.text) != has_bfloat16
+
+
+class NoNumbers(TorchDispatchMode):
+    """Refuses the operations whose result, a number or a shape, a host has to wait for a GPU to know."""
+
+    refused = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "equal")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name == "index" and any(i is not None and i.dtype is torch.bool for i in args[1])
+        if name.startswith(self.refused) or by_mask:
+            raise AssertionError(f"a step waits for the device: {func}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "attention", "mamba", "mamba2"])
+@pytest.mark.parametrize("act", ["halt", "continue", "none"])
+def test_a_step_waits_for_no_number(tmp_path: Path, kind: str, act: str) -> None:
+    """Batch, symmetries, halting, loss, gradients and averages; the optimizer's is PyTorch's business."""
+    trainer = Trainer(make_config(kind, model={"act": act}, train={"batch_size": 16}), FakeTrial(tmp_path))
+    trainer.model.train()
+    trainer.train_step(1)
+    with NoNumbers():
+        inputs, labels = trainer.batches(2)
+        carry, sums = trainer._forward_backward(inputs, labels, 2)
+        trainer.ema.update(trainer.model)
+    assert carry.halted.shape == (16,) and sums["count"] >= 0
+    with NoNumbers(), pytest.raises(AssertionError, match="a step waits for the device"):
+        bool(trainer.totals.sum())  # the refusal works
+
+
+def test_a_mazes_symmetries_wait_for_no_number(tmp_path: Path) -> None:
+    maze = {"task": "maze", "source": "generated", "size": 5}
+    trainer = Trainer(make_config(data=maze), FakeTrial(tmp_path))
+    trainer.batches(1)
+    with NoNumbers():
+        trainer.batches(2)
