@@ -104,9 +104,8 @@ def measure_arms(
             if interrupted():
                 return
             if time.monotonic() > deadline:
-                ray.cancel(
-                    answer, force=True
-                )  # only what runs: Ray may abort at the cancelling of what is over
+                # Only here, while it runs: Ray may abort this process where a task that is over is cancelled.
+                ray.cancel(answer, force=True)
                 break
         found = Measured()
         try:

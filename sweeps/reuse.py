@@ -33,7 +33,8 @@ def code_version(trainer: str) -> str:
     assert spec is not None  # it has been imported
     found = hashlib.sha256()
     if spec.submodule_search_locations is not None:
-        sources = [(Path(place), "**/*.py") for place in spec.submodule_search_locations]
+        kinds = ("**/*.py", "**/*.c", "**/*.h")  # what a trial computes with
+        sources = [(Path(place), kind) for place in spec.submodule_search_locations for kind in kinds]
     else:
         sources = [(Path(spec.origin or "").parent, "*.py")]
     for folder, pattern in sources:

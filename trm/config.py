@@ -84,7 +84,7 @@ class ModelConfig(_Config):
         if self.mixer.needs_gpu and not device.startswith("cuda"):
             raise ValueError(
                 f"the backend in model.mixer is 'mamba_ssm', which runs on an NVIDIA GPU, but the device is "
-                f"'{device}': use a GPU, or set backend to 'torch'"
+                f"'{device}': use a GPU, or set backend to 'auto'"
             )
 
 

@@ -34,10 +34,18 @@ class CompileError(RuntimeError):
 def library(source: Path) -> ctypes.CDLL | None:
     """The functions of a C file, or None where they cannot be had here, which a warning then tells once."""
     try:
-        return _load(source)
+        loaded = _load(source)
     except (CompileError, OSError) as error:
-        log.warning("%s: what it does is done by PyTorch instead, much slower (%s)", source.name, error)
+        _tell(str(error))
         return None
+    log.info("%s is used: what it does is done in C", source.name)
+    return loaded
+
+
+@lru_cache
+def _tell(reason: str) -> None:
+    """One reason, such as that there is no compiler, holds for every file."""
+    log.warning("mixers are computed by PyTorch alone, which is slower than in C (%s)", reason)
 
 
 def call(source: Path, name: str, numbers: Iterable[int], arrays: Iterable[Tensor]) -> None:
@@ -47,7 +55,7 @@ def call(source: Path, name: str, numbers: Iterable[int], arrays: Iterable[Tenso
     """
     pointers = [ctypes.c_void_p(array.data_ptr()) for array in arrays]
     if getattr(library(source), name)(*map(ctypes.c_int64, numbers), *pointers):
-        raise MemoryError(f"no memory for what {name} has to keep: use a smaller batch_size")
+        raise MemoryError(f"{name} found no memory for the states of a row's tile of channels")
 
 
 def _load(source: Path) -> ctypes.CDLL:

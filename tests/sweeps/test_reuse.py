@@ -121,7 +121,11 @@ def test_the_code_version_follows_the_sources(tmp_path: Path, monkeypatch: pytes
     before = code_version("somebodys_trainer.train:train")
     assert before == code_version("somebodys_trainer.train:train")
     (package / "train.py").write_text("x = 2\n")
-    assert code_version("somebodys_trainer.train:train") != before
+    changed = code_version("somebodys_trainer.train:train")
+    (package / "kernel.c").write_text("int x = 1;\n")
+    with_c = code_version("somebodys_trainer.train:train")
+    (package / "kernel.h").write_text("#define X 1\n")
+    assert len({before, changed, with_c, code_version("somebodys_trainer.train:train")}) == 4
 
 
 @pytest.mark.parametrize("cut", range(1, 13))

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.conftest import ROOT
 from tests.trm.test_trainer import FakeTrial, make_config, untimed
 from trm.execution import forward_dtype
+from trm.mixers.selective_scan import IN_TORCH
 from trm.trainer import Trainer, train
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
@@ -109,30 +110,77 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
 class NoNumbers(TorchDispatchMode):
     """Refuses the operations whose result, a number or a shape, a host has to wait for a GPU to know."""
 
-    refused = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "equal")
+    refused = (
+        "_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "_unique", "equal",
+        "bincount",
+    )  # fmt: skip
+
+    def __enter__(self):
+        self._patch = pytest.MonkeyPatch()
+        for name in ("tolist", "numpy", "cpu", "item"):
+            self._patch.setattr(torch.Tensor, name, self._refuse)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self._patch.undo()
+        return super().__exit__(*error)
+
+    @staticmethod
+    def _refuse(*given):
+        raise AssertionError("a step waits for the device")
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        by_mask = name == "index" and any(i is not None and i.dtype is torch.bool for i in args[1])
-        if name.startswith(self.refused) or by_mask:
-            raise AssertionError(f"a step waits for the device: {func}")
+        masks = (torch.bool, torch.uint8)
+        by_mask = name.startswith("index") and isinstance(args[1], (list, tuple)) and any(
+            i is not None and i.dtype in masks for i in args[1]
+        )  # fmt: skip
+        counted = name == "repeat_interleave" and isinstance(args[-1], torch.Tensor)
+        if name.startswith(self.refused) or by_mask or counted:
+            self._refuse()
         return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: bool(x.sum()),
+        lambda x: x.tolist(),
+        lambda x: x[x > 0],
+        lambda x: x.__setitem__(x > 0, torch.zeros(1)),
+        lambda x: x.repeat_interleave(torch.ones(3, dtype=torch.int64)),
+    ],
+)
+def test_waiting_is_noticed(wait: Any) -> None:
+    x = torch.arange(3.0)
+    with NoNumbers(), pytest.raises(AssertionError, match="a step waits for the device"):
+        wait(x)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "attention", "mamba", "mamba2"])
 @pytest.mark.parametrize("act", ["halt", "continue", "none"])
 def test_a_step_waits_for_no_number(tmp_path: Path, kind: str, act: str) -> None:
-    """Batch, symmetries, halting, loss, gradients and averages; the optimizer's is PyTorch's business."""
-    trainer = Trainer(make_config(kind, model={"act": act}, train={"batch_size": 16}), FakeTrial(tmp_path))
+    """All of a step as a GPU takes it, but AdamW, which counts its steps on the host on a CPU alone."""
+    config = make_config(kind, model={"act": act}, train={"batch_size": 16})
+    if kind.startswith("mamba"):  # not in C
+        mixer = config.model.mixer.model_copy(update={"backend": "torch"})
+        config = config.model_copy(update={"model": config.model.model_copy(update={"mixer": mixer})})
+    trainer = Trainer(config, FakeTrial(tmp_path))
     trainer.model.train()
     trainer.train_step(1)
+    trainer.optimizers._adamw.step = lambda: None  # type: ignore[method-assign]
     with NoNumbers():
-        inputs, labels = trainer.batches(2)
-        carry, sums = trainer._forward_backward(inputs, labels, 2)
-        trainer.ema.update(trainer.model)
-    assert carry.halted.shape == (16,) and sums["count"] >= 0
-    with NoNumbers(), pytest.raises(AssertionError, match="a step waits for the device"):
-        bool(trainer.totals.sum())  # the refusal works
+        trainer.train_step(2)
+    assert trainer.step == 2 and trainer.carry.halted.shape == (16,)
+
+
+def test_the_scan_in_torch_waits_for_no_number() -> None:
+    """An operator's inside is not seen from outside it."""
+    x, B = torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    inputs = (x, x.abs(), -torch.ones(3, 4), B, B, torch.ones(4))
+    with NoNumbers():
+        _, checkpoints = IN_TORCH.scan(inputs, False, 3)
+        IN_TORCH.gradients(inputs, x, checkpoints, False, 3)
 
 
 def test_a_mazes_symmetries_wait_for_no_number(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CC", raising=False)
     library.cache_clear()
+    native._tell.cache_clear()
     yield tmp_path / "cache" / "trm"
     library.cache_clear()
 
@@ -54,7 +55,10 @@ def test_it_is_compiled_once_and_again_when_it_changes(source, cache, monkeypatc
     library.cache_clear()
     source.write_text(ADD.replace("+", "-"))
     assert library(source).add(2, 3) == -1
-    assert len(list(cache.glob("*.so"))) == 2
+    (source.parent / "more.h").write_text("")  # which it may include
+    library.cache_clear()
+    assert library(source).add(2, 3) == -1
+    assert len(list(cache.glob("*.so"))) == 3
 
 
 @needs_compiler
@@ -98,11 +102,13 @@ def test_a_compiler_that_fails_is_told_once(source, tmp_path, monkeypatch, caplo
         assert library(source) is None
         assert library(source) is None
     (record,) = caplog.records
-    assert "add.c: what it does is done by PyTorch instead" in record.message
+    assert "mixers are computed by PyTorch alone, which is slower than in C" in record.message
     assert re.search(reason, record.message)
 
 
-def test_no_compiler_at_all(source, monkeypatch, caplog):
+def test_no_compiler_at_all_is_told_once_for_all_files(source, monkeypatch, caplog):
     monkeypatch.setattr(os, "environ", {**os.environ, "PATH": "/nowhere"})
-    assert library(source) is None
-    assert "there is no C compiler: install one, such as gcc, or set CC" in caplog.text
+    other = source.with_name("other.c")
+    other.write_text(ADD)
+    assert library(source) is None and library(other) is None
+    assert caplog.text.count("there is no C compiler: install one, such as gcc, or set CC") == 1

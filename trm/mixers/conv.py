@@ -1,7 +1,7 @@
 """The short causal convolution, each channel by itself, before a state-space model, and the SiLU after it.
 
-For float32 on a CPU it is one pass in C, compiled on first use (`conv.c`); for everything else, and where
-there is no compiler, it is PyTorch's operations. They differ by rounding.
+For float32 on a CPU it is one pass in C, compiled on first use (`conv.c`); for everything else, under
+torch.compile, and where there is no compiler of C, it is PyTorch's operations. They differ by rounding.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ SOURCE = Path(__file__).with_suffix(".c")
 class CausalConv1d(nn.Module):
     """SiLU of a depthwise convolution whose parameters are named, shaped and initialised as `nn.Conv1d`'s.
 
-    Without `compiled`, by PyTorch's operations alone.
+    Without `in_c`, by PyTorch's operations alone.
     """
 
-    def __init__(self, channels: int, taps: int, compiled: bool = True) -> None:
+    def __init__(self, channels: int, taps: int, in_c: bool = True) -> None:
         super().__init__()
         bound = taps**-0.5
         self.weight = nn.Parameter(torch.empty(channels, 1, taps).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound))
-        self.compiled = compiled
+        self.in_c = in_c
 
     def forward(
         self, x: Float[Tensor, "B L E"], start: int = 0, backwards: bool = False
@@ -39,7 +39,7 @@ class CausalConv1d(nn.Module):
         """Convolve x with the filters of the channels from `start` on."""
         own = slice(start, start + x.shape[-1])
         weight, bias = self.weight[own].to(x.dtype), self.bias[own].to(x.dtype)
-        return conv_silu(x, weight, bias, backwards, self.compiled)
+        return conv_silu(x, weight, bias, backwards, self.in_c)
 
 
 def conv_silu(
@@ -47,18 +47,28 @@ def conv_silu(
     weight: Float[Tensor, "E 1 k"],
     bias: Float[Tensor, " E"],
     backwards: bool = False,
-    compiled: bool = True,
+    in_c: bool = True,
 ) -> Float[Tensor, "B L E"]:
     """silu(y) with y[t] = bias + sum_j weight[k - 1 - j] x[t - j], channel by channel.
 
     x is 0 before the first token. Where the tokens are read `backwards`, it is x[t + j], and 0 after the
     last one.
     """
-    suits = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling()
-    if compiled and suits and library(SOURCE) is not None:
+    if in_c and _suits_c(x, weight, bias) and library(SOURCE) is not None:
         y: Tensor = _InC.apply(x, weight, bias, backwards)
         return y
     return F.silu(causal_conv1d(x, weight, bias, backwards))
+
+
+def _suits_c(*tensors: Tensor) -> bool:
+    """Not where a graph is compiled: there these few operations are fused with those around them, on every
+    device, and what is traced has no numbers to read."""
+    if torch.compiler.is_compiling():
+        return False
+    return all(
+        v.device.type == "cpu" and v.dtype == torch.float32 and type(v) in (Tensor, nn.Parameter)
+        for v in tensors
+    )
 
 
 def causal_conv1d(
@@ -120,21 +130,14 @@ class _InC(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, backwards: bool) -> Tensor:
         rows, length, channels = x.shape
-        # What `chunk` gives is read where it stands, if its tokens lie evenly spaced.
-        if x.stride(2) != 1 or x.stride(0) != length * x.stride(1):
-            x = x.contiguous()
+        stride = x.stride(1)
+        # What `chunk` gives is read where it stands, as its tokens lie evenly spaced.
+        if x.stride(2) != 1 or x.stride(0) != length * stride:
+            x, stride = x.contiguous(), channels
         taps = _by_delay(weight, length)
         ctx.save_for_backward(x, taps, bias)
-        ctx.taps = weight.shape[-1]
-        ctx.numbers = [
-            rows,
-            length,
-            channels,
-            len(taps),
-            x.stride(1),
-            int(backwards),
-            torch.get_num_threads(),
-        ]
+        ctx.unused = weight.shape[-1] - len(taps)  # taps that reach before the first token
+        ctx.numbers = [rows, length, channels, len(taps), stride, int(backwards), torch.get_num_threads()]
         y = x.new_empty(x.shape)
         call(SOURCE, "conv_silu", ctx.numbers, [x, taps, bias.contiguous(), y])
         return y
@@ -147,5 +150,5 @@ class _InC(torch.autograd.Function):
         dtaps, dbias = (v.new_empty(len(x), *v.shape) for v in (taps, bias))  # of each row
         arrays = [x, taps, bias.contiguous(), dy.contiguous(), dx, dtaps, dbias]
         call(SOURCE, "conv_silu_gradients", ctx.numbers, arrays)
-        unused = ctx.taps - len(taps)  # those that reach before the first token, whose gradient is 0
-        return dx, F.pad(dtaps.sum(0), (0, 0, 0, unused)).flip(0).t()[:, None], dbias.sum(0), None
+        dweight = F.pad(dtaps.sum(0), (0, 0, 0, ctx.unused)).flip(0).t()[:, None]
+        return dx, dweight, dbias.sum(0), None

@@ -44,10 +44,7 @@ class QuasiSeparable(Mamba2):
         groups = len(self.paths)
         parts = zip(self.paths, x.chunk(groups, -1), range(groups), strict=True)
         return join(
-            [
-                path(self._centred, x_, start=self._first_filter(0, group), reverse=False)
-                for path, x_, group in parts
-            ]
+            [path(self._centred, x_, start=self._first_filter(0, group)) for path, x_, group in parts]
         )
 
     def _centred(self, x: Float[Tensor, "B L E"], start: int) -> Float[Tensor, "B L E"]:

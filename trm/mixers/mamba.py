@@ -74,7 +74,7 @@ class Mamba(nn.Module):
         self.sizes = [rank, config.d_state, config.d_state]  # of dt, B and C
         rows = config.dynamics * self.inner
         self.in_proj = CastedLinear(hidden_size, 2 * self.inner)
-        self.conv1d = CausalConv1d(rows, config.d_conv, compiled=config.backend == "auto")
+        self.conv1d = CausalConv1d(rows, config.d_conv, in_c=config.backend == "auto")
         self.x_proj = CastedLinear(self.inner, config.selections * sum(self.sizes))
         self.dt_proj = nn.Linear(rank, rows)  # its bias is that of the step size, added in float32
         with torch.no_grad():
@@ -112,10 +112,7 @@ class Mamba(nn.Module):
             strict=True,
         )
         return join(
-            [
-                path(self._scan, x_, dt_, B, C, A=A, D=D_, backwards=reverse, reverse=False)
-                for path, x_, dt_, D_, A in parts
-            ]
+            [path(self._scan, x_, dt_, B, C, A=A, D=D_, backwards=reverse) for path, x_, dt_, D_, A in parts]
         )
 
     def _convolve(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:
@@ -124,17 +121,14 @@ class Mamba(nn.Module):
         starts = range(first, first + self.inner, self.inner // groups)
         parts = zip(self.paths, x.chunk(groups, -1), starts, strict=True)
         return join(
-            [
-                path(self.conv1d, part, start=at, backwards=self.reversals[index], reverse=False)
-                for path, part, at in parts
-            ]
+            [path(self.conv1d, part, start=at, backwards=self.reversals[index]) for path, part, at in parts]
         )
 
     def _scan(
         self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor, D: Tensor, backwards: bool
     ) -> Tensor:
         if self.backend != "mamba_ssm":
-            return selective_scan(x, dt, A, B, C, D, backwards, compiled=self.backend == "auto")
+            return selective_scan(x, dt, A, B, C, D, backwards, in_c=self.backend == "auto")
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
         # The kernel wants one dtype for all, tokens last, and reads one way; in bfloat16 the step sizes would

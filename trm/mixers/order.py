@@ -73,7 +73,7 @@ class Path(nn.Module):
         self.register_buffer("back", None if as_they_stand else steps.argsort(), persistent=False)
 
     def forward(
-        self, function: Callable[..., Tensor], *tensors: Tensor, reverse: bool, **fixed: Any
+        self, function: Callable[..., Tensor], *tensors: Tensor, reverse: bool = False, **fixed: Any
     ) -> Shaped[Tensor, "B L ..."]:
         """function(*tensors, **fixed) of the tokens (axis 1) in the order of their reading, from the last to
         the first if `reverse`; its result is put back as they stand."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from jaxtyping import Float
@@ -48,17 +48,17 @@ def selective_scan(
     C: Float[Tensor, "B L N"],
     D: Float[Tensor, " E"],
     reverse: bool = False,
-    compiled: bool = True,
+    in_c: bool = True,
 ) -> Float[Tensor, "B L E"]:
     """The recurrence's y in the dtype of x, computed in the dtype of dt (float32 or wider); dt >= 0, A <= 0.
 
-    With `reverse` the tokens are read from the last to the first. Without `compiled`, by PyTorch's operations
+    With `reverse` the tokens are read from the last to the first. Without `in_c`, by PyTorch's operations
     alone.
     """
     inputs = (x, dt, A, B, C, D)
     needs_gradients = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
     every = math.isqrt(x.shape[1] - 1) + 1 if needs_gradients else 0
-    y: Tensor = torch.ops.trm.selective_scan(*inputs, reverse, every, compiled)[0]
+    y: Tensor = torch.ops.trm.selective_scan(*inputs, reverse, every, in_c)[0]
     return y
 
 
@@ -67,10 +67,10 @@ def selective_scan(
 
 
 def _scan(*given: Any) -> tuple[Tensor, Tensor]:
-    *inputs, reverse, every, compiled = given
+    *inputs, reverse, every, in_c = given
     x, dt, *_ = inputs
-    y, checkpoints = _stepper(dt, compiled).scan(_in_dtype_of_dt(inputs), reverse, every)
-    return y.to(x.dtype), checkpoints
+    y, checkpoints = _stepper(dt, in_c).scan(_in_dtype_of_dt(inputs), reverse, every)
+    return y.to(x.dtype).contiguous(), checkpoints
 
 
 def _scan_shapes(*given: Any) -> tuple[Tensor, Tensor]:
@@ -79,11 +79,11 @@ def _scan_shapes(*given: Any) -> tuple[Tensor, Tensor]:
 
 
 def _gradients(*given: Any) -> tuple[Tensor, ...]:
-    *inputs, dy, checkpoints, reverse, every, compiled = given
-    stepper, same = _stepper(inputs[1], compiled), _in_dtype_of_dt(inputs)
+    *inputs, dy, checkpoints, reverse, every, in_c = given
+    stepper, same = _stepper(inputs[1], in_c), _in_dtype_of_dt(inputs)
     dx, ddt, dA, *rest = stepper.gradients(same, dy.to(same[0].dtype), checkpoints, reverse, every)
-    gradients = (dx, ddt, dA.t().contiguous(), *rest)
-    return tuple(g.to(v.dtype) for g, v in zip(gradients, inputs, strict=True))
+    gradients = (dx, ddt, dA.t(), *rest)
+    return tuple(g.to(v.dtype).contiguous() for g, v in zip(gradients, inputs, strict=True))
 
 
 def _gradients_shapes(*given: Any) -> tuple[Tensor, ...]:
@@ -91,9 +91,9 @@ def _gradients_shapes(*given: Any) -> tuple[Tensor, ...]:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, reverse, every, compiled = inputs
+    *tensors, reverse, every, in_c = inputs
     ctx.save_for_backward(*tensors, output[1])
-    ctx.settings = reverse, every, compiled
+    ctx.settings = reverse, every, in_c
     ctx.set_materialize_grads(False)  # or zeros would be made for the checkpoints
 
 
@@ -105,28 +105,34 @@ def _backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tensor | N
     return *gradients, None, None, None
 
 
+def _backward_of_gradients(*_: Any) -> NoReturn:
+    raise RuntimeError("selective_scan can be differentiated once, and its gradients cannot")
+
+
 def _register() -> torch.library.Library:
-    """Without `torch.library.custom_op`, which loads that compiler, a second's work, at the first call."""
-    library = torch.library.Library("trm", "FRAGMENT")
+    """Once a process, and without `torch.library.custom_op`, which loads that compiler, a second's work, at
+    the first call."""
+    operators = torch.library.Library("trm", "FRAGMENT")
     tensors = "Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D"
-    settings = "bool reverse, int every, bool compiled"
+    settings = "bool reverse, int every, bool in_c"
     for name, more, results, function, shapes in (
         ("selective_scan", "", 2, _scan, _scan_shapes),
         ("selective_scan_gradients", "Tensor dy, Tensor checkpoints, ", 6, _gradients, _gradients_shapes),
     ):
-        library.define(f"{name}({tensors}, {more}{settings}) -> ({', '.join(['Tensor'] * results)})")
-        library.impl(name, function, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"trm::{name}", shapes, lib=library)
-    torch.library.register_autograd("trm::selective_scan", _backward, setup_context=_keep, lib=library)
-    return library
+        operators.define(f"{name}({tensors}, {more}{settings}) -> ({', '.join(['Tensor'] * results)})")
+        operators.impl(name, function, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"trm::{name}", shapes, lib=operators)
+    torch.library.register_autograd("trm::selective_scan", _backward, setup_context=_keep, lib=operators)
+    torch.library.register_autograd("trm::selective_scan_gradients", _backward_of_gradients, lib=operators)
+    return operators
 
 
 _OPERATORS = _register()  # they are there as long as this is
 
 
-def _stepper(dt: Tensor, compiled: bool) -> Stepper:
+def _stepper(dt: Tensor, in_c: bool) -> Stepper:
     """The C stepper, where it can do this and can be had."""
-    suits = compiled and dt.device.type == "cpu" and dt.dtype == torch.float32
+    suits = in_c and dt.device.type == "cpu" and dt.dtype == torch.float32
     return IN_C if suits and library(SOURCE) is not None else IN_TORCH
 
 

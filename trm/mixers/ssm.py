@@ -92,7 +92,7 @@ class SSMConfig(MixerConfig):
         if self.backend == "mamba_ssm" and importlib.util.find_spec("mamba_ssm") is None:
             raise ValueError(
                 f"{key}.backend is 'mamba_ssm', but the package mamba_ssm is not installed here: "
-                f"install it (it needs an NVIDIA GPU), or set backend to 'torch'"
+                f"install it (it needs an NVIDIA GPU), or set backend to 'auto'"
             )
 
     def check_shares(self, number: int, what: str, key: str) -> None:

@@ -30,7 +30,7 @@ static inline float exp_of_negative(float given)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    union { float value; int32_t bits; } power = {.value = shifted};
+    union { float value; uint32_t bits; } power = {.value = shifted};
     power.bits = (power.bits - 0x4B400000 + 127) << 23;
     return given < -87.0f ? 0.0f : p * power.value;
 }

@@ -239,7 +239,7 @@ def test_heads_and_groups_that_do_not_fit_are_refused():
 
 @pytest.mark.skipif(importlib.util.find_spec("mamba_ssm") is not None, reason="mamba_ssm is installed")
 def test_a_backend_that_is_not_installed_is_refused(make):
-    with pytest.raises(ValueError, match=r"not installed.*set backend to 'torch'"):
+    with pytest.raises(ValueError, match=r"not installed.*set backend to 'auto'"):
         make(backend="mamba_ssm").build(HIDDEN, LAYOUT, 0, None)
 
 
