@@ -34,7 +34,7 @@ report: setup
 	$(BIN)/python -m analysis.report $(STORAGE)/$(SWEEP)
 
 bench: setup
-	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.training_step --compiled
 	$(BIN)/python -m benchmarks.side_by_side
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.trial_start

@@ -121,6 +121,9 @@ def measure(
     times: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
     # The first two steps compile and fill caches, if there is something to compile.
     first_s = {key: 2 * seconds_a_step(trainer, 2) for key, trainer in ways.items()}
+    for (name, way), trainer in ways.items():
+        if way == "compiled" and any(block._compiled_call_impl is None for block in trainer.model.blocks):
+            raise RuntimeError(f"{name} was not compiled; the warning above says why")
     for _ in range(rounds):
         for key, trainer in ways.items():
             for _ in range(steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
@@ -13,11 +14,16 @@ from trm.grid import Layout
 from trm.layers import CastedLinear, RotaryEmbedding, apply_rotary
 from trm.mixers.base import KEY, MixerConfig
 
+FEW = 1024  # tokens x channels of a head, up to which a CPU is faster with two plain products (measured)
+
 
 class AttentionConfig(MixerConfig):
     kind: Literal["attention"] = "attention"
     num_heads: int = Field(8, ge=1)
     head_dim: int | None = Field(None, ge=2, multiple_of=2)  # None: hidden_size / num_heads
+    backend: Literal["auto", "sdpa"] = (
+        "auto"  # sdpa: PyTorch's fused kernel; auto: but for few tokens on a CPU
+    )
 
     @property
     def uses_rope(self) -> bool:
@@ -30,7 +36,7 @@ class AttentionConfig(MixerConfig):
         self.check(hidden_size)
         width = self.head_width(hidden_size)
         rope = None if rope_theta is None else RotaryEmbedding(width, layout.seq_len, rope_theta)
-        return Attention(hidden_size, self.num_heads, width, rope)
+        return Attention(hidden_size, self.num_heads, width, rope, is_plain_if_few=self.backend == "auto")
 
     def num_params(self, hidden_size: int, seq_len: int) -> int:
         return 4 * hidden_size * self.num_heads * self.head_width(hidden_size)
@@ -51,14 +57,23 @@ class AttentionConfig(MixerConfig):
 
     def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = super().effective_at(place, hidden_size, layout)
+        del fields["backend"]  # another order of the same sum
         return fields | {"head_dim": self.head_width(hidden_size)}
 
 
 class Attention(nn.Module):
     """softmax(q k^T / sqrt(d)) v per head, with rotary positions where `rope` is given (paper, section 4)."""
 
-    def __init__(self, hidden_size: int, num_heads: int, head_dim: int, rope: RotaryEmbedding | None) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        head_dim: int,
+        rope: RotaryEmbedding | None,
+        is_plain_if_few: bool = True,
+    ) -> None:
         super().__init__()
+        self.is_plain_if_few = is_plain_if_few
         self.num_heads = num_heads
         self.rope = rope
         self.qkv_proj = CastedLinear(hidden_size, 3 * num_heads * head_dim)
@@ -69,5 +84,13 @@ class Attention(nn.Module):
         q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
         if self.rope is not None:  # each is (B, heads, L, head_dim)
             q, k = apply_rotary(q, k, *self.rope())
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = self._mix(q, k, v)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _mix(
+        self, q: Float[Tensor, "B H L d"], k: Float[Tensor, "B H L d"], v: Float[Tensor, "B H L d"]
+    ) -> Float[Tensor, "B H L d"]:
+        length, width = q.shape[-2:]
+        if self.is_plain_if_few and q.device.type == "cpu" and length * width <= FEW:
+            return torch.softmax((q * width**-0.5) @ k.mT, dim=-1) @ v
+        return F.scaled_dot_product_attention(q, k, v)

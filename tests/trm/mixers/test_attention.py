@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from trm.grid import Layout
 from trm.layers import RotaryEmbedding, apply_rotary
@@ -16,6 +17,22 @@ def test_equals_attention_written_out(rope):
     weights = (q @ k.mT / 2).softmax(-1)
     expected = (weights @ v).transpose(1, 2).reshape(3, 6, 8) @ module.o_proj.weight.T
     torch.testing.assert_close(module(x), expected)
+
+
+@pytest.mark.parametrize(("length", "width"), [(6, 4), (32, 32), (33, 32)])
+def test_few_tokens_are_multiplied_out_on_a_cpu_and_give_the_same(monkeypatch, length, width):
+    fused, original = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *given: fused.append(1) or original(*given))
+    x = torch.randn(2, length, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for backend in ("auto", "sdpa"):
+        config = AttentionConfig(num_heads=2, head_dim=width, backend=backend)
+        torch.manual_seed(0)
+        module = config.build(8, Layout(length), 0, 1e4).double()
+        y = module(x)
+        found.append([y, *torch.autograd.grad(y.square().sum(), module.parameters())])
+    torch.testing.assert_close(*found)
+    assert len(fused) == (1 if length * width <= 1024 else 2)
 
 
 def test_parameter_names():
