@@ -2,7 +2,8 @@
 
 A sweep of tiny TRM trials on one core, one after the other, MLflow and checkpoints included. From its
 journal: the time from one trial's end to the next one's first report, less the time that the trainer says
-it trained. Printed as JSON; the first trial, which starts Ray's worker and imports torch, stands apart.
+it trained. The first trial, which starts Ray's worker and imports torch, stands apart; what the imports take,
+each in a fresh process, stands beside it. Printed as JSON.
 """
 
 from __future__ import annotations
@@ -65,7 +66,22 @@ def measure(trials: int) -> dict[str, Any]:
         "first_s": round(costs[0], 2),
         "later_median_s": round(statistics.median(later), 3),
         "later_max_s": round(max(later), 3),
+        "import": {module: import_time(module) for module in ("trm", "torch", "trm.trainer")},
     }
+
+
+def import_time(module: str, repeats: int = 5) -> dict[str, float]:
+    """Medians over fresh processes: seconds on the clock, and seconds of work."""
+    code = (
+        f"import time; b = time.perf_counter(); import {module}; "
+        "print(time.perf_counter() - b, time.process_time())"
+    )
+    times = [
+        map(float, subprocess.check_output([sys.executable, "-c", code], cwd=ROOT).split())
+        for _ in range(repeats)
+    ]
+    wall, work = (round(statistics.median(each), 2) for each in zip(*times, strict=True))
+    return {"wall_s": wall, "work_s": work}
 
 
 if __name__ == "__main__":
