@@ -13,6 +13,9 @@ from typing import Any
 # Before ray is imported. Without the first, every part of a local Ray instance listens on all interfaces.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Where a machine is short of memory, whoever takes it, Ray ends workers, which Tune takes for an error of its
+# own and breaks off the sweep. Where the kernel ends one, the trial is tried again.
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

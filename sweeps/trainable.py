@@ -12,6 +12,7 @@ import errno
 import gc
 import importlib
 import json
+import logging
 import math
 import os
 import queue
@@ -76,6 +77,27 @@ class Report:
     error: BaseException | None = None
 
 
+class _Warnings(logging.Handler):
+    """What the trainer's thread logs as a warning, each once, until a report takes it along: a worker's own
+    log is read by nobody."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._thread = threading.get_ident()
+        self._seen: set[str] = set()
+        self._waiting: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage().partition("\n")[0]
+        if record.thread == self._thread and line not in self._seen:
+            self._seen.add(line)
+            self._waiting.append(line)
+
+    def take(self) -> list[str]:
+        taken, self._waiting = self._waiting, []
+        return taken
+
+
 class RayTrial:
     """The `trial` that a trainer sees."""
 
@@ -88,6 +110,7 @@ class RayTrial:
         self._turn = threading.Semaphore(0)
         self._blocked = False  # the thread waits for its turn
         self._stopped = False
+        self._warnings: _Warnings | None = None  # of the thread, while it runs
         latest = self._store.latest()
         self._history: list[dict[str, float]] = []  # all that was reported up to here
         if latest is not None:
@@ -112,8 +135,10 @@ class RayTrial:
             self._reports.put(Report(values, outcome="diverged", reason=reason))
             raise StopTrial
         self._history.append(values)
-        warning = "" if checkpoint is None else self._keep(Path(checkpoint))
-        self._reports.put(Report(values, warning=warning))
+        warnings = [] if self._warnings is None else self._warnings.take()
+        if checkpoint is not None and (lost := self._keep(Path(checkpoint))):
+            warnings.append(lost)
+        self._reports.put(Report(values, warning="; ".join(warnings)))
         self._turn.acquire()
         if self._stopped:
             raise StopTrial
@@ -139,6 +164,8 @@ class RayTrial:
         self._thread.start()
 
     def _run(self, trainer: str, config: dict[str, Any], log: Path) -> None:
+        self._warnings = _Warnings()
+        logging.getLogger().addHandler(self._warnings)
         try:
             loaded = import_trainer(trainer)
             loaded.function(loaded.config_model.model_validate(config), self)
@@ -154,6 +181,8 @@ class RayTrial:
             )
         else:
             self._reports.put(Report(outcome="completed"))
+        finally:
+            logging.getLogger().removeHandler(self._warnings)
 
     def next(self) -> Report:
         """The next report. The trainer goes on only when the one after it is asked for."""

@@ -22,9 +22,9 @@ from tests.sweeps.spaces import ASHA, write_space
 LIMIT_S = 150
 
 
-def run_sweep(folder: Path, *arguments: object, wait: bool = True) -> Any:
+def run_sweep(folder: Path, *arguments: object, wait: bool = True, **variables: str) -> Any:
     command = [sys.executable, str(ROOT / "run_sweep.py"), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=folder, env=environment, **pipes)
     if not wait:
@@ -39,7 +39,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     folder = tmp_path_factory.mktemp("swept")
     once = folder / "failed-once"
     levels = {
-        "good": {"model.kind": "b"},
+        "good": {"model.kind": "b", "warns": "slow here"},
         "bad": {"model.kind": "d"},
         "diverges": {"model.kind": "c", "nan_at": 2},
         "breaks": {"model.kind": "c", "fail_at": 4},
@@ -49,8 +49,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     space = write_space(
         folder, ablate={"case": {"levels": levels}}, scheduler=ASHA, max_failures=1, seeds=[1]
     )
-    # One at a time: the first to arrive at a rung passes, and which one that is would be chance.
-    return folder, run_sweep(folder, space, "--max-concurrent", 1)
+    # One at a time: the first to arrive at a rung passes, and which one that is would be chance. And on a
+    # machine that is short of memory by Ray's measure, which ends the sweep where Ray acts on it.
+    return folder, run_sweep(folder, space, "--max-concurrent", 1, RAY_memory_usage_threshold="0.001")
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,8 @@ def test_the_journal_tells_the_story(swept: tuple[Path, Any], trials: pd.DataFra
     assert stops and all(float(event["value"]) < float(event["cutoff"]) for event in stops)
     ends = [event["trial_id"] for event in events if event["event"] == "end"]
     assert sorted(ends) == sorted(trials.trial_id)
+    warnings = [(event["trial_id"], event["text"]) for event in events if event["event"] == "warning"]
+    assert warnings == [("case=good-d0-s1", "slow here")]
     starts = [
         event["attempt"] for event in events if event["event"] == "start" and "recovers" in event["trial_id"]
     ]

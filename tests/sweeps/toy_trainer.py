@@ -6,6 +6,7 @@ After t of T samples the accuracy is height * t / T + seed / 1000. Quick, resuma
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -31,6 +32,7 @@ class ToyConfig(BaseModel):
     fail_once: str | None = None  # ... but only while this file does not exist; then makes it
     nan_at: int | None = None
     kill_at: int | None = None
+    warns: str = ""  # at every step
 
 
 HEIGHTS = {"a": 0.4, "b": 0.9, "c": 0.6, "d": 0.2}
@@ -55,6 +57,8 @@ def train(config: ToyConfig, trial: Any) -> None:
             if config.fail_once:
                 Path(config.fail_once).touch()
             raise RuntimeError("the toy broke, as it was told to")
+        if config.warns:
+            logging.getLogger("toy").warning("%s\nand more", config.warns)
         if step == config.kill_at:
             os._exit(9)
         value = float("nan") if step == config.nan_at else accuracy(config, trial.seed, step)
