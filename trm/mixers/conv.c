@@ -52,8 +52,7 @@ int conv_silu(int64_t rows, int64_t length, int64_t channels, int64_t k, int64_t
             int64_t width = width_of_tile(first, channels);
             tile of_bias;
             load(of_bias, bias + first, width);
-            for (int64_t j = 0; j < k; j++)
-                load(of_taps[j], taps + j * channels + first, width);
+            load_each(of_taps, taps + first, k, channels, width);
             for (int64_t t = 0; t < length; t++) {
                 int64_t token = token_of(row, t, length, reverse), slot = t % k;
                 tile sum;
@@ -87,8 +86,7 @@ int conv_silu_gradients(int64_t rows, int64_t length, int64_t channels, int64_t 
             int64_t width = width_of_tile(first, channels);
             tile of_bias, of_dbias = {0};
             load(of_bias, bias + first, width);
-            for (int64_t j = 0; j < k; j++)
-                load(of_taps[j], taps + j * channels + first, width);
+            load_each(of_taps, taps + first, k, channels, width);
             memset(of_dtaps, 0, (size_t)k * sizeof(tile));
             for (int64_t t = 0; t < length; t++) {
                 int64_t token = token_of(row, t, length, reverse), slot = t % k, reach = t < k ? t + 1 : k;
@@ -114,8 +112,7 @@ int conv_silu_gradients(int64_t rows, int64_t length, int64_t channels, int64_t 
             }
             for (int64_t t = length < k ? 0 : length - k; t < length; t++)
                 store(dx + token_of(row, t, length, reverse) * channels + first, of_dx[t % k], width);
-            for (int64_t j = 0; j < k; j++)
-                store(dtaps + (row * k + j) * channels + first, of_dtaps[j], width);
+            store_each(dtaps + row * k * channels + first, of_dtaps, k, channels, width);
             store(dbias + row * channels + first, of_dbias, width);
         }
         free(of_taps);

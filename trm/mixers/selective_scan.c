@@ -31,17 +31,15 @@ int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t state
         }
         for (int64_t first = 0; first < channels; first += TILE) {
             int64_t width = width_of_tile(first, channels);
-            for (int64_t n = 0; n < states; n++)
-                load(of_A[n], A + n * channels + first, width);
+            load_each(of_A, A + first, states, channels, width);
             tile of_D;
             load(of_D, D + first, width);
             memset(state, 0, (size_t)states * sizeof(tile));
             for (int64_t t = 0; t < length; t++) {
                 int64_t token = token_of(row, t, length, reverse), at = token * channels + first;
                 if (every && t % every == 0)
-                    for (int64_t n = 0; n < states; n++)
-                        store(checkpoints + ((t / every * rows + row) * states + n) * channels + first, state[n],
-                              width);
+                    store_each(checkpoints + (t / every * rows + row) * states * channels + first, state, states,
+                               channels, width);
                 tile of_x, of_dt, sum;
                 load(of_x, x + at, width);
                 load(of_dt, dt + at, width);
@@ -83,15 +81,14 @@ int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int
         }
         for (int64_t first = 0; first < channels; first += TILE) {
             int64_t width = width_of_tile(first, channels);
-            for (int64_t n = 0; n < states; n++)
-                load(of_A[n], A + n * channels + first, width);
+            load_each(of_A, A + first, states, channels, width);
             memset(of_dA, 0, 2 * size);
             tile of_D, of_dD = {0};
             load(of_D, D + first, width);
             for (int64_t segment = (length - 1) / every; segment >= 0; segment--) {
                 int64_t start = segment * every, stop = start + every < length ? start + every : length;
-                for (int64_t n = 0; n < states; n++)
-                    load(history[n], checkpoints + ((segment * rows + row) * states + n) * channels + first, width);
+                load_each(history, checkpoints + (segment * rows + row) * states * channels + first, states, channels,
+                          width);
                 for (int64_t t = start; t < stop; t++) {
                     int64_t token = token_of(row, t, length, reverse), at = token * channels + first, i = t - start;
                     tile of_x, of_dt;
@@ -141,8 +138,7 @@ int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int
                     store(ddt + at, of_ddt, width);
                 }
             }
-            for (int64_t n = 0; n < states; n++)
-                store(dA + (row * states + n) * channels + first, of_dA[n], width);
+            store_each(dA + row * states * channels + first, of_dA, states, channels, width);
             store(dD + row * channels + first, of_dD, width);
         }
         free(of_A);

@@ -58,6 +58,19 @@ static inline void store(float *to, const tile from, int64_t width)
         memcpy(to, from, (size_t)width * sizeof(float));
 }
 
+/* The same tile of `count` arrays that follow each other, as those of the states or of the taps do. */
+static inline void load_each(tile *to, const float *from, int64_t count, int64_t channels, int64_t width)
+{
+    for (int64_t n = 0; n < count; n++)
+        load(to[n], from + n * channels, width);
+}
+
+static inline void store_each(float *to, const tile *from, int64_t count, int64_t channels, int64_t width)
+{
+    for (int64_t n = 0; n < count; n++)
+        store(to + n * channels, from[n], width);
+}
+
 /* Where step t of a row's reading stands: with `reverse` the tokens are read from the last to the first one, and stay
  * where they are. */
 static inline int64_t token_of(int64_t row, int64_t t, int64_t length, int64_t reverse)
