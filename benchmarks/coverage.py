@@ -1,7 +1,7 @@
 """Do the report's intervals and claims keep what they promise? `python -m benchmarks.coverage`
 
-Made-up sweeps whose truth is known, each put through the project's own `analysis.stats.compare`. The same
---seed and --sweeps give the same tables.
+Made-up sweeps whose truth is known, each put through the project's own `analysis.compare.ranking.compare`.
+The same --seed and --sweeps give the same tables.
 
     coverage      share of nominal 95% intervals that hold the true value: of an arm's mean, of its difference
                   from the baseline paired and unpaired. Drawn are the differences (seeds shared) or the runs
@@ -26,10 +26,10 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import ALPHA
-from analysis.load import Sweep
-from analysis.significance import Pairing, Test, holm, seeds_needed
-from analysis.stats import compare
+from analysis.compare.ranking import compare
+from analysis.inference.intervals import ALPHA
+from analysis.inference.significance import Pairing, Test, holm, seeds_needed
+from analysis.sweep import Sweep
 
 METRIC = "score"
 FAMILY = 5  # arms beside the baseline

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from trm.__main__ import load_config
-from trm.calibrate import evaluated_rows, seconds_of
 from trm.config import TrialConfig
-from trm.trainer import Trainer
-from trm.trial import Unreported
+from trm.loop import Trainer
+from trm.trainer import evaluated_rows, seconds_of
+from trm.trial import NullTrial
 
 BASE = Path(__file__).resolve().parent.parent / "search_spaces/base"
 EXTREME = 422_786  # puzzles in the test file of Sudoku-Extreme
@@ -29,7 +29,7 @@ SMALL = ["train.batch_size=2", "eval.batch_size=2"]
 
 def seconds(config: TrialConfig) -> tuple[float, float]:
     """Of a trained sample, and of an evaluated row."""
-    trainer = Trainer(config, Unreported("cpu"))
+    trainer = Trainer(config, NullTrial("cpu"))
     trainer.model.train()
     step_s, row_s = seconds_of(trainer)
     trainer.close()

@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from sweeps.journal import read_journal
+from sweeps.record.journal import read_journal
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 0.1  # share of the trials, in which workers start and MLflow makes its tables

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.training_step import RECIPE, config_of, trainer_of
-from sweeps.process import set_threads
+from sweeps.execute.worker import set_threads
 
 ROOT = Path(__file__).resolve().parent.parent
 

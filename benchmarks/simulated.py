@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from analysis.intervals import ALPHA
-from analysis.significance import holm, sign_flip_p
+from analysis.inference.intervals import ALPHA
+from analysis.inference.significance import holm, sign_flip_p
 from benchmarks.truth import RaySettings, Truth
-from sweeps.conductor import Conductor
-from sweeps.errors import SpecError
-from sweeps.journal import Event, Journal
-from sweeps.plan import Arm, Draw, Plan, TrialPlan, load_plan
-from sweeps.state import SweepState
-from trm.yaml import dump_yaml
+from sweeps.decide.controller import Controller
+from sweeps.plan.build import load_plan
+from sweeps.plan.model import Arm, Draw, Plan, TrialPlan
+from sweeps.record.journal import Event, Journal
+from sweeps.record.state import SweepState
+from sweeps.space.errors import SpecError
+from trm.settings.yaml import dump_yaml
 
 
 class SimulatedConfig(BaseModel):
@@ -120,8 +121,8 @@ class Clock:
 
 def play(plan: SimulatedPlan, truth: Truth, workers: int) -> Outcome:
     """Run the plan by the project's conductor, from launch to its last trial."""
-    conductor, clock = Conductor(plan, MemoryJournal()), Clock()
-    conductor.begin()
+    controller, clock = Controller(plan, MemoryJournal()), Clock()
+    controller.begin()
     place = {arm.name: index for index, arm in enumerate(plan.arms)}
     reports = truth.curves.shape[-1]
     whole, judged = plan.horizon or 1.0, plan.spec.scheduler.kind != "fifo"
@@ -137,8 +138,8 @@ def play(plan: SimulatedPlan, truth: Truth, workers: int) -> Outcome:
         clock.at(clock.now + (step - after) * duration, (trial_id, step))
 
     def fill() -> None:
-        while len(running) < workers and (trial := conductor.next_trial(exclude=running)) is not None:
-            conductor.started(trial.trial_id)
+        while len(running) < workers and (trial := controller.next_trial(exclude=running)) is not None:
+            controller.started(trial.trial_id)
             index = place[trial.arm], trial.draw, trial.seed
             watched = judged and trial.phase == "search"
             running[trial.trial_id] = (truth.curves[index], float(truth.durations[index]), watched)
@@ -149,23 +150,24 @@ def play(plan: SimulatedPlan, truth: Truth, workers: int) -> Outcome:
         value = float(running[trial_id][0][step - 1]) / 100
         metrics = {"step": step, "samples": whole * step / reports, "accuracy": value}
         if value != value:
-            conductor.ended(trial_id, "diverged", "accuracy is nan", metrics)
-        elif conductor.report(trial_id, metrics):
+            controller.ended(trial_id, "diverged", "accuracy is nan", metrics)
+        elif controller.report(trial_id, metrics):
             if step < reports:
                 ahead(trial_id, step)
                 continue
-            conductor.ended(trial_id, "completed")
+            controller.ended(trial_id, "completed")
         spent += step / reports
         del running[trial_id]
         fill()
-    assert conductor.finished
-    table = evidence(conductor.state, plan)
+    assert controller.finished
+    table = evidence(controller.state, plan)
     named, claims = conclude(table)
-    return Outcome(named, claims, spent, [conductor.state.selected[arm.name] for arm in plan.arms])
+    return Outcome(named, claims, spent, [controller.state.selected[arm.name] for arm in plan.arms])
 
 
 def evidence(state: SweepState, plan: Plan) -> np.ndarray:
-    """analysis.stats.seed_table of the evidence, [seed, arm], without pandas, whose cost would be the most.
+    """analysis.compare.ranking.seed_table of the evidence, [seed, arm], without pandas, whose cost would be
+    the most.
 
     An arm's value at a seed is the mean of its kept draws, where all of them completed.
     """
@@ -183,9 +185,9 @@ def evidence(state: SweepState, plan: Plan) -> np.ndarray:
 
 
 def conclude(table: np.ndarray) -> tuple[int | None, np.ndarray]:
-    """The arm that analysis.stats.rank_arms ranks first, and each one's claim: the sign of its difference
-    from the baseline (the first) where Holm's p is at most ALPHA by the sign-flip test, which decisions.yaml
-    lets decide. tests/benchmarks compares the two."""
+    """The arm that analysis.compare.ranking.rank_arms ranks first, and each one's claim: the sign of its
+    difference from the baseline (the first) where Holm's p is at most ALPHA by the sign-flip test, which
+    decisions.yaml lets decide. tests/benchmarks compares the two."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # an arm of which no run completed has no mean
         means = np.nanmean(table, axis=0)

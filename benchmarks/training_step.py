@@ -23,11 +23,11 @@ from torch.profiler import ProfilerActivity, profile
 from tests.trm.plain import compose_plainly, unbound_scan
 from trm.__main__ import load_config
 from trm.config import TrialConfig
-from trm.flops import flops_per_sample, num_params
+from trm.cost import flops_per_sample, num_params
+from trm.loop import Trainer
 from trm.mixers import MIXERS
 from trm.model import TRM
-from trm.trainer import Trainer
-from trm.trial import Unreported
+from trm.trial import NullTrial
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "search_spaces/base/mini_6x6.yaml"
@@ -71,7 +71,7 @@ def trainer_of(config: TrialConfig, device: str, way: str) -> Trainer:
         choice = "on" if way == "compiled" else "off"
         train = config.train.model_copy(update={"compile": choice})
         config = config.model_copy(update={"train": train})
-    trainer = Trainer(config, Unreported(device))
+    trainer = Trainer(config, NullTrial(device))
     WAYS[way](trainer.model)
     trainer.model.train()
     return trainer

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from sweeps.journal import read_journal
+from sweeps.record.journal import read_journal
 
 ROOT = Path(__file__).resolve().parent.parent
 

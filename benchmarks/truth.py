@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from trm.messages import explain
-from trm.yaml import load_yaml
+from trm.settings.messages import explain
+from trm.settings.yaml import load_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sweeps.errors import SpecError
+from sweeps.space.errors import SpecError
 
 
 @contextmanager
@@ -86,16 +86,9 @@ class Signals:
         signal.signal(number, signal.SIG_DFL)
         print("Ending; what is recorded stays. Once more ends at once.", file=sys.stderr, flush=True)
 
-    def came(self) -> bool:
+    def received(self) -> bool:
         return self._caught is not None
 
     @property
     def exit_status(self) -> int:
         return 128 + (self._caught or signal.SIGINT)
-
-
-def set_threads(cpu: float) -> None:
-    """As many threads as the trial was given cores, so that trials side by side do not fight over them."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(max(1, int(cpu)))

@@ -27,7 +27,7 @@ def replay_mamba2(case: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> lis
 
 
 def _replay(config: MixerConfig, case: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Entry]:
-    block = config.build(case["d_model"], Layout(case["length"]), place=0, rope_theta=None)
+    block = config.build(case["d_model"], Layout(case["length"]), scan_index=0, rope_theta=None)
     weights = {n.removeprefix("param/"): torch.tensor(a) for n, a in arrays.items() if n.startswith("param/")}
     block.load_state_dict(weights)
     x = torch.tensor(arrays["x"]).requires_grad_()

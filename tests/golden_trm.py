@@ -13,12 +13,12 @@ from torch import Tensor
 from tests.replay import Arrays, BadRecording, Comparison
 from trm.config import LossConfig, ModelConfig, OptimConfig
 from trm.data.base import TaskShape
-from trm.ema import EMA
 from trm.losses import supervision_loss
 from trm.mixers.attention import AttentionConfig
 from trm.mixers.mlp import MLPConfig
 from trm.model import TRM, Carry, Output, PuzzleEmbedding
 from trm.optim import Optimizers
+from trm.weights import EMA
 
 # The reference's names on the left. Its losses and metrics are sums over the batch, as ours are.
 RENAMED_SCALARS = {"accuracy": "cell_accuracy", "steps": "halt_steps"}

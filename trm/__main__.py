@@ -26,11 +26,11 @@ from rich.table import Table
 from trm.checkpoint import CheckpointError
 from trm.config import TrialConfig
 from trm.data.base import DataError
-from trm.messages import explain
-from trm.overrides import OverrideError, absolute_paths, override
+from trm.settings.messages import explain
+from trm.settings.overrides import OverrideError, absolute_paths, override
+from trm.settings.yaml import YamlError, load_yaml, parse_scalar
 from trm.trainer import Trainer
 from trm.trial import Diverged, LocalTrial
-from trm.yaml import YamlError, load_yaml, parse_scalar
 
 RUN_FILE = "run.json"
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trm.config import ModelConfig
 from trm.grid import Layout
 from trm.layers import SwiGLU, rms_norm
-from trm.mixers.base import Placed
+from trm.mixers.base import PlacedMixer
 
 
 class Layer(nn.Module):
@@ -20,11 +20,11 @@ class Layer(nn.Module):
     The norms have no weights.
     """
 
-    def __init__(self, config: ModelConfig, layout: Layout, mixers: list[Placed]) -> None:
+    def __init__(self, config: ModelConfig, layout: Layout, mixers: list[PlacedMixer]) -> None:
         super().__init__()
         rope_theta = config.rope_theta if config.pos_encodings == "rope" else None
         self.mixers = nn.ModuleList(
-            mixer.build(config.hidden_size, layout, place, rope_theta) for mixer, place in mixers
+            mixer.build(config.hidden_size, layout, scan_index, rope_theta) for mixer, scan_index in mixers
         )
         self.mlp = SwiGLU(config.hidden_size, config.expansion)
         # The reference norms the MLP mixer's output while it is transposed: over tokens, channel by channel.

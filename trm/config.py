@@ -122,8 +122,8 @@ class EvalConfig(_Config):
     """Val is read at intervals, on a fixed seeded subset; all of val, and test, once at the end.
 
     At the end the weights that did best on that subset of val are read on test too, and on `depth_rows` of
-    its rows to `depth_steps` supervision steps (`trm.depth`). 4,096 rows tell a share to 1.5 points at worst,
-    and to 128 steps are 1% of the published run's steps; all 422,786 would be as many as its training.
+    its rows to `depth_steps` supervision steps (`trm.evaluate`). 4,096 rows tell a share to 1.5 points at
+    worst, and to 128 steps are 1% of the published run's steps; all 422,786 would be as many as its training.
     """
 
     every_samples: int | None = Field(None, ge=1)  # None: a twentieth of the horizon
@@ -159,6 +159,11 @@ class TrialConfig(_Config):
         return self.model.puzzle_emb_len + self.data.shape.seq_len
 
     @property
+    def layout(self) -> Layout:
+        """Those tokens, and the board behind them."""
+        return Layout(self.seq_len, self.data.shape.grid)
+
+    @property
     def effective_loss(self) -> LossConfig:
         """Without ACT there is no halting to learn."""
         return self.loss if self.model.learns_to_halt else self.loss.model_copy(update={"q_weight": 0.0})
@@ -191,8 +196,9 @@ class TrialConfig(_Config):
         model = effective["model"]
         del model["expansion"]
         model["swiglu_width"] = swiglu_width(self.model.hidden_size, self.model.expansion)
-        layout = Layout(self.seq_len, self.data.shape.grid)
-        model["mixer"] = self.model.mixer.effective(self.model.hidden_size, layout, self.model.num_layers)
+        model["mixer"] = self.model.mixer.effective(
+            self.model.hidden_size, self.layout, self.model.num_layers
+        )
         if self.model.num_latents == 1:
             model["latents"] = "two"  # also multi_scale with one update: its one latent
         if self.model.gradient == "one_step" and self.model.l_cycles == 1:

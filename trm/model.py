@@ -100,7 +100,7 @@ class TRM(nn.Module):
         hidden_size = config.hidden_size
         self.seq_len = config.puzzle_emb_len + shape.seq_len
         self.embed_scale = hidden_size**0.5
-        self.readout = config.mixer.readout(config.num_layers)
+        self.halting_position = config.mixer.halting_position(config.num_layers)
 
         self.embed_tokens = CastedEmbedding(shape.vocab_size, hidden_size, std=1 / self.embed_scale)
         self.puzzle_emb = (
@@ -237,7 +237,7 @@ class TRM(nn.Module):
         Deviation: the reference always reads position 0. Under a causal mixer that position never sees the
         puzzle, and halting would be blind; the mixer's config says which position sees all of it.
         """
-        return z_H[:, 0 if self.readout == "first" else -1]
+        return z_H[:, 0 if self.halting_position == "first" else -1]
 
     def read_q(self, z_H: Tensor) -> tuple[Tensor, Tensor]:
         """q_halt_logits and q_continue_logits, each (B,) float32."""

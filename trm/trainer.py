@@ -1,64 +1,23 @@
-"""The trainer of TRM: `train(config, trial)`, and `describe(config)` for what is known before training.
-
-After the reference implementation: one optimizer step is one supervision step of every row in the carry,
-which lives on across batches (arXiv 2510.04871, section 4); evaluation has EMA weights and never halts early.
-
-Nothing in a step waits for the device, and everything random in step t follows from (seed, t): a run that is
-interrupted and resumed on the same CPU gives the same bits as one that is not.
-"""
+"""TRM's trainer as a sweep calls it: `train`, and `describe`, `check` and `calibrate` beside it."""
 
 from __future__ import annotations
 
-import json
 import math
-import tempfile
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from trm import depth
-from trm.batches import Batches, derive_seed
-from trm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from trm.chosen import Chosen
 from trm.config import TrialConfig
-from trm.data import AnyTaskConfig
-from trm.data.base import Split, TaskData
-from trm.ema import EMA
-from trm.evaluate import evaluate, fixed_subset
-from trm.execution import Compilation, forward_dtype
-from trm.flops import flops_per_sample, num_params
-from trm.losses import supervision_loss
-from trm.memory import keep_freed_memory
-from trm.model import Carry, build_model
-from trm.optim import Optimizers
-from trm.trial import Trial
+from trm.cost import flops_per_sample, num_params
+from trm.data.base import Split
+from trm.evaluate import evaluate
+from trm.loop import Trainer, metric_names
+from trm.trial import NullTrial, Trial
 
-Q_CONTINUE = "train/q_continue_loss"  # only where it is learned
-METRICS = [
-    *("step", "samples", "flops", "wall_s", "samples_per_s", "lr"),
-    *("train/loss", "train/lm_loss", "train/q_halt_loss", Q_CONTINUE),
-    *("train/cell_accuracy", "train/exact_accuracy", "train/q_halt_accuracy", "train/halt_steps"),
-    *("val/loss", "val/cell_accuracy", "val/exact_accuracy", "val/exact_accuracy_low"),
-    *("val/exact_accuracy_high", "val/q_halt_accuracy", "val/cell_accuracy_raw", "val/exact_accuracy_raw"),
-    *("test/cell_accuracy", "test/exact_accuracy", "test/exact_accuracy_low", "test/exact_accuracy_high"),
-    *("test/q_halt_accuracy", "chosen_step"),  # and those of `depth.metric_names`
-]
-# Means over all rows; the other metrics of training, over the rows that halt.
-_LOSSES = ("loss", "lm_loss", "q_halt_loss", "q_continue_loss")
-_SUMS = (*_LOSSES, "count", "cell_accuracy", "exact_accuracy", "q_halt_accuracy", "halt_steps")
-
-
-def metric_names(config: TrialConfig) -> list[str]:
-    """All that a trial may report, in the order of its reports."""
-    model = config.model
-    learned = [name for name in METRICS if name != Q_CONTINUE or model.learns_to_continue]
-    learned = [name for name in learned if "q_halt" not in name or model.learns_to_halt]
-    return learned + depth.metric_names(config)
+WARM_UP_STEPS = 2  # compilation, and the first use of every kernel
+TIMED_S = 3.0
 
 
 def describe(config: TrialConfig) -> dict[str, Any]:
@@ -84,13 +43,6 @@ def check(config: TrialConfig) -> str | None:
     return config.data.check()
 
 
-def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
-    """Take a few steps; `seconds_per_sample` of a whole trial, evaluations included."""
-    from trm import calibrate as few_steps  # which drives this module's Trainer
-
-    return few_steps.calibrate(config, device)
-
-
 def train(config: TrialConfig, trial: Trial) -> None:
     """Train one configuration to its horizon, with a report and a checkpoint at every evaluation.
 
@@ -103,217 +55,59 @@ def train(config: TrialConfig, trial: Trial) -> None:
         trainer.close()
 
 
-class Trainer:
-    """One trial's model, optimizers and data, and its place in the run: `step` optimizer steps are done."""
+def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
+    """`seconds_per_sample` of a whole trial: its optimizer steps, and its evaluations spread over them.
 
-    def __init__(self, config: TrialConfig, trial: Trial) -> None:
-        config.model.check_device(trial.device)
-        self.config, self.trial = config, trial
-        self.device = torch.device(trial.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        data = _load_data(config.data)
-        self.data_hash = data.hash
-        self.val, self.test = _to(data.val, self.device), _to(data.test, self.device)
-        self.val_subset = fixed_subset(self.val, config.eval.val_rows)
-        batch_size = config.train.batch_size
-        self.batches = Batches(data, batch_size, trial.seed, self.device)
-
-        self.model = build_model(config, trial.seed, self.device)
-        self.model.forward_dtype = forward_dtype(config.train.precision, self.device)
-        self.optimizers = Optimizers(self.model, config.optim, config.train.max_steps, config.warmup_steps)
-        self.ema = EMA(self.model, config.optim.ema_decay)
-        self.chosen = Chosen()
-        self.carry = self.model.initial_carry(batch_size, self.device)
-        self.generator = torch.Generator(self.device)
-        self.totals = torch.zeros(len(_SUMS), dtype=torch.float64, device=self.device)
-        self.step, self.wall_s = 0, 0.0
-        if trial.checkpoint is not None:
-            self._load(trial.checkpoint)
-        self.compilation = Compilation(self.model.blocks, config.train.compile, self.device)
-
-    def run(self, on_step: Callable[[int], None] | None = None) -> None:
-        """Train from `step` to the horizon. `on_step(step)` is called after every step is submitted."""
-        max_steps, every = self.config.train.max_steps, self.config.eval_every_steps
-        reported_step, reported_at = self.step, time.perf_counter()
-        self.model.train()
-        while self.step < max_steps:
-            self.train_step(self.step + 1)
-            if on_step is not None:
-                on_step(self.step)
-            if self.step % every and self.step < max_steps:
-                continue
-            steps = self.step - reported_step
-            metrics = self._train_metrics(steps)  # waits for the device: the time is that of the steps
-            train_s = time.perf_counter() - reported_at
-            metrics["samples_per_s"] = steps * self.config.train.batch_size / train_s
-            diverged = not math.isfinite(metrics["train/loss"])
-            if not diverged:
-                is_last = self.step == max_steps
-                metrics |= self.compilation.run("evaluation", partial(self._evaluate, is_last))
-            self.wall_s += time.perf_counter() - reported_at
-            self._report(metrics | {"wall_s": self.wall_s})
-            if diverged:
-                return
-            # `report` may have waited for others: that time is not the trial's.
-            reported_step, reported_at = self.step, time.perf_counter()
-
-    def close(self) -> None:
-        """Give the memory back, for the next trial in this process; the trainer is of no use after this.
-
-        Also where `run` was left by an exception, whose traceback keeps the trainer itself alive.
-        """
-        device, compilation = self.device, self.compilation
-        vars(self).clear()
-        compilation.close()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def train_step(self, step: int) -> None:
-        """Take optimizer step `step`, the one after `self.step`."""
-        inputs, labels = self.batches(step)
-        carry, sums = self.compilation.run("training", partial(self._forward_backward, inputs, labels, step))
-        self.optimizers.step(step)
-        self.optimizers.zero_grad()
-        self.ema.update(self.model)
-        self.totals += torch.stack([sums[name].double() for name in _SUMS])
-        self.carry, self.step = carry, step
-
-    def _forward_backward(self, inputs: Tensor, labels: Tensor, step: int) -> tuple[Carry, dict[str, Tensor]]:
-        self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
-        self.optimizers.zero_grad()  # of a call before, which failed to compile
-        carry, output = self.model(self.carry, inputs, labels, self.generator)
-        loss, sums = supervision_loss(output, carry, self.config.effective_loss)
-        (loss / self.config.train.batch_size).backward()
-        return carry, sums
-
-    def _train_metrics(self, steps: int) -> dict[str, float]:
-        """Means over the last `steps` steps; waits for the device. Where no row halted, only the losses."""
-        sums = dict(zip(_SUMS, self.totals.tolist(), strict=True))
-        self.totals.zero_()
-        count = sums.pop("count")
-        if not self.config.model.learns_to_continue:
-            del sums["q_continue_loss"]
-        samples = self.step * self.config.train.batch_size
-        rows = steps * self.config.train.batch_size
-        metrics = {
-            "step": self.step,
-            "samples": samples,
-            "flops": samples * flops_per_sample(self.config),
-            "lr": self.optimizers.lr,
-        }
-        for name, value in sums.items():
-            if name in _LOSSES or count:
-                metrics[f"train/{name}"] = value / (rows if name in _LOSSES else count)
-        return metrics
-
-    def _evaluate(self, is_last: bool) -> dict[str, float]:
-        """Val with averaged and with raw weights; at the end all of val, and test."""
-        loss, batch_size = self.config.effective_loss, self.config.eval.batch_size
-        val = self.val if is_last else self.val_subset
-        raw = evaluate(self.model, val, loss, batch_size)
-        averaged = raw
-        with self.ema.swapped(self.model):
-            if self.config.optim.ema_decay:
-                averaged = evaluate(self.model, val, loss, batch_size)
-            on_subset = averaged
-            if val is not self.val_subset:  # or the choice would depend on where the run ends
-                on_subset = evaluate(self.model, self.val_subset, loss, batch_size)
-            self.chosen.offer(self.model, self.step, on_subset)
-        metrics = self._test() if is_last and len(self.test.inputs) else {}
-        metrics |= {f"val/{name}": value for name, value in averaged.items()}
-        metrics |= {f"val/{name}_raw": raw[name] for name in ("cell_accuracy", "exact_accuracy")}
-        return metrics
-
-    def _test(self) -> dict[str, float]:
-        """Test with averaged weights and with those that val chose; where these are the same, read once."""
-        with self.chosen.placed(self.model):
-            whole, deep = depth.readings(self.model, self.config, self.test)
-        last = whole
-        if self.chosen.step != self.step:
-            steps, batch_size = self.config.model.halt_max_steps, self.config.eval.batch_size
-            with self.ema.swapped(self.model):
-                last = depth.read(self.model, self.test, steps, batch_size)
-        accuracies = depth.accuracies(self.config, last)
-        metrics = {f"test/{name}": value for name, value in accuracies.items()}
-        return metrics | {"chosen_step": self.chosen.step} | depth.figures(self.config, whole, deep)
-
-    def _report(self, metrics: dict[str, float]) -> None:
-        ordered = {name: metrics[name] for name in metric_names(self.config) if name in metrics}
-        with tempfile.TemporaryDirectory(prefix="trm-checkpoint-") as directory:
-            save_checkpoint(Path(directory), self._state())
-            self.trial.report(ordered, checkpoint=directory)
-
-    def _state(self) -> dict[str, Any]:
-        """Everything that the next step depends on; random states follow from the seed and the step."""
-        return {
-            "step": self.step,
-            "seed": self.trial.seed,
-            "wall_s": self.wall_s,
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "chosen": self.chosen.state_dict(),
-            "optimizers": self.optimizers.state_dict(),
-            "carry": vars(self.carry),
-            "config": _of_the_run(self.config),
-            "data": self.data_hash,
-            "torch": str(torch.__version__),
-        }
-
-    def _load(self, directory: Path) -> None:
-        state = load_checkpoint(directory, self.device)
-        if "chosen" not in state:
-            raise CheckpointError(
-                f"{directory}: was written by a version that did not keep the weights that val chose: start "
-                f"anew, or go on with that version"
-            )
-        state["config"] = json.dumps(_without_speed(json.loads(state["config"])))
-        ours = {"config": _of_the_run(self.config), "seed": self.trial.seed, "data": self.data_hash}
-        for name, value in ours.items():
-            if state.get(name) != value:
-                raise CheckpointError(
-                    f"{directory}: is of another run: its {name} is {state.get(name)}, this run's {value}: "
-                    f"go on with the same {name}, or start anew"
-                )
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.chosen.load_state_dict(state["chosen"])
-        self.optimizers.load_state_dict(state["optimizers"])
-        self.carry = Carry(**state["carry"])
-        self.step, self.wall_s = state["step"], state["wall_s"]
+    Takes some seconds and leaves the peak of the device's memory at that of a trial.
+    """
+    trainer = Trainer(config, NullTrial(device))
+    try:
+        step_s, row_s = seconds_of(trainer)
+        rows = sum(evaluated_rows(config, len(trainer.val.inputs), len(trainer.test.inputs)).values())
+        total_s = config.train.max_steps * step_s + rows * row_s
+        return {"seconds_per_sample": total_s / config.train.max_samples}
+    finally:
+        trainer.close()
 
 
-def _of_the_run(config: TrialConfig) -> str:
-    """The config as far as a step depends on it: a longer run goes on from a shorter one's end, and one under
-    another backend, compilation or evaluation batch from what the slower one left."""
-    content = _without_speed(config.model_dump(mode="json"))
-    if config.is_extendable:
-        del content["train"]["max_samples"]
-    return json.dumps(content)
+def seconds_of(trainer: Trainer) -> tuple[float, float]:
+    """Of an optimizer step, and of an evaluated row."""
+    config, steps = trainer.config, iter(range(1, trainer.config.train.max_steps + 1))
+    step_s = _seconds(lambda: trainer.train_step(next(steps)), config.train.max_steps, trainer.device)
+    batch = Split(*(column[: config.eval.batch_size] for column in trainer.val))
+    batch_s = _seconds(
+        lambda: evaluate(trainer.model, batch, config.loss, config.eval.batch_size), 3, trainer.device
+    )
+    return step_s, batch_s / len(batch.inputs)
 
 
-def _without_speed(content: dict[str, Any]) -> dict[str, Any]:
-    content = {group: dict(values) for group, values in content.items()}
-    content["train"].pop("compile", None)
-    content["eval"].pop("batch_size", None)
-    content["model"]["mixer"] = _without_backend(content["model"]["mixer"])
-    return content
+def evaluated_rows(config: TrialConfig, num_val: int, num_test: int) -> dict[str, float]:
+    """Rows that a whole trial takes to `halt_max_steps` without training, at most: of val, of test, and of
+    `depth`, of which one that goes deeper counts for as many as its steps are worth."""
+    subset = min(config.eval.val_rows, num_val)
+    reports = math.ceil(config.train.max_steps / config.eval_every_steps)
+    weights = 2 if config.optim.ema_decay else 1  # averaged and raw
+    deeper = max(config.eval.depth_steps / config.model.halt_max_steps, 1)
+    return {
+        "val": weights * ((reports - 1) * subset + num_val) + (subset if subset < num_val else 0),
+        "test": 2 * num_test,  # once only where the last weights are the chosen ones
+        "depth": min(config.eval.depth_rows, num_test) * deeper,
+    }
 
 
-def _without_backend(mixer: Any) -> Any:
-    """Of a mixer, and of those that it is made of."""
-    if isinstance(mixer, list):
-        return [_without_backend(each) for each in mixer]
-    if isinstance(mixer, dict):
-        return {key: _without_backend(value) for key, value in mixer.items() if key != "backend"}
-    return mixer
+def _seconds(run: Callable[[], object], most: int, device: torch.device) -> float:
+    """Mean time of a call, after some to warm up; `most` calls in all."""
+    for _ in range(min(WARM_UP_STEPS, most - 1)):
+        run()
+    _wait(device)
+    began, calls = time.perf_counter(), 0
+    while calls == 0 or (calls < most - WARM_UP_STEPS and time.perf_counter() - began < TIMED_S):
+        run()
+        _wait(device)
+        calls += 1
+    return (time.perf_counter() - began) / calls
 
 
-@lru_cache(maxsize=2)
-def _load_data(config: AnyTaskConfig) -> TaskData:
-    """Kept from trial to trial: a sweep's worker runs many on the same data."""
-    return config.load()
-
-
-def _to(split: Split, device: torch.device) -> Split:
-    return Split(*(column.to(device) for column in split))
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -31,7 +31,7 @@ class Trial(Protocol):
 
 
 @dataclass(frozen=True)
-class Unreported:
+class NullTrial:
     """A trial that nobody listens to: of a few steps that are timed."""
 
     device: str

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load import Sweep
+from analysis.sweep import Sweep
 
 METRIC = "val/score"  # has no bounds, and no counterpart on test
 

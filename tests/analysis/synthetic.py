@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis.summary import write_summary
+from analysis.report.summary import write_summary
 
 RECORDED = Path(__file__).parent / "recorded"
 OBJECTIVE = "val/exact_accuracy"

@@ -12,10 +12,17 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from analysis.effects import effects
-from analysis.interactions import BLOCKS, MIXED, cell_means, crossed, interaction_estimates, interactions
-from analysis.load import load_sweep
-from analysis.stats import seed_table
+from analysis.compare.ranking import seed_table
+from analysis.explain.effects import effects
+from analysis.explain.interactions import (
+    BLOCKS,
+    MIXED,
+    cell_means,
+    crossed,
+    interaction_estimates,
+    interactions,
+)
+from analysis.sweep import load_sweep
 from tests.analysis.factorial import METRIC, factorial, noise
 from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
 

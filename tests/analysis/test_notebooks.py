@@ -9,7 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from sweeps.plan import load_plan
+from sweeps.plan.build import load_plan
+from sweeps.plan.identity import resolved
 from tests.analysis.synthetic import RECORDED, Fake, write_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,7 @@ def results_for(name: str, folder: Path) -> Path:
     """Results of the search space of that name, with its own arms, levels and sizes; or the recorded ones."""
     if name in OF_ANY_SWEEP:
         return RECORDED
-    space = load_plan(ROOT / "search_spaces" / f"{name}.yaml").resolved()
+    space = resolved(load_plan(ROOT / "search_spaces" / f"{name}.yaml"))
     fakes = {}
     for i, (arm, known) in enumerate(space["resolved"]["arms"].items()):
         sizes = (known["num_params"], known["flops_per_sample"])

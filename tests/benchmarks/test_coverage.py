@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparison import Rule, comparisons
+from analysis.compare.comparisons import Rule, comparisons
 from benchmarks import coverage
 
 
@@ -23,8 +23,8 @@ def test_claims_are_the_verdicts(rule: tuple) -> None:
         values[:, 1:4] += effect
         table = coverage.compared(values)
         wanted = comparisons(pd.DataFrame(values, columns=list(table.index)), "arm0", Rule(*rule))
-        verdicts = wanted["verdict"].isin(["better", "worse"]).to_numpy()[1:]
-        assert list(coverage.claimed(table, *rule)) == list(verdicts)
+        decisions = wanted["verdict"].isin(["better", "worse"]).to_numpy()[1:]
+        assert list(coverage.claimed(table, *rule)) == list(decisions)
         assert list(table["paired_t_p"][1:]) == list(wanted["paired_t_p"][1:])
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.load import Sweep
-from analysis.stats import ALPHA, rank_arms
+from analysis.compare.ranking import ALPHA, rank_arms
+from analysis.sweep import Sweep
 from benchmarks.decisions import HERE, make_plans, simulate
 from benchmarks.simulated import MemoryJournal, conclude, evidence, make_plan, play
 from benchmarks.truth import Setup, draw_truth, load_setup
-from sweeps.conductor import Conductor
-from sweeps.results import trials_frame
-from trm.yaml import dump_yaml, load_yaml
+from sweeps.decide.controller import Controller
+from sweeps.record.tables import trials_frame
+from trm.settings.yaml import dump_yaml, load_yaml
 
 FILE = HERE / "decisions.yaml"
 BROKEN = {"share": 0.3, "between": [0.2, 1.0], "diverged": 0.5, "floor": 2.0}
@@ -96,14 +96,14 @@ def test_the_table_says_what_the_report_would(tmp_path: Path, keep: int) -> None
     plan = make_plan(setup.space, {"search": {"draws_per_arm": 4, "keep": keep}}, "few")
     rng = np.random.default_rng(3)
     for gap in (0.0, 0.02, 0.02, 0.03):
-        conductor = Conductor(plan, MemoryJournal())
-        conductor.begin()
-        while (trial := conductor.next_trial()) is not None:
-            conductor.started(trial.trial_id)
+        controller = Controller(plan, MemoryJournal())
+        controller.begin()
+        while (trial := controller.next_trial()) is not None:
+            controller.started(trial.trial_id)
             value = 0.7 + 0.01 * rng.standard_normal() + gap * (trial.config["mixer"] == "new")
-            conductor.report(trial.trial_id, {"step": 1, "samples": 1000, "accuracy": value})
-            broken = trial.phase == "evidence" and rng.random() < 0.05
-            conductor.ended(trial.trial_id, "failed" if broken else "completed")
+            controller.report(trial.trial_id, {"step": 1, "samples": 1000, "accuracy": value})
+            first_error = trial.phase == "evidence" and rng.random() < 0.05
+            controller.ended(trial.trial_id, "failed" if first_error else "completed")
         space = {
             "objective": {"metric": "accuracy", "mode": "max"},
             "evidence": plan.spec.evidence.model_dump(mode="json"),
@@ -115,9 +115,9 @@ def test_the_table_says_what_the_report_would(tmp_path: Path, keep: int) -> None
                 },
             },
         }
-        sweep = Sweep(trials_frame(conductor.state, space).assign(wall_s=0.0), *[pd.DataFrame()] * 2, space)
+        sweep = Sweep(trials_frame(controller.state, space).assign(wall_s=0.0), *[pd.DataFrame()] * 2, space)
         ranked = rank_arms(sweep).set_index("arm")
-        named, claims = conclude(evidence(conductor.state, plan))
+        named, claims = conclude(evidence(controller.state, plan))
         assert named is not None and plan.arms[named].name == ranked.index[0]
         found = ranked.loc[[arm.name for arm in plan.arms]]
         wanted = np.where(found["p_holm"] <= ALPHA, np.sign(found["diff"]), 0)

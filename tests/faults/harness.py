@@ -18,8 +18,8 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeps.journal import read_journal
-from sweeps.mlflow_store import RUN_STATUS
+from sweeps.observe.mlflow_runs import RUN_STATUS
+from sweeps.record.journal import read_journal
 from tests.conftest import ROOT
 from tests.sweeps.spaces import TUNE, write_space
 

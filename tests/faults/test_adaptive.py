@@ -13,9 +13,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweeps.conductor import Conductor
-from sweeps.journal import Journal, read_journal
-from sweeps.plan import load_plan
+from sweeps.decide.controller import Controller
+from sweeps.plan.build import load_plan
+from sweeps.record.journal import Journal, read_journal
 from tests.faults.harness import Sweep
 from tests.sweeps.spaces import ASHA
 from tests.sweeps.toy_trainer import ToyConfig, accuracy
@@ -76,8 +76,8 @@ def test_asha_stands_by_its_decisions(tmp_path: Path, after: int) -> None:
 def _stopped_by(sweep: Sweep, journal: Path) -> set[str]:
     """The members that a conductor stops that hears the sweep's journal from its beginning."""
     history = read_journal(sweep.results / "journal.jsonl")
-    conductor = Conductor(load_plan(sweep.space), Journal(journal), history)
-    return set(conductor.stopping.stopped)
+    controller = Controller(load_plan(sweep.space), Journal(journal), history)
+    return set(controller.stopping.stopped)
 
 
 @pytest.mark.parametrize("after", [15, 55])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.storage import Storage
+from sweeps.record.storage import Storage
 from tests.faults.harness import Sweep, kill, mounted, workers
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
@@ -83,14 +83,14 @@ def test_the_journals_last_line_is_torn(whole: Sweep, tmp_path: Path) -> None:
 @pytest.mark.parametrize("hook", ["on_trial_start", "on_step_begin"])
 def test_a_callback_breaks(whole: Sweep, tmp_path: Path, hook: str) -> None:
     breaking = f"""
-from sweeps import engine
-whole, calls = engine._Watch.{hook}, []
+from sweeps.execute import tuner
+whole, calls = tuner.CallbackAdapter.{hook}, []
 def broken(self, *arguments, **more):
     calls.append(1)
     if len(calls) > 2 and len(self._conductor.state.trials["a-d0-s0"].reports) > 2:
         raise RuntimeError("a part of ours broke")
     return whole(self, *arguments, **more)
-engine._Watch.{hook} = broken
+tuner.CallbackAdapter.{hook} = broken
 """
     sweep = Sweep(tmp_path)
     stopped = sweep.run(before=breaking)
@@ -123,7 +123,7 @@ def test_the_drivers_machine_is_lost_with_its_disk(whole: Sweep, tmp_path: Path)
     url = f"file://{tmp_path}/bucket"
     sweep = Sweep(tmp_path, storage=tmp_path / Storage(url).root)
     sweep.arguments[1] = url
-    process = sweep.start(before="import sweeps.storage as s; s.UPLOAD_S = 0.2")
+    process = sweep.start(before="import sweeps.record.storage as s; s.UPLOAD_S = 0.2")
     sweep.wait_for_reports(15, process)
     kill(process)
     shutil.rmtree(sweep.results)
@@ -134,9 +134,8 @@ def test_the_drivers_machine_is_lost_with_its_disk(whole: Sweep, tmp_path: Path)
 def test_another_ray_instance_is_left_on_the_machine(whole: Sweep, tmp_path: Path) -> None:
     """Its driver hangs, and its address is where a plain `ray.init()` looks."""
     sweep = Sweep(tmp_path)
-    code = (
-        "import sweeps.cluster as c, time; c.connect(None, False); print('up', flush=True); time.sleep(300)"
-    )
+    code = "from sweeps.execute.cluster import connect; import time; connect(None, False); "
+    code += "print('up', flush=True); time.sleep(300)"
     left = subprocess.Popen(
         [sys.executable, "-c", code], env=sweep.environment, stdout=subprocess.PIPE, text=True
     )

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.tracking import main as tracking
+from sweeps.observe.mlflow_writer import main as tracking
 from tests.faults.harness import Done, Sweep, mounted
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
-PATIENCE = "from sweeps import runner; runner.MIRROR_TIMEOUT_S['completed'] = 15"  # minutes, otherwise
+PATIENCE = "from sweeps import launch; launch.MLFLOW_TIMEOUT_S['completed'] = 15"  # minutes, otherwise
 
 
 def _finished_without_it(done: Done) -> None:

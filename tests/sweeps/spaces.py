@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from sweeps.plan import Plan, load_plan
+from sweeps.plan.build import load_plan
+from sweeps.plan.model import Plan
 
 TOY: dict[str, Any] = {
     "name": "toy",

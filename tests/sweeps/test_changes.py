@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeps.journal import read_journal
+from sweeps.record.journal import read_journal
 from tests.conftest import ROOT
+from tests.sweeps.observe.test_notify import Hook, hook
 from tests.sweeps.spaces import write_space
 from tests.sweeps.test_launch import LIMIT_S, run_sweep
-from tests.sweeps.test_notify import Hook, hook
 
 __all__ = ["hook"]
 
@@ -95,9 +95,11 @@ def test_a_sweep_is_bounded_raised_added_to_and_reused(folder: Path, hook: Hook)
 
 GPUS = """
 import sys
-from sweeps import cluster, resources, runner
-two = lambda count_gpus: resources.Resources(2, 2 if count_gpus else 0)
-cluster.local_resources = runner.local_resources = two
+from sweeps.execute import cluster
+from sweeps.plan import resources
+from sweeps import launch
+two = lambda count_gpus: resources.ClusterResources(2, 2 if count_gpus else 0)
+cluster.local_resources = launch.local_resources = two
 import run_sweep
 sys.exit(run_sweep.main(sys.argv[1:]))
 """

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sweeps.journal import read_journal
+from sweeps.record.journal import read_journal
 from tests.conftest import ROOT
 from tests.sweeps.spaces import ASHA, write_space
 

@@ -24,8 +24,8 @@ from trm.mixers.attention import Attention
 from trm.mixers.mamba import Mamba
 from trm.mixers.mamba2 import Mamba2
 from trm.mixers.mlp import MLP
-from trm.mixers.order import Path
-from trm.mixers.ssm import of_reading
+from trm.mixers.order import TokenOrder
+from trm.mixers.ssm import of_direction
 from trm.model import TRM
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -40,7 +40,7 @@ def compose_plainly(model: TRM, scan: Scan | None = None) -> None:
     forwards = {Layer: layer, SwiGLU: swiglu, **MIXERS, Mamba: partial(mamba, scan=scan or selective_scan)}
     for block in model.blocks:
         for module in block.modules():
-            if isinstance(module, Path) and module.there is not None:
+            if isinstance(module, TokenOrder) and module.there is not None:
                 raise ValueError("the plain composition reads row after row: set order to row")
             if isinstance(module, Layer) and not {type(mixer) for mixer in module.mixers} <= forwards.keys():
                 raise ValueError(f"the plain composition has {', '.join(kind.__name__ for kind in forwards)}")
@@ -94,12 +94,12 @@ def _mamba_reading(module: Mamba, x: Tensor, index: int, scan: Scan) -> Tensor:
     reverse = module.reversals[index]
     x = x.flip(1) if reverse else x
     conv, inner = module.conv1d, module.inner
-    x = F.silu(conv1d(x, of_reading(conv.weight, inner, index), of_reading(conv.bias, inner, index)))
-    dt, B, C = F.linear(x, of_reading(module.x_proj.weight, sum(module.sizes), index)).split(
+    x = F.silu(conv1d(x, of_direction(conv.weight, inner, index), of_direction(conv.bias, inner, index)))
+    dt, B, C = F.linear(x, of_direction(module.x_proj.weight, sum(module.sizes), index)).split(
         module.sizes, dim=-1
     )
     parameters = (module.dt_proj.weight, module.dt_proj.bias, module.A_log, module.D)
-    weight, bias, A_log, D = (of_reading(each, inner, index) for each in parameters)
+    weight, bias, A_log, D = (of_direction(each, inner, index) for each in parameters)
     y = scan(x, F.softplus(F.linear(dt, weight, bias)), -torch.exp(A_log), B, C) + D * x
     return y.flip(1) if reverse else y
 
@@ -143,15 +143,15 @@ def _mamba2_reading(module: Mamba2, x: Tensor, BC: Tensor, dt: Tensor, index: in
     weight, bias = (
         torch.cat(
             (
-                of_reading(each[:of_x], module.inner, index),
-                of_reading(each[of_x:], module.shared, index),
+                of_direction(each[:of_x], module.inner, index),
+                of_direction(each[of_x:], module.shared, index),
             )
         )
         for each in (module.conv1d.weight, module.conv1d.bias)
     )
     convolved = F.silu(conv1d(torch.cat((x, BC), dim=-1), weight, bias))
     x, B, C = convolved.split([module.inner, module.shared // 2, module.shared // 2], dim=-1)
-    dt_bias, A_log, D = (of_reading(v, heads, index) for v in (module.dt_bias, module.A_log, module.D))
+    dt_bias, A_log, D = (of_direction(v, heads, index) for v in (module.dt_bias, module.A_log, module.D))
     dt = F.softplus(dt + dt_bias)
     x = x.unflatten(-1, (heads, -1))
     B, C = (

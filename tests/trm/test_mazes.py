@@ -10,7 +10,7 @@ import torch
 from tests.conftest import ROOT
 from trm.__main__ import load_config
 from trm.config import TrialConfig
-from trm.mixers import ssd
+from trm.mixers.kernels import ssd
 from trm.model import build_model
 from trm.trainer import train
 from trm.trial import LocalTrial

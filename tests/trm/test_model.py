@@ -342,14 +342,14 @@ def test_no_position_encoding_means_permuted_tokens_give_permuted_logits():
     torch.testing.assert_close(permuted.logits, output.logits[:, order], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("readout", ["first", "last"])
-def test_the_halting_head_reads_where_the_mixer_says(readout):
+@pytest.mark.parametrize("halting_position", ["first", "last"])
+def test_the_halting_head_reads_where_the_mixer_says(halting_position):
     model = small_model()
-    model.readout = readout
+    model.halting_position = halting_position
     with torch.no_grad():
         model.q_head.weight.normal_(generator=torch.Generator().manual_seed(0))
     ((carry, output),) = run(model, [1])
-    read = {"first": carry.z_H[:, 0], "last": carry.z_H[:, -1]}[readout]
+    read = {"first": carry.z_H[:, 0], "last": carry.z_H[:, -1]}[halting_position]
     torch.testing.assert_close(output.q_halt_logits, model.q_head(read)[:, 0])
 
 

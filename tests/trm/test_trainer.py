@@ -10,8 +10,9 @@ import torch
 
 from trm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from trm.config import TrialConfig
-from trm.depth import figures, read, readings
-from trm.trainer import Trainer, describe, train
+from trm.evaluate import depth_metrics, run_rows, run_test_rows
+from trm.loop import Trainer
+from trm.trainer import describe, train
 
 ROWS = {"num_train": 50, "num_val": 30, "num_test": 20}
 TIMES = ("wall_s", "samples_per_s")
@@ -152,7 +153,7 @@ def test_what_is_read_at_the_end_is_of_the_weights_that_val_chose(tmp_path: Path
     def read_at(step: int) -> dict[str, float]:
         there = Trainer(config, FakeTrial(tmp_path, checkpoint=tmp_path / str(step)))
         with there.ema.swapped(there.model):
-            return figures(config, *readings(there.model, config, there.test))
+            return depth_metrics(config, *run_test_rows(there.model, config, there.test))
 
     expected = read_at(step)
     assert {name: value for name, value in last.items() if name in expected} == expected != read_at(35)
@@ -162,10 +163,10 @@ def test_test_is_read_once_where_the_last_weights_are_the_chosen_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = []
-    monkeypatch.setattr(
-        "trm.depth.read",
-        lambda model, split, *rest: rows.append(len(split.inputs)) or read(model, split, *rest),
-    )
+    for where in ("trm.loop.run_rows", "trm.evaluate.run_rows"):
+        monkeypatch.setattr(
+            where, lambda model, split, *rest: rows.append(len(split.inputs)) or run_rows(model, split, *rest)
+        )
     for steps, lr in ((1, 1e-3), (35, 1e-2)):
         config = make_config(
             optim={"lr": lr, "weight_decay": 30.0, "lr_min_ratio": 1.0, "lr_warmup_steps": 0},

@@ -1,14 +1,21 @@
-"""The tasks by name. Adding one is a file with a Config, and its place in the union below."""
+"""The tasks by name. Adding one is a folder beside this file and its name here; see docs/extending.md.
+
+The package NAME offers one TaskConfig whose `task` is NAME.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import BeforeValidator, Field
 
 from trm.data.base import TaskConfig
-from trm.data.maze import MazeConfig
-from trm.data.sudoku import SudokuConfig
+from trm.settings.registered import configs_in
+
+NAMES = (
+    "sudoku",
+    "maze",
+)
 
 
 def _with_task(data: Any) -> Any:
@@ -16,10 +23,15 @@ def _with_task(data: Any) -> Any:
     return {"task": "sudoku", **data} if isinstance(data, dict) else data
 
 
-AnyTaskConfig = Annotated[SudokuConfig | MazeConfig, Field(discriminator="task"), BeforeValidator(_with_task)]
+TASKS = configs_in("trm.data", NAMES, TaskConfig, "task")  # type: ignore[type-abstract]
 
-TASKS: dict[str, type[TaskConfig]] = {
-    config.model_fields["task"].default: config for config in get_args(get_args(AnyTaskConfig)[0])
-}
+if TYPE_CHECKING:
+    AnyTaskConfig = TaskConfig
+else:
+    AnyTaskConfig = Annotated[
+        Union[tuple(TASKS.values())],  # noqa: UP007  made from a table
+        Field(discriminator="task"),
+        BeforeValidator(_with_task),
+    ]
 
 __all__ = ["TASKS", "AnyTaskConfig", "TaskConfig"]

@@ -1,16 +1,15 @@
-"""The token mixers by name. Adding one is a file with a Config and a Module, and its place in the unions."""
+"""The token mixers by name: `MIXERS`, those that stand by themselves, and `AnyMixerConfig`, hybrids
+included."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from trm.mixers.base import MixerConfig
-from trm.mixers.parallel import ParallelConfig
-from trm.mixers.pattern import PatternConfig
-from trm.mixers.single import Single
-from trm.mixers.sublayers import SublayersConfig
+from trm.mixers.base import ArrangementConfig, MixerConfig
+from trm.mixers.hybrids import ParallelConfig, PatternConfig, SublayersConfig
+from trm.mixers.registry import MIXERS, AnySingle
 
 
 def _mapping(given: Any) -> Any:
@@ -25,15 +24,13 @@ def _mapping(given: Any) -> Any:
     return given
 
 
-AnyMixerConfig = Annotated[
-    Single | ParallelConfig | SublayersConfig | PatternConfig,
-    Field(discriminator="kind"),
-    BeforeValidator(_mapping),
-]
-
-# Those that stand by themselves; the others are made of them.
-MIXERS: dict[str, type[MixerConfig]] = {
-    config.model_fields["kind"].default: config for config in get_args(Single)
-}
+if TYPE_CHECKING:
+    AnyMixerConfig = ArrangementConfig
+else:
+    AnyMixerConfig = Annotated[
+        AnySingle | ParallelConfig | SublayersConfig | PatternConfig,
+        Field(discriminator="kind"),
+        BeforeValidator(_mapping),
+    ]
 
 __all__ = ["MIXERS", "AnyMixerConfig", "MixerConfig"]

@@ -32,18 +32,18 @@ class AttentionConfig(MixerConfig):
     def head_width(self, hidden_size: int) -> int:
         return self.head_dim or hidden_size // self.num_heads
 
-    def build(self, hidden_size: int, layout: Layout, place: int, rope_theta: float | None) -> Attention:
+    def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> Attention:
         self.check(hidden_size)
         width = self.head_width(hidden_size)
         rope = None if rope_theta is None else RotaryEmbedding(width, layout.seq_len, rope_theta)
         return Attention(hidden_size, self.num_heads, width, rope, is_plain_if_few=self.backend == "auto")
 
-    def num_params(self, hidden_size: int, seq_len: int) -> int:
+    def num_params(self, hidden_size: int, layout: Layout) -> int:
         return 4 * hidden_size * self.num_heads * self.head_width(hidden_size)
 
-    def flops(self, hidden_size: int, seq_len: int) -> int:
-        projections = 2 * seq_len * self.num_params(hidden_size, seq_len)
-        return projections + 2 * 2 * seq_len**2 * self.num_heads * self.head_width(hidden_size)
+    def flops(self, hidden_size: int, layout: Layout) -> int:
+        projections = 2 * layout.seq_len * self.num_params(hidden_size, layout)
+        return projections + 2 * 2 * layout.seq_len**2 * self.num_heads * self.head_width(hidden_size)
 
     def check(self, hidden_size: int, key: str = KEY) -> None:
         """Heads share the channels equally, in even widths: rotary positions turn pairs of channels."""
@@ -55,8 +55,8 @@ class AttentionConfig(MixerConfig):
                 + (f"give one of {', '.join(map(str, valid))}" if valid else "give an even hidden_size")
             )
 
-    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
-        fields = super().effective_at(place, hidden_size, layout)
+    def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+        fields = super().effective_at(scan_index, hidden_size, layout)
         del fields["backend"]  # another order of the same sum
         return fields | {"head_dim": self.head_width(hidden_size)}
 

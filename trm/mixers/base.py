@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -12,15 +13,15 @@ from trm.grid import Grid, Layout
 if TYPE_CHECKING:
     from torch import nn
 
-Readout = Literal["first", "last"]
+HaltingPosition = Literal["first", "last"]
 KEY = "model.mixer"  # where a mixer stands in the config, for messages
 
 
-class Placed(NamedTuple):
+class PlacedMixer(NamedTuple):
     """A mixer at its place in a block, which is what alternating ones go by."""
 
     mixer: MixerConfig
-    place: int  # scans (state-space models) before it in the block
+    scan_index: int  # scans (state-space models) before it in the block
 
 
 class ArrangementConfig(BaseModel, ABC):
@@ -57,32 +58,32 @@ class ArrangementConfig(BaseModel, ABC):
     def needs_gpu(self) -> bool:
         """Whether a mixer runs on an NVIDIA GPU only."""
 
-    def layers(self, num_layers: int) -> list[list[Placed]]:
+    def layers(self, num_layers: int) -> list[list[PlacedMixer]]:
         """The mixers of each layer. Raises ValueError where they do not come out even."""
-        layers, place = [], 0
+        layers, scan_index = [], 0
         for layer_idx in range(num_layers):
             layer = []
             for mixer in self.sublayers(layer_idx):
-                layer.append(Placed(mixer, place))
-                place += mixer.num_scans
+                layer.append(PlacedMixer(mixer, scan_index))
+                scan_index += mixer.num_scans
             layers.append(layer)
         return layers
 
     def effective(self, hidden_size: int, layout: Layout, num_layers: int) -> list[list[dict[str, Any]]]:
         """The mixers of each layer as they take effect: equal ones where the same function is built."""
         return [
-            [mixer.effective_at(place, hidden_size, layout) for mixer, place in layer]
+            [mixer.effective_at(scan_index, hidden_size, layout) for mixer, scan_index in layer]
             for layer in self.layers(num_layers)
         ]
 
-    def readout(self, num_layers: int) -> Readout:
+    def halting_position(self, num_layers: int) -> HaltingPosition:
         """The position that the halting head reads; it must be able to see the whole puzzle.
 
         Where all is read forwards, that is the last one; as soon as something is read backwards as well, or
         in both ways at once, it is every one. Orders of reading begin and end at the same tokens.
         """
         placed = [each for layer in self.layers(num_layers) for each in layer]
-        backwards = any(any(mixer.reversals(place)) for mixer, place in placed)
+        backwards = any(any(mixer.reversals(scan_index)) for mixer, scan_index in placed)
         return "first" if backwards else "last"
 
 
@@ -114,19 +115,26 @@ class MixerConfig(ArrangementConfig):
     norm_axis: ClassVar[Literal["channel", "token"]] = "channel"  # axis of the block's norm after the mixer
 
     @abstractmethod
-    def build(self, hidden_size: int, layout: Layout, place: int, rope_theta: float | None) -> nn.Module:
+    def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> nn.Module:
         """The module, with its parameters initialised from torch's current generator.
 
         `place` as in `Placed`; `rope_theta` is None where there are no rotary positions.
         """
 
-    @abstractmethod
-    def num_params(self, hidden_size: int, seq_len: int) -> int:
-        """Trainable parameters of one module."""
+    def num_params(self, hidden_size: int, layout: Layout) -> int:
+        """Trainable parameters of one module: counted, unless a mixer gives a formula, which is faster."""
+        return sum(parameter.numel() for parameter in _without_data(self, hidden_size, layout).parameters())
 
-    @abstractmethod
-    def flops(self, hidden_size: int, seq_len: int) -> int:
-        """Forward FLOPs of one row, counted as `torch.utils.flop_counter` does (2 per multiply-add)."""
+    def flops(self, hidden_size: int, layout: Layout) -> int:
+        """Forward FLOPs of one row, as `torch.utils.flop_counter` counts them (2 per multiply-add).
+
+        Counted, unless a mixer gives a formula, which is faster.
+        """
+        return _counted_flops(self, hidden_size, layout) + self.uncounted_flops(hidden_size, layout)
+
+    def uncounted_flops(self, hidden_size: int, layout: Layout) -> int:
+        """Those that torch's counter takes for none, such as a triangular solve's."""
+        return 0
 
     def sublayers(self, layer_idx: int) -> tuple[MixerConfig, ...]:
         return (self,)
@@ -147,13 +155,32 @@ class MixerConfig(ArrangementConfig):
 
     @property
     def num_scans(self) -> int:
-        """State-space models in it."""
-        return 0
+        """State-space models in it: one where it has a `direction`, which alternates from one to the next."""
+        return int("direction" in type(self).model_fields)
 
-    def reversals(self, place: int) -> tuple[bool, ...]:
+    def reversals(self, scan_index: int) -> tuple[bool, ...]:
         """For each reading of the tokens, whether it runs from last to first; both, where all see all."""
         return (False, True)
 
-    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+    def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         """The config as it takes effect at its place."""
         return self.model_dump(mode="json")
+
+
+def _without_data(config: MixerConfig, hidden_size: int, layout: Layout) -> nn.Module:
+    """The module on the meta device: shapes and no numbers."""
+    import torch
+
+    with torch.device("meta"):
+        return config.build(hidden_size, layout, 0, None)
+
+
+@lru_cache(maxsize=1024)
+def _counted_flops(config: MixerConfig, hidden_size: int, layout: Layout) -> int:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module = _without_data(config, hidden_size, layout)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.empty(1, layout.seq_len, hidden_size, device="meta"))
+    return int(counter.get_total_flops())

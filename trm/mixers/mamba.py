@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from trm.grid import Layout
 from trm.layers import CastedLinear
 from trm.mixers.base import KEY
-from trm.mixers.conv import CausalConv1d
-from trm.mixers.order import Path, join
-from trm.mixers.selective_scan import selective_scan
-from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_reading, undecayed
+from trm.mixers.kernels.conv import CausalConv1d
+from trm.mixers.kernels.scan import selective_scan
+from trm.mixers.order import TokenOrder, join
+from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_direction, undecayed
 
 
 class MambaConfig(SSMConfig):
@@ -32,21 +32,21 @@ class MambaConfig(SSMConfig):
     def rank(self, hidden_size: int) -> int:
         return self.dt_rank or math.ceil(hidden_size / 16)
 
-    def build(self, hidden_size: int, layout: Layout, place: int, rope_theta: float | None) -> Mamba:
+    def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> Mamba:
         self.check(hidden_size)
-        return Mamba(self, hidden_size, layout, place)
+        return Mamba(self, hidden_size, layout, scan_index)
 
-    def num_params(self, hidden_size: int, seq_len: int) -> int:
+    def num_params(self, hidden_size: int, layout: Layout) -> int:
         inner, rank = self.d_inner(hidden_size), self.rank(hidden_size)
         selection = rank + 2 * self.d_state  # dt, B and C
         dynamics = self.d_conv + 1 + rank + 1 + self.d_state + 1  # convolution, step size, A and D
         own = self.selections * selection + self.dynamics * dynamics
         return 3 * hidden_size * inner + inner * own
 
-    def flops(self, hidden_size: int, seq_len: int) -> int:
+    def flops(self, hidden_size: int, layout: Layout) -> int:
         inner, rank = self.d_inner(hidden_size), self.rank(hidden_size)
         reading = inner * (2 * rank + 2 * self.d_state) + inner * self.d_state  # projections, then C h
-        return 2 * seq_len * (3 * hidden_size * inner + len(self.reversals(0)) * reading)
+        return 2 * layout.seq_len * (3 * hidden_size * inner + len(self.reversals(0)) * reading)
 
     def check(self, hidden_size: int, key: str = KEY) -> None:
         super().check(hidden_size, key)
@@ -57,19 +57,19 @@ class MambaConfig(SSMConfig):
                 f"each head, and in mamba each channel is one): set kind to mamba2, or direction to another"
             )
 
-    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
-        fields = super().effective_at(place, hidden_size, layout)
+    def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+        fields = super().effective_at(scan_index, hidden_size, layout)
         return fields | {"dt_rank": self.rank(hidden_size)}
 
 
 class Mamba(nn.Module):
     """out_proj((scan(x, dt, B, C) + D x) * silu(z)); names, directions and orders as in `trm.mixers.ssm`."""
 
-    def __init__(self, config: MambaConfig, hidden_size: int, layout: Layout, place: int) -> None:
+    def __init__(self, config: MambaConfig, hidden_size: int, layout: Layout, scan_index: int) -> None:
         super().__init__()
         self.backend = config.backend
-        self.reversals = config.reversals(place)
-        self.paths = nn.ModuleList(Path(order, layout) for order in config.orders)
+        self.reversals = config.reversals(scan_index)
+        self.token_orders = nn.ModuleList(TokenOrder(order, layout) for order in config.orders)
         self.inner, rank = config.d_inner(hidden_size), config.rank(hidden_size)
         self.sizes = [rank, config.d_state, config.d_state]  # of dt, B and C
         rows = config.dynamics * self.inner
@@ -89,16 +89,16 @@ class Mamba(nn.Module):
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         x, z = self.in_proj(hidden_states).chunk(2, dim=-1)
-        readings = [self._read(x, index) for index in range(len(self.reversals))]
-        y = readings[0] if len(readings) == 1 else (readings[0] + readings[1]) / 2
+        directions = [self._one_direction(x, index) for index in range(len(self.reversals))]
+        y = directions[0] if len(directions) == 1 else (directions[0] + directions[1]) / 2
         return self.out_proj(y * F.silu(z))
 
-    def _read(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:
+    def _one_direction(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:
         """One reading of the tokens, each group of channels along its own path."""
-        reverse, groups = self.reversals[index], len(self.paths)
-        x_proj = of_reading(self.x_proj.weight, sum(self.sizes), index)
+        reverse, groups = self.reversals[index], len(self.token_orders)
+        x_proj = of_direction(self.x_proj.weight, sum(self.sizes), index)
         dt_proj, dt_bias, A_log, D = (
-            of_reading(each, self.inner, index)
+            of_direction(each, self.inner, index)
             for each in (self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D)
         )
         x = self._convolve(x, index)
@@ -106,22 +106,28 @@ class Mamba(nn.Module):
         dt = F.softplus(at_least_float32(F.linear(dt, dt_proj.to(x.dtype))) + dt_bias)
         # The paths' own reversal would copy what both parts can read backwards as it stands.
         parts = zip(
-            self.paths,
+            self.token_orders,
             *(v.chunk(groups, -1) for v in (x, dt, D)),
             (-A_log.exp()).chunk(groups),
             strict=True,
         )
         return join(
-            [path(self._scan, x_, dt_, B, C, A=A, D=D_, backwards=reverse) for path, x_, dt_, D_, A in parts]
+            [
+                token_order(self._scan, x_, dt_, B, C, A=A, D=D_, backwards=reverse)
+                for token_order, x_, dt_, D_, A in parts
+            ]
         )
 
     def _convolve(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:
-        groups = len(self.paths)
+        groups = len(self.token_orders)
         first = index * self.inner % len(self.conv1d.weight)
         starts = range(first, first + self.inner, self.inner // groups)
-        parts = zip(self.paths, x.chunk(groups, -1), starts, strict=True)
+        parts = zip(self.token_orders, x.chunk(groups, -1), starts, strict=True)
         return join(
-            [path(self.conv1d, part, start=at, backwards=self.reversals[index]) for path, part, at in parts]
+            [
+                token_order(self.conv1d, part, start=at, backwards=self.reversals[index])
+                for token_order, part, at in parts
+            ]
         )
 
     def _scan(

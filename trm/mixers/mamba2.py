@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from trm.grid import Layout
 from trm.layers import CastedLinear, rms_norm
-from trm.mixers import ssd
 from trm.mixers.base import KEY
-from trm.mixers.conv import CausalConv1d
-from trm.mixers.order import Path, join
-from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_reading, undecayed
+from trm.mixers.kernels import ssd
+from trm.mixers.kernels.conv import CausalConv1d
+from trm.mixers.order import TokenOrder, join
+from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_direction, undecayed
 
 
 class Mamba2Config(SSMConfig):
@@ -39,14 +39,12 @@ class Mamba2Config(SSMConfig):
     def num_heads(self, hidden_size: int) -> int:
         return self.d_inner(hidden_size) // self.headdim
 
-    def build(self, hidden_size: int, layout: Layout, place: int, rope_theta: float | None) -> Mamba2:
-        from trm.mixers.hydra import QuasiSeparable  # which is made of this module's parts
-
+    def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> Mamba2:
         self.check(hidden_size)
         module = QuasiSeparable if self.direction == "quasiseparable" else Mamba2
-        return module(self, hidden_size, layout, place)
+        return module(self, hidden_size, layout, scan_index)
 
-    def num_params(self, hidden_size: int, seq_len: int) -> int:
+    def num_params(self, hidden_size: int, layout: Layout) -> int:
         inner, heads = self.d_inner(hidden_size), self.num_heads(hidden_size)
         shared = 2 * self.selections * self.ngroups * self.d_state  # B and C, of every set
         projections = hidden_size * (3 * inner + shared + self.selections * heads)
@@ -54,14 +52,14 @@ class Mamba2Config(SSMConfig):
         diagonal = inner * heads if self.direction == "quasiseparable" else 0
         return projections + convolution + 3 * self.dynamics * heads + inner + diagonal
 
-    def flops(self, hidden_size: int, seq_len: int) -> int:
+    def flops(self, hidden_size: int, layout: Layout) -> int:
         inner, heads = self.d_inner(hidden_size), self.num_heads(hidden_size)
         own = 2 * self.ngroups * self.d_state + heads
         diagonal = inner * heads if self.direction == "quasiseparable" else 0
-        projections = 2 * seq_len * (hidden_size * (3 * inner + self.selections * own) + diagonal)
-        paths = len(self.orders)
-        sizes = heads // paths, self.headdim, max(1, self.ngroups // paths), self.d_state, self.chunk_size
-        return projections + len(self.reversals(0)) * paths * ssd.flops(seq_len, *sizes)
+        projections = 2 * layout.seq_len * (hidden_size * (3 * inner + self.selections * own) + diagonal)
+        orders = len(self.orders)
+        sizes = heads // orders, self.headdim, max(1, self.ngroups // orders), self.d_state, self.chunk_size
+        return projections + len(self.reversals(0)) * orders * ssd.flops(layout.seq_len, *sizes)
 
     def check(self, hidden_size: int, key: str = KEY) -> None:
         super().check(hidden_size, key)
@@ -84,8 +82,8 @@ class Mamba2Config(SSMConfig):
                 f"there are {len(self.orders)}: give 1, or a multiple of {len(self.orders)}"
             )
 
-    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
-        fields = super().effective_at(place, hidden_size, layout)
+    def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+        fields = super().effective_at(scan_index, hidden_size, layout)
         del fields["chunk_size"]  # another order of the same sum
         return fields
 
@@ -93,11 +91,11 @@ class Mamba2Config(SSMConfig):
 class Mamba2(nn.Module):
     """out_proj(RMSNorm(ssd(x, dt, B, C) * silu(z))); names, directions and orders as in `trm.mixers.ssm`."""
 
-    def __init__(self, config: Mamba2Config, hidden_size: int, layout: Layout, place: int) -> None:
+    def __init__(self, config: Mamba2Config, hidden_size: int, layout: Layout, scan_index: int) -> None:
         super().__init__()
         self.config = config
-        self.reversals = config.reversals(place)
-        self.paths = nn.ModuleList(Path(order, layout) for order in config.orders)
+        self.reversals = config.reversals(scan_index)
+        self.token_orders = nn.ModuleList(TokenOrder(order, layout) for order in config.orders)
         self.inner, self.heads = config.d_inner(hidden_size), config.num_heads(hidden_size)
         self.shared = 2 * config.ngroups * config.d_state  # channels of B and C together
         own = config.selections * self.shared
@@ -116,8 +114,8 @@ class Mamba2(nn.Module):
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         z, x, own = self._project(hidden_states)
-        readings = [self._read(x, *own[i % len(own)], i) for i in range(len(self.reversals))]
-        y = readings[0] if len(readings) == 1 else (readings[0] + readings[1]) / 2
+        directions = [self._one_direction(x, *own[i % len(own)], i) for i in range(len(self.reversals))]
+        y = directions[0] if len(directions) == 1 else (directions[0] + directions[1]) / 2
         return self.out_proj(self.norm(y, z))
 
     def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
@@ -126,7 +124,7 @@ class Mamba2(nn.Module):
         z, x, *own = self.in_proj(hidden_states).split(sizes, dim=-1)
         return z, x, list(zip(own[::2], own[1::2], strict=True))
 
-    def _read(
+    def _one_direction(
         self,
         x: Float[Tensor, "B L E"],
         BC: Float[Tensor, "B L S"],
@@ -134,12 +132,12 @@ class Mamba2(nn.Module):
         index: int,
     ) -> Float[Tensor, "B L E"]:
         """One reading of the tokens with its own B, C and dt, each group of heads along its own path."""
-        groups = len(self.paths)
-        parts = zip(self.paths, x.chunk(groups, -1), dt.chunk(groups, -1), range(groups), strict=True)
+        groups = len(self.token_orders)
+        parts = zip(self.token_orders, x.chunk(groups, -1), dt.chunk(groups, -1), range(groups), strict=True)
         return join(
             [
-                path(self._mix, x_, BC, dt_, index=index, group=group, reverse=self.reversals[index])
-                for path, x_, dt_, group in parts
+                token_order(self._mix, x_, BC, dt_, index=index, group=group, reverse=self.reversals[index])
+                for token_order, x_, dt_, group in parts
             ]
         )
 
@@ -148,25 +146,25 @@ class Mamba2(nn.Module):
         x = self.conv1d(x, self._first_filter(index, group))
         BC = self.conv1d(BC, self._first_filter_of_BC(index))
         y = self._ssd(x, BC, dt, index, group)
-        D = of_reading(self.D, self.heads, index).chunk(len(self.paths))[group]
+        D = of_direction(self.D, self.heads, index).chunk(len(self.token_orders))[group]
         return y + D.repeat_interleave(self.config.headdim).to(x.dtype) * x
 
     def _first_filter(self, index: int, group: int) -> int:
         """Of a group's x; the filters of x come before those of B and C."""
         own = index % self.config.dynamics
-        return own * self.inner + group * (self.inner // len(self.paths))
+        return own * self.inner + group * (self.inner // len(self.token_orders))
 
     def _first_filter_of_BC(self, index: int) -> int:
         return self.config.dynamics * self.inner + index % self.config.selections * self.shared
 
     def _ssd(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
         """The recurrence of a group of heads, on convolved x, B and C."""
-        groups, ngroups = len(self.paths), self.config.ngroups
+        groups, ngroups = len(self.token_orders), self.config.ngroups
         B, C = BC.unflatten(-1, (2, ngroups, -1)).unbind(2)
         if ngroups > 1:
             B, C = (v.chunk(groups, dim=2)[group] for v in (B, C))
         dt_bias, A_log = (
-            of_reading(each, self.heads, index).chunk(groups)[group] for each in (self.dt_bias, self.A_log)
+            of_direction(each, self.heads, index).chunk(groups)[group] for each in (self.dt_bias, self.A_log)
         )
         dt = F.softplus(at_least_float32(dt) + dt_bias)
         x = x.unflatten(-1, (-1, self.config.headdim))
@@ -179,6 +177,58 @@ class Mamba2(nn.Module):
 
         scanned: Tensor = mamba_chunk_scan_combined(x, dt, A, B, C, self.config.chunk_size)
         return scanned
+
+
+class QuasiSeparable(Mamba2):
+    """Hydra's quasi-separable mixer (Hwang et al., arXiv 2407.09941): `direction: quasiseparable`.
+
+    The matrix that mixes the tokens of a head is one with a strictly lower and a strictly upper part of N
+    states each, and a diagonal of its own:
+
+        y = shift(ssd(x)) + flip(shift(ssd(flip(x)))) + (D + fc_D x) x
+
+    `shift` hands each token the output of the one before it, and the first token nothing: y_t has C_{t-1} in
+    it. Both readings share A, D and dt's bias; each has its own B, C and dt. x, B and C are convolved once,
+    centred.
+
+    Deviations, so that a sweep over `direction` changes the matrix alone: A starts as in Mamba-2, not at 1;
+    the gate multiplies before the norm, as in Mamba-2, not after it; `d_conv` is 4 by default, not 7, and
+    where it is even the convolution reaches one token further back than ahead.
+    """
+
+    def __init__(self, config: Mamba2Config, hidden_size: int, layout: Layout, scan_index: int) -> None:
+        super().__init__(config, hidden_size, layout, scan_index)
+        self.fc_D = CastedLinear(self.inner, self.heads)
+
+    def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        z, x, own = self._project(hidden_states)
+        x = self._convolve_x(x)
+        forward, backward = (self._one_direction(x, *own[i], i) for i in range(2))
+        diagonal = self.fc_D(x) + self.D.to(x.dtype)
+        y = forward + backward + diagonal.repeat_interleave(self.config.headdim, dim=-1) * x
+        return self.out_proj(self.norm(y, z))
+
+    def _convolve_x(self, x: Tensor) -> Tensor:
+        groups = len(self.token_orders)
+        parts = zip(self.token_orders, x.chunk(groups, -1), range(groups), strict=True)
+        return join(
+            [
+                token_order(self._centred, x_, start=self._first_filter(0, group))
+                for token_order, x_, group in parts
+            ]
+        )
+
+    def _centred(self, x: Float[Tensor, "B L E"], start: int) -> Float[Tensor, "B L E"]:
+        ahead = (self.config.d_conv - 1) // 2
+        return self.conv1d(F.pad(x, (0, 0, 0, ahead)), start)[:, ahead:]
+
+    def _mix(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
+        """The strictly triangular part of a group of heads, on an x that is convolved already."""
+        flipped = self.reversals[index]
+        BC = BC.flip(1) if flipped else BC
+        BC = self._centred(BC, self._first_filter_of_BC(index))
+        BC = BC.flip(1) if flipped else BC
+        return F.pad(self._ssd(x, BC, dt, index, group), (0, 0, 1, -1))
 
 
 class GatedRMSNorm(nn.Module):

@@ -19,16 +19,16 @@ class MLPConfig(MixerConfig):
 
     norm_axis: ClassVar[Literal["channel", "token"]] = "token"
 
-    def build(self, hidden_size: int, layout: Layout, place: int, rope_theta: float | None) -> MLP:
+    def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> MLP:
         return MLP(layout.seq_len, self.expansion)
 
-    def num_params(self, hidden_size: int, seq_len: int) -> int:
-        return 3 * seq_len * swiglu_width(seq_len, self.expansion)
+    def num_params(self, hidden_size: int, layout: Layout) -> int:
+        return 3 * layout.seq_len * swiglu_width(layout.seq_len, self.expansion)
 
-    def flops(self, hidden_size: int, seq_len: int) -> int:
-        return 2 * hidden_size * self.num_params(hidden_size, seq_len)
+    def flops(self, hidden_size: int, layout: Layout) -> int:
+        return 2 * hidden_size * self.num_params(hidden_size, layout)
 
-    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+    def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         return {"kind": self.kind, "swiglu_width": swiglu_width(layout.seq_len, self.expansion)}
 
 

@@ -22,7 +22,7 @@ from trm.grid import Grid, Layout
 Order = Literal["row", "column", "box"]
 
 
-def path(order: Order, layout: Layout) -> list[int]:
+def token_order(order: Order, layout: Layout) -> list[int]:
     """The tokens' positions in the order of their reading, (L,). Raises ValueError as `check_order`."""
     check_order(order, layout.grid)
     if layout.grid is None:
@@ -40,10 +40,12 @@ def path(order: Order, layout: Layout) -> list[int]:
     return [*range(first), *cells]
 
 
-def first_alike(order: Order, layout: Layout) -> Order:
+def first_equal_order(order: Order, layout: Layout) -> Order:
     """The first order that is this one: on a board of one row, all are the row order."""
     orders: tuple[Order, ...] = get_args(Order)
-    return next(each for each in orders if each == order or path(each, layout) == path(order, layout))
+    return next(
+        each for each in orders if each == order or token_order(each, layout) == token_order(order, layout)
+    )
 
 
 def check_order(order: Order, grid: Grid | None, key: str = "model.mixer") -> None:
@@ -59,7 +61,7 @@ def check_order(order: Order, grid: Grid | None, key: str = "model.mixer") -> No
         )
 
 
-class Path(nn.Module):
+class TokenOrder(nn.Module):
     """One way through the tokens."""
 
     there: Tensor | None
@@ -67,7 +69,7 @@ class Path(nn.Module):
 
     def __init__(self, order: Order, layout: Layout) -> None:
         super().__init__()
-        steps = torch.tensor(path(order, layout))
+        steps = torch.tensor(token_order(order, layout))
         as_they_stand = order == "row"
         self.register_buffer("there", None if as_they_stand else steps, persistent=False)
         self.register_buffer("back", None if as_they_stand else steps.argsort(), persistent=False)

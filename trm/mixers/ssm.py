@@ -14,7 +14,7 @@ mixers read the tokens:
     bidirectional       the same, but what makes B, C and dt of the tokens is each reading's own (in Mamba-2
                         rows of `in_proj` and `conv1d`, in Mamba a half of `x_proj`), as in Hydra
     bidirectional_own   only the projections to x and z and from y are in common, as in Vim (arXiv 2401.09417)
-    quasiseparable      of Mamba-2 alone, see `trm.mixers.hydra`
+    quasiseparable      of Mamba-2 alone, see `trm.mixers.mamba2.QuasiSeparable`
 
 `order` says along which way through the board (`trm.mixers.order`); of several each takes an equal share of
 the heads (Mamba-2) or channels (Mamba), one after the other.
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from trm.grid import Grid, Layout
 from trm.mixers.base import KEY, MixerConfig
-from trm.mixers.order import Order, check_order, first_alike
+from trm.mixers.order import Order, check_order, first_equal_order
 
 Direction = Literal[
     "forward", "alternating", "bidirectional_tied", "bidirectional", "bidirectional_own", "quasiseparable"
@@ -56,10 +56,6 @@ class SSMConfig(MixerConfig):
         return self.backend == "mamba_ssm"
 
     @property
-    def num_scans(self) -> int:
-        return 1
-
-    @property
     def selections(self) -> int:
         """Sets of the parameters that make B, C and dt."""
         return 2 if self.direction in ("bidirectional", "bidirectional_own", "quasiseparable") else 1
@@ -76,9 +72,9 @@ class SSMConfig(MixerConfig):
     def d_inner(self, hidden_size: int) -> int:
         return round(self.expand * hidden_size)
 
-    def reversals(self, place: int) -> tuple[bool, ...]:
+    def reversals(self, scan_index: int) -> tuple[bool, ...]:
         if self.direction in ("forward", "alternating"):
-            return (self.direction == "alternating" and place % 2 == 1,)
+            return (self.direction == "alternating" and scan_index % 2 == 1,)
         return (False, True)
 
     def check(self, hidden_size: int, key: str = KEY) -> None:
@@ -107,17 +103,17 @@ class SSMConfig(MixerConfig):
         for order in self.orders:
             check_order(order, grid, key)
 
-    def effective_at(self, place: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
+    def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = self.model_dump(mode="json", exclude={"expand", "backend"})
         if self.direction == "alternating":
-            fields["direction"] = "backward" if self.reversals(place)[0] else "forward"
+            fields["direction"] = "backward" if self.reversals(scan_index)[0] else "forward"
         # Heads and channels have no order among themselves: only how many read which way is an effect.
-        names = [first_alike(order, layout) for order in self.orders]
+        names = [first_equal_order(order, layout) for order in self.orders]
         shares = {name: names.count(name) / len(names) for name in sorted(names)}
         return fields | {"order": shares, "d_inner": self.d_inner(hidden_size)}
 
 
-def of_reading(stacked: Tensor, size: int, index: int) -> Tensor:
+def of_direction(stacked: Tensor, size: int, index: int) -> Tensor:
     """The rows of reading `index` of a parameter that has `size` for each reading, or for all in common."""
     sets = stacked.unflatten(0, (-1, size))
     return sets[index % len(sets)]

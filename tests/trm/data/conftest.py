@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trm.data.rules import Boards
-from trm.data.splits import load_splits
+from trm.data.boards.rules import Boards
+from trm.data.boards.splits import load_splits
 from trm.data.sudoku import SudokuConfig
 from trm.data.sudoku.generate import generate
 

@@ -6,8 +6,8 @@ from itertools import permutations, product
 
 import numpy as np
 
-from trm.data.rules import Boards
-from trm.data.sudoku.grid import BOX_SHAPES
+from trm.data.boards.rules import Boards
+from trm.data.sudoku.board import BOX_SHAPES
 
 
 def random_symmetry(puzzles: Boards, solutions: Boards, size: int, rng) -> tuple[Boards, Boards]:

@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 
 from trm.data import TASKS, AnyTaskConfig
 from trm.data.base import Split, TaskData
-from trm.data.cli import main
-from trm.data.puzzle_config import PuzzleConfig
-from trm.data.rules import Puzzles
-from trm.data.splits import load_splits
+from trm.data.boards.cli import main
+from trm.data.boards.config import PuzzleConfig
+from trm.data.boards.rules import Puzzles
+from trm.data.boards.splits import load_splits
 
 COUNTS = {"train": 40, "val": 20, "test": 10}
 NUMBERS = {f"num_{split}": count for split, count in COUNTS.items()}

@@ -17,7 +17,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import shortest_path
 
 from trm.data.base import DataError, TaskShape
-from trm.data.csv_files import read_csv, write_csv
+from trm.data.boards.csv_files import read_csv, write_csv
+from trm.data.boards.npy_files import read_npy, write_npy
+from trm.data.boards.rules import Boards, Puzzles
 from trm.data.maze import MazeConfig
 from trm.data.maze.__main__ import main
 from trm.data.maze.augment import MazeAugment
@@ -25,8 +27,6 @@ from trm.data.maze.generate import default_length, generate
 from trm.data.maze.paths import FREE, PATH, WALL, answer, lengths
 from trm.data.maze.rules import MazeRules
 from trm.data.maze.symmetry import cell_maps, class_keys
-from trm.data.npy_files import read_npy, write_npy
-from trm.data.rules import Boards, Puzzles
 from trm.grid import Grid
 
 HEADER = "source,question,answer,rating"

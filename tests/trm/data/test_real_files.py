@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 
-from trm.data.csv_files import read_csv
-from trm.data.splits import load_splits
+from trm.data.boards.csv_files import read_csv
+from trm.data.boards.splits import load_splits
 from trm.data.sudoku import SudokuConfig
-from trm.data.sudoku.grid import class_keys
+from trm.data.sudoku.board import class_keys
 from trm.data.sudoku.rules import SudokuRules
 
 

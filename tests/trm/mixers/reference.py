@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-import trm.mixers.selective_scan  # noqa: F401  makes the operator
+import trm.mixers.kernels.scan  # noqa: F401  makes the operator
 
 
 def scan_loop(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:

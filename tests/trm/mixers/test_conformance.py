@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.trm.mixers.reference import relative_error  # and the formula of the scan, for torch's counter
 from trm.grid import Grid, Layout
 from trm.mixers import MIXERS, AnyMixerConfig, MixerConfig
-from trm.mixers.parallel import ParallelConfig
+from trm.mixers.hybrids import ParallelConfig
 
 HIDDEN = 16
 LAYOUT = Layout(9, Grid(2, 4, (2, 2)))  # one slot before the board
@@ -59,11 +59,11 @@ CONFIGS = small_configs()
 
 
 def build(
-    config: MixerConfig, hidden: int = HIDDEN, layout: Layout = LAYOUT, place: int = 0, seed: int = 0
+    config: MixerConfig, hidden: int = HIDDEN, layout: Layout = LAYOUT, scan_index: int = 0, seed: int = 0
 ) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return config.build(hidden, layout, place, 10000.0)
+        return config.build(hidden, layout, scan_index, 10000.0)
 
 
 def states(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -82,8 +82,8 @@ def test_every_mixer_is_registered_under_its_kind():
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_shape_is_preserved_and_everything_has_a_finite_gradient(config, batch):
-    for place in (0, 1):
-        module = build(config, place=place)
+    for scan_index in (0, 1):
+        module = build(config, scan_index=scan_index)
         x = states(batch, LAYOUT.seq_len, HIDDEN).requires_grad_()
         y = module(x)
         assert y.shape == x.shape and y.dtype == x.dtype
@@ -95,7 +95,7 @@ def test_shape_is_preserved_and_everything_has_a_finite_gradient(config, batch):
 
 
 def test_gradients_equal_finite_differences_in_float64(config):
-    module = build(config, place=1).double()
+    module = build(config, scan_index=1).double()
     names = [name for name, _ in module.named_parameters()]
     weights = [p.detach().requires_grad_() for p in module.parameters()]
     x = states(2, LAYOUT.seq_len, HIDDEN, dtype=torch.float64).requires_grad_()
@@ -182,7 +182,7 @@ def grids(draw_from: st.SearchStrategy[int]) -> st.SearchStrategy[Layout]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_num_params_equals_the_count(name, hidden, layout):
     config, module = CONFIGS[name], build(CONFIGS[name], hidden, layout)
-    assert config.num_params(hidden, layout.seq_len) == sum(p.numel() for p in module.parameters())
+    assert config.num_params(hidden, layout) == sum(p.numel() for p in module.parameters())
 
 
 @given(hidden=st.sampled_from([16, 32]), layout=grids(st.integers(1, 10) | st.integers(41, 50)))
@@ -193,18 +193,20 @@ def test_flops_equal_the_flop_counter(name, hidden, layout):
     # The counter does not know the fused attention of the CPU: let it be two matrix products.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         module(states(2, layout.seq_len, hidden))
-    assert counter.get_total_flops() == 2 * config.flops(hidden, layout.seq_len)
+    assert counter.get_total_flops() == 2 * config.flops(hidden, layout)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_the_halting_head_reads_a_position_that_sees_every_token(config, num_layers):
-    layers = [build(m, place=place, seed=place) for ((m, place),) in config.layers(num_layers)]
+    layers = [
+        build(m, scan_index=scan_index, seed=scan_index) for ((m, scan_index),) in config.layers(num_layers)
+    ]
     x = states(1, LAYOUT.seq_len, HIDDEN).requires_grad_()
     h = x
     for layer in layers:
         h = h + layer(h)
-    readout = config.readout(num_layers)
-    read = {"first": h[0, 0], "last": h[0, -1]}[readout]
+    halting_position = config.halting_position(num_layers)
+    read = {"first": h[0, 0], "last": h[0, -1]}[halting_position]
     (gradient,) = torch.autograd.grad(read.square().sum(), x)
     assert (gradient[0].norm(dim=-1) > 0).all()
 
@@ -220,7 +222,7 @@ MAZE = Layout(900 + 16, Grid(30, 30))
 @pytest.mark.parametrize("direction", [*DIRECTIONS, "quasiseparable"])
 def test_long_sequences_go_in_chunks(direction, monkeypatch):
     """A 30 x 30 board, read in rows and columns: no matrix of 916 x 916 is made, and both forms agree."""
-    from trm.mixers import ssd
+    from trm.mixers.kernels import ssd
 
     fields = {"direction": direction, "order": ("row", "column"), "expand": 1.5}
     module = build(MIXERS["mamba2"](**fields, **SMALL["mamba2"]), layout=MAZE)

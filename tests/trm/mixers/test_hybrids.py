@@ -14,14 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 import tests.trm.mixers.reference  # noqa: F401  the formula of the scan, for torch's counter
 from trm.block import Block
 from trm.config import ModelConfig, TrialConfig
+from trm.cost import block_flops, num_params
 from trm.data.base import TaskShape
 from trm.data.sudoku import SudokuConfig
-from trm.flops import block_flops, num_params
 from trm.grid import Grid, Layout
 from trm.layers import rms_norm
-from trm.messages import explain
-from trm.mixers.parallel import ParallelConfig
+from trm.mixers.hybrids import ParallelConfig
 from trm.model import TRM, build_model
+from trm.settings.messages import explain
 
 ATTENTION: dict[str, Any] = {"kind": "attention", "num_heads": 2}
 WIDE: dict[str, Any] = {"kind": "attention", "num_heads": 1, "head_dim": 6}
@@ -73,7 +73,7 @@ def test_block_has_the_parameters_and_flops_of_the_formula(model):
     block = block_of(model)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         block(states(0), states(1))
-    assert counter.get_total_flops() == 3 * block_flops(model, 9)
+    assert counter.get_total_flops() == 3 * block_flops(model, Layout(9))
 
 
 def test_everything_has_a_gradient_and_rows_do_not_mix(model):
@@ -109,7 +109,7 @@ def test_the_halting_head_sees_every_cell(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "readout"),
+    ("name", "halting_position"),
     [
         ("forward pattern", "last"),
         ("scans alone", "last"),
@@ -117,9 +117,9 @@ def test_the_halting_head_sees_every_cell(model):
         ("sublayers", "first"),
     ],
 )
-def test_readout(name, readout):
+def test_readout(name, halting_position):
     num_layers, mixer = HYBRIDS[name]
-    assert model_of(num_layers, mixer).mixer.readout(num_layers) == readout
+    assert model_of(num_layers, mixer).mixer.halting_position(num_layers) == halting_position
 
 
 def test_sublayers_each_have_a_residual_connection_and_a_norm_on_their_own_axis():
@@ -163,7 +163,7 @@ def test_scans_side_by_side_alternate_too():
 def test_hymbas_parts_have_the_parameters_of_attention():
     heads = {"kind": "attention", "num_heads": 4, "head_dim": 64}
     parallel = ParallelConfig(mixers=(heads, {"kind": "mamba2", "expand": 0.625, "d_state": 32}))
-    assert parallel.num_params(512, 97) == 1_053_391 + 2 * 512
+    assert parallel.num_params(512, Layout(97)) == 1_053_391 + 2 * 512
 
 
 def test_rotary_tables_fit_each_attentions_heads():

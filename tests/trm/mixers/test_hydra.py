@@ -9,8 +9,7 @@ from torch import Tensor
 
 from trm.grid import Layout
 from trm.layers import rms_norm
-from trm.mixers.hydra import QuasiSeparable
-from trm.mixers.mamba2 import Mamba2Config
+from trm.mixers.mamba2 import Mamba2Config, QuasiSeparable
 
 HIDDEN, LENGTH = 16, 11
 
@@ -68,7 +67,7 @@ def test_equals_the_dense_matrix_in_float64(fields):
 
 def test_it_has_hydras_parameters():
     config = Mamba2Config(direction="quasiseparable", expand=576 / 512, d_conv=7)
-    assert config.num_params(512, 97) == 1_037_467
+    assert config.num_params(512, Layout(97)) == 1_037_467
     assert {name: tuple(p.shape) for name, p in built(d_conv=7).named_parameters()} == {
         "dt_bias": (5,), "A_log": (5,), "D": (5,), "fc_D.weight": (5, 20), "norm.weight": (20,),
         "in_proj.weight": (2 * 20 + 2 * (2 * 3 + 5), 16), "out_proj.weight": (16, 20),

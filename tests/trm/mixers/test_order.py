@@ -12,7 +12,7 @@ from tests.trm.mixers.reference import scan_loop
 from trm.grid import Grid, Layout
 from trm.mixers.mamba import MambaConfig
 from trm.mixers.mamba2 import Mamba2Config
-from trm.mixers.order import path
+from trm.mixers.order import token_order
 from trm.mixers.ssm import Direction
 
 BOARD = Layout(2 + 24, Grid(4, 6, (2, 3)))  # two slots, then the board
@@ -24,10 +24,10 @@ def test_paths_written_out():
     board = torch.arange(2, 26).view(4, 6)
     boxes = [board[r : r + 2, c : c + 3].flatten() for r in (0, 2) for c in (0, 3)]
     slots = torch.arange(2)
-    assert path("row", BOARD) == list(range(26))
-    assert path("column", BOARD) == torch.cat([slots, board.T.flatten()]).tolist()
-    assert path("box", BOARD) == torch.cat([slots, *boxes]).tolist()
-    assert path("row", Layout(7)) == list(range(7))
+    assert token_order("row", BOARD) == list(range(26))
+    assert token_order("column", BOARD) == torch.cat([slots, board.T.flatten()]).tolist()
+    assert token_order("box", BOARD) == torch.cat([slots, *boxes]).tolist()
+    assert token_order("row", Layout(7)) == list(range(7))
 
 
 @given(
@@ -38,7 +38,7 @@ def test_every_path_visits_every_token_once_and_begins_and_ends_with_the_row_ord
     bands, stacks, box, slots, order
 ):
     grid = Grid(bands * box[0], stacks * box[1], box)
-    found = path(order, Layout(slots + grid.rows * grid.cols, grid))
+    found = token_order(order, Layout(slots + grid.rows * grid.cols, grid))
     assert sorted(found) == list(range(len(found)))
     assert found[: slots + 1] == list(range(slots + 1)) and found[-1] == len(found) - 1
 
@@ -48,7 +48,7 @@ def test_an_order_that_the_task_does_not_have_is_refused(order):
     with pytest.raises(
         ValueError, match=rf"order has '{order}', but .* not the cells of a board: choose row"
     ):
-        path(order, Layout(9))
+        token_order(order, Layout(9))
     for config in (MambaConfig(order=order), Mamba2Config(order=("row", order))):
         with pytest.raises(ValueError, match=r"^here\.order has"):
             config.check_grid(None, "here")
@@ -58,13 +58,13 @@ def test_an_order_that_the_task_does_not_have_is_refused(order):
         MambaConfig(order=("row", "box")).check_grid(Grid(30, 30))
 
 
-def make(kind: type, order, direction: Direction = "alternating", place: int = 1, **fields):
+def make(kind: type, order, direction: Direction = "alternating", scan_index: int = 1, **fields):
     """A mixer of 24 channels, with the same weights for every order; place 1 alternates backwards."""
     small = {"d_state": 4, "expand": 1.5} | ({"headdim": 4} if kind is Mamba2Config else {})
     config = kind(order=order, direction=direction, **small | fields)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return config.build(HIDDEN, BOARD, place, None)
+        return config.build(HIDDEN, BOARD, scan_index, None)
 
 
 def tokens() -> torch.Tensor:
@@ -77,7 +77,7 @@ CASES = [(MambaConfig, d) for d in DIRECTIONS] + [(Mamba2Config, d) for d in (*D
 @pytest.mark.parametrize("order", ["column", "box"])
 @pytest.mark.parametrize(("kind", "direction"), CASES)
 def test_a_mixer_along_a_path_is_one_of_the_permuted_board(kind, direction, order):
-    x, steps = tokens(), torch.tensor(path(order, BOARD))
+    x, steps = tokens(), torch.tensor(token_order(order, BOARD))
     by_hand = make(kind, "row", direction)(x[:, steps])[:, steps.argsort()]
     mixed = make(kind, order, direction)(x)
     torch.testing.assert_close(mixed, by_hand)
@@ -105,8 +105,8 @@ def test_each_share_of_mamba2s_heads_reads_in_its_own_order(ngroups):
 
 def test_each_share_of_mambas_channels_reads_in_its_own_order():
     """Convolved and scanned along its path; B, C and dt are made of all channels of a token."""
-    module, x = make(MambaConfig, ("row", "column"), place=0).double(), tokens().double()
-    steps = [torch.tensor(path(order, BOARD)) for order in ("row", "column")]
+    module, x = make(MambaConfig, ("row", "column"), scan_index=0).double(), tokens().double()
+    steps = [torch.tensor(token_order(order, BOARD)) for order in ("row", "column")]
     inner, z = module.in_proj(x).chunk(2, -1)
 
     def along(function):

@@ -61,10 +61,14 @@ def test_directions(make):
 
 
 def test_readout(make):
-    assert [make(direction="forward").readout(n) for n in (1, 2, 3)] == ["last"] * 3
-    assert [make(direction="alternating").readout(n) for n in (1, 2, 3)] == ["last", "first", "first"]
+    assert [make(direction="forward").halting_position(n) for n in (1, 2, 3)] == ["last"] * 3
+    assert [make(direction="alternating").halting_position(n) for n in (1, 2, 3)] == [
+        "last",
+        "first",
+        "first",
+    ]
     for direction in two_ways(make):
-        assert [make(direction=direction).readout(n) for n in (1, 2, 3)] == ["first"] * 3
+        assert [make(direction=direction).halting_position(n) for n in (1, 2, 3)] == ["first"] * 3
 
 
 def test_an_odd_layer_is_the_even_one_on_the_reversed_tokens(make):
@@ -90,7 +94,7 @@ def test_a_bidirectional_layer_with_equal_halves_commutes_with_reversal(make):
 
 def test_tied_readings_commute_with_reversal_and_cost_nothing(make):
     tied, forward = make(direction="bidirectional_tied"), make(direction="forward")
-    assert tied.num_params(HIDDEN, LENGTH) == forward.num_params(HIDDEN, LENGTH)
+    assert tied.num_params(HIDDEN, Layout(LENGTH)) == forward.num_params(HIDDEN, Layout(LENGTH))
     module, one_way = (config.build(HIDDEN, LAYOUT, 0, None) for config in (tied, forward))
     x = states(2, LENGTH, HIDDEN)
     torch.testing.assert_close(module(x.flip(1)), module(x).flip(1))
@@ -122,7 +126,7 @@ def test_readings_of_their_own_are_two_mixers_between_common_projections(make):
 def test_readings_of_their_own_are_the_mean_of_two_mixers(make):
     """Of a forward one with the first half of every doubled parameter, and a backward one with the second."""
     own = make(direction="bidirectional_own").build(HIDDEN, LAYOUT, 0, None)
-    one_way = [make(direction="alternating").build(HIDDEN, LAYOUT, place, None) for place in (0, 1)]
+    one_way = [make(direction="alternating").build(HIDDEN, LAYOUT, scan_index, None) for scan_index in (0, 1)]
     is_mamba2 = hasattr(own, "norm")
     for index, module in enumerate(one_way):
         weights = {}
@@ -201,7 +205,7 @@ def test_time_scales_stay_out_of_weight_decay(make):
     ],
 )
 def test_the_defaults_have_the_parameters_of_attention(config, params):
-    assert config.num_params(512, 97) == params
+    assert config.num_params(512, Layout(97)) == params
     assert params == pytest.approx(4 * 512**2, rel=0.06)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from trm.data import cli
+from trm.data.boards import cli
 from trm.data.maze.config import MazeConfig
 
 main = partial(cli.main, MazeConfig)

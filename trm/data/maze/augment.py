@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from trm.data.augment import RandomSymmetry
+from trm.data.boards.augment import RandomSymmetry
 from trm.data.maze.symmetry import cell_maps
 
 

@@ -7,14 +7,14 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from trm.data.base import Augment
+from trm.data.boards.rules import Puzzles
+from trm.data.boards.task import PuzzleTask
 from trm.data.maze.generate import default_length, generate
 from trm.data.maze.paths import MAX_SIZE
 from trm.data.maze.rules import MazeRules
-from trm.data.puzzle_config import PuzzleConfig
-from trm.data.rules import Puzzles
 
 
-class MazeConfig(PuzzleConfig):
+class MazeConfig(PuzzleTask):
     """`data: {task: maze, size: 10}` needs no file and no network.
 
     Sources: `generated`, mazes like those of Maze-Hard in any size; and those of every task. The rating is

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trm.data.base import DataError
+from trm.data.boards.rules import Boards, Keys, Puzzles
 from trm.data.maze.paths import FREE, GOAL, PATH, START, WALL, answer, one_cell, pack, spread, unpack
 from trm.data.maze.symmetry import class_keys
-from trm.data.rules import Boards, Keys, Puzzles
 
 WALL_SHARE = (0.3, 0.5)
 

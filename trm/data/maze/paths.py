@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.data.rules import Boards
+from trm.data.boards.rules import Boards
 
 WALL, FREE, START, GOAL, PATH = range(5)  # the symbols of a cell
 MAX_SIZE = 64  # bits in a word

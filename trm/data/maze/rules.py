@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from trm.data.base import DataError
+from trm.data.boards.rules import Boards, Keys, Puzzles, Rules, span
 from trm.data.maze.generate import path_lengths
 from trm.data.maze.paths import FREE, GOAL, PATH, START, WALL, lengths
 from trm.data.maze.symmetry import class_keys
-from trm.data.rules import Boards, Keys, Puzzles, Rules, span
 from trm.grid import Grid
 
 _SYMBOLS = "# SGo"

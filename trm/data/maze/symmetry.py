@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.data.rules import Boards, Keys
+from trm.data.boards.rules import Boards, Keys
 
 _CHUNK = 1024  # mazes at once
 

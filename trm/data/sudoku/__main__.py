@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from trm.data import cli
+from trm.data.boards import cli
 from trm.data.sudoku.config import SudokuConfig
 
 main = partial(cli.main, SudokuConfig)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trm.data.augment import RandomSymmetry
-from trm.data.sudoku.grid import BOX_SHAPES
+from trm.data.boards.augment import RandomSymmetry
+from trm.data.sudoku.board import BOX_SHAPES
 
 
 @dataclass(frozen=True)

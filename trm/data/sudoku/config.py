@@ -10,13 +10,13 @@ import numpy as np
 from pydantic import model_validator
 
 from trm.data.base import Augment
-from trm.data.puzzle_config import PuzzleConfig
-from trm.data.rules import Puzzles
+from trm.data.boards.rules import Puzzles
+from trm.data.boards.task import PuzzleTask
 from trm.data.sudoku.generate import RECIPES, generate
 from trm.data.sudoku.rules import SudokuRules
 
 
-class SudokuConfig(PuzzleConfig):
+class SudokuConfig(PuzzleTask):
     """`data: {task: sudoku, source: embedded, size: 4}` needs no file and no network.
 
     Sources: `embedded`, generated easy puzzles (singles solve them); `generated_hard`, 9x9 files inside the
@@ -28,7 +28,7 @@ class SudokuConfig(PuzzleConfig):
     size: Literal[4, 6, 9] = 9
 
     only_for: ClassVar[dict[str, tuple[str, ...]]] = {
-        **PuzzleConfig.only_for,
+        **PuzzleTask.only_for,
         "min_rating": ("generated_hard", "csv", "hub"),
     }
     generated_sources: ClassVar[tuple[str, ...]] = ("embedded",)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from trm.data.base import DataError
-from trm.data.rules import Boards
-from trm.data.sudoku.grid import BOX_SHAPES, class_keys
+from trm.data.boards.rules import Boards
+from trm.data.sudoku.board import BOX_SHAPES, class_keys
 from trm.data.sudoku.solver import solve, solved_by_singles
 
 

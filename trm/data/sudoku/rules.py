@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from trm.data.base import DataError
-from trm.data.rules import Boards, Keys, Puzzles, Rules, span
-from trm.data.sudoku.grid import BOX_SHAPES, class_keys, is_solution, units
+from trm.data.boards.rules import Boards, Keys, Puzzles, Rules, span
+from trm.data.sudoku.board import BOX_SHAPES, class_keys, is_solution, units
 from trm.data.sudoku.solver import solve
 from trm.grid import Grid
 

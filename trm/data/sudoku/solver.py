@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trm.data.rules import Boards
-from trm.data.sudoku.grid import BOX_SHAPES
+from trm.data.boards.rules import Boards
+from trm.data.sudoku.board import BOX_SHAPES
 
 Candidates = NDArray[np.uint16]  # (n, n, nodes): bit d-1 is set where digit d is still possible
 

@@ -1,0 +1,98 @@
+"""The way from the baseline to the best arm, one factor at a time, each time the one that gains the most.
+
+Fawcett and Hoos 2016, "Analysing differences between algorithm configurations through ablation", over arms
+that the sweep has run instead of runs made for it: where an arm on the way is missing, the path says so. Each
+step takes the best of several means, which flatters it a little; the path explains, it claims nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from analysis.compare.ranking import seed_table
+from analysis.design import dependents, levels
+from analysis.format import unit_of
+from analysis.inference.intervals import Limits, mean_interval, of_differences
+from analysis.sweep import Sweep
+
+COLUMNS = ("step", "arm", "flipped", "n", "mean", "gain", "low", "high", "share", "not_run")
+Levels = dict[str, Any]
+
+
+def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
+    """A row a step, the baseline first; empty where the baseline has no value or is itself the best.
+
+    `flipped` says which factors changed and to what, more than one where no arm lies between. `mean` is over
+    the arm's `n` seeds; `gain` over the arm before, with a 95% interval, paired over the seeds that both
+    have; `share` of the whole gain. `not_run` names single flips that the sweep has no completed trial of.
+    The way is chosen by the objective; `metric` (default: its test counterpart) is what is shown.
+    """
+    metric = metric or sweep.test_metric or sweep.metric
+    shown, limits = seed_table(sweep, metric), of_differences(unit_of(metric).limits)
+    means = seed_table(sweep, sweep.metric).mean() * (1 if sweep.maximise else -1)
+    table, ran = levels(sweep), means.dropna()
+    if sweep.baseline not in ran.index or ran.idxmax() == sweep.baseline:
+        return pd.DataFrame(columns=list(COLUMNS))
+    best, here = str(ran.idxmax()), sweep.baseline
+    rows = [_row(shown, limits, 0, here, None, "", "")]
+    while here != best:
+        flips = _flips(table, here, best)
+        arms = {flip: _arm_with(table, wanted) for flip, wanted in flips.items()}
+        found = {flip: arm for flip, arm in arms.items() if arm is not None and arm in ran.index}
+        missing = "; ".join(flip for flip in flips if flip not in found)
+        if found:
+            flip, after = max(found.items(), key=lambda each: float(ran[each[1]]))
+        else:
+            flip, after = "; ".join(flips), best
+        rows.append(_row(shown, limits, len(rows), after, here, flip, missing))
+        here = after
+    total = rows[-1]["mean"] - rows[0]["mean"]
+    for row in rows[1:]:
+        row["share"] = row["gain"] / total if total else math.nan
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _flips(table: pd.DataFrame, here: str, best: str) -> dict[str, Levels]:
+    """Each single change towards the best arm, in words, and the levels that it leads to.
+
+    What exists only with the new level comes along, as d_state does with an SSM mixer.
+    """
+    now, goal = (_levels_at(table, arm) for arm in (here, best))
+    found: dict[str, Levels] = {}
+    for factor in now:
+        if now[factor] == goal[factor] or now[factor] is None or goal[factor] is None:
+            continue
+        along = [
+            other for other in dependents(table, factor) if (now[other] is None) != (goal[other] is None)
+        ]
+        changed = {name: goal[name] for name in (factor, *along)}
+        found[f"{factor}: {now[factor]} to {goal[factor]}"] = {**now, **changed}
+    return found
+
+
+def _arm_with(table: pd.DataFrame, wanted: Levels) -> str | None:
+    return next((str(arm) for arm in table.index if _levels_at(table, str(arm)) == wanted), None)
+
+
+def _levels_at(table: pd.DataFrame, arm: str) -> Levels:
+    return {str(factor): table.at[arm, factor] for factor in table.columns}
+
+
+def _row(
+    shown: pd.DataFrame,
+    limits: Limits,
+    step: int,
+    arm: str,
+    before: str | None,
+    flipped: str,
+    not_run: str,
+) -> dict[str, Any]:
+    own = mean_interval(shown[arm])
+    row: dict[str, Any] = {"step": step, "arm": arm, "flipped": flipped, "n": own.n, "mean": own.mean}
+    if before is not None:
+        gap = mean_interval(shown[arm] - shown[before]).cut(limits)
+        row |= {"gain": gap.mean, "low": gap.low, "high": gap.high}
+    return row | {"share": math.nan, "not_run": not_run}

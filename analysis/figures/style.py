@@ -1,0 +1,202 @@
+"""How figures look: colours, marks, axes and labels; no global state of pyplot is touched.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers; markers and line styles tell arms apart in
+black and white. The baseline is drawn in the ink of the text. Widths are those of a paper's column (3.5 in).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+from analysis.format import si
+from analysis.sweep import Sweep
+
+INK = "#1b1b1d"  # the report turns this very colour into the page's text colour
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("s", "^", "D", "v", "P", "X", "p", "<", ">", "h", "*")
+LINES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+COLUMN = 3.5  # inches
+LABEL = 7.5  # points
+MANY = 6  # lines, above which bands are fainter
+STYLE: dict[Any, Any] = {
+    "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5, "axes.grid": True, "axes.axisbelow": True, "grid.color": INK, "grid.alpha": 0.12,
+    "grid.linewidth": 0.5, "lines.linewidth": 1.4, "lines.markersize": 4.5, "text.color": INK,
+    "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "figure.facecolor": "white", "axes.facecolor": "none", "savefig.facecolor": "white",
+    "text.parse_math": False, "figure.dpi": 150, "svg.fonttype": "none", "svg.hashsalt": "figure",
+    "pdf.fonttype": 42,
+}  # fmt: skip
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn, in every figure alike."""
+
+    color: str
+    marker: str
+    line: Any
+
+
+def looks(sweep: Sweep) -> dict[str, Look]:
+    """The baseline in ink; the other arms by their place in the plan, not by their rank."""
+    others = [arm for arm in sweep.arms if arm != sweep.baseline]
+    return dict(zip([sweep.baseline, *others], looks_of(len(sweep.arms)), strict=True))
+
+
+def looks_of(count: int) -> list[Look]:
+    """So many looks, the first in ink."""
+    found = [Look(INK, "o", "-")]
+    for i in range(count - 1):
+        line = LINES[(i + 1) % len(LINES)]
+        found.append(Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], line))
+    return found
+
+
+def style() -> AbstractContextManager[None]:
+    """The figures' settings, in force inside `with style():` and undone after it."""
+    return mpl.rc_context(STYLE)
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    @wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with style():
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+def make_axes(
+    height: float, right: Sequence[str], left: Sequence[str] = (), below: float = 0.42
+) -> tuple[Figure, Axes]:
+    """Axes one column wide. `right` and `left` are labels outside them, for which room is kept; `below`
+    inches are for what stands under them."""
+    figure = Figure(figsize=(COLUMN, height))
+    room, margin = _width(right) + 0.2, max(_width(left), 0.25) + 0.18
+    top = 0.08 if left else 0.28  # of the title
+    size = (1 - (margin + room) / COLUMN, 1 - (below + top) / height)
+    return figure, figure.add_axes((margin / COLUMN, below / height, *size))
+
+
+def make_column(count: int, height: float, right: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """So many axes of `height` inches below each other, with room for a title above each."""
+    total = count * height
+    figure = Figure(figsize=(COLUMN, total))
+    width = 1 - (0.43 + _width(right) + 0.2) / COLUMN
+    bottoms = [(total - (i + 1) * height + 0.42) / total for i in range(count)]
+    size = (width, (height - 0.72) / total)
+    return figure, [figure.add_axes((0.43 / COLUMN, bottom, *size)) for bottom in bottoms]
+
+
+def make_row(titles: Sequence[str], rows: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Axes side by side, a line for each of `rows`, named at the left; `titles` below them."""
+    height, margin = 0.75 + 0.24 * max(len(rows), 1), _width(rows) + 0.18
+    figure = Figure(figsize=(COLUMN, height))
+    step = (COLUMN - margin) / len(titles)
+    found = []
+    for i, title in enumerate(titles):
+        place = ((margin + i * step) / COLUMN, 0.55 / height, (step - 0.18) / COLUMN, 1 - 0.63 / height)
+        axes = figure.add_axes(place)
+        axes.set_yticks(range(len(rows)), [short(row) for row in rows] if i == 0 else [])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(title)
+        found.append(axes)
+    return figure, found
+
+
+def _height(axes: Axes) -> float:
+    """Of the axes, in inches."""
+    return float(axes.get_window_extent().height / axes.figure.dpi)
+
+
+def _width(labels: Sequence[str]) -> float:
+    """Of the widest label, in inches."""
+    paths = (TextPath((0, 0), short(label), size=LABEL) for label in labels)
+    return max((float(path.get_extents().width) / 72 for path in paths), default=0.0)
+
+
+def titled(axes: Axes, title: str) -> None:
+    """The y axis is named above it, where it is read without turning one's head."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    top = axes.get_position().y1 + 0.22 / figure.get_figheight()
+    axes.text(0.02, top, title, transform=figure.transFigure, va="top", ha="left", fontsize=8)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def draw_band(axes: Axes, rows: pd.DataFrame, x: str, look: Look, factor: float, lines: int) -> None:
+    """Columns mean, low and high over `x` (times `factor`): a line, and a band where there is one, which is
+    the fainter the more `lines` there are."""
+    alpha = 0.18 if lines <= MANY else 0.08
+    axes.fill_between(
+        rows[x], rows["low"] * factor, rows["high"] * factor, color=look.color, alpha=alpha, lw=0
+    )
+    axes.plot(rows[x], rows["mean"] * factor, color=look.color, ls=look.line)
+
+
+def draw_whiskers(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: Look, factor: float) -> None:
+    """Columns mean, low and high at `x` (times `factor`): marks joined by a line, an interval at each."""
+    axes.vlines(x, rows["low"] * factor, rows["high"] * factor, color=look.color, lw=1, alpha=0.7)
+    axes.plot(x, rows["mean"] * factor, color=look.color, ls=look.line, marker=look.marker, lw=1.1)
+
+
+def finish_x(axes: Axes, label: str) -> None:
+    axes.set_xlabel(label)
+    linear = axes.get_xscale() == "linear"
+    axes.xaxis.set_major_locator(MaxNLocator(5) if linear else LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def label_ends(axes: Axes, ends: dict[str, tuple[float, float]], how: dict[str, Look]) -> None:
+    """Each curve's arm, right of the axes at the height of its end, moved apart where they would touch."""
+    if not ends:
+        return
+    low, high = axes.get_ylim()
+    left, right = axes.get_xlim()
+    gap = 0.135 / _height(axes) * (high - low)
+    for arm, place in zip(ends, spread([y for _, y in ends.values()], gap, high), strict=True):
+        axes.annotate(
+            short(arm), ends[arm], (1.02, (place - low) / (high - low)), textcoords="axes fraction",
+            va="center", fontsize=LABEL, color=how[arm].color, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": how[arm].color, "alpha": 0.5, "shrinkB": 4},
+        )  # fmt: skip
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+
+
+def spread(places: Sequence[float], gap: float, high: float) -> np.ndarray:
+    """Places moved so that neighbours are `gap` apart, from the top down where they would pass `high`."""
+    order = np.argsort(places, kind="stable")
+    out = np.asarray(places, dtype=float)[order]
+    for i in range(1, len(out)):
+        out[i] = max(out[i], out[i - 1] + gap)
+    out = out - max(0.0, out[-1] - high)
+    for i in range(len(out) - 2, -1, -1):
+        out[i] = min(out[i], out[i + 1] - gap)
+    result = np.empty(len(out))
+    result[order] = out
+    return result
+
+
+def short(label: str, length: int = 24) -> str:
+    """A long name without its middle: arms of one mixer differ at the end."""
+    return label if len(label) <= length else f"{label[: length // 2 - 3]}…{label[-length // 2 - 2 :]}"

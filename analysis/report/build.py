@@ -1,0 +1,104 @@
+"""One self-contained HTML page about a sweep: `python -m analysis.report results/NAME` writes report.html.
+
+It opens offline, and says no more than the data allow: which arm is ahead, by how much, what is still open.
+Beside it, in report/, are its figures as PNG and PDF and its table as LaTeX and CSV, for a paper.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis.compare.ranking import rank_arms
+from analysis.figures.registry import Drawn, draw_all
+from analysis.format import join
+from analysis.report import page, sections
+from analysis.report.export import FOLDER, export
+from analysis.report.open_questions import Question, Step, next_steps, open_questions
+from analysis.sweep import AnalysisError, Sweep, load_sweep
+
+FILE = "report.html"
+
+
+def write_report(folder: Path | str) -> Path:
+    """Write `folder`/report.html and `folder`/report/ from the results in `folder`; return the page's path.
+
+    Whole or not at all: everything is made elsewhere and then put in place. Raises AnalysisError where the
+    results cannot be read or no trial has completed; an older report then stays.
+    """
+    folder = Path(folder)
+    sweep = load_sweep(folder)
+    made, staging = _make(sweep), folder / f".{FOLDER}.{os.getpid()}"
+    try:
+        staging.mkdir()
+        (staging / FILE).write_text(_page(sweep, made), encoding="utf-8")
+        export(sweep, made.drawn, made.steps, staging / FOLDER)
+        _put_in_place(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder / FILE
+
+
+def _put_in_place(staging: Path, folder: Path) -> None:
+    """A folder cannot take another one's place in one step: the old one is put aside, and comes back."""
+    place, aside = folder / FOLDER, staging / "old"
+    if place.exists():
+        place.rename(aside)
+    try:
+        (staging / FOLDER).rename(place)
+        (staging / FILE).replace(folder / FILE)
+    except OSError:
+        if aside.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            aside.rename(place)
+        raise
+
+
+def render(sweep: Sweep) -> str:
+    """The page as text. Raises AnalysisError where no trial has completed with a value of the objective."""
+    return _page(sweep, _make(sweep))
+
+
+class _Made(NamedTuple):
+    """What both the page and the files beside it show."""
+
+    ranked: pd.DataFrame
+    drawn: list[Drawn]
+    questions: list[Question]
+    steps: list[Step]
+
+
+def _make(sweep: Sweep) -> _Made:
+    ranked = rank_arms(sweep)
+    if not (ranked["n"] > 0).any():
+        raise AnalysisError(_nothing_completed(sweep))
+    questions = open_questions(sweep)
+    return _Made(ranked, draw_all(sweep), questions, next_steps(sweep, questions))
+
+
+def _page(sweep: Sweep, made: _Made) -> str:
+    return page.page(
+        f"{sweep.name}: sweep report",
+        [
+            sections.opening(sweep, made.ranked),
+            *sections.body(sweep, made.ranked, made.drawn),
+            sections.failures(sweep),
+            sections.limits(sweep, made.ranked),
+            sections.reproduce(sweep),
+            sections.still_open(sweep, made.questions, made.steps),
+        ],
+    )
+
+
+def _nothing_completed(sweep: Sweep) -> str:
+    counts = sweep.trials["status"].value_counts()
+    found = join([f"{number} {status}" for status, number in counts.items()]) or "no trials"
+    reasons = sorted(set(sweep.trials["reason"]) - {""})[:3]
+    return (
+        f"{sweep.name}: no trial has completed with a finite {sweep.metric} ({found}), so there is nothing "
+        f"to report{'; reasons: ' + ' | '.join(reasons) if reasons else ''}"
+    )

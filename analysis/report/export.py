@@ -1,0 +1,32 @@
+"""What stands beside the page, in report/: each figure as PNG and PDF, the table as LaTeX and CSV, and the
+search spaces that settle what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from analysis import figures as plots
+from analysis.figures.registry import Drawn
+from analysis.report.latex import to_latex
+from analysis.report.open_questions import Step
+from analysis.report.table import to_csv
+from analysis.sweep import Sweep
+
+FOLDER = "report"
+DPI = 300
+
+
+def export(sweep: Sweep, drawn: Iterable[Drawn], steps: Iterable[Step], folder: Path) -> None:
+    """Write all into `folder`, which is made."""
+    folder.mkdir(parents=True)
+    (folder / "table.csv").write_text(to_csv(sweep), encoding="utf-8")
+    (folder / "table.tex").write_text(to_latex(sweep), encoding="utf-8")
+    for step in steps:
+        (folder / step.file).write_text(step.space, encoding="utf-8")
+    with plots.style():
+        for each in drawn:
+            each.figure.savefig(folder / f"{each.name}.png", dpi=DPI, metadata={"Software": None})
+            each.figure.savefig(
+                folder / f"{each.name}.pdf", metadata={"CreationDate": None, "Producer": None}
+            )

@@ -1,0 +1,288 @@
+"""What the numbers say, and what they do not, in sentences. Plain text; the page escapes it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.compare.comparisons import EQUIVALENT, NOT_SETTLED, WORSE, Rule
+from analysis.compare.pairing import idle_arms
+from analysis.compare.ranking import ALPHA, OPEN, claim_of
+from analysis.format import Unit, few, join, name_of, p_text, p_words, si, unit_of
+from analysis.sweep import Sweep, records
+
+SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
+
+
+def question(sweep: Sweep) -> str:
+    """What the sweep asks, in a sentence."""
+    goal, metric = "highest" if sweep.maximise else "lowest", name_of(sweep.metric)
+    if len(sweep.arms) == 1:
+        return f"How well does {sweep.arms[0]} do on {metric}?"
+    varied = join([f"`{factor}`" for factor in sweep.factors])
+    return f"Which of {len(sweep.arms)} arms ({varied} varied) reaches the {goal} {metric}?"
+
+
+def design(sweep: Sweep) -> str:
+    """How the sweep answers it, in a sentence or two."""
+    space, scheduler = sweep.space, sweep.space.get("scheduler") or {}
+    kind, over = scheduler.get("kind", "fifo"), sweep.resolved.get("horizon", scheduler.get("max_t"))
+    seeds = seeds_text(space.get("seeds") or [])
+    horizon = f" for {si(float(over))} {scheduler.get('time_attr', 'samples')}" if over else ""
+    stopping = "none stopped early"
+    if kind != "fifo":
+        scope = "its own draws" if scheduler.get("scope") == "arm" else "all others"
+        judged = name_of(str(scheduler.get("metric") or sweep.metric))
+        stopping = f"{kind} stops the weak early, each judged against {scope} on {judged}"
+    if space.get("tune"):
+        search = space.get("search") or {}
+        draws, kept = search.get("draws_per_arm", "several"), search.get("keep", 1)
+        return (
+            f"Each arm is tuned over {join([f'`{name}`' for name in space['tune']])} with {draws} draws "
+            f"({search.get('algorithm', 'sobol')}; {stopping}); its best {kept} then trained anew{horizon} "
+            f"on {seeds}, none stopped early. Only these trials carry claims. The baseline is "
+            f"{sweep.baseline}."
+        )
+    return f"Every arm trains{horizon} on {seeds}; {stopping}. The baseline is {sweep.baseline}."
+
+
+def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
+    """The one sentence to remember."""
+    best, prefix = ranked.iloc[0], "test_" if sweep.test_metric else ""
+    unit = unit_of(sweep.metric)
+    metric = sweep.test_metric or sweep.metric
+    claims = best["claim"] == "confirmatory"
+    rival = best if best["arm"] != sweep.baseline else None
+    head = (
+        f"{best['arm']} ranks first, with {unit.text(best[f'{prefix}mean'])}{unit.suffix} {name_of(metric)}"
+    )
+    head += f" over {best[f'{prefix}n']} seed{'s' if best[f'{prefix}n'] != 1 else ''}"
+    ties = ranked.loc[(ranked["mean"] == best["mean"]) & (ranked["arm"] != best["arm"]), "arm"]
+    if len(ties):
+        head += f", tied on {name_of(sweep.metric)} with {join(list(ties))}"
+    compared = rival is not None and pd.notna(best[f"{prefix}diff"])
+    if not compared:
+        head += " (it is the baseline)." if rival is None and len(ranked) > 1 else "."
+    else:
+        over = f" over {best[f'{prefix}n_pairs']} shared seeds"
+        head += (
+            f", {_span(best, f'{prefix}diff', unit, claims)} {unit.difference} from {sweep.baseline}"
+            f"{over if Rule.of(sweep).pairing == 'paired' else ''}."
+        )
+    if not claims:
+        return head + " This is exploratory: it may guide the next sweep, it proves nothing."
+    if compared:
+        head += f" {_decision(sweep, best, prefix)}"
+    worse = list(ranked.loc[ranked[f"{prefix}verdict"] == WORSE, "arm"])
+    if rival is None and worse:
+        head += (
+            f" By the {best['decided_by']} {few(worse)} {'is' if len(worse) == 1 else 'are'} worse than it."
+        )
+    others = ranked[(ranked[f"{prefix}verdict"] == EQUIVALENT) & (ranked["arm"] != best["arm"])]
+    if len(others):
+        head += f" {_equivalent(sweep, list(others['arm']))}"
+    return head
+
+
+def _decision(sweep: Sweep, row: pd.Series, prefix: str) -> str:
+    """The verdict on one arm, and what it rests on."""
+    p, found = row[f"{prefix}p_holm"], row[f"{prefix}verdict"]
+    if row[f"{prefix}too_small"] and found != EQUIVALENT:
+        return "These are too few seeds for a test."
+    if pd.isna(p):
+        return f"The {row['decided_by']} says nothing here: the values have no spread."
+    held = "the difference is significant" if p <= ALPHA else "the difference is not significant"
+    text = f"By the {row['decided_by']} {held} ({p_words(p)}, Holm-adjusted)."
+    return f"{text} {_equivalent(sweep, [row['arm']])}" if found == EQUIVALENT else text
+
+
+def _equivalent(sweep: Sweep, arms: list[str]) -> str:
+    unit = unit_of(sweep.metric)
+    margin = f"±{unit.text(Rule.of(sweep).margin or 0.0)} {unit.difference}".rstrip()
+    return (
+        f"{join(arms)} {'is' if len(arms) == 1 else 'are'} equivalent to {sweep.baseline} within {margin} "
+        "(two one-sided t-tests, Holm-adjusted): what tells them apart does not matter at this margin."
+    )
+
+
+def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
+    """The limits, each with its reason and, where there is one, its remedy."""
+    return [
+        *_limits_of_the_code(sweep),
+        *_limits_of_the_phase(sweep),
+        *_limits_of_n(sweep, ranked),
+        *_limits_of_the_pairing(sweep),
+        *_limits_of_the_missing(sweep, ranked),
+        *_limits_of_the_budget(ranked),
+    ]
+
+
+def _limits_of_the_code(sweep: Sweep) -> list[str]:
+    versions = list(dict.fromkeys(sweep.codes))
+    if len(versions) < 2:
+        return []
+    return [
+        f"What is due to the arms alone: the code changed between launches ({join(versions)}), so that "
+        "trials are of more than one make. Run what matters anew, under another name."
+    ]
+
+
+def _limits_of_the_phase(sweep: Sweep) -> list[str]:
+    found = []
+    if claim_of(sweep) == "exploratory":
+        found.append(
+            "Any difference between arms: the trials shown were chosen, or spared from stopping, on the very "
+            "results that are shown, which flatters them, and so no p-value is given. Run the arms of "
+            "interest to the end, with `scheduler: {kind: fifo}` or an evidence phase."
+        )
+    found += _limits_of_the_order(sweep)
+    if sweep.test_metric is None:
+        found.append(
+            "How the arms do on data that took no part in choosing: no test counterpart of "
+            f"{name_of(sweep.metric)} was reported, so that the figures are those of the split that ranks."
+        )
+    search = sweep.space.get("search") or {}
+    if sweep.space.get("tune") and claim_of(sweep) == "confirmatory":
+        seeds = len(search.get("seeds") or [0])
+        found.append(
+            "Whether the order would be the same at each arm's best setting: a claim is about an arm at the "
+            f"draw that was chosen for it, on {seeds} search seed{'s' * (seeds != 1)}, and the luck of that "
+            "choice is in no interval. More search seeds and draws make it smaller."
+        )
+    keep = search.get("keep", 1)
+    if sweep.space.get("tune") and claim_of(sweep) == "confirmatory" and keep > 1:
+        found.append(
+            "How an arm does at its single best setting: an arm's value at a seed is the mean of its "
+            f"{keep} kept draws, and a seed counts where all of them completed."
+        )
+    return found
+
+
+def _limits_of_the_order(sweep: Sweep) -> list[str]:
+    """Members that were stopped at a rung where a worse one, which had come before, went on."""
+    decisions = sweep.decisions
+    found: list[tuple[str, str, str]] = []
+    sign = 1.0 if (sweep.space.get("scheduler") or {}).get("mode", "max") == "max" else -1.0
+    for stop in records(decisions[decisions["action"] == "stop"]):
+        there = decisions[(decisions["rung"] == stop.rung) & (decisions["action"] == "continue")]
+        worse = there[sign * there["value"] < sign * stop.value]
+        if (sweep.space.get("scheduler") or {}).get("scope") == "arm":
+            arms = worse["member"].str.replace(r"-d\d+$", "", regex=True)
+            worse = worse[arms == str(stop.member).rpartition("-d")[0]]
+        if len(worse):
+            found.append((str(stop.member), join(sorted(set(worse["member"]))), si(stop.rung)))
+    if not found:
+        return []
+    remedy = (
+        "Those that come to a rung first have little to be compared with, and go on; `scheduler.kind: fixed` "
+        "has no such order."
+    )
+    if len(found) == 1:
+        ((member, others, rung),) = found
+        return [
+            f"That {member} is worse than {others}: at {rung} it was stopped with the better value. {remedy}"
+        ]
+    named = few([f"{member} at {rung}" for member, _, rung in found])
+    return [
+        f"That what was stopped is worse than what went on: {named} had a better value than one that "
+        f"had come to the rung before. {remedy}"
+    ]
+
+
+def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
+    prefix = "test_" if sweep.test_metric else ""
+    found, others = [], ranked[ranked["arm"] != sweep.baseline]
+    if len(others) and not ranked.loc[ranked["arm"] == sweep.baseline, "n"].any():
+        found.append(f"How far any arm is from the baseline: {sweep.baseline} has no completed trial.")
+    if (ranked["n"] == 1).any():
+        arms = few(list(ranked.loc[ranked["n"] == 1, "arm"]))
+        found.append(f"How much luck is in {arms}: with one seed there is no interval.")
+    pairs = others[others[f"{prefix}diff"].notna() & (others[f"{prefix}verdict"] != EQUIVALENT)]
+    rule = Rule.of(sweep)
+    small = pairs[pairs[f"{prefix}too_small"]]
+    if len(small):
+        family, own = len(sweep.arms) - 1, small.sort_values(f"{prefix}n_pairs").iloc[-1]
+        there = int(ranked.loc[ranked["arm"] == sweep.baseline, f"{prefix}n"].max())
+        n = int(own[f"{prefix}n_pairs"] if rule.pairing == "paired" else own[f"{prefix}n"])
+        seeds = f"{n} {'shared ' if rule.pairing == 'paired' else ''}seed{'s' * (n != 1)}"
+        least = p_text(rule.smallest_p(n, n, there))
+        found.append(
+            f"Whether {few(list(small['arm']))} differ{'s' if len(small) == 1 else ''} from "
+            f"{sweep.baseline}: n too small. With {seeds} the {rule.name} cannot give less than p = {least}, "
+            f"and {family} comparison{'s are' if family > 1 else ' is'} made; from "
+            f"{rule.seeds_needed(family)} seeds on it could."
+        )
+    open_ = pairs[pairs[f"{prefix}verdict"] == NOT_SETTLED]
+    if len(open_):
+        equal = "" if rule.margin is None else ", nor is it shown to be within the margin"
+        found.append(
+            f"Whether {few(list(open_['arm']))} differ{'s' if len(open_) == 1 else ''} from "
+            f"{sweep.baseline}: the difference is not significant, which does not show that there is none"
+            f"{equal}; the interval bounds its size."
+        )
+    return found
+
+
+def _limits_of_the_pairing(sweep: Sweep) -> list[str]:
+    if claim_of(sweep) == "exploratory" or Rule.of(sweep).pairing == "unpaired":
+        return []
+    idle = idle_arms(sweep, sweep.test_metric or sweep.metric)
+    if not idle:
+        return []
+    return [
+        f"More from shared seeds than from any others, against {few(idle)}: there the paired interval is no "
+        "narrower than the unpaired one, which stands under the ranking."
+    ]
+
+
+def _limits_of_the_missing(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
+    found = []
+    absent = ranked[ranked["n"] == 0]
+    if len(absent):
+        ends = few([f"{row.arm} (its furthest: {si(row.samples)} samples)" for row in records(absent)])
+        found.append(
+            f"What {ends} would have reached: no trial of {'them' if len(absent) > 1 else 'it'} completed, "
+            "and the last value of a stopped trial is not its final one."
+        )
+    for _, row in ranked[(ranked["n_diverged"] + ranked["n_failed"] > 0) & (ranked["n"] > 0)].iterrows():
+        words = join([f"{row[f'n_{how}']} {how}" for how in ("diverged", "failed") if row[f"n_{how}"]])
+        found.append(
+            f"How {row['arm']} does on the whole: of its {row['n_trials']} trials {words}, and the mean of "
+            "the rest leaves these out."
+        )
+    waiting = int(sweep.trials["status"].isin(OPEN).sum())
+    if waiting:
+        found.append(
+            f"The final standing: {waiting} planned trials have not run to their end; `--resume` goes on."
+        )
+    return found
+
+
+def _limits_of_the_budget(ranked: pd.DataFrame) -> list[str]:
+    found, done = [], ranked[ranked["n"] > 0]
+    sizes = done["num_params"].dropna()
+    if len(sizes) > 1 and sizes.max() > SAME_SIZE * sizes.min():
+        found.append(
+            f"What is due to the factor alone: the arms also differ in size, from {si(sizes.min())} to "
+            f"{si(sizes.max())} parameters."
+        )
+    costs = done["flops_per_sample"].dropna()
+    if len(costs) > 1 and costs.max() > SAME_SIZE * costs.min():
+        found.append(
+            "Which arm is best for a given compute: at equal samples they differ in cost, from "
+            f"{si(costs.min())} to {si(costs.max())} FLOPs a sample; compare the curves over FLOPs."
+        )
+    return found
+
+
+def _span(row: pd.Series, name: str, unit: Unit, claims: bool) -> str:
+    """A difference; with its interval only where it may be taken for one."""
+    middle, low, high = (unit.text(row[key], sign=True) for key in (name, f"{name}_low", f"{name}_high"))
+    return middle if not claims or pd.isna(row[f"{name}_low"]) else f"{middle} [{low}, {high}]"
+
+
+def seeds_text(seeds: list[int]) -> str:
+    """[1, 2, 3, 4] -> "seeds 1 to 4"; [0, 5] -> "seeds 0 and 5"."""
+    seeds = sorted(seeds)
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' * (len(seeds) != 1)} {join([str(seed) for seed in seeds])}"

@@ -1,0 +1,52 @@
+"""The ranking as a file and as a few lines of text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.compare.ranking import claim_of, rank_arms
+from analysis.format import name_of, si, title_of, unit_of
+from analysis.sweep import Sweep, load_sweep
+
+
+def write_summary(folder: Path | str) -> Path:
+    """Write `folder`/summary.csv: a row an arm, its levels, then the columns of `rank_arms`.
+
+    Raises AnalysisError where the results cannot be read.
+    """
+    folder = Path(folder)
+    sweep = load_sweep(folder)
+    target, staging = folder / "summary.csv", folder / f".summary.csv.{os.getpid()}"
+    _with_levels(sweep, rank_arms(sweep)).to_csv(staging, index=False)
+    staging.replace(target)
+    return target
+
+
+def _with_levels(sweep: Sweep, ranked: pd.DataFrame) -> pd.DataFrame:
+    arms = sweep.resolved.get("arms") or {}
+    levels = pd.DataFrame([(arms.get(arm) or {}).get("levels", {}) for arm in ranked["arm"]])
+    levels = levels.reindex(columns=sweep.factors)
+    return pd.concat([ranked[["arm"]], levels, ranked.drop(columns="arm")], axis=1)
+
+
+def ranking_text(folder: Path | str) -> str:
+    """The ranking for a terminal: mean and interval of the objective, and what became of the trials."""
+    sweep = load_sweep(folder)
+    unit = unit_of(sweep.metric)
+    rows = []
+    for row in rank_arms(sweep).to_dict("records"):
+        interval = f"[{unit.text(row['low'])}, {unit.text(row['high'])}]" if row["n"] > 1 else ""
+        outcomes = {"n": "completed", "n_pruned": "pruned", "n_diverged": "diverged", "n_failed": "failed"}
+        outcomes |= {"n_open": "unfinished"}
+        interval = "no spread" if row["low"] == row["high"] else interval
+        counts = ", ".join(f"{row[key]} {word}" for key, word in outcomes.items() if row[key])
+        rows.append((row["arm"], unit.text(row["mean"]), interval, si(row["num_params"]), counts))
+    heads = ("arm", title_of(sweep.metric), "95% interval", "parameters", "trials")
+    widths = [max(len(str(line[place])) for line in [heads, *rows]) for place in range(len(heads))]
+    lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+             for line in [heads, *rows]]  # fmt: skip
+    note = "evidence" if claim_of(sweep) == "confirmatory" else "exploratory: these trials carry no claims"
+    return "\n".join([f"{sweep.name}, by {name_of(sweep.metric)} ({note})", *lines])

@@ -1,0 +1,155 @@
+"""Was early stopping right? What the audit says of it, and where a tie kept it from judging.
+
+With `scheduler.audit` p, each member that was to be stopped ran on with probability p. Those that did stand
+for all that were stopped: each counts 1/p times beside the survivors (inverse-probability weights, Horvitz
+and Thompson 1952). With few of them the correlation errs towards 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.format import name_of, si
+from analysis.sweep import Sweep
+
+FEWEST = 3  # audited members, below which a correlation says nothing
+
+
+@dataclass(frozen=True)
+class Audit:
+    """`stopped` members in all were to be stopped; `seen` of them ran to their end, `won` of these beat
+    every survivor of their pool. `correlation` of rung and final values by rung, with the number of members
+    that it is of, where enough of these were audited.
+    """
+
+    stopped: int
+    seen: int
+    won: int
+    correlation: dict[float, tuple[float, int]]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Exact 95% interval (Clopper and Pearson 1934) of the chance that a stopped one would have won."""
+        found = stats.binomtest(self.won, self.seen).proportion_ci(0.95)
+        return float(found.low), float(found.high)
+
+
+def audit(sweep: Sweep) -> Audit | None:
+    """None where nothing was audited, or no audited member has come to its end."""
+    share = float((sweep.space.get("scheduler") or {}).get("audit") or 0)
+    decisions = sweep.decisions
+    out = decisions[decisions["action"].isin(["stop", "audit"])].drop_duplicates("member")
+    audited = set(out.loc[out["action"] == "audit", "member"])
+    finals = _finals(sweep)
+    seen = finals[finals["member"].isin(audited)]
+    if not share or seen.empty:
+        return None
+    best = finals[~finals["member"].isin(audited)].groupby("pool")["final"].max()
+    won = int((seen["final"] > seen["pool"].map(best).fillna(-math.inf)).sum())
+    members = finals.assign(audited=finals["member"].isin(audited))
+    members["weight"] = np.where(members["audited"], 1 / share, 1.0)
+    correlations = {float(rung): _at_rung(sweep, members, rung) for rung in decisions["rung"].unique()}
+    told = {rung: correlations[rung] for rung in sorted(correlations) if correlations[rung][1]}
+    return Audit(len(out), len(seen), won, told)
+
+
+def _finals(sweep: Sweep) -> pd.DataFrame:
+    """Members of the search that came to an end: `member`, `pool`, `final` (the mean over the seeds of the
+    search; higher is better, and of one that diverged the worst there is)."""
+    search = sweep.trials[sweep.trials["phase"] == "search"]
+    if sweep.space.get("tune"):  # evidence that a longer search has overtaken is no part of it
+        search = search[search["seed"].isin((sweep.space.get("search") or {}).get("seeds") or [0])]
+    scope = (sweep.space.get("scheduler") or {}).get("scope")
+    value = (1 if sweep.maximise else -1) * search[sweep.metric]
+    table = search.assign(
+        member=search["arm"] + "-d" + search["draw"].astype(str),
+        pool=search["arm"] if scope == "arm" else "sweep",
+        final=value.where(search["status"] != "diverged", -math.inf),
+        ended=search["status"].isin(["completed", "diverged"]),
+    )
+    whole = table.groupby("member")["ended"].transform("all")
+    return table[whole].groupby(["member", "pool"])["final"].mean().reset_index().dropna()
+
+
+def _at_rung(sweep: Sweep, members: pd.DataFrame, rung: float) -> tuple[float, int]:
+    """The correlation of ranks within the pools, and of how many members; 0 where too few were audited."""
+    there = sweep.decisions[sweep.decisions["rung"] == rung].drop_duplicates("member", keep="last")
+    sign = 1 if (sweep.space.get("scheduler") or {}).get("mode", "max") == "max" else -1
+    table = members.merge(there[["member", "value"]], on="member").dropna()
+    if table["audited"].sum() < FEWEST:
+        return math.nan, 0
+    value = weighted_rank_correlation(sign * table["value"], table["final"], table["weight"], table["pool"])
+    return value, len(table) if math.isfinite(value) else 0
+
+
+def weighted_rank_correlation(x: pd.Series, y: pd.Series, weights: pd.Series, pools: pd.Series) -> float:
+    """Spearman's within pools, where a row of weight w counts as w rows; NaN where one of the two does not
+    vary. Ranks are shares of their pool, so that pools of other sizes count by their rows."""
+    w = weights.to_numpy(dtype=float)
+    a, b = _ranks(x, weights, pools), _ranks(y, weights, pools)
+    spread = math.sqrt(float(np.sum(w * a * a)) * float(np.sum(w * b * b)))
+    return float(np.sum(w * a * b)) / spread if spread > 0 else math.nan
+
+
+def _ranks(values: pd.Series, weights: pd.Series, pools: pd.Series) -> np.ndarray:
+    """The mean rank of each row in its pool, from -1/2 to 1/2, each row there as often as its weight says."""
+    v, w, p = values.to_numpy(dtype=float), weights.to_numpy(dtype=float), pools.to_numpy()
+    ranks = []
+    for value, pool in zip(v, p, strict=True):
+        mine = p == pool
+        below, equal = w[mine & (v < value)].sum(), w[mine & (v == value)].sum()
+        ranks.append((below + equal / 2) / w[mine].sum() - 0.5)
+    return np.array(ranks)
+
+
+def audit_text(sweep: Sweep) -> str:
+    """What the audit found, in sentences; '' where there was none."""
+    found = audit(sweep)
+    if found is None:
+        return ""
+    low, high = found.interval
+    rungs = ", ".join(
+        f"{value:.2f} at {si(rung)} (n = {n})" for rung, (value, n) in found.correlation.items()
+    )
+    text = (
+        f"Audit: of {found.stopped} draws that were to be stopped, {found.seen} ran to their end to be "
+        f"looked at; they enter no cut-off, no choice and no mean. {found.won} of them would have won: the "
+        f"chance that a stopped draw would have is {found.won / found.seen:.0%} (95% interval {low:.0%} to "
+        f"{high:.0%})."
+    )
+    if rungs:
+        text += (
+            f" Rank correlation of {name_of(_judged(sweep))} at a rung with the final "
+            f"{name_of(sweep.metric)}, weighted for those that were stopped: {rungs}."
+        )
+    return text
+
+
+def ties_text(sweep: Sweep) -> str:
+    """Where members went on because they tied with the cut-off; '' where none did."""
+    decisions = sweep.decisions
+    if "tied" not in decisions:
+        return ""
+    tied = decisions[
+        (decisions["action"] == "continue")
+        & (decisions["tied"] > 0)
+        & (decisions["value"] == decisions["cutoff"])
+    ]
+    if tied.empty:
+        return ""
+    rungs = ", ".join(
+        f"{n} at {si(float(str(rung)))}" for rung, n in tied.groupby("rung")["member"].nunique().items()
+    )
+    return (
+        f"Ties: {rungs} went on with the very value of the cut-off, which others had too: a tie stops "
+        f"nobody. Where {name_of(_judged(sweep))} does not move by then, judge by another metric, or later."
+    )
+
+
+def _judged(sweep: Sweep) -> str:
+    return str((sweep.space.get("scheduler") or {}).get("metric") or sweep.metric)

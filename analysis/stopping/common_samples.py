@@ -1,0 +1,87 @@
+"""Arms of which trials were stopped, compared where nobody had been stopped yet.
+
+The last value of a stopped trial is not its final one, and those that went on were chosen for being ahead.
+At the last number of samples that every trial reached, all are there and none has been chosen: the stopped
+ones count up to that point (they are censored there) and are never shown as finished.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.compare.comparisons import Rule, comparisons
+from analysis.format import unit_of
+from analysis.sweep import Sweep
+
+TPE_RANDOM = 10  # the first draws of Optuna's TPE are random; later ones follow from the results
+COLUMNS = (
+    "arm", "samples", "n", "n_stopped", "mean", "low", "high", "n_pairs", "diff", "diff_low", "diff_high",
+    "p", "q",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Trials none of which was chosen on its own result, and the `value` of each after `samples` samples.
+
+    `samples` is NaN where all ran to their end: the values are then the final ones.
+    """
+
+    trials: pd.DataFrame
+    samples: float
+
+
+def unselected(sweep: Sweep, metric: str | None = None) -> Pool:
+    """The search's trials, or those of a fixed grid, with their `value` (default: of the objective).
+
+    Final values where none was stopped, else those at the last common number of samples. Trials that
+    diverged, failed or have not ended are left out; of TPE's draws those after the first ten, which follow
+    from results.
+    """
+    metric = metric or sweep.metric
+    phase = "search" if (sweep.trials["phase"] == "search").any() else "evidence"
+    rows = sweep.trials[
+        (sweep.trials["phase"] == phase) & sweep.trials["status"].isin(["completed", "pruned"])
+    ]
+    if sweep.space.get("tune") and phase == "search":
+        search = sweep.space.get("search") or {}
+        rows = rows[rows["seed"].isin(search.get("seeds") or [0])]  # evidence of old counts as search
+        rows = rows[rows["draw"] < TPE_RANDOM] if search.get("algorithm") == "tpe" else rows
+    if not (rows["status"] == "pruned").any() and not sweep.audited[rows.index].any():
+        finals = rows.assign(value=rows[metric].where(np.isfinite(rows[metric])))
+        return Pool(finals.dropna(subset=["value"]), math.nan)
+    return _cut(sweep, rows, metric)
+
+
+def _cut(sweep: Sweep, rows: pd.DataFrame, metric: str) -> Pool:
+    """Each trial's last value at or before the samples that all of them reached."""
+    if metric not in sweep.history:
+        return Pool(rows.iloc[:0].assign(value=math.nan), math.nan)
+    history = sweep.history[sweep.history["trial_id"].isin(rows["trial_id"])]
+    history = history[np.isfinite(history[metric]) & history["samples"].notna()].sort_values("samples")
+    common = float(history.groupby("trial_id")["samples"].max().min())
+    values = history[history["samples"] <= common].groupby("trial_id")[metric].last()
+    return Pool(rows.assign(value=rows["trial_id"].map(values)).dropna(subset=["value"]), common)
+
+
+def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
+    """A row an arm: mean `metric` of its unselected trials after `samples` samples; the columns are COLUMNS.
+
+    A unit is a draw and a seed; arms share their draws, so that differences from the baseline are paired over
+    both. `n_stopped` of the arm's trials were stopped later. `p` is the deciding test's, `q` adjusted for
+    screening (Benjamini and Hochberg): what to look at next, never a claim.
+    """
+    pool = unselected(sweep, metric)
+    table = pool.trials.pivot_table(index=["draw", "seed"], columns="arm", values="value")
+    table = table.reindex(columns=sweep.arms).astype(float)
+    limits = unit_of(metric or sweep.metric).limits
+    found = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise, limits=limits)
+    stopped = pool.trials[pool.trials["status"] == "pruned"].groupby("arm").size()
+    found["samples"] = pool.samples
+    found["n_stopped"] = stopped.reindex(found.index, fill_value=0)
+    found = found.sort_values("mean", ascending=not sweep.maximise, kind="stable")
+    return found[list(COLUMNS)].reset_index(drop=True)

@@ -1,0 +1,89 @@
+"""Beyond one number: accuracy over supervision steps and by rating, and how the halting head is calibrated.
+
+From what completed trials read on test at their end, with the weights that val chose. A trial is one value of
+its seed: intervals are those of analysis.inference.intervals over the seeds of the trials that count
+(`stats.counted_trials`), cut at 0 and 1, and say nothing of the rows, which are the same ones for every trial
+of an arm. Where no trial that counts reported a figure, its rows are absent.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from analysis.compare.ranking import seed_table
+from analysis.inference.intervals import mean_interval
+from analysis.sweep import Sweep
+
+_AT_STEP = re.compile(r"test/exact_accuracy_at_(\d+)")
+_OF_RATING = re.compile(r"test/exact_accuracy_rating_((\d+)(?:_(\d+|up))?)")
+_HALTING = re.compile(r"test/(q_auroc|q_ece|solved_then_lost(?:_at_\d+)?)")
+_INTERVAL = ["n", "mean", "low", "high"]
+
+
+def depth_curve(sweep: Sweep) -> pd.DataFrame:
+    """Exact accuracy after each number of supervision steps: arm, supervision_steps, n, mean, low, high.
+
+    In the order of arms and steps; n is how many seeds. Arms may differ in the steps that were read.
+    """
+    found = {name: int(match[1]) for name, match in _columns(sweep, _AT_STEP)}
+    rows = [
+        {"arm": arm, "supervision_steps": found[name], **interval}
+        for name in sorted(found, key=lambda name: found[name])
+        for arm, interval in _by_arm(sweep, name)
+    ]
+    return _in_order(sweep, pd.DataFrame(rows, columns=["arm", "supervision_steps", *_INTERVAL]))
+
+
+def by_rating(sweep: Sweep) -> pd.DataFrame:
+    """Exact accuracy by the puzzles' rating: arm, rating ("0", "1–9", "100+"), rows, n, mean, low, high.
+
+    In the order of arms and ratings. `rows` is how many puzzles of test have such a rating.
+    """
+    rows = []
+    for name, match in sorted(_columns(sweep, _OF_RATING), key=lambda found: int(found[1][2])):
+        bucket, low, high = match.groups()
+        rating = low if high is None else f"{low}+" if high == "up" else f"{low}–{high}"
+        counts = seed_table(sweep, f"test/rows_rating_{bucket}").median()
+        rows += [
+            {"arm": arm, "rating": rating, "rows": int(counts[arm]), **interval}
+            for arm, interval in _by_arm(sweep, name)
+        ]
+    return _in_order(sweep, pd.DataFrame(rows, columns=["arm", "rating", "rows", *_INTERVAL]))
+
+
+def halting(sweep: Sweep) -> pd.DataFrame:
+    """A row an arm, of those that reported any of it: arm, then for each measure X its mean X, X_low, X_high
+    and X_n.
+
+    The measures: q_auroc and q_ece (does the halting head know when the answer is right?),
+    solved_then_lost, and solved_then_lost_at_T for each T that was read.
+    """
+    by_arm: dict[str, dict[str, float]] = {}
+    names = ["q_auroc", "q_ece", "solved_then_lost"]
+    for name, match in _columns(sweep, _HALTING):
+        names += [match[1]] if match[1] not in names else []
+        for arm, interval in _by_arm(sweep, name):
+            figures = {f"{match[1]}_{end}": interval[end] for end in ("low", "high", "n")}
+            by_arm.setdefault(arm, {}).update({match[1]: interval["mean"], **figures})
+    columns = [name + end for name in names for end in ("", "_low", "_high", "_n")]
+    rows = [{"arm": arm, **figures} for arm, figures in by_arm.items()]
+    return _in_order(sweep, pd.DataFrame(rows, columns=["arm", *columns]))
+
+
+def _columns(sweep: Sweep, pattern: re.Pattern[str]) -> list[tuple[str, re.Match[str]]]:
+    matches = ((str(name), pattern.fullmatch(str(name))) for name in sweep.trials)
+    return [(name, match) for name, match in matches if match]
+
+
+def _by_arm(sweep: Sweep, metric: str) -> list[tuple[str, dict[str, float]]]:
+    """The metric's interval over seeds, for every arm that has a value of it."""
+    table = seed_table(sweep, metric)
+    intervals = [(arm, mean_interval(table[arm]).cut((0.0, 1.0))) for arm in sweep.arms]
+    return [(arm, {name: getattr(found, name) for name in _INTERVAL}) for arm, found in intervals if found.n]
+
+
+def _in_order(sweep: Sweep, rows: pd.DataFrame) -> pd.DataFrame:
+    place = {arm: i for i, arm in enumerate(sweep.arms)}
+    return rows.sort_values("arm", key=lambda arms: arms.map(place), kind="stable", ignore_index=True)

@@ -1,0 +1,78 @@
+"""python -m sweeps VERB, and after an installation the console script `trm-sweeps VERB`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweeps.launch import LaunchOptions, launch
+from sweeps.observe.summary import BAD_INPUT
+from sweeps.space.errors import SpecError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The verbs. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="trm-sweeps", description="Ablation sweeps of TRM and other trainers."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    add_run_arguments(verbs.add_parser("run", help="launch a sweep", description="Launch a sweep."))
+    return run(parser.parse_args(arguments), parser.prog)
+
+
+def run(given: argparse.Namespace, program: str) -> int:
+    """Launch what the arguments say. Bad input is told in one message after the program's name."""
+    options = {**vars(given), "overrides": tuple(given.overrides)}
+    try:
+        return launch(LaunchOptions(**options)).status
+    except SpecError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:  # before or after the trials; while they run, a signal is waited for
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # `--dry-run | head`: nobody reads on, and the interpreter must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `run`: the fields of LaunchOptions."""
+    parser.add_argument("space", type=Path, metavar="SPACE.yaml", help="the search space")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="time a few steps of each arm, print the plan and stop"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue a sweep that did not finish")
+    parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="add the space's new seeds, levels or draws to a sweep, and run them",
+    )
+    parser.add_argument(
+        "--reuse", action="store_true", help="take over the same trials of other sweeps under this storage"
+    )
+    parser.add_argument("--name", help="default: the space's own")
+    parser.add_argument(
+        "--storage", default="results", metavar="DIR", help="a folder, or a URL such as s3://bucket/sweeps"
+    )
+    parser.add_argument("--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow")
+    parser.add_argument("--address", metavar="ADDR", help="a Ray cluster that runs already")
+    parser.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once, at most")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="a setting of the base, such as model.h_cycles=2; may be repeated",
+    )
+    parser.add_argument("--notify", metavar="URL", help="post a JSON summary there at the end")
+    parser.add_argument("--quiet", action="store_true", help="only the last lines")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

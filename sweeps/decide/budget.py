@@ -1,0 +1,84 @@
+"""What a sweep has used over all of its launches, and what it may use."""
+
+from __future__ import annotations
+
+import math
+
+from sweeps.record.journal import Event
+from sweeps.space.schema import Budget
+
+
+class BudgetUsage:
+    """Folds the journal's events, one by one, into what was spent. Trials taken over from other sweeps cost
+    nothing.
+
+    `wall_s` is the time in which a process worked on the sweep, `gpu_s` the GPUs that running trials held
+    in that time: both are known up to the last event.
+    """
+
+    def __init__(self, limits: Budget) -> None:
+        self._limits = limits
+        self.wall_s = 0.0
+        self.gpu_s = 0.0
+        self._last = 0.0  # time of the last event
+        self._running: dict[str, float] = {}  # trial -> GPUs
+        self._samples: dict[str, float] = {}  # trial -> the most it has trained on
+        self._total_samples = 0.0
+
+    def apply(self, event: Event) -> None:
+        name, now, trial_id = event["event"], event["time"], event.get("trial_id", "")
+        if name in ("launch", "extend"):  # nothing ran since the last process ended
+            self._running.clear()
+        else:
+            self._pass_time(now)
+        self._last = now
+        match name:
+            case "start" if not event.get("reused_from"):
+                self._running[trial_id] = event["gpu"]
+                self._samples.setdefault(trial_id, 0.0)
+            case "report" if trial_id in self._samples:
+                more = max(0.0, float(event.get("samples", 0.0)) - self._samples[trial_id])
+                self._samples[trial_id] += more
+                self._total_samples += more
+            case "end" | "retry":
+                self._running.pop(trial_id, None)
+            case "finish":
+                self._running.clear()
+
+    def _pass_time(self, now: float) -> None:
+        passed = max(0.0, now - self._last)
+        self.wall_s += passed
+        self.gpu_s += passed * sum(self._running.values())
+
+    def spent(self, now: float) -> dict[str, float]:
+        """By the budget's keys, at the time `now`."""
+        passed = max(0.0, now - self._last)
+        return {
+            "trials": len(self._samples),
+            "wall_h": (self.wall_s + passed) / 3600,
+            "gpu_h": (self.gpu_s + passed * sum(self._running.values())) / 3600,
+            "samples": self._total_samples,
+        }
+
+    def spent_so_far(self) -> dict[str, float]:
+        """As `spent`, up to the last event."""
+        return self.spent(self._last)
+
+    def exhausted(self, now: float) -> str:
+        """The limit that ends all work, with what was spent: "wall_h: 12 of 12"; '' where there is none."""
+        spent, limits = self.spent(now), self._limits
+        for name in ("wall_h", "gpu_h", "samples"):
+            limit = getattr(limits, name)
+            if limit is not None and spent[name] >= limit:
+                return f"{name}: {spent[name]:.4g} of {limit:g}"
+        return ""
+
+    @property
+    def trials_left(self) -> float:
+        """How many trials may still begin."""
+        return math.inf if self._limits.trials is None else self._limits.trials - len(self._samples)
+
+    @property
+    def no_more_trials(self) -> str:
+        """Why no further trial may begin, though those that have may go on; '' where one may."""
+        return f"trials: {len(self._samples)} of {self._limits.trials}" if self.trials_left <= 0 else ""

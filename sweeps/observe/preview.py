@@ -1,0 +1,266 @@
+"""What a sweep will do, before it does it: `--dry-run`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from analysis.compare.power_estimate import PowerEstimate
+from sweeps.decide.schedulers import build_scheduler
+from sweeps.observe.forecast import forecast, times
+from sweeps.plan.match import deviation
+from sweeps.plan.model import Arm, Plan
+from sweeps.plan.resources import Calibration
+from sweeps.space.schema import SchedulerSpec
+from trm.settings.yaml import in_a_line
+
+MUCH = 1.1  # a ratio of parameters or FLOPs from which arms are not of one size
+
+
+def preview(
+    plan: Plan,
+    concurrency_by_arm: Mapping[str, int],
+    there: str,
+    costs: Mapping[str, Calibration] | None = None,
+    power: PowerEstimate | None = None,
+) -> str:
+    """The arms, the trials of each phase, the rungs, what the evidence can tell, and what else to know.
+
+    `fits` says how many trials of each arm run side by side, `there` what there is to run on; `costs` are
+    the arms' where they were measured. `power` is what so many seeds can tell.
+    """
+    console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
+    spec = plan.spec
+    goal = f"{spec.objective.mode}imise {spec.objective.metric}"
+    console.print(f"[bold]{spec.name}[/bold]: {goal}; {spec.trainer}", soft_wrap=True)
+    console.print(_arms(plan))
+    lines = [*_factors(plan), *_matching(plan), *_phases(plan), *_stopping(plan)]
+    at_once = str(max(concurrency_by_arm.values())) if all(concurrency_by_arm.values()) else "none"
+    lines.append(f"At once: {at_once} ({_a_trial(plan)}; {there})")
+    lines += [*_limits(plan), *times(plan, concurrency_by_arm, costs or {})]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+    for part in forecast(plan, power, costs or {}) if power is not None else ():
+        console.print(part, soft_wrap=True, markup=False)
+    for warning in warnings(plan):
+        console.print(f"Note: {warning}", soft_wrap=True, markup=False)
+    return console.export_text().rstrip()
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What is allowed, but may not be what was meant."""
+    return [*_about_stopping(plan), *_about_evidence(plan), *_about_size(plan)]
+
+
+def _about_stopping(plan: Plan) -> Iterator[str]:
+    scheduler = plan.spec.scheduler
+    if scheduler.kind == "fifo":
+        return
+    if scheduler.max_t is not None and plan.horizon is None:
+        yield (
+            "the trainer names no horizon_key in describe(config): max_t places the rungs, and how long a "
+            "trial runs is its config's matter"
+        )
+    members = _members(plan)
+    if not can_stop(scheduler, members):
+        yield (
+            f"scheduler {scheduler.kind} can never stop anything here: scope {scheduler.scope} gives it "
+            f"pools of {_many(members, 'draw')} at most, and it needs {needed(scheduler)}"
+        )
+    if not plan.spec.tune:
+        yield "with a scheduler and nothing to tune, the survivors are exploratory: they carry no claims"
+
+
+def _about_evidence(plan: Plan) -> Iterator[str]:
+    spec = plan.spec
+    if spec.tune and spec.search.algorithm == "tpe" and spec.search.draws_per_arm < 20:
+        yield (
+            f"tpe draws its first ten at random, and {spec.search.draws_per_arm} draws an arm leave it "
+            f"little to learn from: give it 20 or more, or use sobol"
+        )
+    if len(spec.seeds) < 2:
+        yield "one seed: no interval can be given; five or more let differences be told from noise"
+    if not spec.trainer.startswith("trm."):
+        yield f"{spec.trainer} is imported from outside this package, because the space names it"
+
+
+def _about_size(plan: Plan) -> Iterator[str]:
+    """Arms that could not be matched; and factors whose levels, all else equal, differ in size or in work:
+    they change two things at once."""
+    unmatched = [arm.name for arm in plan.arms if arm.match is not None and not arm.match.matched]
+    if unmatched:
+        yield f"not within match.tolerance, marked in the report: {', '.join(unmatched)}"
+    for factor in plan.spec.ablate:
+        found = [
+            f"{what} (up to {ratio:.2g}x)"
+            for what, attribute in (("parameters", "num_params"), ("FLOPs a sample", "flops_per_sample"))
+            if (ratio := _largest_ratio(plan.arms, factor, attribute)) >= MUCH
+        ]
+        if found:
+            changes = " and ".join(found)
+            yield f"{factor} changes {changes} too: compare at equal FLOPs as well as at equal samples"
+
+
+def _largest_ratio(arms: tuple[Arm, ...], factor: str, attribute: str) -> float:
+    """Among arms that differ in this factor alone."""
+    groups: dict[str, list[float]] = {}
+    for arm in arms:
+        value = getattr(arm, attribute)
+        others = {name: level for name, level in arm.levels.items() if name != factor}
+        if factor in arm.levels and value:
+            groups.setdefault(repr(others), []).append(value)
+    return max((max(values) / min(values) for values in groups.values()), default=1.0)
+
+
+def can_stop(scheduler: SchedulerSpec, members: int) -> bool:
+    """Whether a pool of so many members can ever lose one."""
+    return (
+        scheduler.kind != "fifo" and members >= needed(scheduler) and bool(build_scheduler(scheduler).rungs())
+    )
+
+
+def needed(scheduler: SchedulerSpec) -> int:
+    """Members of a pool that can lose one."""
+    factor = scheduler.reduction_factor
+    asha = next(n for n in itertools.count(2) if math.ceil(n / factor) < n)
+    return {"asha": asha, "median": 4, "fixed": scheduler.keep + 1}[scheduler.kind]
+
+
+def _members(plan: Plan) -> int:
+    """Members of the largest pool."""
+    draws = [plan.number_of_draws(arm) for arm in plan.arms]
+    return max(draws) if plan.spec.scheduler.scope == "arm" else sum(draws)
+
+
+def _arms(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("arm", overflow="fold")
+    for heading in ("parameters", "vs baseline", "FLOPs a sample", "vs baseline"):
+        table.add_column(heading, justify="right")
+    has_depth = any(arm.effective_depth is not None for arm in plan.arms)
+    if has_depth:
+        table.add_column("depth", justify="right")
+    match = plan.spec.match
+    if match is not None:
+        table.add_column(match.by.rpartition(".")[2], justify="right")
+        table.add_column("off match", justify="right")
+    first = plan.arms[0]
+    for arm in plan.arms:
+        name = f"{arm.name} (baseline)" if arm.name == plan.baseline else arm.name
+        table.add_row(
+            name,
+            f"{arm.num_params:,}" if arm.num_params is not None else "not said",
+            _ratio(arm.num_params, first.num_params),
+            f"{arm.flops_per_sample:.3g}" if arm.flops_per_sample is not None else "not said",
+            _ratio(arm.flops_per_sample, first.flops_per_sample),
+            *([str(arm.effective_depth)] if has_depth else []),
+            *_match_of(arm),
+        )
+    return table
+
+
+def _match_of(arm: Arm) -> list[str]:
+    if arm.match is None:
+        return []
+    value = f"{arm.match.value:.6g}" if arm.match.value is not None else "-"
+    return [value, deviation(arm.match) + ("" if arm.match.matched else " !")]
+
+
+def _matching(plan: Plan) -> Iterator[str]:
+    if (match := plan.spec.match) is not None:
+        yield f"Matched by {match.by}: {match.said}, within {match.tolerance:.2%}"
+
+
+def _ratio(value: int | None, of: int | None) -> str:
+    return f"{value / of:.2f}" if value is not None and of else ""
+
+
+def _factors(plan: Plan) -> Iterator[str]:
+    """The levels of named factors, which an arm's name does not spell out."""
+    for name, factor in plan.spec.ablate.items():
+        for level, sets in (factor.levels or {}).items():
+            yield f"{name} = {level}: " + ", ".join(
+                f"{key}: {in_a_line(value)}" for key, value in sets.items()
+            )
+
+
+def _phases(plan: Plan) -> Iterator[str]:
+    spec = plan.spec
+    seeds = _many(len(spec.seeds), "seed")
+    draws = [plan.number_of_draws(arm) for arm in plan.arms]
+    arms = _many(len(draws), "arm")
+    if not spec.tune:
+        phase = "Evidence, run to the end" if spec.scheduler.kind == "fifo" else "Search, under the scheduler"
+        yield f"{phase}: {arms} x {seeds} = {_trials(plan, [1] * len(draws), len(spec.seeds))}"
+        return
+    search = spec.search
+    numbers = "/".join(str(number) for number in dict.fromkeys(draws))
+    yield (
+        f"Search, under the scheduler: {arms} x {numbers} draws ({search.algorithm}) x "
+        f"{_many(len(search.seeds), 'seed')} = {_trials(plan, draws, len(search.seeds))}"
+    )
+    kept = [min(search.keep, number) for number in draws]
+    yield (
+        f"Evidence, run to the end: {arms} x best {_many(search.keep, 'draw')} x {seeds} = "
+        f"{_trials(plan, kept, len(spec.seeds))}"
+    )
+
+
+def _trials(plan: Plan, draws: list[int], seeds: int) -> str:
+    """How many trials so many draws of each arm are, and what they cost if none stops early."""
+    trials = sum(draws) * seeds
+    if plan.horizon is None:
+        return f"{trials} trials"
+    cost = f"{trials * plan.horizon:,.0f} samples"
+    per_sample = [arm.flops_per_sample for arm in plan.arms]
+    if all(each is not None for each in per_sample):
+        flops = sum(n * (each or 0) for n, each in zip(draws, per_sample, strict=True)) * seeds * plan.horizon
+        cost += f", {flops:.2g} FLOPs"
+    return f"{trials} trials (at most {cost})"
+
+
+def _stopping(plan: Plan) -> Iterator[str]:
+    scheduler = plan.spec.scheduler
+    if plan.horizon is not None:
+        yield f"A whole trial: {plan.horizon:,.0f} samples"
+    if scheduler.kind != "fifo":
+        over = "each arm" if scheduler.scope == "arm" else "the whole sweep"
+        audit = f", {scheduler.audit:g} of those to be stopped audited" if scheduler.audit else ""
+        rungs = ", ".join(f"{rung:,.0f}" for rung in build_scheduler(scheduler).rungs()) or "none"
+        yield (
+            f"Stopping: {scheduler.kind} on {scheduler.metric} ({scheduler.mode}) over "
+            f"{over}{audit}; rungs at {rungs} {scheduler.time_attr}"
+        )
+
+
+def _a_trial(plan: Plan) -> str:
+    """What a trial is given: "1 CPU and 0.25 GPU a trial", for each kind of arm."""
+    kinds: dict[str, list[str]] = {}
+    for arm in plan.arms:
+        gpu = arm.gpu if isinstance(arm.gpu, str) else f"{arm.gpu:g}"
+        kinds.setdefault(f"{arm.cpu:g} CPU and {gpu} GPU a trial", []).append(arm.name)
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    return ", ".join(f"{kind} of {' and '.join(arms)}" for kind, arms in kinds.items())
+
+
+def _limits(plan: Plan) -> Iterator[str]:
+    limits = plan.spec.budget.model_dump(exclude_none=True)
+    if limits:
+        yield "Budget: " + ", ".join(f"{name} {limit:,g}" for name, limit in limits.items())
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+class _Nowhere:
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass

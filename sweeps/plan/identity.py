@@ -1,0 +1,118 @@
+"""What a plan leaves in sweep.yaml, and what makes another sweep the same one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from sweeps.plan.model import Plan
+from sweeps.space.dotted import flatten
+from sweeps.space.encoding import encode
+
+_NOT_SET = "not set"
+_SHOWN = 100  # characters of a value
+
+
+def identity(plan: Plan) -> dict[str, Any]:
+    """Arms, draws, seeds, base, trainer, data, and how trials are chosen and stopped; as JSON has it.
+
+    An arm is the keys in which its config differs from the base's, so that a difference in the base is one
+    difference and not one an arm.
+    """
+    spec = plan.spec
+    base = flatten(plan.trainer.configure(spec.base, [], "base").model_dump(mode="json"))
+    found = {
+        "trainer": spec.trainer,
+        "objective": spec.objective.model_dump(),
+        "base": base,
+        "arms": {arm.name: _beyond(base, flatten(arm.config)) for arm in plan.arms},
+        "tune": _tune(plan),
+        "search": spec.search.effective_keys() if spec.tune else {},
+        "draws": plan.known_draws,
+        "scheduler": spec.scheduler.effective_keys(),
+        "seeds": list(spec.seeds),
+    }
+    known: dict[str, Any] = json.loads(json.dumps(encode(found), allow_nan=False, default=str))
+    return known
+
+
+def _beyond(base: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in base or base[key] != value}
+
+
+def differences(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """A line for each key that differs: `search.draws_per_arm: 8 there, 4 here`."""
+    old, new = _lines(stored), _lines(current)
+    keys = [key for key in dict.fromkeys([*old, *new]) if _shown(old, key) != _shown(new, key)]
+    if len(keys) > 1:
+        keys = [key for key in keys if key != "draws"]  # which follow from the rest
+    return [f"{key}: {_cut(_shown(old, key))} there, {_cut(_shown(new, key))} here" for key in keys]
+
+
+def _lines(content: dict[str, Any]) -> dict[str, Any]:
+    """Flat, with an arm's keys together, as an arm is there or not."""
+    arms = {f"arms.{name}": keys for name, keys in content.get("arms", {}).items()}
+    return flatten({key: value for key, value in content.items() if key != "arms"}) | arms
+
+
+def _shown(values: dict[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else _NOT_SET
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def resolved(plan: Plan) -> dict[str, Any]:
+    """The content of sweep.yaml: a search space that can be launched again, and what it came to."""
+    spec = plan.spec
+    ablate = {key: each.model_dump(mode="json", exclude_defaults=True) for key, each in spec.ablate.items()}
+    space: dict[str, Any] = {
+        "name": spec.name,
+        "trainer": spec.trainer,
+        "base": spec.base,
+        "objective": spec.objective.model_dump(),
+        "ablate": ablate,
+        "design": spec.design,
+    }
+    if spec.match is not None:
+        space["match"] = spec.match.model_dump(mode="json", exclude_none=True)
+    if spec.tune:
+        space |= {"tune": _tune(plan), "search": spec.search.effective_keys()}
+    space |= {
+        "scheduler": spec.scheduler.effective_keys(),
+        "seeds": list(spec.seeds),
+        "evidence": spec.evidence.model_dump(mode="json"),
+        "resources": spec.resources.model_dump(mode="json", exclude_defaults=True) or {"cpu": 1},
+        "max_concurrent": spec.max_concurrent,
+        "max_failures": spec.max_failures,
+    }
+    if spec.max_checkpoint_gb is not None:
+        space["max_checkpoint_gb"] = spec.max_checkpoint_gb
+    if limits := spec.budget.model_dump(exclude_none=True):
+        space["budget"] = limits
+    arms = {
+        arm.name: {
+            "levels": arm.levels,
+            "num_params": arm.num_params,
+            "flops_per_sample": arm.flops_per_sample,
+        }
+        | ({"match": dataclasses.asdict(arm.match)} if arm.match is not None else {})
+        for arm in plan.arms
+    }
+    found = {
+        "hash": plan.hash,
+        "horizon": plan.horizon,
+        "baseline": plan.baseline,
+        "factors": list(spec.ablate),
+        "arms": arms,
+    }
+    copied: dict[str, Any] = json.loads(json.dumps(space, default=str))  # plain values, nothing shared
+    return copied | {"resolved": json.loads(json.dumps(found | {"identity": plan.identity}, default=str))}
+
+
+def _tune(plan: Plan) -> dict[str, Any]:
+    return {
+        name: domain.model_dump(mode="json", exclude_defaults=True) for name, domain in plan.spec.tune.items()
+    }

@@ -1,0 +1,93 @@
+"""The tables: derived from a sweep's journal and sweep.yaml, and so written anew whenever they are wanted."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sweeps.record.state import SweepState, TrialState, read_state
+from sweeps.space.names import HISTORY_COLUMNS, TRIAL_COLUMNS
+
+
+def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> None:
+    """Write trials.parquet and history.parquet into `folder`. `space` is the content of sweep.yaml."""
+    _replace(folder / "trials.parquet", trials_frame(state, space).to_parquet)
+    _replace(folder / "history.parquet", history_frame(state).to_parquet)
+
+
+def rebuild(folder: Path) -> None:
+    """Write the tables from the files alone. Raises FileNotFoundError where there is no sweep."""
+    from trm.settings.yaml import load_yaml
+
+    write_results(folder, read_state(folder / "journal.jsonl"), load_yaml(folder / "sweep.yaml"))
+
+
+def trials_frame(state: SweepState, space: dict[str, Any]) -> pd.DataFrame:
+    """A row a trial; see the README for the columns. What a trainer does not say is blank."""
+    arms, objective = space["resolved"]["arms"], space["objective"]
+    rows = [
+        _trial_row(trial, arms[trial.arm], objective) | {"phase": state.phase_of(trial)}
+        for trial in state.trials.values()
+    ]
+    frame = pd.DataFrame(rows)
+    if (space.get("scheduler") or {}).get("audit"):
+        frame["audited"] = [state.is_audited(trial) for trial in state.trials.values()]
+    for name in [name for name in frame.columns if pd.api.types.is_object_dtype(frame[name])]:
+        frame[name] = _of_one_type(frame[name])
+    return frame.reindex(
+        columns=[*TRIAL_COLUMNS, *(name for name in frame.columns if name not in TRIAL_COLUMNS)]
+    )
+
+
+def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]) -> dict[str, Any]:
+    last = {name: value for name, value in trial.last.items() if name != "step"}
+    best = trial.best(objective["metric"], objective["mode"])
+    match = arm.get("match")
+    return {
+        **arm["levels"],
+        **({match["key"]: match["value"]} if match else {}),
+        **trial.values,
+        **last,
+        f"best/{objective['metric']}": best[0] if best else math.nan,
+        "best_step": best[1] if best else None,
+        "trial_id": trial.trial_id,
+        "arm": trial.arm,
+        "draw": trial.draw,
+        "seed": trial.seed,
+        "status": "interrupted" if trial.status == "running" else trial.status,
+        "reason": trial.reason,
+        "num_params": arm["num_params"],
+        "flops_per_sample": arm["flops_per_sample"],
+        "mlflow_run_id": trial.mlflow_run_id,
+    }
+
+
+def _of_one_type(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Parquet wants one type a column: levels such as 8 and "auto", or lists, go in as their text."""
+    types = {type(value) for value in column.dropna()}
+    if types <= {str} or types <= {bool} or types <= {int, float}:
+        return column
+    return column.map(lambda value: value if isinstance(value, str) else str(value), na_action="ignore")
+
+
+def history_frame(state: SweepState) -> pd.DataFrame:
+    """A row a report, in the order of trials and steps."""
+    rows = [
+        {"trial_id": trial.trial_id, **metrics, "step": step}
+        for trial in state.trials.values()
+        for step, metrics in sorted(trial.reports.items())
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.reindex(columns=[*HISTORY_COLUMNS, *(c for c in frame.columns if c not in HISTORY_COLUMNS)])
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Whole or not at all: a reader never meets half a file."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    write(staging)
+    staging.replace(path)

@@ -1,0 +1,78 @@
+"""Reading a search space: the YAML, its base, and what `--set` changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweeps.space.errors import SpecError
+from sweeps.space.schema import SweepSpec
+from trm.settings.messages import explain
+from trm.settings.yaml import MAX_NODES, YamlError, load_yaml, parse_scalar
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where relative paths in a space are taken from, and what `--set` asks for."""
+
+    path: Path
+    space_dir: Path
+    base_dir: Path
+    changes: tuple[tuple[str, Any], ...]
+
+
+def load_spec(
+    path: Path, overrides: Sequence[str] = (), name: str | None = None
+) -> tuple[SweepSpec, Sources]:
+    """Read a search space, and where its parts come from. Raises SpecError naming file, key, value, remedy.
+
+    A sweep.yaml that a sweep has left is a search space too; what it came to (`resolved`) is passed over.
+    """
+    raw = _mapping(path)
+    raw.pop("resolved", None)
+    base_dir = path.parent
+    if isinstance(raw.get("base"), str):
+        base_path = path.parent / raw["base"]
+        if not base_path.is_file():
+            raise SpecError(
+                f"{path}: base: there is no file {base_path}: give a path relative to {path.name}"
+            )
+        raw["base"], base_dir = _mapping(base_path), base_path.parent
+    raw["name"] = name if name is not None else raw.get("name", path.stem)
+    try:
+        spec = SweepSpec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(explain(error, SweepSpec, str(path))) from error
+    changes = tuple(_parse_override(text) for text in overrides)
+    return spec, Sources(path, path.parent.resolve(), base_dir.resolve(), changes)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        found = load_yaml(path)
+    except YamlError as error:
+        raise SpecError(str(error)) from error
+    if not isinstance(found, Mapping):
+        given = "nothing" if found is None else type(found).__name__
+        raise SpecError(f"{path}: must be a mapping of keys (it holds {given}): see docs/search_spaces.md")
+    left: list[Any] = [found]
+    for _ in range(MAX_NODES):
+        here = left.pop()
+        left += here.values() if isinstance(here, dict) else here if isinstance(here, list) else ()
+        if not left:
+            return dict(found)
+    raise SpecError(f"{path}: has over {MAX_NODES:,} values once its aliases are followed: shorten it")
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise SpecError(f"--set {text}: give it as path=value, such as model.h_cycles=2")
+    try:
+        return key.strip(), parse_scalar(value)
+    except YamlError as error:
+        raise SpecError(f"--set {text}: {error}") from error

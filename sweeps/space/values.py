@@ -1,0 +1,141 @@
+"""What a search space varies: factors, which are compared, and domains, which are tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from sweeps.space.errors import SpecError
+
+
+class Section(BaseModel):
+    """A mapping in the YAML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+# For a key to apply, each path named here must have one of the values listed.
+When = dict[str, Annotated[list[Any], BeforeValidator(_listed)]]
+
+
+Reals = tuple[float, float]
+Integers = tuple[int, int]  # named here, as inside Domain `int` is the field
+
+
+class Domain(Section):
+    """What a tuned value is drawn from: `{loguniform: [1.0e-4, 1.0e-2]}`; one of the kinds, and `when`.
+
+    The low and the high end are part of the domain.
+    """
+
+    uniform: Reals | None = None
+    loguniform: Reals | None = None
+    int: Integers | None = None
+    logint: Integers | None = None
+    choice: list[Any] | None = Field(None, min_length=1)
+    when: When = {}
+
+    @model_validator(mode="after")
+    def _one_kind_in_order(self) -> Self:
+        kinds = [name for name in DOMAINS if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            given = ", ".join(kinds) or "none"
+            raise ValueError(
+                f"must have exactly one of {', '.join(DOMAINS)} (given: {given}): such as uniform: [0, 1]"
+            )
+        if self.choice is not None:
+            refuse_duplicates(self.choice)
+            return self
+        low, high = self.bounds
+        if not low < high:
+            raise ValueError(f"{self.kind}: low must be below high (given [{low}, {high}]): widen it")
+        if self.kind.startswith("log") and low <= 0:
+            raise ValueError(f"{self.kind}: low must be above 0 (given {low}): raise it, or drop the log")
+        return self
+
+    @property
+    def kind(self) -> str:
+        return next(name for name in DOMAINS if getattr(self, name) is not None)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        low, high = getattr(self, self.kind)
+        return low, high
+
+    @property
+    def ends(self) -> list[Any]:
+        """Values that must be valid if all are: every choice, or both ends."""
+        return list(self.choice) if self.choice is not None else list(self.bounds)
+
+
+DOMAINS = ("uniform", "loguniform", "int", "logint", "choice")
+
+
+class Factor(Section):
+    """What is compared: a list of a key's values, or named levels that set several keys each."""
+
+    values: list[Any] | None = Field(None, min_length=1)
+    levels: dict[str, dict[str, Any]] | None = Field(None, min_length=1)
+    when: When = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:
+        if not isinstance(given, list | dict):
+            raise ValueError(f"must be a list of levels, such as [{given}, ...] (given {given!r})")
+        return {"values": given} if isinstance(given, list) else given
+
+    @model_validator(mode="after")
+    def _values_or_levels(self) -> Self:
+        if (self.values is None) == (self.levels is None):
+            raise ValueError(
+                "must have either values or levels: give [value, ...], {values: [...]} or "
+                "{levels: {name: {key: value}}}"
+            )
+        refuse_duplicates(self.values or [])
+        for name, settings in (self.levels or {}).items():
+            if not settings:
+                raise ValueError(f"level {name!r} sets nothing: give it {{key: value}}")
+        return self
+
+    def settings(self, key: str) -> list[tuple[Any, dict[str, Any]]]:
+        """(level, what it sets) in order; `key` is the factor's own, which a plain value is set at."""
+        if self.levels is not None:
+            return list(self.levels.items())
+        return [(value, {key: value}) for value in self.values or []]
+
+
+def topological_order(needs: Mapping[str, set[str]], section: str) -> list[str]:
+    """The names such that each comes after those that it needs, and otherwise in their given order.
+
+    Raises SpecError where some need each other in a circle.
+    """
+    sorter, place = TopologicalSorter(needs), {name: index for index, name in enumerate(needs)}
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = " and ".join(dict.fromkeys(error.args[1]))
+        raise SpecError(f"{section}: the `when` of {circle} wait for each other: break the circle") from error
+    order: list[str] = []
+    ready: set[str] = set()
+    while sorter.is_active():
+        ready.update(sorter.get_ready())
+        order.append(min(ready, key=place.__getitem__))
+        ready.remove(order[-1])
+        sorter.done(order[-1])
+    return order
+
+
+def refuse_duplicates(values: list[Any]) -> list[Any]:
+    """The same list. Raises ValueError where a value stands twice; 1 and true are two values here."""
+    for index, value in enumerate(values):
+        if any(value == other and type(value) is type(other) for other in values[:index]):
+            raise ValueError(f"{value!r} stands twice: remove one")
+    return values

@@ -1,0 +1,126 @@
+"""Aggregates over tasks against rliable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pandas.util._decorators
+import pytest
+
+from analysis.compare.across_tasks import (
+    interquartile_means,
+    performance_profiles,
+    probability_of_improvement,
+    tables_of,
+)
+from analysis.sweep import AnalysisError, load_sweep
+from tests.analysis.synthetic import Fake, write_sweep
+
+pytestmark = pytest.mark.filterwarnings("ignore:random_state is deprecated:FutureWarning")
+TASKS, SEEDS = ("sudoku", "maze", "arc"), 6
+THRESHOLDS = [0.0, 0.3, 0.5, 0.7]
+
+
+@pytest.fixture(scope="module")
+def rliable() -> Iterator[SimpleNamespace]:
+    """rliable needs arch, whose version 7 calls a decorator of pandas as pandas 2 had it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if int(pd.__version__.partition(".")[0]) > 2:
+            known = pandas.util._decorators.deprecate_kwarg
+            patch.setattr(pandas.util._decorators, "deprecate_kwarg", partial(known, FutureWarning))
+        from rliable import library, metrics
+    yield SimpleNamespace(library=library, metrics=metrics)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    middle = {"sudoku": 0.5, "maze": 0.3, "arc": 0.6}
+    return {
+        task: pd.DataFrame({
+            arm: (middle[task] + gain + rng.normal(0, 0.1, SEEDS)).round(2)
+            for arm, gain in {"old": 0.0, "new": 0.1}.items()
+        })
+        for task in TASKS
+    }  # fmt: skip
+
+
+def scores(tables: dict[str, pd.DataFrame], arm: str) -> np.ndarray:
+    """As rliable wants them: [runs, tasks]."""
+    return np.stack([tables[task][arm] for task in TASKS], axis=1)
+
+
+def test_interquartile_mean(tables, rliable) -> None:
+    found = interquartile_means(tables).set_index("arm")
+    given = {arm: scores(tables, arm) for arm in ("old", "new")}
+    points, ends = rliable.library.get_interval_estimates(
+        given,
+        lambda x: np.array([rliable.metrics.aggregate_iqm(x)]),
+        reps=2_000,
+        random_state=np.random.RandomState(0),
+    )
+    for arm in given:
+        assert found.loc[arm, "iqm"] == pytest.approx(points[arm][0])
+        assert found.loc[arm, ["low", "high"]].tolist() == pytest.approx(ends[arm][:, 0], abs=0.01)
+    assert set(found["n"]) == {len(TASKS) * SEEDS}
+
+
+def test_probability_of_improvement(tables, rliable) -> None:
+    (row,) = probability_of_improvement(tables, "old").to_dict("records")
+    given = {"new,old": (scores(tables, "new"), scores(tables, "old"))}
+    points, ends = rliable.library.get_interval_estimates(
+        given,
+        lambda x, y: np.array([rliable.metrics.probability_of_improvement(x, y)]),
+        reps=400,
+        random_state=np.random.RandomState(0),
+    )
+    assert row["arm"] == "new" and row["probability"] == pytest.approx(points["new,old"][0])
+    assert [row["low"], row["high"]] == pytest.approx(ends["new,old"][:, 0], abs=0.04)
+
+
+def test_performance_profiles(tables, rliable) -> None:
+    found = performance_profiles(tables, THRESHOLDS)
+    given = {arm: scores(tables, arm) for arm in ("old", "new")}
+    points, ends = rliable.library.create_performance_profile(given, np.array(THRESHOLDS), reps=1_000)
+    for arm in given:
+        mine = found[found["arm"] == arm]
+        assert mine["share"].to_numpy() == pytest.approx(points[arm])
+        assert mine["low"].to_numpy() == pytest.approx(ends[arm][0], abs=0.06)
+        assert mine["high"].to_numpy() == pytest.approx(ends[arm][1], abs=0.06)
+
+
+def test_the_same_seed_gives_the_same_interval(tables) -> None:
+    assert interquartile_means(tables, 1).equals(interquartile_means(tables, 1))
+    assert not interquartile_means(tables, 1).equals(interquartile_means(tables, 2))
+
+
+def test_tables_come_from_sweeps_of_shared_arms(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.6)}
+    more = {**arms, "c": Fake(0.7)}
+    sweeps = [
+        load_sweep(write_sweep(tmp_path / name, of, seeds=(1, 2, 3), phase="evidence"))
+        for name, of in (("sudoku", arms), ("maze", more))
+    ]
+    tables = tables_of(sweeps)
+    assert list(tables) == ["sudoku", "maze"] and list(tables["maze"].columns) == ["a", "b"]
+    assert set(probability_of_improvement(tables, "a")["arm"]) == {"b"}
+
+
+def test_what_cannot_be_put_together_is_refused(tmp_path: Path) -> None:
+    one, other, lost = (
+        load_sweep(write_sweep(tmp_path / name, {arm: Fake(0.5, statuses=dict.fromkeys((0, 1), status))}))
+        for name, arm, status in (("x", "a", "completed"), ("y", "b", "completed"), ("z", "a", "failed"))
+    )
+    with pytest.raises(AnalysisError, match="no arm is in all of x, y"):
+        tables_of([one, other])
+    with pytest.raises(AnalysisError, match="two have the same name"):
+        tables_of([one, one])
+    with pytest.raises(AnalysisError, match="no arm is in all of no sweeps"):
+        tables_of([])
+    with pytest.raises(AnalysisError, match="a has no completed trial on z"):
+        interquartile_means(tables_of([one, lost]))

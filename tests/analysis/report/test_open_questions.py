@@ -1,0 +1,111 @@
+"""What is still open, how many seeds would settle it, and that the launcher takes the printed commands."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import run_sweep
+from analysis.report.build import write_report
+from analysis.report.open_questions import next_steps, open_questions
+from analysis.sweep import Sweep, load_sweep
+from sweeps.plan.identity import resolved
+from sweeps.record.tables import rebuild
+from tests.analysis.synthetic import Fake, write_sweep
+from tests.sweeps.decide.test_controller import controller, play
+from tests.sweeps.spaces import ASHA, TUNE, toy_plan
+
+SEARCH = {"draws_per_arm": 2, "seeds": [0], "keep": 1}
+
+
+def _toy(folder: Path, budget: int = 10_000, **changes: Any) -> Sweep:
+    """A toy sweep's results as a launch leaves them, its trials played by hand."""
+    plan = toy_plan(folder, **changes)
+    results = folder / "results" / plan.spec.name
+    results.mkdir(parents=True)
+    made = controller(plan, results)
+    play(made, budget=budget)
+    made.finish("completed" if made.finished else "interrupted")
+    space = resolved(plan)
+    space["resolved"] |= {"version": "0", "created": "now", "id": "id", "data": ""}
+    (results / "sweep.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
+    rebuild(results)
+    return load_sweep(Path("results") / plan.spec.name)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"tune": TUNE, "search": SEARCH, "scheduler": ASHA | {"scope": "arm"}}]
+)
+def test_the_printed_command_is_taken_and_runs_what_it_is_priced_at(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = _toy(tmp_path, **changes)
+    (step,) = next_steps(sweep, open_questions(sweep))
+    assert set(step.arms) == {"b", "c"} and step.command.endswith("--extend")
+    page = write_report("results/toy").read_text()
+    assert step.command in page and page.index("Comparisons still open") > page.index("To reproduce")
+    assert run_sweep.main([*shlex.split(step.command)[2:], "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert f"{len(sweep.trials)} have run in results/toy already" in out
+    there = yaml.safe_load(Path(shlex.split(step.command)[2]).read_text())["seeds"]
+    assert step.trials == 3 * (len(there) - 2) and f"x {len(there)} seeds = {3 * len(there)} trials" in out
+
+
+def test_a_sweep_that_stopped_its_arms_is_run_anew_with_nothing_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = _toy(tmp_path, scheduler=ASHA)
+    (step,) = next_steps(sweep, open_questions(sweep))
+    assert "--extend" not in step.command and step.trials % 3 == 0
+    write_report("results/toy")
+    assert run_sweep.main([*shlex.split(step.command)[2:], "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert f"= {step.trials} trials" in out and "asha" not in out
+
+
+def test_what_is_unfinished_is_first_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = _toy(tmp_path, budget=25)
+    assert next_steps(sweep, open_questions(sweep)) == []
+    assert "first launch with <code>--resume</code>" in write_report("results/toy").read_text()
+
+
+def test_the_price_is_that_of_every_arm_at_its_own_time(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.51), "c": Fake(0.9)}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence"))
+    (question,) = open_questions(sweep)
+    assert (question.arm, question.n) == ("b", 8) and question.seeds is not None
+    (step,) = next_steps(sweep, [question])
+    assert step.trials == 3 * (question.seeds - 8) and step.seconds == pytest.approx(40.0 * step.trials)
+    assert f"--storage {tmp_path}" in step.command
+    seeds = yaml.safe_load(step.space)["seeds"]
+    assert seeds == list(range(1, question.seeds + 1)) and "resolved" not in yaml.safe_load(step.space)
+
+
+def test_what_is_settled_is_not_asked_again(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.3), "b": Fake(0.9)}
+    folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence")
+    assert open_questions(load_sweep(folder)) == []
+
+
+def test_a_difference_within_the_margin_is_to_be_shown_equivalent(tmp_path: Path) -> None:
+    """It takes fewer seeds than to show so small a difference, and the page says which of the two it is."""
+    arms, seeds = {"a": Fake(0.5), "b": Fake(0.49)}, tuple(range(1, 9))
+    plain = load_sweep(write_sweep(tmp_path / "plain", arms, seeds=seeds, phase="evidence"))
+    (differs,) = open_questions(plain)
+    margin = abs(differs.diff) + differs.sd / 2
+    space = {"evidence": {"margin": margin}}
+    folder = write_sweep(tmp_path / "asked", arms, seeds=seeds, phase="evidence", space=space)
+    (alike,) = open_questions(load_sweep(folder))
+    assert differs.seeds is not None and alike.seeds is not None and alike.seeds < differs.seeds
+    assert alike.as_equivalent and not differs.as_equivalent
+    assert "to show equivalence" in write_report(folder).read_text()

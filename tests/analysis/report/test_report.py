@@ -1,0 +1,372 @@
+"""The page: whole or not at all, escaped, self-contained, and with the numbers that the trials give."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.compare.ranking import rank_arms
+from analysis.figures.registry import draw_all
+from analysis.report.__main__ import main
+from analysis.report.build import render, write_report
+from analysis.report.latex import escape, to_latex
+from analysis.report.table import to_csv
+from analysis.sweep import AnalysisError, load_sweep
+from sweeps import launch
+from sweeps.observe.summary import Outcome
+from tests.analysis.synthetic import EXACT, OBJECTIVE, RECORDED, Fake, write_sweep
+
+VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
+
+
+class Page(HTMLParser):
+    """The text, the tables' cells, the tags, and whether every tag is closed in turn."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.text, self.headings, self.rows = "", [], []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self._open: list[str] = []
+        self.feed(source)
+        assert not self._open, f"not closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags.add(tag)
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given[key] for key in ("href", "src", "xlink:href") if key in given]
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag in ("h1", "h2"):
+            self.headings.append("")
+
+    def handle_startendtag(self, tag, attrs):
+        if tag not in VOID:
+            self.handle_starttag(tag, attrs)
+            self.handle_endtag(tag)
+        else:
+            self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "svg"} & set(self._open):
+            self.text += data
+        if {"td", "th"} & set(self._open):
+            self.rows[-1][-1] += data
+        if {"h1", "h2"} & set(self._open):
+            self.headings[-1] += data
+
+    def row(self, start: str) -> list[str]:
+        return next(row for row in self.rows if row[0].startswith(f"● {start}") or row[0] == start)
+
+
+def report_of(folder: Path) -> Page:
+    return Page(render(load_sweep(folder)))
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(RECORDED, tmp_path / "recorded"))
+
+
+def test_the_recorded_sweeps_page_has_its_numbers(recorded: Path) -> None:
+    page, trials = report_of(recorded), pd.read_parquet(recorded / "trials.parquet")
+    done = trials[trials["status"] == "completed"].groupby("arm")
+    for arm, mean in done[OBJECTIVE].mean().items():
+        assert page.row(arm)[2].startswith(f"{100 * mean:.1f}")
+        assert page.row(arm)[1] == str(done.size()[arm])
+    for trial in trials.loc[trials["status"] == "pruned", "trial_id"]:
+        assert trial in page.text
+    for heading in (
+        "Ranking",
+        "Learning curves",
+        "Stopped early",
+        "What cannot be concluded",
+        "To reproduce",
+    ):
+        assert heading in page.headings
+    assert str(load_sweep(recorded).resolved["hash"]) in page.text
+    assert "identity" not in page.text.split("sweep.yaml, as resolved")[0]
+
+
+def test_the_page_needs_nothing_but_itself(recorded: Path) -> None:
+    source = write_report(recorded).read_text()
+    page = Page(source)
+    assert not page.tags & {"script", "link", "iframe", "img"}
+    assert all(link.startswith("#") for link in page.links)
+    assert len(page.ids) == len(set(page.ids))
+    assert "prefers-color-scheme: dark" in source and "width=device-width" in source
+    assert "currentColor" in source and "@import" not in source
+
+
+def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
+    arms = {"attention": Fake(0.7), "mlp": Fake(0.9), "none": Fake(0.7)}
+    folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence", space=EXACT)
+    page, ranked = report_of(folder), rank_arms(load_sweep(folder)).set_index("arm")
+    row = ranked.loc["mlp"]
+    interval = "[{:+.1f}, {:+.1f}]".format(*(100 * row[["test_diff_low", "test_diff_high"]]))
+    assert page.row("mlp")[4] == f"{100 * row['test_diff']:+.1f}{interval}".replace("-", "−")
+    assert row["test_p_holm"] == 2 / 128 and page.row("mlp")[5] == "0.016better"
+    assert "the difference is significant" in page.text
+    assert "Whether none differs from attention: the difference is not significant" in page.text
+    assert page.row("attention")[4] == "baseline"
+
+
+def test_n_too_small_is_said(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.9)}
+    page = report_of(
+        write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", test=False, space=EXACT)
+    )
+    assert page.row("b")[4] == "0.25too few seeds"
+    assert "cannot give less than p = 0.25" in page.text and "from 6 seeds on" in page.text
+    assert "no test counterpart of val exact accuracy" in page.text
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    evil = '<script>alert("x")</script>&$_{$'
+    arms = {evil: Fake(0.5), "b<i>": Fake(0.9, stop=0.25), "c": Fake(0.4, statuses={1: "failed"})}
+    page = report_of(write_sweep(tmp_path / "s", arms, space={"name": "<b>name</b>"}))
+    assert not page.tags & {"script", "i", "b"}
+    assert evil in page.text and "<b>name</b>" in page.text
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [
+        {"only": Fake(0.8)},
+        {"a": Fake(0.8, params=None, flops=None), "b": Fake(0.7, params=None, flops=None)},
+        {"a": Fake(0.8, statuses={0: "diverged"}), "b": Fake(0.7, statuses={1: "not_started"})},
+        {"base": Fake(0.8, stop=0.25), "b": Fake(0.7)},
+        {f"mixer+a_rather_long_factor={i}": Fake(0.1 * i, params=10**i) for i in range(10)},
+    ],
+    ids=["one arm", "no parameters", "missing seeds", "baseline stopped", "many arms"],
+)
+def test_sparse_sweeps_have_a_page(tmp_path: Path, arms: dict[str, Fake]) -> None:
+    page = report_of(write_sweep(tmp_path / "s", arms))
+    assert "nan" not in page.text.lower().replace("is nan", "")
+    assert all(any(arm in row[0] for row in page.rows) for arm in arms)
+
+
+def test_a_single_seed_has_no_interval(tmp_path: Path) -> None:
+    page = report_of(write_sweep(tmp_path / "s", {"a": Fake(0.8), "b": Fake(0.7)}, seeds=(3,)))
+    assert "[" not in page.row("a")[2] and "with one seed there is no interval" in page.text
+
+
+def test_diverged_trials_are_listed_and_left_out(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.8), "b": Fake(0.7, statuses={0: "diverged"})}
+    page = report_of(write_sweep(tmp_path / "s", arms, phase="evidence"))
+    assert page.row("b-d0-s0")[1:3] == ["diverged", "train/loss is nan"]
+    assert "of its 2 trials 1 diverged, and the mean" in page.text
+
+
+@pytest.mark.parametrize("status", ["failed", "not_started", "pruned"])
+def test_without_a_completed_trial_there_is_no_page(tmp_path: Path, status: str, capsys) -> None:
+    arms = {"a": Fake(0.8, statuses={0: status, 1: status})}
+    folder = write_sweep(tmp_path / "s", arms)
+    with pytest.raises(AnalysisError, match=f"no trial has completed .*2 {status}"):
+        write_report(folder)
+    assert main([str(folder)]) == 2
+    assert capsys.readouterr().err.startswith("error: s: no trial has completed")
+    assert not list(folder.glob("*report*")) and not list(folder.glob(".*"))
+
+
+def test_a_page_is_replaced_whole_or_stays(recorded: Path) -> None:
+    write_report(recorded)
+    before = (recorded / "report.html").read_bytes()
+    (recorded / "trials.parquet").write_text("broken")
+    assert main([str(recorded)]) == 2
+    assert (recorded / "report.html").read_bytes() == before
+    assert sorted(path.name for path in recorded.glob("*report*")) == ["report", "report.html"]
+    assert not list(recorded.glob(".*"))
+
+
+def test_the_same_results_give_the_same_files(recorded: Path) -> None:
+    write_report(recorded)
+    first = {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()}
+    write_report(recorded)
+    assert {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()} == first
+
+
+def test_beside_the_page_are_its_figures_and_its_table(recorded: Path) -> None:
+    files = write_report(recorded).parent / "report"
+    names = [each.name for each in draw_all(load_sweep(recorded))]
+    for name in names:
+        assert (files / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (files / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    table, ranked = pd.read_csv(files / "table.csv"), rank_arms(load_sweep(recorded))
+    assert list(table["arm"]) == list(ranked["arm"])
+    assert table["val exact accuracy (%) low"].to_numpy() == pytest.approx(100 * ranked["low"], nan_ok=True)
+    latex = (files / "table.tex").read_text()
+    for arm, mean in zip(ranked["arm"], ranked["mean"], strict=True):
+        lines = (line.removeprefix(r"\begin{tabular}[t]{@{}l@{}}") for line in latex.splitlines())
+        row = next(line for line in lines if line.split(" ")[0] == arm)
+        assert row.endswith(r"\\") and (math.isnan(mean) or f"{100 * mean:.1f}" in row)
+    assert latex.count(r"\begin{tab") == latex.count(r"\end{tab")
+
+
+def test_nan_in_history_leaves_the_page_whole(recorded: Path) -> None:
+    history = pd.read_parquet(recorded / "history.parquet")
+    history.loc[history.index % 3 == 0, OBJECTIVE] = math.nan
+    history.to_parquet(recorded / "history.parquet")
+    assert "Learning curves" in report_of(recorded).headings
+
+
+def test_a_stopped_arm_that_was_better_than_one_that_went_on_is_told(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"a": Fake(0.8), "b": Fake(0.7, stop=0.25)})
+    first = {"time": 0.0, "event": "decision", "member": "a-d0", "trial_id": "a-d0-s0", "rung": 100_000.0}
+    first |= {"value": 0.2, "cutoff": None, "action": "continue"}
+    journal = (folder / "journal.jsonl").read_text()
+    (folder / "journal.jsonl").write_text(json.dumps(first) + "\n" + journal)
+    assert (
+        "That b-d0 is worse than a-d0: at 100k it was stopped with the better value" in report_of(folder).text
+    )
+    (folder / "journal.jsonl").write_text(json.dumps(first | {"value": 0.9}) + "\n" + journal)
+    assert "with the better value" not in report_of(folder).text
+
+
+def test_an_exploratory_difference_is_headed_without_an_interval(tmp_path: Path) -> None:
+    page = report_of(write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.9)}))
+    verdict = page.text.split("b ranks first")[1].split("it proves nothing")[0]
+    assert "points from a" in verdict and "[" not in verdict
+
+
+def test_too_few_seeds_are_headed_as_such(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.9)}
+    page = report_of(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", space=EXACT))
+    assert "too few seeds for a test" in page.text and "not significant (p" not in page.text
+
+
+def test_the_same_seeds_libraries_and_data_can_be_had_again(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"a": Fake(0.8), "b": Fake(0.7)}, seeds=(3, 5))
+    launch = {"event": "launch", "code": "0.1.0+abc", "libraries": "Python 3.12.1, torch 2.11.0"}
+    (folder / "journal.jsonl").write_text(json.dumps(launch) + "\n")
+    page = report_of(folder)
+    facts = ("a1b2c3d4", "0f1e2d3c4b5a", "0.1.0+abc", "Python 3.12.1, torch 2.11.0", "3 and 5")
+    assert all(fact in page.text for fact in facts)
+    assert f"python run_sweep.py {folder}/sweep.yaml --name s-again" in page.text
+
+
+def test_an_arm_that_misses_the_matched_budget_is_marked_everywhere(tmp_path: Path) -> None:
+    met = {"key": "model.mixer.expand", "value": 1.75, "off": 0.004, "matched": True}
+    missed = met | {"value": 4, "off": -0.26, "matched": False}
+    arms = {"a": Fake(0.5, match=met), "b": Fake(0.6, match=missed), "c": Fake(0.7)}
+    space = {"match": {"params": 6.83e6, "by": "model.mixer.expand"}}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, space=space))
+    page = Page(render(sweep))
+    assert page.row("arm")[-1] == "matched expand" and page.row("b †")[-1] == "4"
+    assert page.row("a")[-1] == "1.75" and page.row("c")[-1] == "–"
+    assert "† Not matched: misses the parameters asked for (b by −26.0%)." in page.text
+    assert r"b$^\dagger$ &" in to_latex(sweep) and "by $-$26.0\\%" in to_latex(sweep)
+    assert "†" not in render(load_sweep(write_sweep(tmp_path / "t", {"a": Fake(0.5), "b": Fake(0.6)})))
+
+
+def test_the_table_for_a_paper_says_what_was_stopped_and_what_is_off_the_budget(tmp_path: Path) -> None:
+    off = {"key": "model.mixer.expand", "value": None, "off": -0.26, "matched": False}
+    arms = {
+        "a": Fake(0.5),
+        "b_2": Fake(0.6, stop=0.25, match=off | {"value": 1.75}),
+        "c": Fake(0.4, match=off),
+    }
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms))
+    latex, table = to_latex(sweep), pd.read_csv(StringIO(to_csv(sweep))).set_index("arm")
+    assert (
+        r"b\_2$^\dagger$ \\ {\scriptsize 2 of 2 stopped early}\end{tabular} &" in latex
+        and "wall time" not in latex
+    )
+    assert table.loc["b_2", "not completed"] == "2 of 2 stopped early"
+    assert table.loc["b_2", "matched expand"] == 1.75 and math.isnan(table.loc["c", "matched expand"])
+    assert table.loc["c", "off the matched budget (%)"] == pytest.approx(-26.0)
+    assert table.loc["c", "verdict"] == "exploratory"
+
+
+def test_a_report_that_cannot_be_finished_leaves_the_one_before(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(recorded)
+    before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
+    (recorded / "trials.parquet").touch()
+
+    def full_disk(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("analysis.report.export.to_latex", full_disk)
+    assert main([str(recorded)]) == 2
+    after = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
+    assert set(after) == set(before)
+    assert all(after[path] == before[path] for path in (recorded / "report").iterdir())
+
+
+def test_a_page_that_cannot_be_put_in_place_leaves_both_as_they_were(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(recorded)
+    before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*") if path.is_file()}
+
+    def refused(*_: object) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refused)
+    assert main([str(recorded)]) == 2
+    assert {path: path.stat().st_mtime_ns for path in recorded.rglob("*") if path.is_file()} == before
+
+
+def test_arms_of_one_size_are_not_drawn_over_it(tmp_path: Path) -> None:
+    same = load_sweep(write_sweep(tmp_path / "same", {"a": Fake(0.5), "b": Fake(0.6)}))
+    other = load_sweep(write_sweep(tmp_path / "other", {"a": Fake(0.5), "b": Fake(0.6, params=10**6)}))
+    assert not {"params", "flops"} & {each.name for each in draw_all(same)}
+    assert {"params", "flops"} & {each.name for each in draw_all(other)} == {"params"}
+
+
+def test_a_launch_ends_as_its_trials_did_where_the_report_cannot_be_written(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full_disk(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("analysis.report.export.to_latex", full_disk)
+    given = launch.LaunchOptions(Path("any.yaml"), tracking_uri="sqlite:///none.db", quiet=True)
+    launch._write_report(recorded, Outcome(0, recorded, ("as noted",)), given)
+    out = capsys.readouterr().out
+    assert "No report yet: [Errno 28] No space left on device" in out and "as noted" in out
+
+
+def test_what_cannot_be_reported_is_one_line_and_exit_2(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = recorded / "sweep.yaml"
+    space.write_text(space.read_text().replace("version: ", "version: 9."))
+    for folder, words in ((recorded, "was written by version 9."), (recorded.parent / "nope", "recorded")):
+        assert main([str(folder)]) == 2
+        out = capsys.readouterr()
+        assert out.out == "" and out.err.startswith("error: ") and words in out.err
+        assert out.err.count("\n") == 1
+    assert not list(recorded.glob("*report*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a_b & 5%", r"a\_b \& 5\%"),
+        ("−1 <x>", r"$-$1 \textless{}x\textgreater{}"),
+        ("±2 × 3", r"$\pm$2 $\times$ 3"),
+        ("\\{$", r"\textbackslash{}\{\$"),
+    ],
+)
+def test_latex_shows_what_was_written(text: str, shown: str) -> None:
+    assert escape(text) == shown

@@ -1,0 +1,181 @@
+"""Loading a folder, an MLflow experiment, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from analysis.compare.ranking import rank_arms
+from analysis.sweep import AnalysisError, load_mlflow, load_sweep, parse_param
+from tests.analysis.synthetic import OBJECTIVE, RECORDED, Fake, write_sweep
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_sweep(tmp_path / "demo", {"mlp": Fake(0.9), "mamba": Fake(0.5, stop=0.25)})
+
+
+def test_a_sweep_knows_its_objective_arms_and_baseline(folder: Path) -> None:
+    sweep = load_sweep(folder)
+    assert (sweep.name, sweep.metric, sweep.maximise) == ("demo", OBJECTIVE, True)
+    assert (sweep.arms, sweep.baseline, sweep.factors) == (["mlp", "mamba"], "mlp", ["model.mixer.kind"])
+    assert sweep.test_metric == "test/exact_accuracy"
+    assert sweep.arm_number("mlp", "num_params") == 250_000
+    assert set(sweep.decisions["action"]) == {"stop"}
+
+
+def test_the_recorded_summary_is_the_ranking_of_its_trials() -> None:
+    """The recording hangs together: its summary.csv is what its trials give."""
+    summary, ranked = pd.read_csv(RECORDED / "summary.csv"), rank_arms(load_sweep(RECORDED))
+    assert list(summary["arm"]) == list(ranked["arm"])
+    assert summary["mean"].to_numpy() == pytest.approx(ranked["mean"].to_numpy(), nan_ok=True)
+
+
+def test_a_foreign_trainers_blanks_become_nan(folder: Path) -> None:
+    blank = ["num_params", "flops_per_sample", "flops", "wall_s", "mlflow_run_id", "samples"]
+    trials = pd.read_parquet(folder / "trials.parquet")
+    trials.assign(num_params=None, samples=None).drop(columns=blank[1:5]).to_parquet(
+        folder / "trials.parquet"
+    )
+    history = pd.read_parquet(folder / "history.parquet")
+    history.drop(columns=["flops", "wall_s", "samples"]).to_parquet(folder / "history.parquet")
+    space = yaml.safe_load((folder / "sweep.yaml").read_text())
+    for arm in space["resolved"]["arms"].values():
+        arm.update(num_params=None, flops_per_sample=None)
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
+    ranked = rank_arms(load_sweep(folder))
+    assert ranked["num_params"].isna().all() and ranked["wall_s"].isna().all()
+    assert ranked.loc[0, "n"] == 2
+
+
+def test_an_objective_that_nobody_reported_is_nan(folder: Path) -> None:
+    trials = pd.read_parquet(folder / "trials.parquet")
+    trials.drop(columns=[OBJECTIVE]).to_parquet(folder / "trials.parquet")
+    assert rank_arms(load_sweep(folder))["mean"].isna().all()
+
+
+def test_levels_stay_what_they_are(folder: Path) -> None:
+    """A named factor's levels are words, whatever else is numeric."""
+    space = yaml.safe_load((folder / "sweep.yaml").read_text())
+    for arm in space["resolved"]["arms"].values():
+        arm["levels"]["width"] = "wide"
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
+    pd.read_parquet(folder / "trials.parquet").assign(width="wide").to_parquet(folder / "trials.parquet")
+    assert set(load_sweep(folder).trials["width"]) == {"wide"}
+
+
+def test_analysis_needs_neither_torch_nor_ray_nor_the_rest_of_the_project() -> None:
+    program = (
+        "import sys, analysis.report.build\n"
+        "unwanted = {'torch', 'ray', 'trm', 'sweeps', 'mlflow', 'optuna', 'matplotlib.pyplot'}\n"
+        "print(unwanted & set(sys.modules))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert run.stdout.strip() == "set()"
+
+
+def test_a_torn_journal_line_is_passed_over(folder: Path) -> None:
+    with (folder / "journal.jsonl").open("a") as journal:
+        journal.write('{"event": "decision", "member": "ml')
+    assert list(load_sweep(folder).decisions["member"]) == ["mamba-d0"]
+    (folder / "journal.jsonl").unlink()
+    assert load_sweep(folder).decisions.empty
+
+
+def _version(folder: Path, version: object) -> None:
+    space = yaml.safe_load((folder / "sweep.yaml").read_text())
+    space["resolved"]["version"] = version
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(space))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder), "is no folder"),
+        (lambda folder: (folder / "sweep.yaml").unlink(), "sweep.yaml is missing"),
+        (lambda folder: (folder / "sweep.yaml").write_text("a: [1"), "is not YAML"),
+        (lambda folder: (folder / "sweep.yaml").write_text("name: x"), "no key `resolved`"),
+        (lambda folder: (folder / "trials.parquet").unlink(), "trials.parquet is missing"),
+        (lambda folder: (folder / "history.parquet").write_text("no"), "not a readable parquet"),
+        (lambda folder: _version(folder, "9.1.0"), "written by version 9.1.0"),
+        (lambda folder: _version(folder, "new"), "written by version new"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_message(folder: Path, break_it, message: str) -> None:
+    break_it(folder)
+    with pytest.raises(AnalysisError, match=message):
+        load_sweep(folder)
+
+
+def test_trials_without_a_needed_column_are_refused(folder: Path) -> None:
+    pd.DataFrame({"trial_id": ["a"], "arm": ["a"]}).to_parquet(folder / "trials.parquet")
+    with pytest.raises(AnalysisError, match="no column seed, status"):
+        load_sweep(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("3", 3), ("True", True), ("false", False), ("None", None), ("mlp", "mlp"),
+     ("[1, 2]", [1, 2]), ("", "")],
+)  # fmt: skip
+def test_params_get_their_types_back(text: str, value: object) -> None:
+    assert parse_param(text) == value and type(parse_param(text)) is type(value)
+
+
+@pytest.mark.parametrize("artifact", [True, False])
+def test_mlflow_gives_the_same_ranking_as_the_folder(folder: Path, tmp_path: Path, artifact: bool) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    _log_to_mlflow(folder, uri, tmp_path, artifact)
+    ours, theirs = rank_arms(load_sweep(folder)), rank_arms(load_mlflow("demo", uri))
+    assert list(theirs["arm"]) == list(ours["arm"])
+    for column in ("mean", "low", "high", "test_mean", "n_pruned"):
+        assert theirs[column].to_numpy() == pytest.approx(ours[column].to_numpy(), nan_ok=True)
+    sweep = load_mlflow("demo", uri)
+    assert len(sweep.history) == len(load_sweep(folder).history)
+    assert set(sweep.trials["model.mixer.kind"]) == {"mlp", "mamba"}
+    assert set(sweep.trials["data.task"]) == {"sudoku"} and sweep.trials["optim.betas"][0] == [0.9, 0.95]
+    best = [each.trials.set_index("trial_id")[f"best/{OBJECTIVE}"] for each in (load_sweep(folder), sweep)]
+    pd.testing.assert_series_equal(best[0].sort_index(), best[1].sort_index())
+    assert sweep.trials["best_step"].notna().all()
+    with pytest.raises(AnalysisError, match=r"no experiment 'nope'; it has: .*demo"):
+        load_mlflow("nope", uri)
+
+
+def _log_to_mlflow(folder: Path, uri: str, tmp_path: Path, artifact: bool) -> None:
+    from mlflow.entities import Metric, Param
+    from mlflow.tracking import MlflowClient
+
+    client, sweep = MlflowClient(uri), load_sweep(folder)
+    experiment = client.create_experiment("demo", artifact_location=(tmp_path / "artifacts").as_uri())
+    parent = client.create_run(experiment, tags={"role": "sweep"}).info.run_id
+    if artifact:
+        client.log_artifact(parent, str(folder / "sweep.yaml"))
+    else:
+        given = {"name": "demo", "objective.metric": OBJECTIVE, "objective.mode": "max",
+                 "ablate.model.mixer.kind": "['mlp', 'mamba']", "seeds": "[0, 1]"}  # fmt: skip
+        client.log_batch(parent, params=[Param(key, value) for key, value in given.items()])
+    for trial in sweep.trials.to_dict("records"):
+        tags = {key: str(trial[key]) for key in ("trial_id", "arm", "seed", "draw", "phase", "status")}
+        run = client.create_run(experiment, tags={**tags, "role": "trial", "mlflow.parentRunId": parent})
+        client.log_param(run.info.run_id, "model.mixer.kind", trial["model.mixer.kind"])
+        client.log_param(run.info.run_id, "data.task", "sudoku")
+        client.log_param(run.info.run_id, "optim.betas", "[0.9, 0.95]")
+        rows = sweep.history[sweep.history["trial_id"] == trial["trial_id"]].to_dict("records")
+        metrics = [
+            Metric(key, value, int(row["step"]), int(row["step"]))
+            for row in rows
+            for key, value in row.items()
+            if key not in ("trial_id", "step") and not math.isnan(value)
+        ]
+        client.log_batch(run.info.run_id, metrics=metrics)

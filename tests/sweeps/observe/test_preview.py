@@ -1,0 +1,267 @@
+"""What a dry run shows."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run_sweep
+from sweeps.decide.schedulers import build_scheduler
+from sweeps.observe.preview import can_stop, preview, warnings
+from sweeps.plan.build import load_plan
+from sweeps.plan.model import Plan
+from sweeps.plan.resources import Calibration
+from sweeps.space.schema import SchedulerSpec
+from tests.conftest import ROOT
+from tests.sweeps.spaces import ASHA, TUNE, toy_plan
+
+NEVER = "can never stop anything"
+SEARCH = {"draws_per_arm": 4, "seeds": [0], "keep": 2}
+
+
+def shown(plan: Plan) -> str:
+    return preview(plan, dict.fromkeys([arm.name for arm in plan.arms], 3), "because")
+
+
+def told(folder: Path, **changes: Any) -> str:
+    return "\n".join(warnings(toy_plan(folder, **changes)))
+
+
+def test_arms_are_listed_with_parameters_and_flops() -> None:
+    plan = load_plan(ROOT / "search_spaces" / "mixers.yaml")
+    rows = {row.split()[0]: row.split() for row in shown(plan).splitlines() if row.strip()}
+    assert rows["attention"] == ["attention", "(baseline)", "6,828,034", "1.00", "4.76e+10", "1.00", "42"]
+    assert rows["mlp"] == ["mlp", "5,028,866", "0.74", "4.27e+10", "0.90", "42"]
+    assert "model.mixer.kind changes parameters (up to 1.4x) and FLOPs" in shown(plan)
+
+
+def test_without_tune_all_trials_are_evidence(tmp_path: Path) -> None:
+    text = shown(toy_plan(tmp_path))
+    assert "Evidence, run to the end: 3 arms x 2 seeds = 6 trials (at most 600 samples, 6e+04 FLOPs)" in text
+    assert (
+        "Search" not in text
+        and "A whole trial: 100 samples" in text
+        and "At once: 3 (1 CPU and 0 GPU a trial; because)" in text
+    )
+    assert "Time: not known; --calibrate measures it" in text
+
+
+def test_with_tune_the_trials_of_both_phases_and_the_rungs_are_counted(tmp_path: Path) -> None:
+    text = shown(toy_plan(tmp_path, tune=TUNE, search=SEARCH, scheduler=ASHA | {"scope": "arm"}))
+    assert "3 arms x 4 draws (sobol) x 1 seed = 12 trials (at most 1,200 samples" in text
+    assert "Evidence, run to the end: 3 arms x best 2 draws x 2 seeds = 12 trials" in text
+    assert "asha on accuracy (max) over each arm; rungs at 20, 40, 80 samples" in text
+    assert NEVER not in text
+
+
+def test_arms_of_unequal_draws_are_counted_each_by_its_own(tmp_path: Path) -> None:
+    tune = {"lr": {"uniform": [0.1, 0.4], "when": {"model.kind": ["b"]}}}
+    text = shown(toy_plan(tmp_path, tune=tune, search=SEARCH))
+    assert "3 arms x 1/4 draws (sobol) x 1 seed = 6 trials" in text
+    assert "3 arms x best 2 draws x 2 seeds = 8 trials" in text
+
+
+def test_the_levels_of_a_named_factor_are_spelt_out(tmp_path: Path) -> None:
+    levels = {"low": {"lr": 0.1, "model.kind": "b"}, "high": {"lr": 0.2}}
+    assert "rate = low: lr: 0.1, model.kind: b" in shown(
+        toy_plan(tmp_path, ablate={"rate": {"levels": levels}})
+    )
+
+
+def test_what_a_foreign_trainer_does_not_say_is_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "silent.py").write_text("from tests.sweeps.toy_trainer import train")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = shown(toy_plan(tmp_path, trainer="silent:train"))
+    assert "not said" in text and "= 6 trials\n" in text and "A whole trial" not in text
+    assert "silent:train is imported from outside this package" in text
+
+
+def test_the_projects_own_trainer_is_not_from_outside() -> None:
+    notes = "\n".join(warnings(load_plan(ROOT / "search_spaces" / "smoke.yaml")))
+    assert "outside" not in notes and "exploratory" in notes
+
+
+def test_one_seed_and_few_draws_of_tpe_are_pointed_out(tmp_path: Path) -> None:
+    assert "one seed" in told(tmp_path, seeds=[1]) and "one seed" not in told(tmp_path)
+    few = told(tmp_path, tune=TUNE, search={"algorithm": "tpe", "draws_per_arm": 8})
+    many = told(tmp_path, tune=TUNE, search={"algorithm": "tpe", "draws_per_arm": 20})
+    assert "8 draws" in few and "tpe" not in many
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "changes", "never"),
+    [
+        (ASHA, {}, False),
+        (ASHA, {"ablate": {"model.kind": ["b"]}}, True),
+        (ASHA | {"scope": "arm"}, {}, True),
+        (ASHA | {"scope": "arm"}, {"tune": TUNE, "search": SEARCH}, False),
+        ({"kind": "median", "grace_period": 20}, {}, True),
+        ({"kind": "median", "grace_period": 20}, {"ablate": {"model.kind": ["a", "b", "c", "d"]}}, False),
+        ({"kind": "fixed", "grace_period": 20, "keep": 3}, {}, True),
+        ({"kind": "fixed", "grace_period": 20, "keep": 2}, {}, False),
+    ],
+)
+def test_a_scheduler_that_can_never_stop_anything_is_named(
+    tmp_path: Path, scheduler: dict[str, Any], changes: dict[str, Any], never: bool
+) -> None:
+    notes = told(tmp_path, scheduler=scheduler, **changes)
+    assert (NEVER in notes) == never and (f"scheduler {scheduler['kind']} {NEVER}" in notes) == never
+
+
+SCHEDULERS = [
+    {"kind": "asha"},
+    {"kind": "median"},
+    {"kind": "fixed", "keep": 2},
+    pytest.param(
+        {"kind": "asha", "reduction_factor": 1.5},
+    ),
+]
+
+
+@pytest.mark.parametrize("given", SCHEDULERS)
+def test_what_is_said_of_stopping_is_what_the_scheduler_does(given: dict[str, Any]) -> None:
+    spec = SchedulerSpec.model_validate(
+        {"grace_period": 20, "max_t": 100, "metric": "m", "mode": "max"} | given
+    )
+    for members in range(1, 6):
+        scheduler = build_scheduler(spec)
+        for rung in scheduler.rungs():
+            for member in range(members):  # each worse than those before it
+                metrics = {"samples": rung, "m": -float(member)}
+                scheduler.on_report("pool", str(member), [str(member)], str(member), metrics)
+        assert bool(scheduler.stopped) == can_stop(spec, members)
+
+
+def test_a_dry_run_is_quick_and_leaves_nothing(tmp_path: Path, cpu_second: float) -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "run_sweep.py"),
+        str(ROOT / "search_spaces" / "smoke.yaml"),
+        "--dry-run",
+    ]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert "4 arms x 2 seeds = 8 trials" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5 * cpu_second
+
+
+def test_measured_times_are_added_up_for_each_phase(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, tune=TUNE, search=SEARCH, resources={"cpu": 1, "gpu": 0.5})
+    costs = {"a": Calibration(36.0), "b": Calibration(36.0), "c": Calibration(72.0)}  # an hour, an hour, two
+    two = {"a": 2, "b": 2, "c": 2}
+    text = preview(plan, two, "here", costs)
+    assert "Time of the search: about 8 h, 8 GPU-hours" in text  # 4 x (1 + 1 + 2) h, two at once
+    assert "Time of the evidence: about 8 h, 8 GPU-hours" in text
+    unknown = preview(plan, two, "here", costs | {"b": Calibration()})
+    assert "Time: not known, as no step of b could be timed" in unknown
+
+
+def test_arms_with_other_resources_are_told_apart(tmp_path: Path) -> None:
+    plan = toy_plan(
+        tmp_path, resources={"cpu": 1, "per_arm": [{"when": {"model.kind": "c"}, "cpu": 2, "gpu": "auto"}]}
+    )
+    assert "1 CPU and 0 GPU a trial of a and b, 2 CPU and auto GPU a trial of c" in shown(plan)
+
+
+def test_a_budget_is_shown(tmp_path: Path) -> None:
+    assert "Budget: trials 4, wall_h 1.5" in shown(toy_plan(tmp_path, budget={"wall_h": 1.5, "trials": 4}))
+
+
+@pytest.mark.parametrize(
+    ("concurrency_by_arm", "seeds", "hours"),
+    [
+        ({"a": 16, "b": 16, "c": 16}, 1, "60 min"),  # three trials of an hour, and room for more
+        ({"a": 2, "b": 2, "c": 2}, 1, "2 h"),  # three in two places: the last one runs alone
+        ({"a": 16, "b": 1, "c": 16}, 4, "6 h"),  # b's four take the whole machine, one after the other
+    ],
+)
+def test_a_few_trials_do_not_fill_every_place(
+    tmp_path: Path, concurrency_by_arm: dict[str, int], seeds: int, hours: str
+) -> None:
+    plan = toy_plan(tmp_path, seeds=list(range(seeds)))
+    costs = dict.fromkeys(concurrency_by_arm, Calibration(36.0))
+    assert f"Time of the sweep: about {hours}" in preview(plan, concurrency_by_arm, "here", costs)
+
+
+def test_where_max_t_does_not_end_a_trial_this_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = told(tmp_path, scheduler=ASHA)
+    assert "horizon_key" not in text
+    monkeypatch.setattr("tests.sweeps.toy_trainer.describe", lambda config: {"metrics": ["accuracy"]})
+    plan = toy_plan(tmp_path, scheduler=ASHA)
+    assert "the trainer names no horizon_key" in shown(plan)
+    assert "A whole trial" not in shown(plan)
+
+
+# Published, arXiv 2510.04871, Table 1: millions of parameters and depth.
+TABLE_1 = {
+    "trm": (5, 42),
+    "act": (5, 42),
+    "separate": (10, 42),
+    "no_ema": (5, 42),
+    "four_layers": (10, 48),
+    "attention": (7, 42),
+    "T2n2": (5, 12),
+    "one_step_gradient": (5, 42),
+    "hrm": (27, 24),
+}
+
+
+def test_the_rows_of_table_1_have_the_published_sizes_and_depths() -> None:
+    plan = load_plan(ROOT / "search_spaces" / "trm_table1.yaml")
+    found = {
+        str(arm.levels["row"]): (round((arm.num_params or 0) / 1e6), arm.effective_depth) for arm in plan.arms
+    }
+    assert found == TABLE_1
+    assert plan.baseline == "row=trm"
+
+
+def test_the_rows_of_table_2_are_latents_alone() -> None:
+    plan = load_plan(ROOT / "search_spaces" / "trm_table2.yaml")
+    assert [str(arm.levels["latents"]) for arm in plan.arms] == ["y_and_z", "multi_scale_z", "single_z"]
+    assert {(arm.num_params, arm.effective_depth) for arm in plan.arms} == {(5_028_866, 42)}
+
+
+def test_mixers_on_mazes_have_the_published_sizes_and_are_shown_without_a_maze_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trm.data.maze.config.generate", None)
+    assert run_sweep.main([str(ROOT / "search_spaces" / "maze_mixers.yaml"), "--dry-run"]) == 0
+    table = capsys.readouterr().out.partition("Search, under the scheduler")[0]
+    rows = {row.split()[0]: row.split() for row in table.splitlines() if row.strip()}
+    assert rows["attention"][2] == "6,822,914" and rows["attention"][-1] == "30"  # 7M in the paper
+    assert rows["mlp"][1] == "18,795,522"  # 19M
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rows_of_table_3_are_cycles_alone_for_trm_and_for_hrm() -> None:
+    plan = load_plan(ROOT / "search_spaces" / "trm_table3.yaml")
+    depths: dict[str, dict[str, int | None]] = {}
+    for recipe, num_params in ("trm", 5_028_866), ("hrm", 27_275_266):
+        arms = [arm for arm in plan.arms if arm.levels["recipe"] == recipe]
+        assert {arm.num_params for arm in arms} == {num_params}
+        depths[recipe] = {str(arm.levels[f"{recipe}_cycles"]): arm.effective_depth for arm in arms}
+    assert depths == {
+        "trm": {"k3T3": 42, "k1T1": 6, "k2T2": 20, "k4T4": 72, "k3T6": 84, "k6T3": 78, "k6T6": 156},
+        "hrm": {"k3T3": 48, "k1T1": 8, "k2T2": 24, "k4T4": 80, "k3T6": 96, "k6T3": 84, "k6T6": 168},
+    }

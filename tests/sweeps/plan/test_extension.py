@@ -1,0 +1,199 @@
+"""`--extend`: what adds to a sweep is taken, anything else is named; and only what is missing runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.decide.controller import Controller
+from sweeps.plan.extension import refusals
+from sweeps.plan.identity import resolved
+from sweeps.plan.model import Plan
+from sweeps.record.journal import Journal, read_journal
+from sweeps.record.tables import trials_frame
+from tests.sweeps.decide.test_controller import play, statuses
+from tests.sweeps.spaces import ASHA, TUNE, toy_plan
+
+SEARCH: dict[str, Any] = {"draws_per_arm": 4, "seeds": [0], "keep": 1}
+TUNED: dict[str, Any] = {"tune": TUNE, "search": SEARCH, "scheduler": ASHA | {"scope": "arm"}}
+
+
+def plans(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> tuple[Plan, Plan]:
+    return toy_plan(folder, **old), toy_plan(folder, **{**old, **new})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {"seeds": [1, 2, 3]}),
+        ({}, {"ablate": {"model.kind": ["a", "b", "c", "d"]}}),
+        ({"scheduler": {"kind": "fifo", "max_t": 100}}, {"scheduler": {"kind": "fifo", "max_t": 200}}),
+        (TUNED, {"search": SEARCH | {"draws_per_arm": 6}}),
+        (TUNED, {"seeds": [5, 1, 2]}),
+        (TUNED, {"ablate": {"model.kind": ["d", "a", "b", "c"]}}),
+        (TUNED, {"scheduler": ASHA | {"scope": "arm", "max_t": 300}}),
+        ({"tune": TUNE, "search": SEARCH}, {"search": SEARCH | {"seeds": [0, 9]}}),
+        (TUNED, {"resources": {"cpu": 2}, "max_failures": 3, "budget": {"trials": 3}}),
+    ],
+)
+def test_additions_are_taken(tmp_path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    before, after = plans(tmp_path, old, new)
+    assert refusals(after, before.identity) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ({}, {"seeds": [2, 3]}, ["seeds: [1, 2] there, [2, 3] here"]),
+        ({"scheduler": ASHA}, {"seeds": [1, 2, 3]}, ["seeds", "their mean would change"]),
+        (TUNED, {"search": SEARCH | {"seeds": [0, 9]}}, ["search.seeds", "their mean would change"]),
+        (TUNED, {"search": SEARCH | {"draws_per_arm": 3}}, ["search.draws_per_arm: 4 there, 3 here"]),
+        (TUNED, {"search": SEARCH | {"keep": 2}}, ["search.keep"]),
+        (TUNED, {"tune": {"lr": {"loguniform": [0.02, 1.0]}}}, ["tune.lr"]),
+        ({}, {"ablate": {"model.kind": ["a", "b"]}}, ["arms.c"]),
+        ({}, {"base": {"lr": 0.2, "max_samples": 100}}, ["base.lr: 0.1 there, 0.2 here"]),
+        (TUNED, {"scheduler": ASHA | {"scope": "arm", "max_t": 90}}, ["scheduler.max_t", "longer"]),
+        (TUNED, {"scheduler": ASHA | {"scope": "arm", "grace_period": 10}}, ["scheduler.grace_period"]),
+    ],
+)
+def test_anything_else_is_named(
+    tmp_path: Path, old: dict[str, Any], new: dict[str, Any], words: list[str]
+) -> None:
+    before, after = plans(tmp_path, old, new)
+    refused = "\n".join(refusals(after, before.identity))
+    assert all(word in refused for word in words), refused
+
+
+def extend(plan: Plan, folder: Path) -> Controller:
+    path = folder / "journal.jsonl"
+    made = Controller(plan, Journal(path), list(read_journal(path)))
+    made.begin()
+    return made
+
+
+def run(plan: Plan, folder: Path) -> Controller:
+    made = Controller(plan, Journal(folder / "journal.jsonl"))
+    made.begin()
+    play(made)
+    made.finish("completed")
+    return made
+
+
+def starts(folder: Path) -> list[str]:
+    """Trials started since the last launch."""
+    events = list(read_journal(folder / "journal.jsonl"))
+    last = max(index for index, event in enumerate(events) if event["event"] == "launch")
+    return [event["trial_id"] for event in events[last:] if event["event"] == "start"]
+
+
+def test_new_seeds_and_levels_alone_are_run(tmp_path: Path) -> None:
+    before, after = plans(tmp_path, {}, {"seeds": [1, 2, 3], "ablate": {"model.kind": ["a", "b", "c", "d"]}})
+    run(before, tmp_path)
+    made = extend(after, tmp_path)
+    play(made)
+    assert made.finished and statuses(made.state) == {"completed": 12}
+    assert sorted(starts(tmp_path)) == ["a-d0-s3", "b-d0-s3", "c-d0-s3", "d-d0-s1", "d-d0-s2", "d-d0-s3"]
+
+
+def test_more_draws_choose_anew_and_earlier_evidence_carries_no_claim(tmp_path: Path) -> None:
+    tune = {"lr": {"uniform": [0.1, 0.5]}}
+    old = {**TUNED, "tune": tune, "scheduler": None, "search": SEARCH | {"draws_per_arm": 1}}
+    before, after = plans(tmp_path, old, {"search": SEARCH | {"draws_per_arm": 8}})
+    first = run(before, tmp_path).state.selected
+    made = extend(after, tmp_path)
+    play(made)
+    assert made.finished
+    chosen = made.state.selected
+    assert {arm: len(draws) for arm, draws in chosen.items()} == {"a": 1, "b": 1, "c": 1}
+    assert chosen != first  # the seed of the draws is fixed: a later one is nearer to lr 0.1
+    frame = trials_frame(made.state, resolved(after))
+    evidence = frame[frame.phase == "evidence"]
+    assert {(row.arm, row.draw) for row in evidence.itertuples()} == {(a, d[0]) for a, d in chosen.items()}
+    assert len(frame) == 3 * (8 + 2 + 2)  # and none is gone
+
+
+def test_a_longer_horizon_goes_on_where_the_trials_had_ended(tmp_path: Path) -> None:
+    before, after = plans(
+        tmp_path, {"scheduler": {"kind": "fifo", "max_t": 100}}, {"scheduler": {"kind": "fifo", "max_t": 150}}
+    )
+    run(before, tmp_path)
+    made = extend(after, tmp_path)
+    assert statuses(made.state) == {"interrupted": 6}
+    play(made)
+    assert made.finished and statuses(made.state) == {"completed": 6}
+    assert all(sorted(trial.reports) == list(range(1, 16)) for trial in made.state.trials.values())
+
+
+def test_decisions_stand_after_an_extension(tmp_path: Path) -> None:
+    before, after = plans(tmp_path, TUNED, {"scheduler": ASHA | {"scope": "arm", "max_t": 300}})
+    stopped = {t.trial_id for t in run(before, tmp_path).state.trials.values() if t.status == "pruned"}
+    made = extend(after, tmp_path)
+    play(made)
+    assert made.finished and stopped
+    decided = [(event["member"], event["rung"]) for event in made.state.decisions]
+    assert len(decided) == len(set(decided))
+    for trial_id in stopped:
+        assert made.state.trials[trial_id].status == "pruned" and trial_id not in starts(tmp_path)
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2, 3])
+def test_a_crash_while_it_is_extended_loses_nothing(tmp_path: Path, lines: int) -> None:
+    """sweep.yaml is that of the larger plan already, and so many lines of the new launch are written."""
+    before, after = plans(
+        tmp_path,
+        {"scheduler": {"kind": "fifo", "max_t": 100}},
+        {"scheduler": {"kind": "fifo", "max_t": 150}, "seeds": [1, 2, 3]},
+    )
+    run(before, tmp_path)
+    journal = tmp_path / "journal.jsonl"
+    there = journal.read_text().splitlines(keepends=True)
+    extend(after, tmp_path)
+    begun = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(begun[: len(there) + lines]))
+    made = extend(after, tmp_path)  # as --resume does
+    play(made)
+    assert made.finished and statuses(made.state) == {"completed": 9}
+    assert all(sorted(trial.reports) == list(range(1, 16)) for trial in made.state.trials.values())
+    assert [e["event"] for e in read_journal(journal)].count("extend") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"scheduler": {"kind": "fifo", "max_t": 100}}, {"scheduler": {"kind": "fifo", "max_t": 150}}),
+        ({"scheduler": ASHA | {"scope": "arm"}}, {"scheduler": ASHA | {"scope": "arm", "max_t": 150}}),
+        ({}, {"search": {"algorithm": "tpe", "draws_per_arm": 12, "seeds": [0, 9]}}),
+        ({}, {"search": {"algorithm": "tpe", "draws_per_arm": 15, "seeds": [0]}}),
+    ],
+)
+def test_a_study_grows_with_its_sweep(tmp_path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    tpe = {"tune": TUNE, "search": {"algorithm": "tpe", "draws_per_arm": 12, "seeds": [0]}}
+    before, after = plans(tmp_path, {**tpe, **old}, new)
+    assert refusals(after, before.identity) == []
+    run(before, tmp_path)
+    made = extend(after, tmp_path)
+    play(made)
+    assert made.finished
+    for search in made._searches.values():
+        trials = search._study.get_trials()
+        assert len(trials) == after.spec.search.draws_per_arm
+        assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+
+
+def test_more_seeds_alone_reopen_nothing_though_trials_end_short_of_max_t(tmp_path: Path) -> None:
+    horizon = {"scheduler": {"kind": "fifo", "max_t": 105}}  # the toy's last report is at 100
+    before, after = plans(tmp_path, horizon, {"seeds": [1, 2, 3]})
+    run(before, tmp_path)
+    assert statuses(extend(after, tmp_path).state) == {"completed": 6, "not_started": 3}
+
+
+def test_a_longer_horizon_is_refused_where_a_tuned_value_makes_the_schedule_depend_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = plans(tmp_path, TUNED, {"scheduler": ASHA | {"scope": "arm", "max_t": 300}})
+    monkeypatch.setattr(
+        after.trainer.__class__, "describe", lambda self, config: {"extendable": config.lr == 0.1}
+    )
+    assert any("scheduler.max_t" in line for line in refusals(after, before.identity))

@@ -1,0 +1,192 @@
+"""Precision and compilation: what is chosen on which device, and how a run goes on where compiling fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.conftest import ROOT
+from tests.trm.test_trainer import FakeTrial, make_config, untimed
+from trm.device import forward_dtype
+from trm.loop import Trainer
+from trm.mixers.kernels.scan import IN_TORCH
+from trm.trainer import train
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
+
+
+def broken_where(fails: str):
+    """A `Module.compile` after which calls fail in training, in evaluation, or which fails itself."""
+
+    def compile(self: torch.nn.Module, dynamic: bool) -> None:
+        if fails == "at once":
+            raise RuntimeError("no compiler here")
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.training == (fails == "training"):
+                raise RuntimeError("no compiler here")
+            return self._call_impl(*args, **kwargs)
+
+        self._compiled_call_impl = call
+
+    return compile
+
+
+@pytest.mark.parametrize("fails", ["at once", "training", "evaluation"])
+def test_a_run_goes_on_where_the_compiler_fails_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    """With q_continue, which is learned in training mode alone: the run must come back to that."""
+    few = {"batch_size": 16, "max_samples": 16 * 15}
+    plain, trial = FakeTrial(tmp_path / "plain"), FakeTrial(tmp_path / "fallback")
+    train(make_config(train=few, model={"act": "continue"}), plain)
+    monkeypatch.setattr(torch.nn.Module, "compile", broken_where(fails))
+    with caplog.at_level(logging.WARNING):
+        train(make_config(train=few | {"compile": "on"}, model={"act": "continue"}), trial)
+    assert caplog.text.count("no compiler here") == 1
+    assert untimed(trial.rows) == untimed(plain.rows)
+
+
+IN_BOTH_WAYS = """
+import json, logging
+from pathlib import Path
+from torch._dynamo.utils import counters
+from tests.trm.test_trainer import FakeTrial, make_config
+from trm.loop import Trainer
+
+logging.basicConfig(level=logging.WARNING)
+for choice in ("off", "on"):
+    config = make_config("mamba", train={"compile": choice, "batch_size": 16, "max_samples": 16 * 5})
+    trainer = Trainer(config, trial := FakeTrial(Path(choice)))
+    trainer.run()
+    print(json.dumps([row["train/loss"] for row in trial.rows]))
+    trainer.close()
+print(json.dumps([counters["stats"]["unique_graphs"], counters["graph_break"]]))
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler, g++")
+def test_compiled_is_eager_to_rounding(tmp_path: Path) -> None:
+    """With the mixer that has an operator of its own and a convolution with a gradient of its own."""
+    # In a process of its own: the compiler cannot see through the checks of shapes that tests have.
+    run = subprocess.run(
+        [sys.executable, "-c", IN_BOTH_WAYS], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=150, check=True,
+    )  # fmt: skip
+    eager, compiled, (graphs, breaks) = (json.loads(line) for line in run.stdout.splitlines())
+    assert "torch.compile failed" not in run.stderr, run.stderr
+    assert graphs >= 2 and not breaks  # a block is one graph, with a gradient and without
+    assert compiled == pytest.approx(eager, rel=1e-4)
+
+
+def test_an_error_that_is_not_the_compilers_is_not_taken_for_it(tmp_path: Path, monkeypatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("trm.loop.supervision_loss", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        train(make_config(), FakeTrial(tmp_path))
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_precision(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has_bfloat16: bool):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: has_bfloat16)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "an old GPU")
+    assert forward_dtype("auto", CPU) == forward_dtype("float32", GPU) == torch.float32
+    assert forward_dtype("bfloat16", CPU) == torch.bfloat16 and not caplog.records
+    assert forward_dtype("auto", GPU) == (torch.bfloat16 if has_bfloat16 else torch.float32)
+    assert ("an old GPU has no bfloat16: the run is in float32" in caplog.text) != has_bfloat16
+
+
+class NoNumbers(TorchDispatchMode):
+    """Refuses the operations whose result, a number or a shape, a host has to wait for a GPU to know."""
+
+    refused = (
+        "_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "_unique", "equal",
+        "bincount",
+    )  # fmt: skip
+
+    def __enter__(self):
+        self._patch = pytest.MonkeyPatch()
+        for name in ("tolist", "numpy", "cpu", "item"):
+            self._patch.setattr(torch.Tensor, name, self._refuse)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self._patch.undo()
+        return super().__exit__(*error)
+
+    @staticmethod
+    def _refuse(*given):
+        raise AssertionError("a step waits for the device")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        masks = (torch.bool, torch.uint8)
+        by_mask = name.startswith("index") and isinstance(args[1], (list, tuple)) and any(
+            i is not None and i.dtype in masks for i in args[1]
+        )  # fmt: skip
+        counted = name == "repeat_interleave" and isinstance(args[-1], torch.Tensor)
+        if name.startswith(self.refused) or by_mask or counted:
+            self._refuse()
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: bool(x.sum()),
+        lambda x: x.tolist(),
+        lambda x: x[x > 0],
+        lambda x: x.__setitem__(x > 0, torch.zeros(1)),
+        lambda x: x.repeat_interleave(torch.ones(3, dtype=torch.int64)),
+    ],
+)
+def test_waiting_is_noticed(wait: Any) -> None:
+    x = torch.arange(3.0)
+    with NoNumbers(), pytest.raises(AssertionError, match="a step waits for the device"):
+        wait(x)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "attention", "mamba", "mamba2"])
+@pytest.mark.parametrize("act", ["halt", "continue", "none"])
+def test_a_step_waits_for_no_number(tmp_path: Path, kind: str, act: str) -> None:
+    """All of a step as a GPU takes it, but AdamW, which counts its steps on the host on a CPU alone."""
+    config = make_config(kind, model={"act": act}, train={"batch_size": 16})
+    if kind.startswith("mamba"):  # not in C
+        mixer = config.model.mixer.model_copy(update={"backend": "torch"})
+        config = config.model_copy(update={"model": config.model.model_copy(update={"mixer": mixer})})
+    trainer = Trainer(config, FakeTrial(tmp_path))
+    trainer.model.train()
+    trainer.train_step(1)
+    trainer.optimizers._adamw.step = lambda: None  # type: ignore[method-assign]
+    with NoNumbers():
+        trainer.train_step(2)
+    assert trainer.step == 2 and trainer.carry.halted.shape == (16,)
+
+
+def test_the_scan_in_torch_waits_for_no_number() -> None:
+    """An operator's inside is not seen from outside it."""
+    x, B = torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    inputs = (x, x.abs(), -torch.ones(3, 4), B, B, torch.ones(4))
+    with NoNumbers():
+        _, checkpoints = IN_TORCH.scan(inputs, False, 3)
+        IN_TORCH.gradients(inputs, x, checkpoints, False, 3)
+
+
+def test_a_mazes_symmetries_wait_for_no_number(tmp_path: Path) -> None:
+    maze = {"task": "maze", "source": "generated", "size": 5}
+    trainer = Trainer(make_config(data=maze), FakeTrial(tmp_path))
+    trainer.batches(1)
+    with NoNumbers():
+        trainer.batches(2)

@@ -1,0 +1,61 @@
+"""Parameters and FLOPs of a configuration by formula, without making a tensor.
+
+FLOPs are counted as `torch.utils.flop_counter` does: 2 a multiply-add of a matrix product, 0 for the rest.
+"""
+
+from __future__ import annotations
+
+from trm.config import ModelConfig, TrialConfig
+from trm.grid import Layout
+from trm.layers import swiglu_width
+
+
+def num_params(config: TrialConfig) -> int:
+    """Trainable weights of the network, as the paper counts them: without the puzzle embedding."""
+    model = config.model
+    hidden_size = model.hidden_size
+    mixers = [mixer for layer in model.mixer.layers(model.num_layers) for mixer, _ in layer]
+    mixing = sum(mixer.num_params(hidden_size, config.layout) for mixer in mixers)
+    swiglu = 3 * hidden_size * swiglu_width(hidden_size, model.expansion)
+    embed_tokens = lm_head = config.data.shape.vocab_size * hidden_size
+    embed_pos = config.seq_len * hidden_size if model.pos_encodings == "learned" else 0
+    q_head = 2 * hidden_size + 2
+    blocks = 2 if model.networks == "separate" else 1
+    return blocks * (mixing + model.num_layers * swiglu) + embed_tokens + embed_pos + lm_head + q_head
+
+
+def block_flops(model: ModelConfig, layout: Layout) -> int:
+    """One row through the block once."""
+    mixers = [mixer for layer in model.mixer.layers(model.num_layers) for mixer, _ in layer]
+    mixing = sum(mixer.flops(model.hidden_size, layout) for mixer in mixers)
+    swiglu = 2 * layout.seq_len * 3 * model.hidden_size * swiglu_width(model.hidden_size, model.expansion)
+    return mixing + model.num_layers * swiglu
+
+
+def forward_flops(config: TrialConfig) -> int:
+    """One row through one supervision step: all recursions, and the two heads."""
+    recursion = (config.model.l_cycles + 1) * block_flops(config.model, config.layout)
+    return config.model.h_cycles * recursion + _head_flops(config)
+
+
+def flops_per_sample(config: TrialConfig) -> int:
+    """Training FLOPs of one row in one supervision step.
+
+    The forward pass, and a backward pass, taken as twice the forward one, of what has a gradient: the last
+    recursion, or its last two updates, and the heads. Where q_continue is learned, a second forward pass but
+    for the output head.
+    """
+    with_gradient = config.model.updates_with_gradient * block_flops(config.model, config.layout)
+    training = forward_flops(config) + 2 * (with_gradient + _head_flops(config))
+    if config.model.learns_to_continue:
+        training += forward_flops(config) - _lm_head_flops(config)
+    return training
+
+
+def _head_flops(config: TrialConfig) -> int:
+    return _lm_head_flops(config) + 2 * config.model.hidden_size * 2
+
+
+def _lm_head_flops(config: TrialConfig) -> int:
+    shape = config.data.shape
+    return 2 * config.model.hidden_size * shape.seq_len * shape.vocab_size

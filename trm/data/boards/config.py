@@ -1,0 +1,92 @@
+"""PuzzleConfig: the keys of every task whose puzzles are boards: their sources, splits and variants."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from trm.data.base import Augment, TaskConfig, TaskShape
+from trm.data.boards.rules import Puzzles, Rules
+
+_NEEDED = {"csv": ("train", "test"), "npy": ("path",), "hub": ("repo",)}
+
+
+class PuzzleConfig(TaskConfig, ABC):
+    """Three sources are every task's: `csv`, files with the columns of Sudoku-Extreme and Maze-Hard; `hub`,
+    the same from a data set on the Hugging Face hub; `npy`, a folder in the reference's format.
+    """
+
+    source: str
+    size: int  # cells a side
+    train: Path | None = None  # csv: the training file
+    val: Path | None = None  # csv: default: num_val are cut from train, by symmetry class
+    test: Path | None = None  # csv: the test file
+    path: Path | None = None  # npy: the folder that holds train/, test/, perhaps val/
+    repo: str | None = None  # hub: such as sapientinc/sudoku-extreme
+    # Numbers of puzzles; of those that are generated the task has defaults.
+    num_train: int | None = Field(None, ge=1)  # drawn with `seed`; default: all
+    num_val: int | None = Field(None, ge=1)  # default: a tenth of train, at most 1,000
+    num_test: int | None = Field(None, ge=1)  # default: all
+    min_rating: int | None = Field(None, ge=0)  # only puzzles at least this difficult
+    # Fixed variants of each training row, drawn from at each visit (0: none); null: a new one at each visit,
+    # but none where a folder (npy) holds variants already, of which each epoch draws one a puzzle.
+    num_aug: int | None = Field(None, ge=0)
+    seed: int = Field(0, ge=0)  # of generation, draws and fixed variants; independent of the trial's seed
+
+    # The keys that belong to some sources only; every other key is for all.
+    only_for: ClassVar[dict[str, tuple[str, ...]]] = {
+        "train": ("csv",),
+        "val": ("csv",),
+        "test": ("csv",),
+        "path": ("npy",),
+        "repo": ("hub",),
+    }
+    generated_sources: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="after")
+    def _keys_fit_the_source(self) -> Self:
+        for key, sources in self.only_for.items():
+            if getattr(self, key) is not None and self.source not in sources:
+                raise ValueError(
+                    f"{key} is for source {' or '.join(sources)}, but source is {self.source}: "
+                    f"remove {key}, or set source"
+                )
+        needed = _NEEDED.get(self.source, ())
+        for key in needed:
+            if getattr(self, key) is None:
+                raise ValueError(f"source {self.source} needs {' and '.join(needed)}: {key} is missing")
+        return self
+
+    @property
+    @abstractmethod
+    def rules(self) -> Rules:
+        """Of the boards of this size."""
+
+    @abstractmethod
+    def augment(self, num_aug: int | None) -> Augment:
+        """Random symmetries with this number of variants, `num_aug` where the data hold none already."""
+
+    @property
+    @abstractmethod
+    def generated_counts(self) -> dict[str, int]:
+        """Puzzles of train, val and test, where they are generated and nothing else is asked for."""
+
+    @abstractmethod
+    def generate(self, count: int) -> Puzzles:
+        """Puzzles of `count` different classes from `seed`; more begin with the same. Raises DataError."""
+
+    def packaged_files(self) -> dict[str, Path]:
+        """Of a source whose files are inside the package."""
+        return {}
+
+    @property
+    def is_generated(self) -> bool:
+        return self.source in self.generated_sources
+
+    @property
+    def shape(self) -> TaskShape:
+        rules = self.rules
+        return TaskShape(vocab_size=rules.vocab_size, seq_len=rules.cells, grid=rules.grid)

@@ -1,0 +1,153 @@
+"""Puzzles in the CSV format of Sudoku-Extreme and Maze-Hard: source, question, answer, rating."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from trm.data.base import DataError
+from trm.data.boards.rules import Boards, Puzzles, Rules
+
+COLUMNS = ("source", "question", "answer", "rating")
+
+_CHUNK = 100_000  # rows that are held as strings
+_MAX_RATING = 2**31 - 1
+
+
+def read_csv(path: Path, rules: Rules) -> Puzzles:
+    """Every puzzle of a file (.csv or .csv.gz), in order, as `Rules.checked` returns it. Raises DataError.
+
+    The columns `question` and `answer` are needed, `rating` is -1 where there is none, others are not read.
+    """
+    boards, answers = [np.empty((0, rules.cells), np.uint8)], [np.empty((0, rules.cells), np.uint8)]
+    lines, ratings = array("q"), array("i")
+    try:
+        with _open(path) as file:
+            for questions, solved, numbers, rated in _chunks(path, file):
+                boards.append(_symbols(path, "question", questions, numbers, rules))
+                answers.append(_symbols(path, "answer", solved, numbers, rules))
+                lines.extend(numbers)
+                ratings.extend(_ratings(path, rated, numbers))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file: check the path") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}): save it as CSV in UTF-8") from error
+    puzzles = Puzzles(
+        np.concatenate(boards),
+        np.concatenate(answers),
+        np.array(ratings, np.int32),
+        groups=np.arange(len(ratings) + 1),
+        places=np.array(lines, np.int64),
+        file=f"{path}:",
+    )
+    if not len(puzzles):
+        raise DataError(f"{path}: holds no puzzle: give a file with rows below its header")
+    return rules.checked(puzzles)
+
+
+def write_csv(path: Path, puzzles: Puzzles, rules: Rules, source: str) -> None:
+    """The same format, with line ends as in the published files (CRLF)."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for board, solution, rating in zip(puzzles.boards, puzzles.solutions, puzzles.ratings, strict=True):
+            texts = rules.text(board), rules.text(solution)
+            writer.writerow([source, *texts, rating if rating >= 0 else ""])
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _chunks(path: Path, file: IO[str]) -> Iterator[tuple[list[str], list[str], list[int], list[str]]]:
+    """Questions, answers, line numbers and ratings of some rows at a time."""
+    reader = csv.reader(file)
+    questions, answers, numbers, ratings = [], [], [], []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        question, answer, rating = _places(path, header)
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise DataError(
+                    f"{path}:{reader.line_num}: {len(row)} fields (the line begins {','.join(row)[:40]!r}), "
+                    f"but the header has {len(header)} ({', '.join(header)}): correct or remove the row"
+                )
+            questions.append(row[question])
+            answers.append(row[answer])
+            numbers.append(reader.line_num)
+            ratings.append(row[rating] if rating is not None else "")
+            if len(questions) == _CHUNK:
+                yield questions, answers, numbers, ratings
+                questions, answers, numbers, ratings = [], [], [], []
+    except csv.Error as error:
+        place = f"{path}:{reader.line_num}"
+        raise DataError(f"{place}: is no CSV ({error}): save it as plain CSV text") from error
+    yield questions, answers, numbers, ratings
+
+
+def _places(path: Path, header: list[str]) -> tuple[int, int, int | None]:
+    missing = [name for name in ("question", "answer") if name not in header]
+    if missing:
+        raise DataError(
+            f"{path}:1: no column {' and no column '.join(missing)} (the header is "
+            f"{','.join(header)[:80]!r}): the first line must be {','.join(COLUMNS)}"
+        )
+    rating = header.index("rating") if "rating" in header else None
+    return header.index("question"), header.index("answer"), rating
+
+
+def _symbols(path: Path, column: str, texts: list[str], lines: list[int], rules: Rules) -> Boards:
+    """(N, cells) symbols of N strings."""
+    cells, allowed = rules.cells, rules.symbols[column]
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    if (lengths != cells).any():
+        row = int((lengths != cells).argmax())
+        raise DataError(
+            f"{path}:{lines[row]}: {column} has {lengths[row]} characters ({texts[row][:100]!r}), but a "
+            f"{rules.size}x{rules.size} board has {cells}: correct the row, or set size"
+        )
+    symbol_of = np.full(256, 255, np.uint8)
+    for symbol in allowed:
+        symbol_of[ord(rules.alphabet[symbol])] = symbol
+    for other, char in rules.aliases.items():
+        symbol_of[ord(other)] = symbol_of[ord(char)]
+    codes = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8).reshape(-1, cells)
+    symbols = symbol_of[codes]
+    illegal = symbols == 255
+    if illegal.any():
+        row, cell = divmod(int(illegal.ravel().argmax()), cells)
+        raise DataError(
+            f"{path}:{lines[row]}: {column} has {texts[row][cell]!r} at character {cell + 1} of "
+            f"{texts[row]!r}; allowed are {rules.explained[column]}: correct the row"
+        )
+    return symbols
+
+
+def _ratings(path: Path, texts: list[str], lines: list[int]) -> list[int]:
+    ratings = []
+    for text, line in zip(texts, lines, strict=True):
+        try:
+            rating = int(text) if text else -1
+        except ValueError:
+            rating = _MAX_RATING + 1
+        if abs(rating) > _MAX_RATING:
+            raise DataError(
+                f"{path}:{line}: rating is {text[:40]!r}; allowed are whole numbers up to {_MAX_RATING}, and "
+                f"nothing where it is unknown: correct it or leave it empty"
+            )
+        ratings.append(rating)
+    return ratings

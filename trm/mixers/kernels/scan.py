@@ -1,0 +1,231 @@
+"""The selective scan of Mamba (arXiv 2312.00752, algorithm 2), step by step.
+
+For every channel e of E, with N states (B and C are the channels' in common, A[e, n] < 0):
+
+    h_t[n, e] = exp(dt_t[e] A[e, n]) h_{t-1}[n, e] + dt_t[e] x_t[e] B_t[n]
+    y_t[e] = sum_n C_t[n] h_t[n, e] + D[e] x_t[e]
+
+All states at once would be L x E x N numbers a row. Only every sqrt(L)-th is kept, and the backward pass
+computes those between two of them again (section 3.3.2's idea, for machines without its kernel). A state is
+held as (B, N, E): the long axis is the inner one.
+
+Two steppers do the same: C, compiled on first use (`selective_scan.c`), for float32 on a CPU; and PyTorch, a
+token at a time, for everything else and where there is no compiler. They differ by rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trm.mixers.kernels.native import call, library
+
+SOURCE = Path(__file__).with_suffix(".c")
+
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # x, dt, A, B, C, D
+# In both: one dtype, and A turned to (N, E), the layout of a state; whether the tokens are read from the last
+# to the first; and the tokens between two checkpoints.
+Scan = Callable[[Inputs, bool, int], tuple[Tensor, Tensor]]
+Gradients = Callable[[Inputs, Tensor, Tensor, bool, int], Inputs]
+
+
+class Stepper(NamedTuple):
+    scan: Scan  # y, and the states before steps 0, every, 2 every, ..., stacked; none where `every` is 0
+    gradients: Gradients  # of the inputs, from dy and those states
+
+
+def selective_scan(
+    x: Float[Tensor, "B L E"],
+    dt: Float[Tensor, "B L E"],
+    A: Float[Tensor, "E N"],
+    B: Float[Tensor, "B L N"],
+    C: Float[Tensor, "B L N"],
+    D: Float[Tensor, " E"],
+    reverse: bool = False,
+    in_c: bool = True,
+) -> Float[Tensor, "B L E"]:
+    """The recurrence's y in the dtype of x, computed in the dtype of dt (float32 or wider); dt >= 0, A <= 0.
+
+    With `reverse` the tokens are read from the last to the first. Without `in_c`, by PyTorch's operations
+    alone.
+    """
+    inputs = (x, dt, A, B, C, D)
+    needs_gradients = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
+    every = math.isqrt(x.shape[1] - 1) + 1 if needs_gradients else 0
+    y: Tensor = torch.ops.trm.selective_scan(*inputs, reverse, every, in_c)[0]
+    return y
+
+
+# The scan and its gradients are operators, so that a compiler of graphs takes each for one node. What follows
+# says what they do, what they give where only shapes are asked for, and that the one is the other's gradient.
+
+
+def _scan(*given: Any) -> tuple[Tensor, Tensor]:
+    *inputs, reverse, every, in_c = given
+    x, dt, *_ = inputs
+    y, checkpoints = _stepper(dt, in_c).scan(_in_dtype_of_dt(inputs), reverse, every)
+    return y.to(x.dtype).contiguous(), checkpoints
+
+
+def _scan_shapes(*given: Any) -> tuple[Tensor, Tensor]:
+    x, dt, A, *_, every, _ = given
+    return x.new_empty(x.shape), dt.new_empty(_segments(x, every), x.shape[0], *A.shape[::-1])
+
+
+def _gradients(*given: Any) -> tuple[Tensor, ...]:
+    *inputs, dy, checkpoints, reverse, every, in_c = given
+    stepper, same = _stepper(inputs[1], in_c), _in_dtype_of_dt(inputs)
+    dx, ddt, dA, *rest = stepper.gradients(same, dy.to(same[0].dtype), checkpoints, reverse, every)
+    gradients = (dx, ddt, dA.t(), *rest)
+    return tuple(g.to(v.dtype).contiguous() for g, v in zip(gradients, inputs, strict=True))
+
+
+def _gradients_shapes(*given: Any) -> tuple[Tensor, ...]:
+    return tuple(v.new_empty(v.shape) for v in given[:6])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, reverse, every, in_c = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.settings = reverse, every, in_c
+    ctx.set_materialize_grads(False)  # or zeros would be made for the checkpoints
+
+
+def _backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if dy is None:
+        return (None,) * 9
+    *inputs, checkpoints = ctx.saved_tensors
+    gradients = torch.ops.trm.selective_scan_gradients(*inputs, dy, checkpoints, *ctx.settings)
+    return *gradients, None, None, None
+
+
+def _backward_of_gradients(*_: Any) -> NoReturn:
+    raise RuntimeError("selective_scan can be differentiated once, and its gradients cannot")
+
+
+def _register() -> torch.library.Library:
+    """Once a process, and without `torch.library.custom_op`, which loads that compiler, a second's work, at
+    the first call."""
+    operators = torch.library.Library("trm", "FRAGMENT")
+    tensors = "Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D"
+    settings = "bool reverse, int every, bool in_c"
+    for name, more, results, function, shapes in (
+        ("selective_scan", "", 2, _scan, _scan_shapes),
+        ("selective_scan_gradients", "Tensor dy, Tensor checkpoints, ", 6, _gradients, _gradients_shapes),
+    ):
+        operators.define(f"{name}({tensors}, {more}{settings}) -> ({', '.join(['Tensor'] * results)})")
+        operators.impl(name, function, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"trm::{name}", shapes, lib=operators)
+    torch.library.register_autograd("trm::selective_scan", _backward, setup_context=_keep, lib=operators)
+    torch.library.register_autograd("trm::selective_scan_gradients", _backward_of_gradients, lib=operators)
+    return operators
+
+
+_OPERATORS = _register()  # they are there as long as this is
+
+
+def _stepper(dt: Tensor, in_c: bool) -> Stepper:
+    """The C stepper, where it can do this and can be had."""
+    suits = in_c and dt.device.type == "cpu" and dt.dtype == torch.float32
+    return IN_C if suits and library(SOURCE) is not None else IN_TORCH
+
+
+def _in_dtype_of_dt(inputs: list[Tensor]) -> Inputs:
+    x, dt, A, B, C, D = (v.to(inputs[1].dtype) for v in inputs)
+    return x, dt, A.t(), B, C, D
+
+
+def _segments(x: Tensor, every: int) -> Any:
+    """A number, or a tracer's symbol for one."""
+    return -(-x.shape[1] // every) if every else 0
+
+
+def _scan_in_torch(inputs: Inputs, reverse: bool, every: int) -> tuple[Tensor, Tensor]:
+    x, dt, A, B, C, D = inputs
+    A = A.contiguous()
+    state = x.new_zeros(x.shape[0], A.shape[0], x.shape[2])
+    decay = torch.empty_like(state)
+    u, y = dt * x, D * x
+    kept = []
+    for i, t in enumerate(_tokens(x, reverse)):
+        if every and i % every == 0:
+            kept.append(state.clone())
+        _step(state, decay, A, u[:, t], dt[:, t], B[:, t], out=state)
+        y[:, t] += (C[:, t, None] @ state)[:, 0]
+    return y, torch.stack(kept) if kept else state.new_empty(0, *state.shape)
+
+
+def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bool, every: int) -> Inputs:
+    """Back through time: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}."""
+    x, dt, A, B, C, D = inputs
+    A, u, tokens = A.contiguous(), dt * x, _tokens(x, reverse)
+    du, ddt, dB, dC = (torch.empty_like(v) for v in (u, dt, B, C))
+    dA = torch.zeros_like(checkpoints[0])  # summed over the batch at the end
+    dh = torch.zeros_like(dA)
+    states = dh.new_empty(every + 1, *dh.shape)  # states[i] is the one before the segment's step i
+    decays = dh.new_empty(every, *dh.shape)
+    scratch = torch.empty_like(dh)
+    for segment in reversed(range(len(checkpoints))):
+        steps = tokens[segment * every : (segment + 1) * every]
+        states[0] = checkpoints[segment]
+        for i, t in enumerate(steps):
+            _step(states[i], decays[i], A, u[:, t], dt[:, t], B[:, t], out=states[i + 1])
+        for i, t in reversed([*enumerate(steps)]):
+            dh.addcmul_(C[:, t, :, None], dy[:, t, None])
+            dC[:, t] = (states[i + 1] @ dy[:, t, :, None])[..., 0]
+            dB[:, t] = (dh @ u[:, t, :, None])[..., 0]
+            du[:, t] = (B[:, t, None] @ dh)[:, 0]
+            dh *= decays[i]
+            dlog = torch.mul(dh, states[i], out=scratch)  # the gradient of dt_t A
+            dA.addcmul_(dlog, dt[:, t, None])
+            ddt[:, t] = dlog.mul_(A).sum(1)
+    dD = (dy * x).sum((0, 1))
+    return (du * dt).addcmul_(dy, D), ddt.addcmul_(du, x), dA.sum(0), dB, dC, dD
+
+
+def _tokens(x: Tensor, reverse: bool) -> range:
+    """In the order of their reading."""
+    tokens = range(x.shape[1])
+    return tokens[::-1] if reverse else tokens
+
+
+def _step(state: Tensor, decay: Tensor, A: Tensor, u: Tensor, dt: Tensor, B: Tensor, out: Tensor) -> None:
+    """out = decay * state + B u with decay = exp(dt A), which is left in `decay`. `out` may be `state`."""
+    torch.mul(dt[:, None], A, out=decay).exp_()
+    torch.mul(decay, state, out=out).addcmul_(B[:, :, None], u[:, None])
+
+
+IN_TORCH = Stepper(_scan_in_torch, _gradients_in_torch)
+
+
+def _scan_in_c(inputs: Inputs, reverse: bool, every: int) -> tuple[Tensor, Tensor]:
+    x, _, A, *_ = inputs
+    y, checkpoints = x.new_empty(x.shape), x.new_empty(_segments(x, every), len(x), *A.shape)
+    _call("selective_scan", inputs, reverse, every, y, checkpoints)
+    return y, checkpoints
+
+
+def _gradients_in_c(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bool, every: int) -> Inputs:
+    x, _, A, B, _, D = inputs
+    dx, ddt = (x.new_empty(x.shape) for _ in range(2))
+    dB, dC = (B.new_zeros(B.shape) for _ in range(2))
+    dA, dD = (v.new_empty(len(x), *v.shape) for v in (A, D))  # of each row
+    gradients = (dx, ddt, dA, dB, dC, dD)
+    _call("selective_scan_gradients", inputs, reverse, every, dy.contiguous(), checkpoints, *gradients)
+    return dx, ddt, dA.sum(0), dB, dC, dD.sum(0)
+
+
+def _call(name: str, inputs: Inputs, reverse: bool, every: int, *arrays: Tensor) -> None:
+    """Call the C function; `arrays` are contiguous float32."""
+    given = [v.contiguous() for v in inputs]
+    numbers = [*given[0].shape, len(given[2]), every, int(reverse), torch.get_num_threads()]
+    call(SOURCE, name, numbers, [*given, *arrays])
+
+
+IN_C = Stepper(_scan_in_c, _gradients_in_c)

@@ -1,0 +1,104 @@
+"""A config's mapping before it is validated: `path=value` settings, and relative file names."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from trm.settings.messages import Model, items_in, models_in
+
+
+class OverrideError(ValueError):
+    """A path that cannot be set; the message says why, and what to set instead."""
+
+
+def override(config: dict[str, Any], values: Iterable[tuple[str, Any]], model: Model) -> dict[str, Any]:
+    """A copy of `config` with each dotted path set. `model` is the pydantic model that it is to fit.
+
+    A number in a path is a place in a list, from 0; a name there gives way to a mapping with it as its kind.
+    Setting a tag, such as `model.mixer.kind`, drops the keys that only another kind has. A mapping is set
+    before what is in it, and a tag before the keys beside it, so that the order of `values` changes nothing.
+    Raises OverrideError where a path leads through a value.
+    """
+    result = copy.deepcopy(config)
+    tagged = [(path, value, _members(path, model)) for path, value in values]
+    for path, value, members in sorted(tagged, key=lambda item: (item[0].count("."), not item[2])):
+        *parents, name = path.split(".")
+        node = result
+        for parent in parents:
+            node = _inside(node, parent, path)
+        if isinstance(node, list):
+            node[_place(node, name, path)] = value
+            continue
+        if members and str(value) in members and node.get(name) != value:
+            known = members[str(value)].model_fields
+            for key in [key for key in node if key not in known]:
+                del node[key]
+        node[name] = value
+    return result
+
+
+def _inside(node: Any, key: str, path: str) -> Any:
+    """What stands at `key` of a mapping or list, for `path` to go on in."""
+    if isinstance(node, list):
+        at = _place(node, key, path)
+        if isinstance(node[at], str):
+            node[at] = {"kind": node[at]}
+        found = node[at]
+    else:
+        found = node.setdefault(key, {})
+    if not isinstance(found, dict | list):
+        raise OverrideError(f"{path}: {key} is {found!r}, which has no keys: set {key} itself")
+    return found
+
+
+def _place(items: list[Any], key: str, path: str) -> int:
+    if not key.isdecimal() or int(key) >= len(items):
+        raise OverrideError(
+            f"{path}: {key} is no place in a list of {len(items)}: give 0"
+            + (f" to {len(items) - 1}" if len(items) > 1 else "")
+            + ", or set the list itself"
+        )
+    return int(key)
+
+
+def absolute_paths(config: dict[str, Any], model: Model, folder: Path) -> dict[str, Any]:
+    """A copy of `config` with the relative file names in it taken from `folder`."""
+    fields = model.model_fields
+    return {
+        key: _absolute(value, fields[key].annotation, folder) if key in fields else value
+        for key, value in config.items()
+    }
+
+
+def _absolute(value: Any, annotation: Any, folder: Path) -> Any:
+    if isinstance(value, dict):
+        for member in models_in(annotation):
+            value = absolute_paths(value, member, folder)
+    elif isinstance(value, str) and (annotation is Path or Path in get_args(annotation)):
+        return str((folder / Path(value).expanduser()).absolute())
+    return value
+
+
+def _members(path: str, model: Model) -> dict[str, Model]:
+    """The members of a union by tag where `path` is the tag of one; else none."""
+    here: list[Any] = [model]  # the types that may stand at the place reached so far
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent.isdecimal():
+            here = [item for annotation in here for item in items_in(annotation)]
+        else:
+            models = [each for annotation in here for each in models_in(annotation)]
+            here = [each.model_fields[parent].annotation for each in models if parent in each.model_fields]
+    holders = [each for annotation in here for each in models_in(annotation)]
+    if len(holders) < 2:
+        return {}
+    annotations = [
+        (holder, holder.model_fields[name].annotation) for holder in holders if name in holder.model_fields
+    ]
+    tags = {  # each pair once, though several unions may lead to it
+        (tag, holder) for holder, kind in annotations if get_origin(kind) is Literal for tag in get_args(kind)
+    }
+    return dict(tags) if len(dict(tags)) == len(tags) else {}  # a value that two of them have tells none
