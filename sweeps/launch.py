@@ -218,7 +218,7 @@ def _run(
     ):
         space = write_space(plan, folder, data, extended)
         journal = Journal(folder / JOURNAL)
-        controller = Controller(plan, journal, history, folder / "optuna.journal", reusable)
+        controller = Controller(plan, journal, history, reusable)
         writer = MlflowWriter(absolute_uri(given.tracking_uri), space, journal, history)
         journal.listeners.append(writer)
         if plan.spec.max_checkpoint_gb is not None:

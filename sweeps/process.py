@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import signal
 import sys
@@ -12,19 +11,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sweeps.space.errors import SpecError
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One process a sweep."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SpecError(
-                f"{folder}: another process is running this sweep; wait for it or end it"
-            ) from error
+    try:
+        lock = FileLock(folder / ".lock", blocking=False).acquire()
+    except Timeout as error:
+        raise SpecError(f"{folder}: another process is running this sweep; wait for it or end it") from error
+    with lock:
         yield
 
 

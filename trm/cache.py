@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
 
 
 def cache_folder() -> Path:
@@ -26,7 +26,7 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.with_name(f"{path.name}.lock")):
+    with FileLock(path.with_name(f"{path.name}.lock")):
         if not path.exists():
             partial = Path(tempfile.mkdtemp(dir=path.parent, suffix=".tmp"))
             try:
@@ -35,11 +35,3 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     return path
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        with contextlib.suppress(OSError):  # a network's file system without locks: the last one's file stays
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 
 from sweeps.decide.budget import BudgetUsage
 from sweeps.decide.placement import Placement
 from sweeps.decide.reuse import ReusableTrials
-from sweeps.decide.search import TPESearch, open_storage
+from sweeps.decide.search import TPESearch
 from sweeps.decide.selection import ranked
 from sweeps.decide.stopping import Stopping
 from sweeps.plan.model import Arm, Draw, Plan, TrialPlan
@@ -25,15 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class Controller:
-    """`history` is what the journal holds; `journal` takes what is new; `studies` is Optuna's file;
-    `reusable` are trials of other sweeps that may be taken over."""
+    """`history` is what the journal holds; `journal` takes what is new; `reusable`
+    are trials of other sweeps that may be taken over."""
 
     def __init__(
         self,
         plan: Plan,
         journal: Journal,
         history: Iterable[Event] = (),
-        studies: Path | None = None,
         reusable: ReusableTrials | None = None,
     ) -> None:
         self.plan = plan
@@ -49,7 +47,6 @@ class Controller:
             self.usage.apply(event)
             self.stopping.replay(event)
         journal.listeners += [self.state.apply, self.usage.apply]
-        self._studies = studies
         self._searches: dict[str, TPESearch] = {}  # opened at the beginning, once the plan has grown
 
     def begin(self, **launch: object) -> None:
@@ -74,7 +71,7 @@ class Controller:
         # A crash may have come between a draw's seeds, or before a choice.
         for known in [trial for trial in self.state.trials.values() if trial.phase == "search"]:
             self._plan_draw(self._arms[known.arm], Draw(known.draw, known.values))
-        self._searches = self._open_searches(self._studies)
+        self._searches = self._open_searches()
         for arm in self.plan.arms:
             self._select(arm)
 
@@ -239,21 +236,17 @@ class Controller:
 
     # Search and evidence
 
-    def _open_searches(self, studies: Path | None) -> dict[str, TPESearch]:
+    def _open_searches(self) -> dict[str, TPESearch]:
         if not self.plan.spec.tune or self.plan.spec.search.algorithm != "tpe":
             return {}
-        storage = open_storage(studies)
         arms = [arm for arm in self.plan.arms if arm.tune]
         audited = self.stopping.audited
-        return {arm.name: TPESearch(self.plan, arm, self.state, storage, audited) for arm in arms}
+        return {arm.name: TPESearch(self.plan, arm, self.state, audited) for arm in arms}
 
     def _after_end(self, trial: TrialState) -> None:
         self.stopping.on_end(trial)
         if trial.phase != "search":
             return
-        search = self._searches.get(trial.arm)
-        if search is not None and all(other.ended for other in self.state.siblings_of(trial)):
-            search.tell(trial.draw)
         self._select(self._arms[trial.arm])
 
     def _select(self, arm: Arm) -> None:

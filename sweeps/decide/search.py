@@ -1,7 +1,7 @@
 """Draws that depend on results: TPE (Bergstra et al. 2011), one seeded Optuna study an arm.
 
-The studies live in one of Optuna's own journal files, which optuna-dashboard opens. That file is derived:
-when a sweep goes on, it is written anew from the sweep's journal.
+A study is built anew from the sweep's state for every question: what TPE answers depends on the journal
+alone, and a sweep that was interrupted asks as one that was not.
 """
 
 from __future__ import annotations
@@ -10,14 +10,11 @@ import math
 import statistics
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
-from optuna.trial import create_trial
 
 from sweeps.decide.schedulers import Decision
 from sweeps.decide.selection import as_judged
@@ -28,47 +25,20 @@ from sweeps.record.state import SweepState, TrialState
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def open_storage(path: Path | None) -> BaseStorage:
-    """Optuna's journal file at `path`, emptied; in memory where there is none."""
-    if path is None:
-        return InMemoryStorage()
-    path.unlink(missing_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
 class TPESearch:
-    """Asks for an arm's draws one by one, and tells how each ended.
+    """Asks for an arm's draws one by one.
 
     `audited` are the members that were to stop and run on to be looked at: they are told as stopped.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        arm: Arm,
-        state: SweepState,
-        storage: BaseStorage,
-        audited: Mapping[str, Decision],
-    ) -> None:
+    def __init__(self, plan: Plan, arm: Arm, state: SweepState, audited: Mapping[str, Decision]) -> None:
         self.arm = arm.name
         self._audited = audited
         self._plan = plan
         self._state = state
         self._domains = in_dependency_order(arm.tune)
         self._distributions = {name: distribution(domain) for name, domain in arm.tune.items()}
-        direction: Literal["maximize", "minimize"]
-        direction = "maximize" if plan.spec.objective.mode == "max" else "minimize"
-        self._study = optuna.create_study(
-            storage=storage, study_name=f"{plan.spec.name}/{arm.name}", direction=direction
-        )
-        self.asked = 0
-        for draw, trials in sorted(self._draws().items()):
-            values = trials[0].values
-            known = {name: self._distributions[name] for name in values}
-            self._study.add_trial(create_trial(state=OptunaState.RUNNING, params=values, distributions=known))
-            self.asked += 1
-            if all(trial.ended for trial in trials):
-                self.tell(draw)
+        self.asked = len(self._draws())
 
     @property
     def missing(self) -> int:
@@ -76,11 +46,8 @@ class TPESearch:
         return max(0, self._plan.spec.search.draws_per_arm - self.asked)
 
     def ask(self) -> Draw:
-        """The next draw. What TPE answers depends on what it was told, and on nothing else: each question has
-        a random state of its own."""
-        seed = zlib.crc32(f"{self.arm}/{self.asked}".encode())
-        self._study.sampler = optuna.samplers.TPESampler(seed=seed)
-        trial = self._study.ask()
+        """The next draw."""
+        trial = self.study().ask()
         values: dict[str, Any] = {}
         for name, domain in self._domains.items():
             if applies(domain, values):
@@ -88,37 +55,45 @@ class TPESearch:
         self.asked += 1
         return Draw(trial.number, values)
 
-    def tell(self, draw: int) -> None:
-        """A draw all of whose seeds have ended: complete with their mean, pruned with the means on the way
-        there, or failed (a seed failed or diverged)."""
-        trials = self._draws()[draw]
-        outcomes = {trial.status for trial in trials}
-        audit = self._audited.get(trials[0].member)
-        metric = self._plan.spec.objective.metric
-        if outcomes & {"failed", "diverged"}:
-            self._study.tell(draw, state=OptunaState.FAIL)
-            return
-        self._tell_on_the_way(draw, trials, audit)
-        if (
-            audit is None
-            and outcomes == {"completed"}
-            and all(math.isfinite(t.last.get(metric, math.nan)) for t in trials)
-        ):
-            self._study.tell(draw, statistics.fmean(trial.last[metric] for trial in trials))
-        else:
-            self._study.tell(draw, state=OptunaState.PRUNED)
+    def study(self) -> optuna.Study:
+        """The arm's draws so far as Optuna knows them, with a random state of its own for each question."""
+        direction: Literal["maximize", "minimize"]
+        direction = "maximize" if self._plan.spec.objective.mode == "max" else "minimize"
+        seed = zlib.crc32(f"{self.arm}/{self.asked}".encode())
+        study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=seed))
+        study.add_trials(self._told(trials) for _, trials in sorted(self._draws().items()))
+        return study
 
-    def _tell_on_the_way(self, draw: int, trials: list[TrialState], audit: Decision | None) -> None:
-        metric = self._plan.spec.objective.metric
-        trial_id = self._study.get_trials(deepcopy=False)[draw]._trial_id
-        time_attr = self._plan.spec.scheduler.time_attr
+    def _told(self, trials: list[TrialState]) -> FrozenTrial:
+        """A draw with all its seeds as one trial of Optuna's: complete with the mean of its seeds, pruned
+        with the means on the way there, failed (a seed failed or diverged), or running."""
+        metric, audit = self._plan.spec.objective.metric, self._audited.get(trials[0].member)
+        values, outcomes = trials[0].values, {trial.status for trial in trials}
+        told: dict[str, Any] = {
+            "params": values,
+            "distributions": {name: self._distributions[name] for name in values},
+        }
+        if not all(trial.ended for trial in trials):
+            return create_trial(state=OptunaState.RUNNING, **told)
+        if outcomes & {"failed", "diverged"}:
+            return create_trial(state=OptunaState.FAIL, **told)
+        told["intermediate_values"] = self._on_the_way(trials, audit)
+        last = [trial.last.get(metric, math.nan) for trial in trials]
+        if audit is None and outcomes == {"completed"} and all(map(math.isfinite, last)):
+            return create_trial(value=statistics.fmean(last), **told)
+        return create_trial(state=OptunaState.PRUNED, **told)
+
+    def _on_the_way(self, trials: list[TrialState], audit: Decision | None) -> dict[int, float]:
+        """The mean over the seeds at every step that all of them reported."""
+        metric, time_attr = self._plan.spec.objective.metric, self._plan.spec.scheduler.time_attr
         ends = [as_judged(trial, audit, time_attr)["step"] for trial in trials if trial.reports]
         shared = set.intersection(*(set(trial.reports) for trial in trials))
-        shared = {step for step in shared if step <= min(ends, default=0)}
-        for step in sorted(shared):
+        found = {}
+        for step in sorted(step for step in shared if step <= min(ends, default=0)):
             values = [trial.reports[step].get(metric, math.nan) for trial in trials]
-            if all(math.isfinite(value) for value in values):
-                self._study._storage.set_trial_intermediate_value(trial_id, step, statistics.fmean(values))
+            if all(map(math.isfinite, values)):
+                found[step] = statistics.fmean(values)
+        return found
 
     def _draws(self) -> dict[int, list[TrialState]]:
         found: dict[int, list[TrialState]] = {}

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from analysis.format import duration
 from sweeps.decide.controller import Controller
 from sweeps.record.state import Status, TrialState
 
@@ -120,7 +121,8 @@ class Display:
     def _clock(self) -> str:
         elapsed = time.monotonic() - self._began
         left = self.seconds_left(elapsed)
-        return f"{_duration(elapsed)} elapsed" + ("" if left is None else f", about {_duration(left)} left")
+        ahead = "" if left is None else f", about {duration(int(left))} left"
+        return f"{duration(int(elapsed))} elapsed{ahead}"
 
     def seconds_left(self, elapsed: float) -> float | None:
         """From the samples trained so far and those that trials unfinished or to come want at most."""
@@ -143,11 +145,3 @@ _SHOWN: tuple[Status, ...] = (
     "interrupted",
     "not_started",
 )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    )

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from analysis.compare.power_estimate import PowerEstimate
 from sweeps.decide.schedulers import build_scheduler
+from sweeps.observe.cost import total, trial_cost
 from sweeps.observe.forecast import forecast, times
 from sweeps.plan.match import deviation
 from sweeps.plan.model import Arm, Plan
@@ -212,15 +213,11 @@ def _phases(plan: Plan) -> Iterator[str]:
 
 def _trials(plan: Plan, draws: list[int], seeds: int) -> str:
     """How many trials so many draws of each arm are, and what they cost if none stops early."""
-    trials = sum(draws) * seeds
-    if plan.horizon is None:
+    cost = total(trial_cost(plan, arm, {}) * n for arm, n in zip(plan.arms, draws, strict=True)) * seeds
+    trials, samples, flops, _ = cost.cells
+    if not samples:
         return f"{trials} trials"
-    cost = f"{trials * plan.horizon:,.0f} samples"
-    per_sample = [arm.flops_per_sample for arm in plan.arms]
-    if all(each is not None for each in per_sample):
-        flops = sum(n * (each or 0) for n, each in zip(draws, per_sample, strict=True)) * seeds * plan.horizon
-        cost += f", {flops:.2g} FLOPs"
-    return f"{trials} trials (at most {cost})"
+    return f"{trials} trials (at most {samples} samples{f', {flops} FLOPs' if flops else ''})"
 
 
 def _stopping(plan: Plan) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from sweeps.plan.extension import refusals
 from sweeps.plan.identity import differences, resolved
 from sweeps.plan.model import Plan
+from sweeps.record.files import written_whole
 from sweeps.record.state import SweepState, read_state
 from sweeps.space.errors import SpecError
 from trm import __version__
@@ -123,12 +123,8 @@ def renew_evidence(plan: Plan, folder: Path) -> bool:
 
 
 def _write(path: Path, space: dict[str, Any]) -> None:
-    staging = path.with_suffix(".tmp")
-    with staging.open("w", encoding="utf-8") as file:
-        file.write(dump_yaml(space))
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    with written_whole(path) as staging:
+        staging.write_text(dump_yaml(space), encoding="utf-8")
 
 
 def sweep_id(space: Mapping[str, Any]) -> str:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from sweeps.record.files import written_whole
 from sweeps.record.state import SweepState, TrialState, read_state
 from sweeps.space.names import HISTORY_COLUMNS, TRIAL_COLUMNS
 
 
 def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> None:
     """Write trials.parquet and history.parquet into `folder`. `space` is the content of sweep.yaml."""
-    _replace(folder / "trials.parquet", trials_frame(state, space).to_parquet)
-    _replace(folder / "history.parquet", history_frame(state).to_parquet)
+    frames = {"trials.parquet": trials_frame(state, space), "history.parquet": history_frame(state)}
+    for name, frame in frames.items():
+        with written_whole(folder / name) as staging:
+            frame.to_parquet(staging)
 
 
 def rebuild(folder: Path) -> None:
@@ -84,10 +85,3 @@ def history_frame(state: SweepState) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=[*HISTORY_COLUMNS, *(c for c in frame.columns if c not in HISTORY_COLUMNS)])
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Whole or not at all: a reader never meets half a file."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    write(staging)
-    staging.replace(path)

@@ -62,9 +62,9 @@ def test_of_a_search_only_the_evidence_is_counted(tmp_path: Path) -> None:
 def test_measured_times_price_it(tmp_path: Path) -> None:
     plan = toy_plan(tmp_path, seeds=[1, 2], resources={"cpu": 1, "gpu": 0.5})
     text = shown(plan, {"a": HOUR, "b": HOUR, "c": Calibration(72.0)})
-    assert row(text, "2 ")[-4:] == ["8", "h,", "4", "GPU-hours"]
-    assert row(text, "3 (+1)")[-4:] == ["+4", "h,", "2", "GPU-hours"]
-    assert row(text.partition("each comparison")[2], "c ")[-4:] == ["4", "h,", "2", "GPU-hours"]
+    assert row(text, "2 ")[-6:] == ["8", "h", "0", "min,", "4", "GPU-hours"]
+    assert row(text, "3 (+1)")[-6:] == ["+4", "h", "0", "min,", "2", "GPU-hours"]
+    assert row(text.partition("each comparison")[2], "c ")[-6:] == ["4", "h", "0", "min,", "2", "GPU-hours"]
 
 
 @pytest.mark.parametrize("changes", [{"scheduler": ASHA}, {"ablate": None, "tune": TUNE}])

@@ -168,8 +168,8 @@ def test_measured_times_are_added_up_for_each_phase(tmp_path: Path) -> None:
     costs = {"a": Calibration(36.0), "b": Calibration(36.0), "c": Calibration(72.0)}  # an hour, an hour, two
     two = {"a": 2, "b": 2, "c": 2}
     text = preview(plan, two, "here", costs)
-    assert "Time of the search: about 8 h, 8 GPU-hours" in text  # 4 x (1 + 1 + 2) h, two at once
-    assert "Time of the evidence: about 8 h, 8 GPU-hours" in text
+    assert "Time of the search: about 8 h 0 min, 8 GPU-hours" in text  # 4 x (1 + 1 + 2) h, two at once
+    assert "Time of the evidence: about 8 h 0 min, 8 GPU-hours" in text
     unknown = preview(plan, two, "here", costs | {"b": Calibration()})
     assert "Time: not known, as no step of b could be timed" in unknown
 
@@ -188,9 +188,9 @@ def test_a_budget_is_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("concurrency_by_arm", "seeds", "hours"),
     [
-        ({"a": 16, "b": 16, "c": 16}, 1, "60 min"),  # three trials of an hour, and room for more
-        ({"a": 2, "b": 2, "c": 2}, 1, "2 h"),  # three in two places: the last one runs alone
-        ({"a": 16, "b": 1, "c": 16}, 4, "6 h"),  # b's four take the whole machine, one after the other
+        ({"a": 16, "b": 16, "c": 16}, 1, "1 h 0 min"),  # three trials of an hour, and room for more
+        ({"a": 2, "b": 2, "c": 2}, 1, "2 h 0 min"),  # three in two places: the last one runs alone
+        ({"a": 16, "b": 1, "c": 16}, 4, "6 h 0 min"),  # b's four take the whole machine, one after the other
     ],
 )
 def test_a_few_trials_do_not_fill_every_place(
