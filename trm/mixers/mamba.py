@@ -74,7 +74,7 @@ class Mamba(nn.Module):
         self.sizes = [rank, config.d_state, config.d_state]  # of dt, B and C
         rows = config.dynamics * self.inner
         self.in_proj = CastedLinear(hidden_size, 2 * self.inner)
-        self.conv1d = CausalConv1d(rows, config.d_conv, in_c=config.backend == "auto")
+        self.conv1d = CausalConv1d(rows, config.d_conv)
         self.x_proj = CastedLinear(self.inner, config.selections * sum(self.sizes))
         self.dt_proj = nn.Linear(rank, rows)  # its bias is that of the step size, added in float32
         with torch.no_grad():

@@ -102,7 +102,7 @@ class Mamba2(nn.Module):
         # The order of the channels is z, x, then B, C, dt of each set.
         self.in_proj = CastedLinear(hidden_size, 2 * self.inner + own + config.selections * self.heads)
         convolved = config.dynamics * self.inner + own
-        self.conv1d = CausalConv1d(convolved, config.d_conv, in_c=config.backend == "auto")
+        self.conv1d = CausalConv1d(convolved, config.d_conv)
         rows = config.dynamics * self.heads
         self.dt_bias = undecayed(dt_bias_init(rows))
         self.A_log = undecayed(torch.empty(rows).uniform_(1, 16).log())

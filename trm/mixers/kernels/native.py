@@ -61,9 +61,8 @@ def call(source: Path, name: str, numbers: Iterable[int], arrays: Iterable[Tenso
 def _load(source: Path) -> ctypes.CDLL:
     compiler = _compiler()
     # A cache may be shared by unequal machines, and outlive a compiler.
-    sources = [source, *sorted(source.parent.glob("*.h"))]
     key = [
-        *(each.read_text() for each in sources),
+        source.read_text(),
         *compiler,
         _version(compiler),
         *_ALWAYS,

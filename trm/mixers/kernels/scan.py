@@ -9,7 +9,7 @@ All states at once would be L x E x N numbers a row. Only every sqrt(L)-th is ke
 computes those between two of them again (section 3.3.2's idea, for machines without its kernel). A state is
 held as (B, N, E): the long axis is the inner one.
 
-Two steppers do the same: C, compiled on first use (`selective_scan.c`), for float32 on a CPU; and PyTorch, a
+Two steppers do the same: C, compiled on first use (`scan.c`), for float32 on a CPU; and PyTorch, a
 token at a time, for everything else and where there is no compiler. They differ by rounding.
 """
 

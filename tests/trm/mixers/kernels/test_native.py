@@ -55,10 +55,7 @@ def test_it_is_compiled_once_and_again_when_it_changes(source, cache, monkeypatc
     library.cache_clear()
     source.write_text(ADD.replace("+", "-"))
     assert library(source).add(2, 3) == -1
-    (source.parent / "more.h").write_text("")  # which it may include
-    library.cache_clear()
-    assert library(source).add(2, 3) == -1
-    assert len(list(cache.glob("*.so"))) == 3
+    assert len(list(cache.glob("*.so"))) == 2
 
 
 @needs_compiler
