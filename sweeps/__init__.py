@@ -1,7 +1,7 @@
 """Ablation sweeps: a search space in YAML, planned, scheduled by Ray Tune, recorded, and reported.
 
     from sweeps import run
-    outcome = run("search_spaces/smoke.yaml", storage="results")
+    outcome = run("smoke", storage="results")  # or the path of a search space of your own
 
 Start reading in `sweeps.launch`.
 """
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def run(space: Path | str, **options: Any) -> Outcome:
     """Launch a sweep, write its report, and return what came of it.
 
-    `options` are those of the command, with underscores: `name="again", max_concurrent=2`; `overrides` holds
-    what `--set` takes. Raises SpecError for bad input, with nothing written.
+    `space` is a YAML file, or the name of a search space that is shipped. `options` are those of the command,
+    with underscores: `name="again", max_concurrent=2`; `overrides` holds what `--set` takes. Raises
+    SpecError for bad input, with nothing written.
     """
     from sweeps.launch import LaunchOptions, launch  # not at the top: Ray's workers import this package too
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from sweeps.launch import LaunchOptions, launch
 from sweeps.observe.summary import BAD_INPUT
 from sweeps.space.errors import SpecError
+from sweeps.space.shipped import shipped_names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +42,12 @@ def run(given: argparse.Namespace, program: str) -> int:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `run`: the fields of LaunchOptions."""
-    parser.add_argument("space", type=Path, metavar="SPACE.yaml", help="the search space")
+    parser.add_argument(
+        "space",
+        type=Path,
+        metavar="SPACE",
+        help=f"the search space: a YAML file, or the name of a shipped one: {', '.join(shipped_names())}",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument(
         "--calibrate", action="store_true", help="time a few steps of each arm, print the plan and stop"

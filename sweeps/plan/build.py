@@ -23,13 +23,14 @@ from trm.settings.overrides import absolute_paths
 
 
 def load_plan(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Plan:
-    """Read and plan a search space. Raises SpecError naming file, key, value and remedy."""
+    """Read and plan a search space: a file, or the name of a shipped one. Raises SpecError naming file, key,
+    value and remedy."""
     spec, sources = load_spec(path, overrides, name)
     try:
         return build_plan(spec, sources)
     except SpecError as error:
-        message = str(error)
-        raise SpecError(message if str(path) in message else f"{path}: {message}") from error
+        message, source = str(error), str(sources.path)
+        raise SpecError(message if source in message else f"{source}: {message}") from error
 
 
 def build_plan(spec: SweepSpec, sources: Sources) -> Plan:

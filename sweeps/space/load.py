@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from sweeps.space.errors import SpecError
 from sweeps.space.schema import SweepSpec
+from sweeps.space.shipped import find_space
 from trm.settings.messages import explain
 from trm.settings.yaml import MAX_NODES, YamlError, load_yaml, parse_scalar
 
@@ -26,12 +27,15 @@ class Sources:
 
 
 def load_spec(
-    path: Path, overrides: Sequence[str] = (), name: str | None = None
+    given: Path, overrides: Sequence[str] = (), name: str | None = None
 ) -> tuple[SweepSpec, Sources]:
-    """Read a search space, and where its parts come from. Raises SpecError naming file, key, value, remedy.
+    """Read a search space (a file, or the name of a shipped one), and where its parts come from.
+
+    Raises SpecError naming file, key, value, remedy.
 
     A sweep.yaml that a sweep has left is a search space too; what it came to (`resolved`) is passed over.
     """
+    path = find_space(given)
     raw = _mapping(path)
     raw.pop("resolved", None)
     base_dir = path.parent
