@@ -1,0 +1,90 @@
+"""The documents: what they name exists, their links lead somewhere, their examples of the analysis run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").rglob("*.md")])
+RECORDED = ROOT / "tests" / "analysis" / "recorded"  # what the smoke sweep left
+
+_FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]*`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
+_STOP = re.compile(r"`([\w/]+\.py):([\w.]+)`")
+_PATH = re.compile(r"`((?:sweeps|trm|analysis|benchmarks|tests|search_spaces)/[\w/.-]*)`")
+_MODULE = re.compile(r"`(?:python -m )?((?:sweeps|trm|analysis|benchmarks)(?:\.\w+)+)[`: ]")
+OF_THEIR_TIME = {"LOG.md", "CHANGELOG.md", "0009-folders.md"}  # they name what was there, too
+
+
+def prose(page: Path) -> str:
+    return _FENCED.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in _HEADING.findall(prose(page))]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def defined(path: Path) -> set[str]:
+    """The functions and classes of a file, and the methods as Class.method."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_CODE.sub("", prose(page))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (page.parent / place).resolve() if place else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_stops_of_the_architecture_exist() -> None:
+    stops = _STOP.findall((ROOT / "docs" / "architecture.md").read_text())
+    assert len(stops) > 40  # or the pattern no longer fits the page
+    missing = [f"{file}:{name}" for file, name in stops if name not in defined(ROOT / file)]
+    assert not missing
+
+
+def exists(dotted: str) -> bool:
+    """Whether a module has this name, or a name in a module."""
+    place, parts = ROOT, dotted.split(".")
+    while parts and (place / parts[0]).is_dir():
+        place /= parts.pop(0)
+    file = place / f"{parts[0]}.py" if parts and (place / f"{parts[0]}.py").exists() else None
+    return not parts or (file is not None and (not parts[1:] or ".".join(parts[1:]) in defined(file)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_named_files_and_modules_exist(page: Path) -> None:
+    if page.name in OF_THEIR_TIME:
+        return
+    text = page.read_text()
+    missing = [path for path in _PATH.findall(text) if "*" not in path and not (ROOT / path).exists()]
+    assert not missing + [name for name in _MODULE.findall(text) if not exists(name)]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_the_examples_of_the_analysis_run(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(from analysis.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert "results/smoke" in block
+        exec(block.replace("results/smoke", str(RECORDED)), {})
+    assert "arm" in capsys.readouterr().out
