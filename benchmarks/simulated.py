@@ -125,7 +125,7 @@ def play(plan: SimulatedPlan, truth: Truth, workers: int) -> Outcome:
     controller.begin()
     place = {arm.name: index for index, arm in enumerate(plan.arms)}
     reports = truth.curves.shape[-1]
-    whole, judged = plan.horizon or 1.0, plan.spec.scheduler.kind != "fifo"
+    whole, judged = plan.horizon or 1.0, plan.spec.scheduler.stops
     running: dict[str, tuple[np.ndarray, float, bool]] = {}
     spent = 0.0
 

@@ -32,7 +32,7 @@ FOLDERS = {
         *("sweep", "format", "design"),
         *("compare", "trm_metrics", "stopping", "explain", "figures", "report", "*"),
     ),
-    "sweeps": ("space", "plan", "record", "decide", "execute", "observe", "*"),
+    "sweeps": ("schedulers", "space", "plan", "record", "decide", "execute", "observe", "*"),
 }
 ONLY = {  # a library, and the places in `sweeps` that may import it
     "ray": ("sweeps/execute/",),

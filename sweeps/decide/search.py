@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from sweeps.decide.schedulers import Decision
+from sweeps.decide.judge import Decision
 from sweeps.decide.selection import as_judged
 from sweeps.plan.draws import applies, distribution, in_dependency_order
 from sweeps.plan.model import Arm, Draw, Plan

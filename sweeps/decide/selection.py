@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping
 
-from sweeps.decide.schedulers import Decision
+from sweeps.decide.judge import Decision
 from sweeps.record.state import TrialState
 from sweeps.space.schema import SweepSpec
 

@@ -21,7 +21,7 @@ MOST_ROWS = 12  # arms whose costs are told one by one
 
 def comparisons(plan: Plan) -> int:
     """That the sweep is to settle: each arm's with the baseline, where there will be evidence."""
-    has_evidence = bool(plan.spec.tune) or plan.spec.scheduler.kind == "fifo"
+    has_evidence = bool(plan.spec.tune) or not plan.spec.scheduler.stops
     return len(plan.arms) - 1 if has_evidence else 0
 
 

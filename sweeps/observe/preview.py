@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
 
 from analysis.compare.power_estimate import PowerEstimate
-from sweeps.decide.schedulers import build_scheduler
 from sweeps.observe.cost import total, trial_cost
 from sweeps.observe.forecast import forecast, times
 from sweeps.plan.match import deviation
@@ -59,7 +56,7 @@ def warnings(plan: Plan) -> list[str]:
 
 def _about_stopping(plan: Plan) -> Iterator[str]:
     scheduler = plan.spec.scheduler
-    if scheduler.kind == "fifo":
+    if not scheduler.stops:
         return
     if scheduler.max_t is not None and plan.horizon is None:
         yield (
@@ -70,7 +67,7 @@ def _about_stopping(plan: Plan) -> Iterator[str]:
     if not can_stop(scheduler, members):
         yield (
             f"scheduler {scheduler.kind} can never stop anything here: scope {scheduler.scope} gives it "
-            f"pools of {_many(members, 'draw')} at most, and it needs {needed(scheduler)}"
+            f"pools of {_many(members, 'draw')} at most, and it needs {scheduler.build().needed()}"
         )
     if not plan.spec.tune:
         yield "with a scheduler and nothing to tune, the survivors are exploratory: they carry no claims"
@@ -119,16 +116,8 @@ def _largest_ratio(arms: tuple[Arm, ...], factor: str, attribute: str) -> float:
 
 def can_stop(scheduler: SchedulerSpec, members: int) -> bool:
     """Whether a pool of so many members can ever lose one."""
-    return (
-        scheduler.kind != "fifo" and members >= needed(scheduler) and bool(build_scheduler(scheduler).rungs())
-    )
-
-
-def needed(scheduler: SchedulerSpec) -> int:
-    """Members of a pool that can lose one."""
-    factor = scheduler.reduction_factor
-    asha = next(n for n in itertools.count(2) if math.ceil(n / factor) < n)
-    return {"asha": asha, "median": 4, "fixed": scheduler.keep + 1}[scheduler.kind]
+    made = scheduler.build()
+    return members >= made.needed() and bool(made.rungs())
 
 
 def _members(plan: Plan) -> int:
@@ -195,7 +184,7 @@ def _phases(plan: Plan) -> Iterator[str]:
     draws = [plan.number_of_draws(arm) for arm in plan.arms]
     arms = _many(len(draws), "arm")
     if not spec.tune:
-        phase = "Evidence, run to the end" if spec.scheduler.kind == "fifo" else "Search, under the scheduler"
+        phase = "Evidence, run to the end" if not spec.scheduler.stops else "Search, under the scheduler"
         yield f"{phase}: {arms} x {seeds} = {_trials(plan, [1] * len(draws), len(spec.seeds))}"
         return
     search = spec.search
@@ -224,10 +213,10 @@ def _stopping(plan: Plan) -> Iterator[str]:
     scheduler = plan.spec.scheduler
     if plan.horizon is not None:
         yield f"A whole trial: {plan.horizon:,.0f} samples"
-    if scheduler.kind != "fifo":
+    if scheduler.stops:
         over = "each arm" if scheduler.scope == "arm" else "the whole sweep"
         audit = f", {scheduler.audit:g} of those to be stopped audited" if scheduler.audit else ""
-        rungs = ", ".join(f"{rung:,.0f}" for rung in build_scheduler(scheduler).rungs()) or "none"
+        rungs = ", ".join(f"{rung:,.0f}" for rung in scheduler.build().rungs()) or "none"
         yield (
             f"Stopping: {scheduler.kind} on {scheduler.metric} ({scheduler.mode}) over "
             f"{over}{audit}; rungs at {rungs} {scheduler.time_attr}"

@@ -123,7 +123,7 @@ def _filled_in(spec: SweepSpec) -> SchedulerSpec:
     given, objective = spec.scheduler, spec.objective
     metric = given.metric or objective.metric
     falls = [name.endswith(("loss", "error")) for name in (metric, objective.metric)]
-    if given.kind != "fifo" and given.mode is None and falls[0] != falls[1]:
+    if given.stops and given.mode is None and falls[0] != falls[1]:
         raise SpecError(
             f"scheduler.mode: is left out, and would be the objective's ({objective.mode}), but one metric "
             f"is {metric} and the other {objective.metric}: give min or max"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ TRIED = 32  # random draws that are tried on the trainer's config where the draw
 def check_metrics(spec: SweepSpec, known: dict[str, Any]) -> None:
     """`known` is what the trainer says of the base; where it names no metrics, any may be meant."""
     scheduler, asked = spec.scheduler, [("objective.metric", spec.objective.metric)]
-    if scheduler.kind != "fifo":
+    if scheduler.stops:
         asked += [("scheduler.metric", str(scheduler.metric)), ("scheduler.time_attr", scheduler.time_attr)]
     for key, name in asked:
         if name.startswith("test/") and (spec.tune or key == "scheduler.metric"):
@@ -50,7 +49,7 @@ def check_names(spec: SweepSpec, known: dict[str, Any]) -> None:
 
 def check_horizon(scheduler: SchedulerSpec, horizon: float | None) -> SchedulerSpec:
     """With `max_t`, which is a whole trial's samples where it is left out."""
-    if scheduler.kind == "fifo":
+    if not scheduler.stops:
         return scheduler
     max_t = scheduler.max_t
     if max_t is None and scheduler.time_attr == "samples":
@@ -64,17 +63,14 @@ def check_horizon(scheduler: SchedulerSpec, horizon: float | None) -> SchedulerS
         raise SpecError(
             f"scheduler.grace_period: is {scheduler.grace_period:g}, but a trial ends at {max_t:g}: lower it"
         )
-    rungs = {
-        "asha": math.log(max_t / scheduler.grace_period) / math.log(scheduler.reduction_factor),
-        "median": max_t / scheduler.grace_period,
-        "fixed": 1.0,
-    }[scheduler.kind]
+    filled_in = scheduler.model_copy(update={"max_t": max_t})
+    rungs = filled_in.build().number_of_rungs()
     if rungs > MAX_RUNGS:
         raise SpecError(
             f"scheduler.grace_period: {scheduler.grace_period:g} and max_t {max_t:g} come to {rungs:,.0f} "
             f"rungs, more than {MAX_RUNGS}: raise grace_period, or reduction_factor"
         )
-    return scheduler.model_copy(update={"max_t": max_t})
+    return filled_in
 
 
 def check_plan(plan: Plan) -> None:
@@ -138,7 +134,7 @@ def _check_course(plan: Plan, what: str, config: BaseModel, known: dict[str, Any
             )
     per_sample = {"samples": 1, "flops": known.get("flops_per_sample")}.get(scheduler.time_attr)
     warmup = (known.get("warmup_samples") or 0) * (per_sample or 0)
-    if scheduler.kind != "fifo" and warmup and scheduler.grace_period <= warmup:
+    if scheduler.stops and warmup and scheduler.grace_period <= warmup:
         raise SpecError(
             f"{what}: scheduler.grace_period: is {scheduler.grace_period:g} {scheduler.time_attr}, but the "
             f"warm-up lasts {warmup:g}: raise it above that, or shorten the warm-up"

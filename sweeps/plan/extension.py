@@ -36,7 +36,7 @@ def _forget_new_draws(stored: dict[str, Any], current: dict[str, Any]) -> None:
 
 
 def _forget_new_seeds(plan: Plan, stored: dict[str, Any], current: dict[str, Any]) -> None:
-    judged = plan.spec.scheduler.kind != "fifo"  # by the mean over seeds, which new ones would change
+    judged = plan.spec.scheduler.stops  # by the mean over seeds, which new ones would change
     if set(current["seeds"]) >= set(stored["seeds"]) and (plan.spec.tune or not judged):
         current["seeds"] = stored["seeds"]
     new, old = current["search"].get("seeds", []), stored["search"].get("seeds", [])

@@ -120,7 +120,7 @@ class Plan:
     def first_trials(self) -> list[TrialPlan]:
         """The trials that are known before the launch: of the search those whose draws are, a draw of every
         arm after the other; with nothing to tune and nothing to stop, the evidence, which is all there is."""
-        is_evidence = not self.spec.tune and self.spec.scheduler.kind == "fifo"
+        is_evidence = not self.spec.tune and not self.spec.scheduler.stops
         phase = "evidence" if is_evidence else "search"
         by_arm = [(arm, self.draws(arm)) for arm in self.arms]
         rounds = max(len(draws) for _, draws in by_arm)

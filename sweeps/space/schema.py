@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
+from sweeps.schedulers.base import Scheduler
+from sweeps.schedulers.registry import SCHEDULERS, own_keys
 from sweeps.space.values import Domain, Factor, Section, When, refuse_duplicates
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -44,33 +46,46 @@ class SearchSpec(Section):
 
 
 # The scheduler's keys that belong to some kinds only; max_t is for all, as it is the horizon.
-_RUNGS = ("asha", "median", "fixed")
+_STOPPING = tuple(kind for kind, scheduler in SCHEDULERS.items() if scheduler.stops)
 ONLY_FOR: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("scope", "metric", "mode", "time_attr", "grace_period", "audit"), _RUNGS),
-    "reduction_factor": ("asha",),
-    "keep": ("fixed",),
+    **dict.fromkeys(("scope", "metric", "mode", "time_attr", "grace_period", "audit"), _STOPPING),
+    **{key: tuple(kind for kind in SCHEDULERS if key in SCHEDULERS[kind].own_keys()) for key in own_keys()},
 }
 WALL_CLOCK = re.compile(r"wall_s|time_.*|.*_time|timestamp|training_iteration")
 
 
-class SchedulerSpec(Section):
-    """Early stopping. The plan fills in what is left out: `scope`, `metric` and `mode` (the objective's) and
-    `max_t` (the base's horizon)."""
+class _SharedKeys(Section):
+    """Keys of every kind of scheduler."""
 
-    kind: Literal["asha", "median", "fixed", "fifo"] = "fifo"
+    kind: str = "fifo"
     scope: Literal["arm", "sweep"] | None = None  # arm where something is tuned, else sweep
     metric: str = ""
     mode: Literal["min", "max"] | None = None
     time_attr: str = "samples"
     grace_period: float = Field(0, ge=0)  # the first rung, in `time_attr`
     max_t: float | None = Field(None, gt=0)
-    reduction_factor: float = Field(3, gt=1)
-    keep: int = Field(1, ge=1)
+
+
+if TYPE_CHECKING:
+    _AllKeys = _SharedKeys
+else:
+    _AllKeys = create_model(  # made from a table
+        "_AllKeys",
+        __base__=_SharedKeys,
+        kind=(Literal[tuple(SCHEDULERS)], "fifo"),
+        **{key: (field.annotation, field) for key, field in own_keys().items()},
+    )
+
+
+class SchedulerSpec(_AllKeys):
+    """Early stopping. The plan fills in what is left out: `scope`, `metric` and `mode` (the objective's) and
+    `max_t` (the base's horizon). What a kind's own keys mean stands in `sweeps.schedulers`."""
+
     audit: float = Field(0, ge=0, lt=1)  # this share of those to be stopped runs on, for the report
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        if self.kind == "fifo":
+        if not self.stops:
             return self
         if WALL_CLOCK.fullmatch(self.time_attr):
             raise ValueError(
@@ -90,6 +105,11 @@ class SchedulerSpec(Section):
         return self
 
     @property
+    def stops(self) -> bool:
+        """Whether trials may be stopped at all."""
+        return SCHEDULERS[self.kind].stops
+
+    @property
     def unused_keys(self) -> set[str]:
         """Keys that mean nothing for this kind."""
         return {key for key, kinds in ONLY_FOR.items() if self.kind not in kinds}
@@ -97,11 +117,11 @@ class SchedulerSpec(Section):
     def effective_keys(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude=self.unused_keys, exclude_none=True)
 
-    @property
-    def horizon(self) -> float:
-        """`max_t`, which the plan fills in from the base where the YAML leaves it out."""
-        assert self.max_t is not None
-        return self.max_t
+    def build(self) -> Scheduler:
+        """The scheduler of this kind with these keys. One that stops needs `max_t`, which the plan fills in
+        from the base where the YAML leaves it out."""
+        kind = SCHEDULERS[self.kind]
+        return kind.model_validate(self.model_dump(include=set(kind.model_fields), exclude_none=True))
 
 
 def _whole_or_a_share(gpu: Any) -> Any:

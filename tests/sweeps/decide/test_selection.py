@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.decide.schedulers import Decision
+from sweeps.decide.judge import Decision
 from sweeps.decide.selection import ranked
 from sweeps.record.state import TrialState
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import run_sweep
-from sweeps.decide.schedulers import build_scheduler
+from sweeps.decide.judge import Judge
 from sweeps.observe.preview import can_stop, preview, warnings
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan
@@ -132,12 +132,12 @@ def test_what_is_said_of_stopping_is_what_the_scheduler_does(given: dict[str, An
         {"grace_period": 20, "max_t": 100, "metric": "m", "mode": "max"} | given
     )
     for members in range(1, 6):
-        scheduler = build_scheduler(spec)
-        for rung in scheduler.rungs():
+        judge = Judge(spec)
+        for rung in judge.scheduler.rungs():
             for member in range(members):  # each worse than those before it
                 metrics = {"samples": rung, "m": -float(member)}
-                scheduler.on_report("pool", str(member), [str(member)], str(member), metrics)
-        assert bool(scheduler.stopped) == can_stop(spec, members)
+                judge.on_report("pool", str(member), [str(member)], str(member), metrics)
+        assert bool(judge.stopped) == can_stop(spec, members)
 
 
 def test_a_dry_run_is_quick_and_leaves_nothing(tmp_path: Path, cpu_second: float) -> None:

@@ -2,11 +2,7 @@
 
 A pool holds members; a member is a draw of an arm, run on one or more seeds. A member reaches a rung when
 the last of its seeds has, is judged by the mean of its seeds there, and its seeds stop together. Nothing is
-paused. With one seed a member this is the stopping variant of ASHA (arXiv 1810.05934) that Ray Tune has, but
-for three things: a rung's best ceil(n / reduction_factor) go on, so that a tie stops nobody; a value that is
-not finite is the worst there is; and what is compared is the value at the rung, whenever a trial arrives.
-
-Adding a scheduler is a class with `rungs` and `judge`, and a line in SCHEDULERS.
+paused. Which rungs there are and who stops at one is the scheduler's to say: see `sweeps.schedulers`.
 """
 
 from __future__ import annotations
@@ -14,11 +10,11 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
+from sweeps.schedulers.base import Pool
 from sweeps.space.schema import SchedulerSpec
 
 WORST = -math.inf
@@ -38,43 +34,29 @@ class Decision:
 
 
 @dataclass
-class Pool:
-    """Members that are compared with each other, and what each had at each rung (higher is better)."""
+class _Arrivals(Pool):
+    """A pool, and the trials that are at a rung whose member is not there yet."""
 
-    values: dict[float, dict[str, float]] = field(default_factory=dict)  # rung -> member -> mean over seeds
     waiting: dict[tuple[float, str], dict[str, float]] = field(default_factory=dict)  # -> trial -> value
 
-    def history(self, member: str, rung: float) -> list[float]:
-        """The member's values at the rungs up to and including `rung`."""
-        return [at[member] for level, at in sorted(self.values.items()) if level <= rung and member in at]
 
-
-class Scheduler(ABC):
-    """Decides, as reports come in, which members stop.
+class Judge:
+    """Lets the scheduler decide, as reports come in, which members stop.
 
     With `audit` a random share of the members that were to be stopped runs on, for the report alone: from
     then on such a member takes no part in any comparison. Which ones is drawn from `salt` and their names.
     """
 
-    kind: ClassVar[str]
-
     def __init__(self, spec: SchedulerSpec, salt: str = "") -> None:
         self.spec, self._salt = spec, salt
+        self.scheduler = spec.build()
         self.metric = spec.metric or ""  # the plan has filled it in
         self._sign = 1.0 if spec.mode == "max" else -1.0
-        self._pools: dict[str, Pool] = {}
+        self._pools: dict[str, _Arrivals] = {}
         self._rungs_seen: dict[str, set[float]] = {}
         self.stopped: dict[str, Decision] = {}
         self.audited: dict[str, Decision] = {}
         self._done: set[str] = set()
-
-    @abstractmethod
-    def rungs(self) -> list[float]:
-        """The values of `time_attr` at which members are judged, in rising order, all below `max_t`."""
-
-    @abstractmethod
-    def judge(self, pool: Pool, rung: float, member: str) -> tuple[float | None, Iterable[str]]:
-        """The cut-off at the rung as (higher is better), and the members that fall below it now."""
 
     def on_report(
         self, pool: str, member: str, trials: Iterable[str], trial_id: str, metrics: Mapping[str, float]
@@ -87,7 +69,7 @@ class Scheduler(ABC):
         if reached is None or self.metric not in metrics:
             return []
         seen = self._rungs_seen.setdefault(trial_id, set())
-        due = [rung for rung in self.rungs() if rung <= reached and rung not in seen]
+        due = [rung for rung in self.scheduler.rungs() if rung <= reached and rung not in seen]
         seen.update(due)
         value = self._sign * metrics[self.metric]
         return self._enter(pool, member, trials, trial_id, due, value if math.isfinite(value) else WORST)
@@ -95,7 +77,7 @@ class Scheduler(ABC):
     def on_diverged(self, pool: str, member: str, trials: Iterable[str], trial_id: str) -> list[Decision]:
         """A trial that diverged has the worst value at every rung that it did not reach."""
         seen = self._rungs_seen.setdefault(trial_id, set())
-        due = [rung for rung in self.rungs() if rung not in seen]
+        due = [rung for rung in self.scheduler.rungs() if rung not in seen]
         seen.update(due)
         return self._enter(pool, member, trials, trial_id, due, WORST)
 
@@ -111,7 +93,7 @@ class Scheduler(ABC):
         self, pool: str, member: str, trials: Iterable[str], trial_id: str, due: list[float], value: float
     ) -> list[Decision]:
         decisions: list[Decision] = []
-        here = self._pools.setdefault(pool, Pool())
+        here = self._pools.setdefault(pool, _Arrivals())
         for rung in due:
             arrived = here.waiting.setdefault((rung, member), {})
             arrived[trial_id] = value
@@ -121,7 +103,7 @@ class Scheduler(ABC):
         return decisions
 
     def _decide(self, pool: Pool, rung: float, member: str) -> list[Decision]:
-        cutoff, losers = self.judge(pool, rung, member)
+        cutoff, losers = self.scheduler.judge(pool, rung, member)
         losers = [name for name in losers if not self._is_out(name) and name not in self._done]
         decisions = []
         for name in dict.fromkeys([*losers, member]):
@@ -146,83 +128,3 @@ class Scheduler(ABC):
 
     def _is_for_audit(self, member: str) -> bool:
         return random.Random(f"{self._salt}/{member}").random() < self.spec.audit
-
-
-def _geometric(spec: SchedulerSpec) -> list[float]:
-    rungs, rung = [], float(spec.grace_period)
-    while rung < spec.horizon:
-        rungs.append(rung)
-        rung *= spec.reduction_factor
-    return rungs
-
-
-class Asha(Scheduler):
-    """Rungs at grace_period x reduction_factor^k; of those that came to a rung the best 1/factor go on."""
-
-    kind = "asha"
-
-    def rungs(self) -> list[float]:
-        return _geometric(self.spec)
-
-    def judge(self, pool: Pool, rung: float, member: str) -> tuple[float | None, Iterable[str]]:
-        there = pool.values[rung]
-        if len(there) == 1:
-            return None, []
-        best = sorted(there.values(), reverse=True)
-        cutoff = best[math.ceil(len(best) / self.spec.reduction_factor) - 1]
-        return cutoff, [member] if there[member] < cutoff else []
-
-
-class Median(Scheduler):
-    """The median rule of Vizier (Golovin et al. 2017): at each multiple of grace_period a member stops whose
-    best value so far is below the median of the others' running means. Needs three others to judge by."""
-
-    kind = "median"
-    needs = 3
-
-    def rungs(self) -> list[float]:
-        step = float(self.spec.grace_period)
-        return [step * k for k in range(1, math.ceil(self.spec.horizon / step))]
-
-    def judge(self, pool: Pool, rung: float, member: str) -> tuple[float | None, Iterable[str]]:
-        others = [statistics.fmean(pool.history(name, rung)) for name in pool.values[rung] if name != member]
-        if len(others) < self.needs:
-            return None, []
-        cutoff = statistics.median(others)
-        return cutoff, [member] if max(pool.history(member, rung)) < cutoff else []
-
-
-class Fixed(Scheduler):
-    """One early point, grace_period: whoever has `keep` better ones beside it there stops, early arrivals
-    too. The baseline that any cleverer rule must beat (Egele et al., arXiv 2307.15422)."""
-
-    kind = "fixed"
-
-    def rungs(self) -> list[float]:
-        return [float(self.spec.grace_period)]
-
-    def judge(self, pool: Pool, rung: float, member: str) -> tuple[float | None, Iterable[str]]:
-        there = pool.values[rung]
-        if len(there) <= self.spec.keep:
-            return None, []
-        cutoff = sorted(there.values(), reverse=True)[self.spec.keep - 1]
-        return cutoff, [name for name, value in there.items() if value < cutoff]
-
-
-class Fifo(Scheduler):
-    """Stops nobody."""
-
-    kind = "fifo"
-
-    def rungs(self) -> list[float]:
-        return []
-
-    def judge(self, pool: Pool, rung: float, member: str) -> tuple[float | None, Iterable[str]]:
-        return None, []
-
-
-SCHEDULERS: dict[str, type[Scheduler]] = {cls.kind: cls for cls in (Asha, Median, Fixed, Fifo)}
-
-
-def build_scheduler(spec: SchedulerSpec, salt: str = "") -> Scheduler:
-    return SCHEDULERS[spec.kind](spec, salt)
