@@ -1,10 +1,15 @@
-"""The figures, one function each: a Sweep in, a matplotlib Figure out. `analysis.figures.registry` is their
-table."""
+"""The figures, one function each: a Sweep in, a matplotlib Figure out. Which of them the report shows, and
+where, is in `analysis.figures.registry`."""
 
-from analysis.figures.curves import learning_curves, stopped_trials
-from analysis.figures.depth import accuracy_by_rating, halting_calibration, plot_depth_curve
-from analysis.figures.factors import factor_effects, interactions
-from analysis.figures.ranking import accuracy_against, ranked_intervals
+from analysis.figures.cost import accuracy_against
+from analysis.figures.crossed import interactions
+from analysis.figures.curves import learning_curves
+from analysis.figures.depth import plot_depth_curve
+from analysis.figures.effects import factor_effects
+from analysis.figures.halting import halting_calibration
+from analysis.figures.ranking import ranked_intervals
+from analysis.figures.rating import accuracy_by_rating
+from analysis.figures.stopped import stopped_trials
 from analysis.figures.style import COLUMN, INK, looks, style
 
 __all__ = [

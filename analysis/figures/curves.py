@@ -1,4 +1,4 @@
-"""How arms learn, and where trials were stopped."""
+"""How arms learn."""
 
 from __future__ import annotations
 
@@ -8,20 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.compare.ranking import counted_trials
-from analysis.figures.style import (
-    INK,
-    Look,
-    draw_band,
-    finish_x,
-    label_ends,
-    looks,
-    make_axes,
-    short,
-    styled,
-    titled,
-)
-from analysis.format import title_of, unit_of
+from analysis.figures.plot import Plot
+from analysis.figures.style import Look, draw_band, finish_x, label_ends, looks, make_axes, styled, titled
+from analysis.format import name_of, title_of, unit_of
 from analysis.sweep import Sweep, records
+
+TITLE = "Learning curves"
 
 
 @styled
@@ -81,30 +73,36 @@ def _draw_unfinished(
     return max(ends, default=None)
 
 
-@styled
-def stopped_trials(sweep: Sweep) -> Figure:
-    """A line a trial, as far as it trained, to a mark that says how it ended.
+def _judged(sweep: Sweep) -> str:
+    """What the scheduler looked at."""
+    return str((sweep.space.get("scheduler") or {}).get("metric") or sweep.metric)
 
-    Dot: completed; cross: stopped; triangle: diverged or failed; bar: unfinished. Dotted verticals are the
-    rungs at which the scheduler decided.
-    """
-    how = looks(sweep)
-    shown = sweep.trials[sweep.trials["samples"].notna()]
-    arms = [arm for arm in sweep.arms if arm in set(shown["arm"])]
-    figure, axes = make_axes(min(0.85 + 0.36 * len(arms) + 0.03 * len(shown), 7), [], left=arms)
-    for rung in sorted(sweep.decisions["rung"].dropna().unique()):
-        axes.axvline(rung, color=INK, lw=0.6, ls=":", alpha=0.6)
-    marks = {"completed": "o", "pruned": "x", "diverged": "^", "failed": "^"}
-    for place, arm in enumerate(arms):
-        mine = shown[shown["arm"] == arm].sort_values("samples", ascending=False)
-        offsets = np.linspace(-0.3, 0.3, len(mine)) if len(mine) > 1 else np.zeros(1)
-        for y, trial in zip(place + offsets, records(mine), strict=True):
-            color, mark = how[arm].color, marks.get(trial.status, "|")
-            axes.plot([0, trial.samples], [y, y], color=color, lw=0.9, alpha=0.75)
-            axes.plot([trial.samples], [y], mark, color=color, ms=3.8, mew=1.3, clip_on=False)
-    axes.set_yticks(range(len(arms)), [short(arm) for arm in arms])
-    axes.set_ylim(len(arms) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlim(left=0)
-    finish_x(axes, "training samples")
-    return figure
+
+def _has_curve(sweep: Sweep, metric: str, over: str) -> bool:
+    history = sweep.history
+    return metric in history and bool((history[metric].notna() & history[over].notna()).any())
+
+
+PLOTS = (
+    Plot(
+        "curve_samples",
+        TITLE,
+        lambda sweep: f"{name_of(sweep.metric).capitalize()} over samples.",
+        learning_curves,
+        lambda sweep: _has_curve(sweep, sweep.metric, "samples"),
+    ),
+    Plot(
+        "curve_flops",
+        TITLE,
+        lambda sweep: f"{name_of(sweep.metric).capitalize()} over training FLOPs.",
+        lambda sweep: learning_curves(sweep, over="flops"),
+        lambda sweep: _has_curve(sweep, sweep.metric, "flops"),
+    ),
+    Plot(
+        "curve_judged",
+        TITLE,
+        lambda sweep: f"{name_of(_judged(sweep)).capitalize()}, by which trials are judged, over samples.",
+        lambda sweep: learning_curves(sweep, _judged(sweep)),
+        lambda sweep: _judged(sweep) != sweep.metric and _has_curve(sweep, _judged(sweep), "samples"),
+    ),
+)

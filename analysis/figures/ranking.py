@@ -1,19 +1,15 @@
-"""Who is ahead, and at what cost."""
+"""Who is ahead."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.compare.ranking import counted_trials, rank_arms, seed_table
-from analysis.figures.style import INK, finish_x, label_ends, looks, make_axes, short, styled, titled
-from analysis.format import title_of, unit_of
-from analysis.sweep import Sweep, records
-
-COSTS = {"num_params": "parameters", "flops": "training FLOPs of a trial"}
+from analysis.compare.ranking import rank_arms, seed_table
+from analysis.figures.plot import INTERVAL, Plot
+from analysis.figures.style import looks, make_axes, short, styled
+from analysis.format import name_of, title_of, unit_of
+from analysis.sweep import Sweep
 
 
 @styled
@@ -38,43 +34,14 @@ def ranked_intervals(sweep: Sweep) -> Figure:
     return figure
 
 
-@styled
-def accuracy_against(sweep: Sweep, cost: str = "num_params") -> Figure:
-    """The objective of every arm that has a value, with its 95% interval, against `cost` (a key of COSTS).
-
-    The dashed steps are the Pareto front of the means; arms on it are filled, the others open.
-    """
-    unit, how, ranked = unit_of(sweep.metric), looks(sweep), costs(sweep, cost)
-    figure, axes = make_axes(2.5 + 0.14 * max(0, len(ranked) - 10), list(ranked["arm"]))
-    axes.margins(x=0.08, y=0.12)
-    front = ranked[ranked["front"]].sort_values(cost)
-    axes.step(front[cost], front["mean"] * unit.factor, where="post", color=INK, lw=0.9, ls="--", alpha=0.55)
-    ends = {}
-    for row in records(ranked):
-        look, x, y = how[row.arm], getattr(row, cost), row.mean * unit.factor
-        low, high = unit.factor * row.low, unit.factor * row.high
-        axes.plot([x, x], [low, high], color=look.color, lw=1.1, alpha=0.7)
-        fill = look.color if row.front else "none"
-        axes.plot([x], [y], look.marker, color=look.color, mfc=fill, ms=6, mew=1.1)
-        ends[row.arm] = (x, y)
-    if len(ranked) and ranked[cost].max() > 4 * ranked[cost].min():
-        axes.set_xscale("log")
-    finish_x(axes, COSTS[cost])
-    label_ends(axes, ends, how)
-    titled(axes, title_of(sweep.metric))
-    return figure
-
-
-def costs(sweep: Sweep, cost: str) -> pd.DataFrame:
-    """The ranked arms that have a mean and a cost, and whether each is on the Pareto `front`: no other arm is
-    as cheap and better, or cheaper and as good. `flops` is the mean over the trials that count."""
-    ranked = rank_arms(sweep)
-    if cost == "flops":
-        ranked["flops"] = ranked["arm"].map(counted_trials(sweep).groupby("arm")["flops"].mean())
-    ranked = ranked.dropna(subset=["mean", cost])
-    score = ranked["mean"] if sweep.maximise else -ranked["mean"]
-    found, best = {}, -math.inf
-    for index in ranked.assign(score=-score).sort_values([cost, "score"], kind="stable").index:
-        found[index] = score[index] > best
-        best = max(best, score[index])
-    return ranked.assign(front=pd.Series(found, dtype=bool))
+PLOTS = (
+    Plot(
+        "ranking",
+        "Ranking",
+        lambda sweep: (
+            f"Mean {name_of(sweep.test_metric or sweep.metric)}, {INTERVAL}, and each seed (open circles)."
+        ),
+        ranked_intervals,
+        lambda sweep: True,
+    ),
+)

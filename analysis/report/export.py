@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from analysis import figures as plots
-from analysis.figures.registry import Drawn
+from analysis.figures.plot import Drawn
 from analysis.report.latex import to_latex
 from analysis.report.open_questions import Step
 from analysis.report.table import to_csv

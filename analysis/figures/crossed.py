@@ -1,4 +1,4 @@
-"""What the factors do: the effect of each level, and how two factors work together."""
+"""How two crossed factors work together."""
 
 from __future__ import annotations
 
@@ -10,54 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.design import levels, levels_of
-from analysis.explain.effects import effects
 from analysis.explain.interactions import cell_means, crossed
-from analysis.figures.style import (
-    INK,
-    draw_whiskers,
-    label_ends,
-    looks_of,
-    make_axes,
-    make_column,
-    short,
-    styled,
-    titled,
-)
+from analysis.figures.plot import INTERVAL, Plot
+from analysis.figures.style import draw_whiskers, label_ends, looks_of, make_column, short, styled, titled
 from analysis.format import Unit, name_of, title_of, unit_of
-from analysis.sweep import Sweep, records
+from analysis.sweep import Sweep
 
 PANELS = 3  # pairs of factors that are drawn
-
-
-@styled
-def factor_effects(sweep: Sweep) -> Figure:
-    """A row a level: the mean difference to its factor's reference level (open circle), its 95% interval."""
-    metric = sweep.test_metric or sweep.metric
-    unit, found = unit_of(metric), effects(sweep, metric)
-    found = found[found["n"] > 0]
-    labels: list[str] = []
-    heads, places = [], []
-    for factor, rows in found.groupby("factor", sort=False):
-        heads.append(len(labels))
-        labels += [str(factor), rows["reference"].iloc[0]]
-        for row in records(rows):
-            places.append((len(labels), row))
-            labels.append(row.level)
-    figure, axes = make_axes(0.72 + 0.22 * len(labels), [], left=labels)
-    axes.axvline(0, color=INK, lw=0.8)
-    for y, row in places:
-        low, high = row.low * unit.factor, row.high * unit.factor
-        axes.plot([low, high], [y, y], color=INK, lw=1.4)
-        axes.plot([row.effect * unit.factor], [y], "o", color=INK)
-    axes.plot([0] * len(heads), [y + 1 for y in heads], "o", color=INK, mfc="none")
-    axes.set_yticks(range(len(labels)), [short(label) for label in labels])
-    for y in heads:
-        axes.get_yticklabels()[y].set_fontweight("bold")
-    axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    suffix = f" ({unit.difference})" if unit.difference else ""
-    axes.set_xlabel(f"difference in {name_of(metric)}{suffix}", loc="right")
-    return figure
 
 
 @styled
@@ -122,3 +81,17 @@ def _in_order(names: list[str]) -> list[str]:
 def _numeric(names: Sequence[str]) -> bool:
     numbers = pd.to_numeric(pd.Series(names), errors="coerce")
     return bool(numbers.notna().all())
+
+
+PLOTS = (
+    Plot(
+        "interactions",
+        "Effect of each factor",
+        lambda sweep: (
+            f"Interaction: mean {name_of(sweep.test_metric or sweep.metric)} by two factors' levels, "
+            f"{INTERVAL}. Where lines do not run alike, the effect of one factor depends on the other."
+        ),
+        interactions,
+        lambda sweep: len(crossed_pairs(sweep)) > 0,
+    ),
+)

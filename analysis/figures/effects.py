@@ -1,0 +1,57 @@
+"""What each factor does: the effect of each level, all else equal."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from analysis.explain.effects import effects
+from analysis.figures.plot import INTERVAL, Plot
+from analysis.figures.style import INK, make_axes, short, styled
+from analysis.format import name_of, unit_of
+from analysis.sweep import Sweep, records
+
+
+@styled
+def factor_effects(sweep: Sweep) -> Figure:
+    """A row a level: the mean difference to its factor's reference level (open circle), its 95% interval."""
+    metric = sweep.test_metric or sweep.metric
+    unit, found = unit_of(metric), effects(sweep, metric)
+    found = found[found["n"] > 0]
+    labels: list[str] = []
+    heads, places = [], []
+    for factor, rows in found.groupby("factor", sort=False):
+        heads.append(len(labels))
+        labels += [str(factor), rows["reference"].iloc[0]]
+        for row in records(rows):
+            places.append((len(labels), row))
+            labels.append(row.level)
+    figure, axes = make_axes(0.72 + 0.22 * len(labels), [], left=labels)
+    axes.axvline(0, color=INK, lw=0.8)
+    for y, row in places:
+        low, high = row.low * unit.factor, row.high * unit.factor
+        axes.plot([low, high], [y, y], color=INK, lw=1.4)
+        axes.plot([row.effect * unit.factor], [y], "o", color=INK)
+    axes.plot([0] * len(heads), [y + 1 for y in heads], "o", color=INK, mfc="none")
+    axes.set_yticks(range(len(labels)), [short(label) for label in labels])
+    for y in heads:
+        axes.get_yticklabels()[y].set_fontweight("bold")
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    axes.set_xlabel(f"difference in {name_of(metric)}{suffix}", loc="right")
+    return figure
+
+
+PLOTS = (
+    Plot(
+        "effects",
+        "Effect of each factor",
+        lambda sweep: (
+            f"What changing a factor from its reference level does to "
+            f"{name_of(sweep.test_metric or sweep.metric)}, all else equal: "
+            f"mean difference, {INTERVAL}. Open circles: the reference levels."
+        ),
+        factor_effects,
+        lambda sweep: bool((effects(sweep)["n"] > 0).any()),
+    ),
+)
