@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
-
-import pandas as pd
 
 from analysis.compare.ranking import rank_arms
-from analysis.figures.registry import Drawn, draw_all
+from analysis.figures.registry import draw_all
 from analysis.format import join
-from analysis.report import page, sections
+from analysis.report import page
 from analysis.report.export import FOLDER, export
-from analysis.report.open_questions import Question, Step, next_steps, open_questions
+from analysis.report.open_questions import next_steps, open_questions
+from analysis.report.sections.base import Results
+from analysis.report.sections.opening import opening
+from analysis.report.sections.registry import SECTIONS
 from analysis.sweep import AnalysisError, Sweep, load_sweep
 
 FILE = "report.html"
@@ -32,11 +32,11 @@ def write_report(folder: Path | str) -> Path:
     """
     folder = Path(folder)
     sweep = load_sweep(folder)
-    made, staging = _make(sweep), folder / f".{FOLDER}.{os.getpid()}"
+    results, staging = _results(sweep), folder / f".{FOLDER}.{os.getpid()}"
     try:
         staging.mkdir()
-        (staging / FILE).write_text(_page(sweep, made), encoding="utf-8")
-        export(sweep, made.drawn, made.steps, staging / FOLDER)
+        (staging / FILE).write_text(_page(results), encoding="utf-8")
+        export(sweep, results.drawn, results.steps, staging / FOLDER)
         _put_in_place(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -60,37 +60,21 @@ def _put_in_place(staging: Path, folder: Path) -> None:
 
 def render(sweep: Sweep) -> str:
     """The page as text. Raises AnalysisError where no trial has completed with a value of the objective."""
-    return _page(sweep, _make(sweep))
+    return _page(_results(sweep))
 
 
-class _Made(NamedTuple):
-    """What both the page and the files beside it show."""
-
-    ranked: pd.DataFrame
-    drawn: list[Drawn]
-    questions: list[Question]
-    steps: list[Step]
-
-
-def _make(sweep: Sweep) -> _Made:
+def _results(sweep: Sweep) -> Results:
     ranked = rank_arms(sweep)
     if not (ranked["n"] > 0).any():
         raise AnalysisError(_nothing_completed(sweep))
     questions = open_questions(sweep)
-    return _Made(ranked, draw_all(sweep), questions, next_steps(sweep, questions))
+    return Results(sweep, ranked, draw_all(sweep), questions, next_steps(sweep, questions))
 
 
-def _page(sweep: Sweep, made: _Made) -> str:
+def _page(results: Results) -> str:
     return page.page(
-        f"{sweep.name}: sweep report",
-        [
-            sections.opening(sweep, made.ranked),
-            *sections.body(sweep, made.ranked, made.drawn),
-            sections.failures(sweep),
-            sections.limits(sweep, made.ranked),
-            sections.reproduce(sweep),
-            sections.still_open(sweep, made.questions, made.steps),
-        ],
+        f"{results.sweep.name}: sweep report",
+        [opening(results), *(section.html(results) for section in SECTIONS)],
     )
 
 

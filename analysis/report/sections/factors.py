@@ -1,0 +1,107 @@
+"""What each factor does, how factors work together, and the way from the baseline to the best arm."""
+
+from __future__ import annotations
+
+import math
+
+from analysis.compare.ranking import claim_of
+from analysis.explain.ablation_path import ablation_path
+from analysis.explain.importance import importances
+from analysis.explain.interactions import interaction_estimates, interactions
+from analysis.format import Unit, name_of, p_text, si, title_of, unit_of
+from analysis.report import page
+from analysis.report.cells import interval_cell
+from analysis.report.sections.base import Results, Section, has_figures
+from analysis.sweep import Sweep
+
+TITLE = "Effect of each factor"
+SHARE = Unit(100.0, "%", "", 0)
+
+
+def _show(results: Results) -> list[str]:
+    return [results.figures(TITLE), factors(results.sweep)]
+
+
+def factors(sweep: Sweep) -> str:
+    """What of the variance the factors account for, whether they interact, and the way to the best arm."""
+    return "\n".join(filter(None, [_interactions(sweep), _importances(sweep), _path(sweep)]))
+
+
+def _interactions(sweep: Sweep) -> str:
+    found = interactions(sweep)
+    if claim_of(sweep) == "exploratory" or found.empty:
+        return ""
+    rows = [
+        [
+            page.cell(f"{row['factor_a']} × {row['factor_b']}", row["note"]),
+            page.cell(f"{row['f']:.3g}" if math.isfinite(row["f"]) else "–"),
+            *(page.cell(p_text(row[name])) for name in ("p", "q")),
+        ]
+        for _, row in found.iterrows()
+    ]
+    unit = unit_of(sweep.test_metric or sweep.metric)
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    sizes = [
+        [page.cell(f"{row['level_a']} × {row['level_b']}"), interval_cell(row, "estimate", unit, sign=True)]
+        for _, pair in found.iterrows()
+        for _, row in interaction_estimates(sweep, pair["factor_a"], pair["factor_b"]).iterrows()
+    ]
+    note = (
+        "F test of a mixed model with seeds as a random intercept; q is p adjusted for the pairs looked at "
+        "(Benjamini and Hochberg), for screening. Below it, how much two levels do together beyond what each "
+        "does alone, against the baseline's levels, with a 95% interval."
+    )
+    heads = ["interaction", "F", "p", "q (screening)"]
+    return (
+        page.paragraph(note, "note")
+        + page.table(heads, rows)
+        + (page.table(["two levels together", f"beyond each alone{suffix}"], sizes) if sizes else "")
+    )
+
+
+def _importances(sweep: Sweep) -> str:
+    found = importances(sweep).dropna(subset=["share"])
+    if len(found) < 2:
+        return ""
+    at = found["samples"].iloc[0]
+    when = f"after {si(at)} samples, which all reached" if math.isfinite(at) else "at their end"
+    note = (
+        f"Share of the variance of {name_of(sweep.metric)} between trials that were not chosen on their "
+        f"result, {when}: main effects alone, with a rough 95% interval of resampled trials."
+    )
+    rows = [
+        [
+            page.cell(row["name"]),
+            page.cell(row["kind"]),
+            page.cell(str(row["n"])),
+            interval_cell(row, "share", SHARE),
+        ]
+        for _, row in found.iterrows()
+    ]
+    return page.paragraph(note, "note") + page.table(
+        ["importance of", "kind", "trials", "share (%)"], rows, 2
+    )
+
+
+def _path(sweep: Sweep) -> str:
+    found = ablation_path(sweep)
+    if len(found) < 3:  # one step is the difference that the ranking has
+        return ""
+    metric = sweep.test_metric or sweep.metric
+    unit = unit_of(metric)
+    rows = []
+    for _, row in found.iterrows():
+        missing = f"not run: {row['not_run']}" if row["not_run"] else ""
+        cells = [page.cell(row["flipped"] or f"{row['arm']} (baseline)", missing)]
+        cells += [page.cell(unit.text(row["mean"])), interval_cell(row, "gain", unit, sign=True)]
+        rows.append([*cells, page.cell(SHARE.text(row["share"]))])
+    note = (
+        "From the baseline to the best arm, each time by the change that gains the most: this explains, and "
+        "claims nothing."
+    )
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    heads = ["change", title_of(metric), f"gain{suffix}", "share of the whole (%)"]
+    return page.paragraph(note, "note") + page.table(heads, rows, wrap=0, cards=True)
+
+
+SECTION = Section(TITLE, _show, has_figures(TITLE))

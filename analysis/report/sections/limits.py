@@ -1,0 +1,14 @@
+"""What the results do not allow one to say."""
+
+from __future__ import annotations
+
+from analysis.report import page
+from analysis.report.sections.base import Results, Section
+from analysis.report.sentences import cannot_be_concluded
+
+
+def _show(results: Results) -> list[str]:
+    return [page.bullets(cannot_be_concluded(results.sweep, results.ranked))]
+
+
+SECTION = Section("What cannot be concluded", _show)

@@ -1,0 +1,95 @@
+"""The ranked table, its figure, and both tests behind it."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from analysis.compare.comparisons import Rule
+from analysis.compare.pairing import correlation_text, correlations, pairing_text
+from analysis.compare.ranking import claim_of
+from analysis.figures.style import looks
+from analysis.format import Unit, p_text, unit_of
+from analysis.report import page, table
+from analysis.report.cells import interval_cell
+from analysis.report.sections.base import Results, Section
+from analysis.sweep import Sweep
+
+TITLE = "Ranking"
+
+
+def _show(results: Results) -> list[str]:
+    sweep, ranked = results.sweep, results.ranked
+    return [*_table(sweep, ranked), results.figures(TITLE), both_tests(sweep, ranked)]
+
+
+def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
+    columns, how = table.columns(sweep), looks(sweep)
+    rows = [
+        [
+            page.cell(table.marked(sweep, row["arm"]), table.outcome(row), how[row["arm"]].color),
+            *(page.cell(column.text(row), column.below(row)) for column in columns),
+        ]
+        for _, row in ranked.iterrows()
+    ]
+    footnote = table.unmatched_text(sweep)
+    return [
+        page.paragraph(f"{table.how_to_read(sweep)} Wall time is a trial's, on average.", "note"),
+        page.table(["arm", *(column.head for column in columns)], rows, cards=True),
+        page.paragraph(footnote, "note") if footnote else "",
+    ]
+
+
+def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> str:
+    """Every arm's p by each test, unadjusted, what its seeds share with the baseline's, and the difference
+    that does not decide: unpaired beside paired. '' where nothing carries claims."""
+    if claim_of(sweep) == "exploratory" or len(ranked) < 2:
+        return ""
+    prefix, metric = "test_" if sweep.test_metric else "", sweep.test_metric or sweep.metric
+    rule, unit = Rule.of(sweep), unit_of(metric)
+    shown = {
+        "sign-flip (paired)": "paired_permutation_p", "t (paired)": "paired_t_p",
+        "two-sample permutation": "unpaired_permutation_p", "Welch's t": "unpaired_t_p",
+        **({"equivalence (Holm)": "p_equivalent_holm"} if rule.margin else {}),
+    }  # fmt: skip
+    other = "unpaired" if rule.pairing == "paired" else "paired"
+    shared = correlations(sweep, metric).set_index("arm")
+    rows = []
+    for _, row in ranked[ranked["arm"] != sweep.baseline].iterrows():
+        cells = [page.cell(row["arm"]), *(page.cell(p_text(row[prefix + key])) for key in shown.values())]
+        cells.append(_correlation(shared.loc[row["arm"]]) if row["arm"] in shared.index else page.cell("–"))
+        ends = {"diff": row[f"{prefix}{other}_diff"]} | {
+            end: row[f"{prefix}{other}_{end}"] for end in ("low", "high")
+        }
+        rows.append([*cells, interval_cell(pd.Series(ends), "diff", unit, sign=True)])
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    heads = ["arm", *shown, "correlation over seeds", f"{other} difference{suffix}"]
+    note = (
+        f"p of each test against {sweep.baseline}, not adjusted; the {rule.name} decides (`evidence` in the "
+        f"search space). {_margin(rule, unit)} {pairing_text(sweep, metric)}"
+    )
+    return page.details(
+        "Both tests, paired and unpaired",
+        page.paragraph(note.rstrip(), "note"),
+        page.table(heads, rows, cards=True),
+    )
+
+
+def _margin(rule: Rule, unit: Unit) -> str:
+    if not rule.margin:
+        return "Equivalence is not tested, as `evidence` names no margin."
+    return (
+        f"Equivalence: two one-sided t-tests, within ±{unit.text(rule.margin)} {unit.difference}".rstrip()
+        + "."
+    )
+
+
+def _correlation(row: pd.Series) -> str:
+    low, high = (correlation_text(row[end]) for end in ("low", "high"))
+    return page.cell(
+        correlation_text(row["correlation"]), f"[{low}, {high}]" if math.isfinite(row["low"]) else ""
+    )
+
+
+SECTION = Section(TITLE, _show)

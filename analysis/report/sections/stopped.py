@@ -1,0 +1,72 @@
+"""Which trials were stopped early, where, and how arms compare where nobody had been stopped yet."""
+
+from __future__ import annotations
+
+from analysis.format import p_text, si, title_of, unit_of
+from analysis.report import page
+from analysis.report.cells import interval_cell
+from analysis.report.sections.base import Results, Section
+from analysis.stopping import audit as stopping
+from analysis.stopping.common_samples import at_common_samples
+from analysis.sweep import Sweep, records
+
+TITLE = "Stopped early"
+
+
+def _show(results: Results) -> list[str]:
+    sweep = results.sweep
+    return [*_stops(sweep), results.figures(TITLE), common_samples(sweep) + _stop_table(sweep)]
+
+
+def _stops(sweep: Sweep) -> list[str]:
+    checks = [
+        page.paragraph(text) for text in (stopping.audit_text(sweep), stopping.ties_text(sweep)) if text
+    ]
+    if not (sweep.trials["status"] == "pruned").any():
+        return [page.paragraph("No trial was stopped early."), *checks]
+    note = (
+        "A draw is judged at a rung by the mean over its seeds, which stop together. None of these trials "
+        "enters a mean above."
+    )
+    return [page.paragraph(note, "note"), *checks]
+
+
+def common_samples(sweep: Sweep) -> str:
+    """Arms of which trials were stopped, where nobody had been stopped yet; '' where none was."""
+    found = at_common_samples(sweep)
+    if not (found["n_stopped"] > 0).any():
+        return ""
+    unit = unit_of(sweep.metric)
+    rows = []
+    for _, row in found.iterrows():
+        cells = [page.cell(str(row[name])) for name in ("arm", "n", "n_stopped")]
+        cells += [interval_cell(row, "mean", unit), interval_cell(row, "diff", unit, sign=True)]
+        rows.append([*cells, page.cell(p_text(row["q"]))])
+    note = (
+        f"All draws after {si(found['samples'].iloc[0])} samples, the last number that every trial reached: "
+        "those that were stopped later count up to there. q is adjusted for screening (Benjamini and "
+        "Hochberg): what to look at next, no claim."
+    )
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    heads = ["arm", "trials", "stopped later", title_of(sweep.metric), f"difference to baseline{suffix}", "q"]
+    return page.paragraph(note, "note") + page.table(heads, rows, cards=True)
+
+
+def _stop_table(sweep: Sweep) -> str:
+    """Which trials were stopped early, where, and on what value."""
+    pruned = sweep.trials[sweep.trials["status"] == "pruned"]
+    if pruned.empty:
+        return ""
+    judged = str((sweep.space.get("scheduler") or {}).get("metric", "value"))
+    unit, stops = unit_of(judged), sweep.decisions[sweep.decisions["action"] == "stop"].set_index("member")
+    rows = []
+    for trial in records(pruned.sort_values(["samples", "trial_id"])):
+        member, at = f"{trial.arm}-d{trial.draw}", ["–"] * 3
+        if member in stops.index:
+            stop = stops.loc[[member]].iloc[-1]
+            at = [si(stop["rung"]), unit.text(stop["value"]), unit.text(stop["cutoff"])]
+        rows.append([page.cell(text) for text in (trial.trial_id, si(trial.samples), *at)])
+    return page.table(["trial", "samples trained", "rung", title_of(judged), "cut-off"], rows)
+
+
+SECTION = Section(TITLE, _show)
