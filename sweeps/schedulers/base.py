@@ -1,7 +1,8 @@
 """What a scheduler is: the rungs at which a pool's members are judged, and who stops at a rung.
 
 A pool holds members that are compared with each other. A scheduler sees one value a member and rung, higher
-is better; seeds, reports and the audit are the matter of `sweeps.decide.judge`.
+is better; seeds, reports and the audit are the matter of `sweeps.decide.judge`. This folder imports no other
+of `sweeps`: the schema of the YAML takes the kinds and their keys from it.
 """
 
 from __future__ import annotations
