@@ -177,7 +177,7 @@ def test_a_study_grows_with_its_sweep(tmp_path: Path, old: dict[str, Any], new: 
     play(made)
     assert made.finished
     for search in made._searches.values():
-        trials = search._study.get_trials()
+        trials = search.study().get_trials()
         assert len(trials) == after.spec.search.draws_per_arm
         assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
 
