@@ -86,7 +86,14 @@ def page(title: str, body: Iterable[str]) -> str:
 def section(title: str, *parts: str) -> str:
     """A headed part of the page, or nothing where all its parts are empty. `parts` are HTML."""
     content = "\n".join(part for part in parts if part)
-    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>" if content else ""
+    return (
+        f'<section id="{anchor(title)}">\n<h2>{escape(title)}</h2>\n{content}\n</section>' if content else ""
+    )
+
+
+def anchor(title: str) -> str:
+    """ "What cannot be concluded" -> "what-cannot-be-concluded": where a link within the page points."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def prose(text: str) -> str:
@@ -113,7 +120,7 @@ def details(summary: str, *parts: str) -> str:
 
 
 def definitions(pairs: Iterable[tuple[str, str]]) -> str:
-    items = (f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in pairs)
+    items = (f"<dt>{escape(term)}</dt><dd>{prose(text)}</dd>" for term, text in pairs)
     return f"<dl>{''.join(items)}</dl>"
 
 

@@ -3,9 +3,9 @@ beside the sweep's name."""
 
 from __future__ import annotations
 
-from analysis.report import page
-from analysis.report import sentences as findings
+from analysis.report import page, sentences
 from analysis.report.sections.base import Results
+from analysis.report.sections.terms import SECTION as TERMS
 
 
 def opening(results: Results) -> str:
@@ -15,8 +15,9 @@ def opening(results: Results) -> str:
     return "\n".join(
         [
             f"<h1>{page.escape(sweep.name)}</h1>",
-            page.paragraph(f"{findings.question(sweep)} {findings.design(sweep)}", "lead"),
-            page.paragraph(findings.verdict(sweep, results.ranked), "verdict lead"),
+            page.paragraph(f"{sentences.question(sweep)} {sentences.design(sweep)}", "lead"),
+            page.paragraph(sentences.verdict(sweep, results.ranked), "verdict lead"),
             page.paragraph(f"{len(sweep.trials)} trials: {trials}.", "note"),
+            f'<p class="note"><a href="#{page.anchor(TERMS.title)}">Terms</a> are explained below.</p>',
         ]
     )

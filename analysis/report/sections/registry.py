@@ -20,6 +20,7 @@ NAMES = (
     "limits",
     "reproduce",
     "still_open",
+    "terms",
 )
 
 SECTIONS: tuple[Section, ...] = tuple(

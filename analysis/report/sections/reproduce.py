@@ -6,8 +6,7 @@ import platform
 import shlex
 from importlib import metadata
 
-from analysis.report import page
-from analysis.report import sentences as findings
+from analysis.report import page, sentences
 from analysis.report.export import FOLDER
 from analysis.report.sections.base import Results, Section
 from analysis.sweep import Sweep
@@ -42,7 +41,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     facts += [("code", ", then ".join(codes))] if codes else []
     facts += [("ran with", sweep.ran_with)] if sweep.ran_with else []
     for phase, trials in sweep.trials.groupby("phase"):
-        seeds = findings.seeds_text(trials["seed"].dropna().unique().tolist())
+        seeds = sentences.seeds_text(trials["seed"].dropna().unique().tolist())
         facts.append((f"seeds of the {phase}", seeds.partition(" ")[2]))
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
     return [*facts, ("analysed with", f"Python {platform.python_version()}, {versions}")]
