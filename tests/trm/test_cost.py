@@ -3,7 +3,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-import tests.trm.mixers.reference  # noqa: F401  the formula of the scan, for torch's counter
+from tests.trm.mixers.conformance import HIDDEN
+from tests.trm.mixers.conformance import small as small_mixer
 from trm.config import TrialConfig
 from trm.cost import block_flops, flops_per_sample, forward_flops, num_params
 from trm.mixers import MIXERS
@@ -15,8 +16,8 @@ def config_of(**model) -> TrialConfig:
 
 
 def small(kind: str, **model) -> TrialConfig:
-    mixer = {"kind": kind} | {"attention": {"num_heads": 2}, "mamba2": {"headdim": 8}}.get(kind, {})
-    return config_of(hidden_size=32, h_cycles=2, l_cycles=1, puzzle_emb_len=3, mixer=mixer, **model)
+    mixer = small_mixer(MIXERS[kind]).model_dump()
+    return config_of(hidden_size=HIDDEN, h_cycles=2, l_cycles=1, puzzle_emb_len=3, mixer=mixer, **model)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +44,16 @@ def test_num_params_equals_the_count(kind, pos_encodings, networks):
 @pytest.mark.parametrize("kind", MIXERS)
 def test_forward_flops_equal_the_flop_counter(kind):
     config = small(kind)
-    model = build_model(config, 0, "cpu").eval()
+    network = build_model(config, 0, "cpu").eval()
     board = torch.ones(1, config.data.shape.seq_len, dtype=torch.uint8)
     # The counter does not know the fused attention of the CPU: let it be two matrix products.
     math = sdpa_kernel(SDPBackend.MATH)
     with math, FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(model.initial_carry(1, "cpu"), board, board)
-    assert forward_flops(config) == counter.get_total_flops()
+        network(network.initial_carry(1, "cpu"), board, board)
+    model = config.model
+    uncounted = model.num_layers * model.mixer.uncounted_flops(model.hidden_size, config.layout)
+    passes = model.h_cycles * (model.l_cycles + 1)
+    assert forward_flops(config) == counter.get_total_flops() + passes * uncounted
 
 
 def test_backward_counts_twice_and_through_the_last_recursion_only():

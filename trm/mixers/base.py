@@ -110,7 +110,11 @@ class HybridConfig(ArrangementConfig):
 
 
 class MixerConfig(ArrangementConfig):
-    """Hyper-parameters of a mixer, which by itself is the arrangement that has it in every layer."""
+    """Hyper-parameters of a mixer, which by itself is the arrangement that has it in every layer.
+
+    A mixer must give `kind` and `build`; every field has a default. One that has a field `direction` with the
+    value `forward` or `alternating` reads one way there, and sees only the tokens behind it.
+    """
 
     norm_axis: ClassVar[Literal["channel", "token"]] = "channel"  # axis of the block's norm after the mixer
 
@@ -118,7 +122,8 @@ class MixerConfig(ArrangementConfig):
     def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> nn.Module:
         """The module, with its parameters initialised from torch's current generator.
 
-        `place` as in `Placed`; `rope_theta` is None where there are no rotary positions.
+        It takes and gives (B, L, D). `scan_index` as in `PlacedMixer`; `rope_theta` is None where there are
+        no rotary positions.
         """
 
     def num_params(self, hidden_size: int, layout: Layout) -> int:
@@ -133,7 +138,10 @@ class MixerConfig(ArrangementConfig):
         return _counted_flops(self, hidden_size, layout) + self.uncounted_flops(hidden_size, layout)
 
     def uncounted_flops(self, hidden_size: int, layout: Layout) -> int:
-        """Those that torch's counter takes for none, such as a triangular solve's."""
+        """Those that torch's counter takes for none, such as a triangular solve's.
+
+        A mixer whose `flops` is a formula gives them too: the tests add them to the counter's.
+        """
         return 0
 
     def sublayers(self, layer_idx: int) -> tuple[MixerConfig, ...]:
@@ -160,11 +168,20 @@ class MixerConfig(ArrangementConfig):
 
     def reversals(self, scan_index: int) -> tuple[bool, ...]:
         """For each reading of the tokens, whether it runs from last to first; both, where all see all."""
+        direction = getattr(self, "direction", None)
+        if direction in ("forward", "alternating"):
+            return (direction == "alternating" and scan_index % 2 == 1,)
         return (False, True)
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
-        """The config as it takes effect at its place."""
-        return self.model_dump(mode="json")
+        """The config as it takes effect at its place: equal ones where the same function is built.
+
+        A mixer overrides it where a value may change nothing, such as a width that is rounded.
+        """
+        fields = self.model_dump(mode="json")
+        if fields.get("direction") == "alternating":
+            fields["direction"] = "backward" if self.reversals(scan_index)[0] else "forward"
+        return fields
 
 
 def _without_data(config: MixerConfig, hidden_size: int, layout: Layout) -> nn.Module:

@@ -58,6 +58,9 @@ class ParallelConfig(HybridConfig, MixerConfig):
     def flops(self, hidden_size: int, layout: Layout) -> int:
         return sum(part.flops(hidden_size, layout) for part in self.mixers)
 
+    def uncounted_flops(self, hidden_size: int, layout: Layout) -> int:
+        return sum(part.uncounted_flops(hidden_size, layout) for part in self.mixers)
+
     @property
     def num_scans(self) -> int:
         return sum(part.num_scans for part in self.mixers)

@@ -45,8 +45,12 @@ class MambaConfig(SSMConfig):
 
     def flops(self, hidden_size: int, layout: Layout) -> int:
         inner, rank = self.d_inner(hidden_size), self.rank(hidden_size)
-        reading = inner * (2 * rank + 2 * self.d_state) + inner * self.d_state  # projections, then C h
-        return 2 * layout.seq_len * (3 * hidden_size * inner + len(self.reversals(0)) * reading)
+        projections = 3 * hidden_size * inner + len(self.reversals(0)) * inner * 2 * (rank + self.d_state)
+        return 2 * layout.seq_len * projections + self.uncounted_flops(hidden_size, layout)
+
+    def uncounted_flops(self, hidden_size: int, layout: Layout) -> int:
+        """C h of every reading, which is inside an operator."""
+        return 2 * layout.seq_len * len(self.reversals(0)) * self.d_inner(hidden_size) * self.d_state
 
     def check(self, hidden_size: int, key: str = KEY) -> None:
         super().check(hidden_size, key)
@@ -94,7 +98,7 @@ class Mamba(nn.Module):
         return self.out_proj(y * F.silu(z))
 
     def _one_direction(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:
-        """One reading of the tokens, each group of channels along its own path."""
+        """One reading of the tokens, each group of channels in its own order."""
         reverse, groups = self.reversals[index], len(self.token_orders)
         x_proj = of_direction(self.x_proj.weight, sum(self.sizes), index)
         dt_proj, dt_bias, A_log, D = (
@@ -104,7 +108,7 @@ class Mamba(nn.Module):
         x = self._convolve(x, index)
         dt, B, C = F.linear(x, x_proj.to(x.dtype)).split(self.sizes, dim=-1)
         dt = F.softplus(at_least_float32(F.linear(dt, dt_proj.to(x.dtype))) + dt_bias)
-        # The paths' own reversal would copy what both parts can read backwards as it stands.
+        # TokenOrder's own reversal would copy what both parts can read backwards as it stands.
         parts = zip(
             self.token_orders,
             *(v.chunk(groups, -1) for v in (x, dt, D)),

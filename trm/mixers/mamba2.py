@@ -131,7 +131,7 @@ class Mamba2(nn.Module):
         dt: Float[Tensor, "B L H"],
         index: int,
     ) -> Float[Tensor, "B L E"]:
-        """One reading of the tokens with its own B, C and dt, each group of heads along its own path."""
+        """One reading of the tokens with its own B, C and dt, each group of heads in its own order."""
         groups = len(self.token_orders)
         parts = zip(self.token_orders, x.chunk(groups, -1), dt.chunk(groups, -1), range(groups), strict=True)
         return join(

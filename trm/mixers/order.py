@@ -62,7 +62,7 @@ def check_order(order: Order, grid: Grid | None, key: str = "model.mixer") -> No
 
 
 class TokenOrder(nn.Module):
-    """One way through the tokens."""
+    """An order of the tokens, as a function of what is to be computed in it."""
 
     there: Tensor | None
     back: Tensor | None

@@ -72,11 +72,6 @@ class SSMConfig(MixerConfig):
     def d_inner(self, hidden_size: int) -> int:
         return round(self.expand * hidden_size)
 
-    def reversals(self, scan_index: int) -> tuple[bool, ...]:
-        if self.direction in ("forward", "alternating"):
-            return (self.direction == "alternating" and scan_index % 2 == 1,)
-        return (False, True)
-
     def check(self, hidden_size: int, key: str = KEY) -> None:
         channels = self.expand * hidden_size
         if abs(channels - round(channels)) > 0.01 or round(channels) < 1:
@@ -104,9 +99,8 @@ class SSMConfig(MixerConfig):
             check_order(order, grid, key)
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
-        fields = self.model_dump(mode="json", exclude={"expand", "backend"})
-        if self.direction == "alternating":
-            fields["direction"] = "backward" if self.reversals(scan_index)[0] else "forward"
+        fields = super().effective_at(scan_index, hidden_size, layout)
+        del fields["expand"], fields["backend"]
         # Heads and channels have no order among themselves: only how many read which way is an effect.
         names = [first_equal_order(order, layout) for order in self.orders]
         shares = {name: names.count(name) / len(names) for name in sorted(names)}

@@ -10,64 +10,38 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from tests.trm.mixers.reference import relative_error  # and the formula of the scan, for torch's counter
+from tests.trm.mixers.conformance import (
+    HIDDEN,
+    LAYOUT,
+    accepts,
+    build,
+    check_effective,
+    check_flops,
+    check_layers_alternate,
+    check_num_params,
+    directions_and_orders,
+    small_configs,
+    states,
+)
+from tests.trm.mixers.reference import relative_error
 from trm.grid import Grid, Layout
 from trm.mixers import MIXERS, AnyMixerConfig, MixerConfig
 from trm.mixers.hybrids import ParallelConfig
 
-HIDDEN = 16
-LAYOUT = Layout(9, Grid(2, 4, (2, 2)))  # one slot before the board
-SMALL = {"attention": {"num_heads": 2}, "mamba": {"d_state": 4}, "mamba2": {"d_state": 4, "headdim": 4}}
-DIRECTIONS = ("forward", "alternating", "bidirectional_tied", "bidirectional", "bidirectional_own")
-ORDERS = ("column", "box", ("row", "column"))
-
-
-def small_configs() -> dict[str, MixerConfig]:
-    """Every mixer at a size for tests; those with directions in each of them, and in each order."""
-    configs: dict[str, MixerConfig] = {}
-    for kind, cls in MIXERS.items():
-        fields = SMALL.get(kind, {})
-        if "direction" not in cls.model_fields:
-            configs[kind] = cls(**fields)
-            continue
-        for direction in DIRECTIONS:
-            configs[f"{kind}-{direction}"] = cls(direction=direction, **fields)
-        for order in ORDERS:
-            wide = fields | {"expand": 1.5, "order": order}  # 24 channels, 6 heads
-            configs[f"{kind}-{'+'.join([order] if isinstance(order, str) else order)}"] = cls(**wide)
-    mamba2 = MIXERS["mamba2"]
-    fields = SMALL["mamba2"] | {"expand": 1.5}
-    configs["mamba2-quasiseparable"] = mamba2(direction="quasiseparable", d_conv=7, **SMALL["mamba2"])
-    for direction in ("bidirectional_own", "quasiseparable"):
-        both = {"direction": direction, "order": ("column", "box"), "ngroups": 2}
-        configs[f"mamba2-{direction}-column+box"] = mamba2(**both, **fields)
-    configs["mamba2-d_conv=1"] = mamba2(d_conv=1, **SMALL["mamba2"])
-    configs["attention-head_dim"] = MIXERS["attention"](num_heads=1, head_dim=6)
-    scan = {"kind": "mamba2", "expand": 1.0, "direction": "forward"} | SMALL["mamba2"]
-    heads = {"kind": "attention", "num_heads": 2, "head_dim": 4}
-    configs["parallel"] = ParallelConfig(mixers=(heads, scan, {"kind": "mamba", "order": "column"}))
-    configs["parallel-scans"] = ParallelConfig(mixers=(scan, scan))
-    return configs
-
-
-CONFIGS = small_configs()
-
-
-def build(
-    config: MixerConfig, hidden: int = HIDDEN, layout: Layout = LAYOUT, scan_index: int = 0, seed: int = 0
-) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return config.build(hidden, layout, scan_index, 10000.0)
-
-
-def states(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+SCAN = {"kind": "mamba2", "expand": 1.0, "direction": "forward", "d_state": 4, "headdim": 4}
+HEADS = {"kind": "attention", "num_heads": 2, "head_dim": 4}
+BASES: dict[str, MixerConfig] = {
+    **small_configs(),
+    "parallel": ParallelConfig(mixers=(HEADS, SCAN, {"kind": "mamba", "order": "column"})),
+    "parallel-scans": ParallelConfig(mixers=(SCAN, SCAN)),
+}
+CONFIGS = BASES | directions_and_orders()
+ALTERNATING = {
+    name: each for name, each in CONFIGS.items() if getattr(each, "direction", None) == "alternating"
+}
 
 
 @pytest.fixture(params=CONFIGS.values(), ids=CONFIGS.keys())
@@ -177,23 +151,28 @@ def grids(draw_from: st.SearchStrategy[int]) -> st.SearchStrategy[Layout]:
     )
 
 
+@pytest.mark.parametrize("config", BASES.values(), ids=BASES.keys())
+def test_effective_configs_are_equal_where_the_function_is(config):
+    check_effective(config)
+
+
+@pytest.mark.parametrize("config", ALTERNATING.values(), ids=ALTERNATING.keys())
+def test_alternating_layers_differ(config):
+    check_layers_alternate(config)
+
+
 @given(hidden=st.sampled_from([16, 32, 48]), layout=grids(st.integers(1, 10)))
 @settings(max_examples=8, deadline=None)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_num_params_equals_the_count(name, hidden, layout):
-    config, module = CONFIGS[name], build(CONFIGS[name], hidden, layout)
-    assert config.num_params(hidden, layout) == sum(p.numel() for p in module.parameters())
+    check_num_params(CONFIGS[name], hidden if accepts(CONFIGS[name], hidden) else HIDDEN, layout)
 
 
 @given(hidden=st.sampled_from([16, 32]), layout=grids(st.integers(1, 10) | st.integers(41, 50)))
 @settings(max_examples=8, deadline=None)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_flops_equal_the_flop_counter(name, hidden, layout):
-    config, module = CONFIGS[name], build(CONFIGS[name], hidden, layout)
-    # The counter does not know the fused attention of the CPU: let it be two matrix products.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        module(states(2, layout.seq_len, hidden))
-    assert counter.get_total_flops() == 2 * config.flops(hidden, layout)
+    check_flops(CONFIGS[name], hidden if accepts(CONFIGS[name], hidden) else HIDDEN, layout)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
@@ -212,24 +191,4 @@ def test_the_halting_head_reads_a_position_that_sees_every_token(config, num_lay
 
 
 def test_the_check_accepts_what_is_built_here(config):
-    config.check(HIDDEN)
-    config.check_grid(LAYOUT.grid)
-
-
-MAZE = Layout(900 + 16, Grid(30, 30))
-
-
-@pytest.mark.parametrize("direction", [*DIRECTIONS, "quasiseparable"])
-def test_long_sequences_go_in_chunks(direction, monkeypatch):
-    """A 30 x 30 board, read in rows and columns: no matrix of 916 x 916 is made, and both forms agree."""
-    from trm.mixers.kernels import ssd
-
-    fields = {"direction": direction, "order": ("row", "column"), "expand": 1.5}
-    module = build(MIXERS["mamba2"](**fields, **SMALL["mamba2"]), layout=MAZE)
-    x, lengths, quadratic = states(1, MAZE.seq_len, HIDDEN), [], ssd.quadratic
-    monkeypatch.setattr(ssd, "quadratic", lambda u, *a: lengths.append(u.shape[-2]) or quadratic(u, *a))
-    y = module(x)
-    assert set(lengths) == {64}
-    monkeypatch.setattr(ssd, "QUADRATIC_MAX_LEN", 1000)
-    torch.testing.assert_close(module(x), y, rtol=1e-4, atol=1e-5)
-    assert 916 in lengths
+    assert accepts(config)
