@@ -3,7 +3,8 @@
 The trainer's own step (batch, forward, backward, optimizers, EMA) on generated puzzles, at three sizes and
 beside the same block composed plainly of PyTorch's operations (`tests.trm.plain`). Rounds go over mixers and
 ways in turn, so that a noisy machine is noisy to all; a time is the median over all steps, and memory the
-peak of what a step allocates. Printed as JSON, with ratios to attention and to the plain composition.
+peak of what a step allocates. Printed as JSON, with ratios to attention and to the plain composition; a mixer
+that has no plain composition, or does not fit the recipe, is left out there, and a line says so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Collection
 from functools import partial
@@ -20,13 +22,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from tests.trm.plain import compose_plainly, unbound_scan
-from trm.__main__ import load_config
+from tests.trm.plain import compose_plainly, unbound_scan, unknown_mixers
+from trm.__main__ import UsageError, load_config
 from trm.config import TrialConfig
 from trm.cost import flops_per_sample, num_params
+from trm.data.boards.config import PuzzleConfig
 from trm.loop import Trainer
 from trm.mixers import MIXERS
-from trm.model import TRM
+from trm.model import TRM, build_model
 from trm.trial import NullTrial
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,13 +59,15 @@ WAYS: dict[str, Callable[[TRM], None]] = {
 
 
 def config_of(path: Path, kind: str, overrides: list[str]) -> TrialConfig:
-    """The recipe with this mixer and generated puzzles; `overrides` have the last word."""
+    """The recipe with this mixer, and generated puzzles if it has boards; `overrides` have the last word."""
     recipe = load_config(path, overrides)
-    task, size, (source, *_) = recipe.data.task, recipe.data.size, recipe.data.generated_sources
-    data = f"data={{task: {task}, source: {source}, size: {size}}}"
+    data = []
+    if isinstance(recipe.data, PuzzleConfig):
+        source, *_ = recipe.data.generated_sources
+        data = [f"data={{task: {recipe.data.task}, source: {source}, size: {recipe.data.size}}}"]
     mixer = {"kind": kind} | (SETTINGS.get(kind, {}) if recipe.model.hidden_size < NARROW else {})
     settings = [f"model.mixer.{key}={value}" for key, value in mixer.items()]
-    return load_config(path, [data, *settings, *overrides])
+    return load_config(path, [*data, *settings, *overrides])
 
 
 def trainer_of(config: TrialConfig, device: str, way: str) -> Trainer:
@@ -75,6 +80,28 @@ def trainer_of(config: TrialConfig, device: str, way: str) -> Trainer:
     WAYS[way](trainer.model)
     trainer.model.train()
     return trainer
+
+
+def configs_of(path: Path, overrides: list[str]) -> dict[str, TrialConfig]:
+    """The recipe with each of the mixers that fit it."""
+    configs = {}
+    for kind in MIXERS:
+        try:
+            configs[kind] = config_of(path, kind, overrides)
+        except UsageError as error:
+            print(f"{kind} is left out: {error}", file=sys.stderr)
+    if not configs:
+        sys.exit("no mixer is left: the lines above say why")
+    return configs
+
+
+def ways_of(config: TrialConfig, names: Collection[str]) -> list[str]:
+    """Those of the ways that this config's mixer has."""
+    left_out = set() if config.model.mixer.kind == "mamba" else {"plain, unbound"}
+    if unknown := unknown_mixers(build_model(config, 0, "meta")):
+        print(f"tests/trm/plain.py has no {', '.join(unknown)}: it is left out of `plain`", file=sys.stderr)
+        left_out |= {"plain", "plain, unbound"}
+    return [way for way in names if way not in left_out]
 
 
 def seconds_a_step(trainer: Trainer, steps: int) -> float:
@@ -116,8 +143,7 @@ def measure(
     ways = {
         (name, way): trainer_of(config, device, way)
         for name, config in configs.items()
-        for way in names
-        if way != "plain, unbound" or config.model.mixer.kind == "mamba"
+        for way in ways_of(config, names)
     }
     times: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
     # The first two steps compile and fill caches, if there is something to compile.
@@ -171,8 +197,7 @@ def main() -> None:
     names = [way for way in WAYS if not way.startswith(left_out)]
     found = {}
     for shape, changes in shapes.items():
-        settings = [*changes, *given.overrides]
-        configs = {kind: config_of(given.config or RECIPE, kind, settings) for kind in MIXERS}
+        configs = configs_of(given.config or RECIPE, [*changes, *given.overrides])
         found[shape] = measure(configs, given.device, given.rounds, given.steps, names)
     where = (
         torch.cuda.get_device_name(given.device) if given.device != "cpu" else f"{given.threads} CPU thread"

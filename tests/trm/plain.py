@@ -34,18 +34,26 @@ Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 def compose_plainly(model: TRM, scan: Scan | None = None) -> None:
     """From here on the model's blocks compute with the functions below; parameters and their names stay.
 
-    `scan` is Mamba's, `selective_scan` or `unbound_scan`. Raises ValueError for a mixer that is not here, or
-    that reads in another order than row after row.
+    `scan` is Mamba's, `selective_scan` or `unbound_scan`. Raises ValueError for a mixer that is not here
+    (`unknown_mixers`), or that reads in another order than row after row.
     """
-    forwards = {Layer: layer, SwiGLU: swiglu, **MIXERS, Mamba: partial(mamba, scan=scan or selective_scan)}
+    forwards = {Layer: layer, SwiGLU: swiglu, **MIXERS}
+    forwards[Mamba] = partial(mamba, scan=scan or selective_scan)
+    if unknown := unknown_mixers(model):
+        raise ValueError(f"the plain composition has no {', '.join(sorted(unknown))}")
     for block in model.blocks:
         for module in block.modules():
             if isinstance(module, TokenOrder) and module.there is not None:
                 raise ValueError("the plain composition reads row after row: set order to row")
-            if isinstance(module, Layer) and not {type(mixer) for mixer in module.mixers} <= forwards.keys():
-                raise ValueError(f"the plain composition has {', '.join(kind.__name__ for kind in forwards)}")
             if type(module) in forwards:
                 module.forward = partial(forwards[type(module)], module)
+
+
+def unknown_mixers(model: TRM) -> set[str]:
+    """Names of the model's mixers that have no plain composition here."""
+    layers = [module for block in model.blocks for module in block.modules() if isinstance(module, Layer)]
+    kinds = {type(mixer) for each in layers for mixer in each.mixers}
+    return {kind.__name__ for kind in kinds - {*MIXERS}}
 
 
 def layer(module: Layer, h: Tensor) -> Tensor:
@@ -199,4 +207,9 @@ def conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return y[..., : x.shape[1]].transpose(1, 2)
 
 
-MIXERS: dict[type[nn.Module], Callable[..., Tensor]] = {Attention: attention, MLP: mlp, Mamba2: mamba2}
+MIXERS: dict[type[nn.Module], Callable[..., Tensor]] = {
+    Attention: attention,
+    MLP: mlp,
+    Mamba: mamba,
+    Mamba2: mamba2,
+}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,11 +30,18 @@ class TaskShape(NamedTuple):
 
 
 class Split(NamedTuple):
-    """N puzzles as token ids; label 0 is ignored by the loss."""
+    """N puzzles as token ids, from 0 to vocab_size - 1; label 0 is ignored by the loss."""
 
     inputs: Tensor  # (N, L) uint8
     labels: Tensor  # (N, L) uint8
     ratings: Tensor  # (N,) int32, the puzzle's difficulty; -1 where unknown
+
+    @classmethod
+    def unrated(cls, inputs: Tensor, labels: Tensor) -> Self:
+        """A split whose puzzles are of unknown difficulty."""
+        import torch  # not at the top: a config is read without it
+
+        return cls(inputs, labels, torch.full((len(inputs),), -1, dtype=torch.int32))
 
 
 class Augment(Protocol):
@@ -44,9 +52,14 @@ class Augment(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
+def unchanged(inputs: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The augmentation of a task that has none."""
+    return inputs, labels
+
+
 @dataclass(frozen=True)
 class TaskData:
-    """A loaded task, on the CPU."""
+    """A loaded task, on the CPU; `TaskData.of` fills in what a task does not have."""
 
     train: Split
     val: Split
@@ -55,13 +68,38 @@ class TaskData:
     augment: Augment
     hash: str  # sha256 of the three splits, and of groups where one has more than one row
 
+    @classmethod
+    def of(
+        cls,
+        train: Split,
+        val: Split,
+        test: Split,
+        groups: Tensor | None = None,
+        augment: Augment = unchanged,
+    ) -> TaskData:
+        """The three splits with their hash; by default each row of train is a puzzle of its own."""
+        import torch
+
+        single = torch.arange(len(train.inputs) + 1)
+        groups = single if groups is None else groups
+        has_variants = len(groups) < len(single)
+        digest = hashlib.sha256()
+        for tensor in (*train, *val, *test, *([groups] if has_variants else [])):
+            digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+        return cls(train, val, test, groups, augment, digest.hexdigest())
+
 
 class TaskConfig(BaseModel, ABC):
-    """Where a task's rows come from; `task` is its name in YAML."""
+    """Where a task's rows come from; `task` is its name in YAML.
+
+    A task must give `task`, `shape` and `load`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
+
+    small: ClassVar[dict[str, Any]] = {}  # values of fields that load in a moment, for tests
 
     @property
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -45,6 +45,7 @@ class PuzzleConfig(TaskConfig, ABC):
         "repo": ("hub",),
     }
     generated_sources: ClassVar[tuple[str, ...]] = ()
+    small: ClassVar[dict[str, Any]] = {"num_train": 40, "num_val": 20, "num_test": 10}
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self) -> Self:

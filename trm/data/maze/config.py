@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,7 @@ class MazeConfig(PuzzleTask):
     num_aug: int | None = Field(0, ge=0)
 
     generated_sources: ClassVar[tuple[str, ...]] = ("generated",)
+    small: ClassVar[dict[str, Any]] = {**PuzzleTask.small, "size": 6}
 
     @property
     def rules(self) -> MazeRules:

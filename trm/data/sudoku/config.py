@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import model_validator
@@ -32,6 +32,7 @@ class SudokuConfig(PuzzleTask):
         "min_rating": ("generated_hard", "csv", "hub"),
     }
     generated_sources: ClassVar[tuple[str, ...]] = ("embedded",)
+    small: ClassVar[dict[str, Any]] = {**PuzzleTask.small, "size": 4}
 
     @model_validator(mode="after")
     def _size_fits_the_source(self) -> Self:
