@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -81,11 +82,10 @@ class Attention(nn.Module):
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         parts = self.qkv_proj(hidden_states).chunk(3, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
-        if self.rope is not None:  # each is (B, heads, L, head_dim)
+        q, k, v = (rearrange(part, "b l (h d) -> b h l d", h=self.num_heads) for part in parts)
+        if self.rope is not None:
             q, k = apply_rotary(q, k, *self.rope())
-        mixed = self._mix(q, k, v)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return self.o_proj(rearrange(self._mix(q, k, v), "b h l d -> b l (h d)"))
 
     def _mix(
         self, q: Float[Tensor, "B H L d"], k: Float[Tensor, "B H L d"], v: Float[Tensor, "B H L d"]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -160,15 +161,15 @@ class Mamba2(nn.Module):
     def _ssd(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
         """The recurrence of a group of heads, on convolved x, B and C."""
         groups, ngroups = len(self.token_orders), self.config.ngroups
-        B, C = BC.unflatten(-1, (2, ngroups, -1)).unbind(2)
+        B, C = rearrange(BC, "b l (two g n) -> two b l g n", two=2, g=ngroups).unbind()
         if ngroups > 1:
             B, C = (v.chunk(groups, dim=2)[group] for v in (B, C))
         dt_bias, A_log = (
             of_direction(each, self.heads, index).chunk(groups)[group] for each in (self.dt_bias, self.A_log)
         )
         dt = F.softplus(at_least_float32(dt) + dt_bias)
-        x = x.unflatten(-1, (-1, self.config.headdim))
-        return self._scan(x, dt, -A_log.exp(), B, C).flatten(2)
+        x = rearrange(x, "b l (h p) -> b l h p", p=self.config.headdim)
+        return rearrange(self._scan(x, dt, -A_log.exp(), B, C), "b l h p -> b l (h p)")
 
     def _scan(self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
         if self.config.backend != "mamba_ssm":
