@@ -15,7 +15,6 @@ PACKAGES = ("trm", "sweeps", "analysis")
 OPTIONAL = {"mamba_ssm": "a faster backend on GPUs; where it is missing, the project's own scan runs"}
 NOT_IMPORTED = {  # declared all the same
     "pyarrow": "pandas reads and writes parquet through it",
-    "einops": "what a mixer may use",
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,39 +12,8 @@ import pytest
 
 from tests.analysis.synthetic import RECORDED
 from tests.conftest import ROOT
-from tests.extending import blocks
+from tests.extending import add, copy, run
 from tests.sweeps.spaces import write_space
-
-
-def add(folder: Path, section: str) -> None:
-    """Put the section's files into a copy of the project. A block of a file that is there is a line of the
-    table in it."""
-    for path, code in blocks(section).items():
-        target = folder / path
-        if target.exists():
-            line, table = code.split("\n", 1)[1], target.read_text()
-            end = table.index(")\n", table.index("NAMES = (\n"))
-            target.write_text(table[:end] + line + table[end:])
-        else:
-            target.write_text(code)
-
-
-def copy(folder: Path, *names: str) -> Path:
-    for name in names:
-        source, target = ROOT / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target)
-    return folder
-
-
-def run(folder: Path, *arguments: str) -> str:
-    """What a Python command in `folder` prints. The packages there come before the installed ones."""
-    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
