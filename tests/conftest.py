@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,21 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 _hook = install_import_hook(["trm.layers", "trm.losses", "trm.model", "trm.mixers"], "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# They start before the others: one of them alone at the end would keep a process waiting.
+LONGEST = {
+    "test_launch.py", "test_changes.py", "test_interrupted.py", "test_device.py", "test_report.py",
+    "test_trainer.py", "test_notebooks.py", "test_match.py", "test_ssm_mixers.py",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # a million objects of the modules, which stay: no collection has to look at them
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ from sweeps.execute import tuner
 whole, calls = tuner.CallbackAdapter.{hook}, []
 def broken(self, *arguments, **more):
     calls.append(1)
-    if len(calls) > 2 and len(self._conductor.state.trials["a-d0-s0"].reports) > 2:
+    if len(calls) > 2 and len(self._controller.state.trials["a-d0-s0"].reports) > 2:
         raise RuntimeError("a part of ours broke")
     return whole(self, *arguments, **more)
 tuner.CallbackAdapter.{hook} = broken

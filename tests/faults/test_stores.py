@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.observe.mlflow_writer import main as tracking
+from sweeps.tracking import main as tracking
 from tests.faults.harness import Done, Sweep, mounted
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]

@@ -1,10 +1,9 @@
-"""The real command on a sweep that is bounded, added to and reused; and on GPUs that only Ray sees."""
+"""The real command on a sweep that is bounded, added to and reused; and on GPUs that only Ray sees. All
+launches join one Ray instance."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +14,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sweeps.record.journal import read_journal
-from tests.conftest import ROOT
+from tests.sweeps.launches import Done, run_here, shared_ray
 from tests.sweeps.observe.test_notify import Hook, hook
 from tests.sweeps.spaces import write_space
-from tests.sweeps.test_launch import LIMIT_S, run_sweep
 
 __all__ = ["hook"]
 
@@ -38,82 +36,64 @@ def starts(folder: Path, name: str = "toy") -> Counter[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield tmp_path_factory.mktemp("changes")
+def address() -> Iterator[str]:
+    with shared_ray() as found:
+        yield found
 
 
-# Each of these goes on from the one before it.
+def test_a_sweep_is_bounded_raised_added_to_and_reused(address: str, tmp_path: Path, hook: Hook) -> None:
+    def run_sweep(*arguments: object) -> Done:
+        return run_here(tmp_path, *arguments, "--address", address)
 
-
-@pytest.mark.timeout(400)
-def test_a_sweep_is_bounded_raised_added_to_and_reused(folder: Path, hook: Hook) -> None:
     two = {"ablate": {"model.kind": ["a", "b"]}}
-    space = write_space(folder, **two, budget={"trials": 3}, max_checkpoint_gb=3e-7)
-    bounded = run_sweep(folder, space, "--notify", hook.url("200"))
+    space = write_space(tmp_path, **two, budget={"trials": 3}, max_checkpoint_gb=3e-7)
+    bounded = run_sweep(space, "--notify", hook.url("200"))
     assert bounded.returncode == 3, bounded.stderr
     assert "The budget is spent (trials: 3 of 3); not started: 1." in bounded.stdout
-    assert Counter(trials(folder).status) == {"completed": 3, "not_started": 1}
+    assert Counter(trials(tmp_path).status) == {"completed": 3, "not_started": 1}
     told = json.loads(hook.taken[0][1])
     assert told["exit_status"] == 3 and told["trials"] == {"completed": 3, "not_started": 1}
-    left = list((folder / "results" / "toy" / "checkpoints").glob("*/*"))
+    left = list((tmp_path / "results" / "toy" / "checkpoints").glob("*/*"))
     assert len(left) < 3  # 300 bytes hold less than these
 
-    refused = run_sweep(folder, space)
+    refused = run_sweep(space)
     assert refused.returncode == 2 and "the budget was spent: raise it first" in refused.stderr
 
-    space = write_space(folder, **two, budget={"trials": 4})
-    raised = run_sweep(folder, space, "--resume")
+    space = write_space(tmp_path, **two, budget={"trials": 4})
+    raised = run_sweep(space, "--resume")
     assert raised.returncode == 0, raised.stderr
-    assert Counter(trials(folder).status) == {"completed": 4}
-    before = starts(folder)
+    assert Counter(trials(tmp_path).status) == {"completed": 4}
+    before = starts(tmp_path)
 
-    space = write_space(folder, ablate={"model.kind": ["a", "b", "c"]}, seeds=[1, 2, 3])
-    refused = run_sweep(folder, space)
+    space = write_space(tmp_path, ablate={"model.kind": ["a", "b", "c"]}, seeds=[1, 2, 3])
+    refused = run_sweep(space)
     assert refused.returncode == 2 and "add to it with --extend" in refused.stderr
-    dry = run_sweep(folder, space, "--extend", "--dry-run")
+    dry = run_sweep(space, "--extend", "--dry-run")
     assert dry.returncode == 0 and "Of these, 4 have run in results/toy already" in dry.stdout
-    extended = run_sweep(folder, space, "--extend")
+    extended = run_sweep(space, "--extend")
     assert extended.returncode == 0, extended.stderr
-    assert Counter(trials(folder).status) == {"completed": 9}
-    assert set((starts(folder) - before).values()) == {1} and len(starts(folder) - before) == 5
-    found = runs(folder, "toy")
+    assert Counter(trials(tmp_path).status) == {"completed": 9}
+    assert set((starts(tmp_path) - before).values()) == {1} and len(starts(tmp_path) - before) == 5
+    found = runs(tmp_path, "toy")
     assert Counter(run.data.tags["role"] for run in found) == {"sweep": 1, "trial": 9}
     assert {run.info.status for run in found} == {"FINISHED"}
 
-    space = write_space(folder, name="again", seeds=[2, 3, 4])
-    again = run_sweep(folder, space, "--reuse")
+    space = write_space(tmp_path, name="again", seeds=[2, 3, 4])
+    again = run_sweep(space, "--reuse")
     assert again.returncode == 0, again.stderr
     assert "Taken over from other sweeps: 6 trials" in again.stdout
-    reused = trials(folder, "again").reason.str.startswith("reused from toy/")
+    reused = trials(tmp_path, "again").reason.str.startswith("reused from toy/")
     assert reused.sum() == 6 and len(reused) == 9
-    tagged = [run for run in runs(folder, "again") if run.data.tags.get("reused_from")]
+    tagged = [run for run in runs(tmp_path, "again") if run.data.tags.get("reused_from")]
     assert len(tagged) == 6
-    old, new = (pd.read_parquet(folder / "results" / n / "history.parquet") for n in ("toy", "again"))
+    old, new = (pd.read_parquet(tmp_path / "results" / n / "history.parquet") for n in ("toy", "again"))
     both = old.merge(new, on=["trial_id", "step"])
     assert len(both) == 60 and (both.accuracy_x == both.accuracy_y).all()
 
 
-GPUS = """
-import sys
-from sweeps.execute import cluster
-from sweeps.plan import resources
-from sweeps import launch
-two = lambda count_gpus: resources.ClusterResources(2, 2 if count_gpus else 0)
-cluster.local_resources = launch.local_resources = two
-import run_sweep
-sys.exit(run_sweep.main(sys.argv[1:]))
-"""
-
-
-def on_two_gpus(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command on a machine of which Ray is told that it has two GPUs."""
-    command = [sys.executable, "-c", GPUS, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, env={"PYTHONPATH": str(ROOT)}
-    )
-
-
-def test_trials_are_packed_by_their_memory_and_get_more_when_it_runs_out(tmp_path: Path) -> None:
+def test_trials_are_packed_by_their_memory_and_get_more_when_it_runs_out(
+    address: str, tmp_path: Path
+) -> None:
     levels = {
         "small": {"needs_gb": 5},
         "large": {"needs_gb": 50},
@@ -130,19 +110,19 @@ def test_trials_are_packed_by_their_memory_and_get_more_when_it_runs_out(tmp_pat
         max_failures=0,
         resources={"cpu": 0.5, "gpu": "auto"},
     )
-    unknown = on_two_gpus(tmp_path, space, "--calibrate")
+    unknown = run_here(tmp_path, space, "--calibrate", "--address", address)
     assert unknown.returncode == 0, unknown.stderr
     assert "Time: not known, as no step of case=unknown could be timed" in unknown.stdout
     known = tmp_path / "known.yaml"
     known.write_text(space.read_text().replace("needs_gb: -1", "needs_gb: 6"))
-    preview = on_two_gpus(tmp_path, known, "--calibrate")
+    preview = run_here(tmp_path, known, "--calibrate", "--address", address)
     assert preview.returncode == 0, preview.stderr
     # 26 of the small one fit on two GPUs, and four on two CPUs
     assert "At once: 4 (0.5 CPU and auto GPU a trial; 2 CPU and 2 GPU" in preview.stdout
     assert "Time of the sweep: about 30 s, 0.00" in preview.stdout
     assert not (tmp_path / "results").exists()
 
-    done = on_two_gpus(tmp_path, space)
+    done = run_here(tmp_path, space, "--address", address)
     assert done.returncode == 1, done.stderr
     events = list(read_journal(tmp_path / "results" / "toy" / "journal.jsonl"))
     shares = {

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,25 +13,12 @@ import pandas as pd
 import pytest
 
 from sweeps.record.journal import read_journal
-from tests.conftest import ROOT
+from tests.sweeps.launches import LIMIT_S, Done, run, run_here, start
 from tests.sweeps.spaces import ASHA, write_space
-
-LIMIT_S = 150
-
-
-def run_sweep(folder: Path, *arguments: object, wait: bool = True, **variables: str) -> Any:
-    command = [sys.executable, str(ROOT / "run_sweep.py"), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, cwd=folder, env=environment, **pipes)
-    if not wait:
-        return process
-    out, err = process.communicate(timeout=LIMIT_S)
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     """One sweep with all that can happen to a trial: completed, pruned, diverged, failed, retried."""
     folder = tmp_path_factory.mktemp("swept")
     once = folder / "failed-once"
@@ -51,15 +35,15 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     )
     # One at a time: the first to arrive at a rung passes, and which one that is would be chance. And on a
     # machine that is short of memory by Ray's measure, which ends the sweep where Ray acts on it.
-    return folder, run_sweep(folder, space, "--max-concurrent", 1, RAY_memory_usage_threshold="0.001")
+    return folder, run(folder, space, "--max-concurrent", 1, RAY_memory_usage_threshold="0.001")
 
 
 @pytest.fixture(scope="module")
-def trials(swept: tuple[Path, Any]) -> pd.DataFrame:
+def trials(swept: tuple[Path, Done]) -> pd.DataFrame:
     return pd.read_parquet(swept[0] / "results" / "toy" / "trials.parquet").set_index("arm")
 
 
-def test_the_exit_status_says_that_some_trial_failed(swept: tuple[Path, Any]) -> None:
+def test_the_exit_status_says_that_some_trial_failed(swept: tuple[Path, Done]) -> None:
     assert swept[1].returncode == 1, swept[1].stderr
     assert "Traceback" not in swept[1].stdout + swept[1].stderr
 
@@ -81,7 +65,7 @@ def test_every_trial_has_its_outcome(trials: pd.DataFrame) -> None:
 
 
 def test_the_tables_have_the_columns_that_others_rely_on(
-    swept: tuple[Path, Any], trials: pd.DataFrame
+    swept: tuple[Path, Done], trials: pd.DataFrame
 ) -> None:
     for column in (
         "trial_id", "draw", "phase", "seed", "status", "reason", "num_params", "flops_per_sample", "samples",
@@ -98,7 +82,7 @@ def test_the_tables_have_the_columns_that_others_rely_on(
     assert recovered.total.iloc[-1] == pytest.approx(recovered.accuracy.sum())
 
 
-def test_every_file_is_there(swept: tuple[Path, Any]) -> None:
+def test_every_file_is_there(swept: tuple[Path, Done]) -> None:
     results = swept[0] / "results" / "toy"
     for name in (
         "sweep.yaml",
@@ -114,7 +98,7 @@ def test_every_file_is_there(swept: tuple[Path, Any]) -> None:
     assert kept == ["step_000000010"]  # the last is the best
 
 
-def test_the_journal_tells_the_story(swept: tuple[Path, Any], trials: pd.DataFrame) -> None:
+def test_the_journal_tells_the_story(swept: tuple[Path, Done], trials: pd.DataFrame) -> None:
     events = list(read_journal(swept[0] / "results" / "toy" / "journal.jsonl"))
     assert events[0]["event"] == "launch" and events[-1]["event"] == "finish"
     stops = [event for event in events if event["event"] == "decision" and event["action"] == "stop"]
@@ -134,7 +118,9 @@ def test_the_journal_tells_the_story(swept: tuple[Path, Any], trials: pd.DataFra
     assert all("the toy broke" in reason for trial_id, reason in retries if "dies" not in trial_id)
 
 
-def test_mlflow_holds_one_run_a_trial_under_one_parent(swept: tuple[Path, Any], trials: pd.DataFrame) -> None:
+def test_mlflow_holds_one_run_a_trial_under_one_parent(
+    swept: tuple[Path, Done], trials: pd.DataFrame
+) -> None:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{swept[0]}/mlflow.db")
@@ -156,28 +142,28 @@ def test_mlflow_holds_one_run_a_trial_under_one_parent(swept: tuple[Path, Any], 
     assert good.info.run_name == "case=good seed 1"
 
 
-def test_the_last_lines_say_where_to_look(swept: tuple[Path, Any]) -> None:
+def test_the_last_lines_say_where_to_look(swept: tuple[Path, Done]) -> None:
     assert "report.html" in swept[1].stdout
     assert "/#/experiments/" in swept[1].stdout and "compareRunsMode=CHART" in swept[1].stdout
 
 
-def test_launching_it_again_shows_the_report_and_runs_nothing(swept: tuple[Path, Any]) -> None:
+def test_launching_it_again_shows_the_report_and_runs_nothing(swept: tuple[Path, Done]) -> None:
     before = (swept[0] / "results" / "toy" / "journal.jsonl").read_bytes()
-    again = run_sweep(swept[0], "toy.yaml")
+    again = run_here(swept[0], "toy.yaml")
     assert again.returncode == 1 and "finished" in again.stdout
     assert (swept[0] / "results" / "toy" / "journal.jsonl").read_bytes() == before
 
 
-def test_another_space_under_the_name_is_refused_key_by_key(swept: tuple[Path, Any]) -> None:
+def test_another_space_under_the_name_is_refused_key_by_key(swept: tuple[Path, Done]) -> None:
     before = (swept[0] / "results" / "toy" / "journal.jsonl").read_bytes()
-    refused = run_sweep(swept[0], "toy.yaml", "--set", "lr=0.2")
+    refused = run_here(swept[0], "toy.yaml", "--set", "lr=0.2")
     assert refused.returncode == 2
     assert "lr" in refused.stderr and "0.2" in refused.stderr and "Traceback" not in refused.stderr
     assert (swept[0] / "results" / "toy" / "journal.jsonl").read_bytes() == before
 
 
 def test_a_finished_sweep_whose_tables_were_lost_gets_them_again(
-    swept: tuple[Path, Any], tmp_path: Path
+    swept: tuple[Path, Done], tmp_path: Path
 ) -> None:
     """As when it was killed between its last event and the tables."""
     folder = Path(shutil.copytree(swept[0], tmp_path / "copy"))
@@ -185,7 +171,7 @@ def test_a_finished_sweep_whose_tables_were_lost_gets_them_again(
     for name in ("trials.parquet", "history.parquet", "summary.csv", "report.html"):
         (results / name).unlink()
     (folder / "mlflow.db").unlink()
-    again = run_sweep(folder, "toy.yaml", "--resume")
+    again = run_here(folder, "toy.yaml", "--resume")
     assert again.returncode == 1 and "finished" in again.stdout, again.stderr
     there, here = (pd.read_parquet(base / "results/toy/trials.parquet") for base in (swept[0], folder))
     pd.testing.assert_frame_equal(there.drop(columns="mlflow_run_id"), here.drop(columns="mlflow_run_id"))
@@ -196,76 +182,6 @@ def test_a_finished_sweep_whose_tables_were_lost_gets_them_again(
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id])
     assert len(runs) == 7 and not [run for run in runs if run.info.status == "RUNNING"]
-
-
-def test_a_sweep_goes_on_with_the_data_that_it_began_with_only(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.txt"
-    rows.write_text("1")
-    (tmp_path / "reads_rows.py").write_text(
-        "from tests.sweeps.toy_trainer import ToyConfig, describe, train\n"
-        f"def check(config): return open({str(rows)!r}).read()\n"
-    )
-    base = {"max_samples": 100, "seconds_a_step": 0.3}
-    space = write_space(tmp_path, trainer="reads_rows:train", base=base, ablate={"model.kind": ["a", "b"]})
-    process = run_sweep(tmp_path, space, wait=False)
-    journal = tmp_path / "results" / "toy" / "journal.jsonl"
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline and not (journal.exists() and '"report"' in journal.read_text()):
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    rows.write_text("2")
-    refused = run_sweep(tmp_path, space, "--resume")
-    assert refused.returncode == 2 and "other data (hash 1 there, 2 here)" in refused.stderr
-    rows.write_text("1")
-    assert run_sweep(tmp_path, space, "--resume").returncode == 0
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path, kind: signal.Signals) -> None:
-    base = {"lr": 0.1, "max_samples": 100, "seconds_a_step": 0.2}
-    space = write_space(tmp_path, base=base, ablate={"model.kind": ["a", "b"]})
-    process = run_sweep(tmp_path, space, wait=False)
-    journal = tmp_path / "results" / "toy" / "journal.jsonl"
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        if journal.exists() and journal.read_text().count('"report"') >= 6:
-            break
-        time.sleep(0.1)
-    process.send_signal(kind)
-    out, err = process.communicate(timeout=60)
-    expected = -9 if kind == signal.SIGKILL else 128 + kind
-    assert process.returncode == expected, err
-    if kind != signal.SIGKILL:
-        assert "--resume" in out
-        left = pd.read_parquet(tmp_path / "results" / "toy" / "trials.parquet")
-        assert set(left.status) <= {"completed", "interrupted", "not_started"} and "interrupted" in set(
-            left.status
-        )
-    unfinished = run_sweep(tmp_path, space)
-    assert unfinished.returncode == 2 and "--resume" in unfinished.stderr
-    resumed = run_sweep(tmp_path, space, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    history = pd.read_parquet(tmp_path / "results" / "toy" / "history.parquet")
-    assert history.groupby("trial_id").size().eq(10).all() and history.trial_id.nunique() == 4
-    totals = history.groupby("trial_id").accuracy.sum()
-    last = history[history.step == 10].set_index("trial_id").total
-    assert (last - totals).abs().max() < 1e-12  # as though nothing had happened, checkpoints included
-    _assert_one_run_a_trial(tmp_path)
-
-
-def _assert_one_run_a_trial(folder: Path) -> None:
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id])
-    assert len(runs) == 5
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    for run in runs:
-        if run.data.tags["role"] == "trial":
-            assert [m.step for m in client.get_metric_history(run.info.run_id, "accuracy")] == list(
-                range(1, 11)
-            )
 
 
 @pytest.mark.parametrize(
@@ -283,7 +199,7 @@ def test_bad_input_is_refused_in_one_message_before_anything_is_written(
     tmp_path: Path, changes: dict[str, Any], words: list[str]
 ) -> None:
     space = write_space(tmp_path, **changes)
-    refused = run_sweep(tmp_path, space)
+    refused = run_here(tmp_path, space)
     assert refused.returncode == 2
     for word in [*words, "toy.yaml"]:
         assert word in refused.stderr
@@ -302,7 +218,7 @@ def test_bad_input_is_refused_in_one_message_before_anything_is_written(
 def test_arguments_that_cannot_work_are_refused_before_anything_is_written(
     tmp_path: Path, arguments: list[str], words: list[str]
 ) -> None:
-    refused = run_sweep(tmp_path, write_space(tmp_path), *arguments)
+    refused = run_here(tmp_path, write_space(tmp_path), *arguments)
     assert refused.returncode == 2
     for word in words:
         assert word in refused.stderr
@@ -312,7 +228,7 @@ def test_arguments_that_cannot_work_are_refused_before_anything_is_written(
 
 def test_a_dry_run_starts_and_writes_nothing_and_is_quick(tmp_path: Path) -> None:
     begin = time.monotonic()
-    shown = run_sweep(tmp_path, write_space(tmp_path), "--dry-run")
+    shown = run(tmp_path, write_space(tmp_path), "--dry-run")
     assert shown.returncode == 0 and time.monotonic() - begin < 15
     for word in ("a", "b", "c", "6"):
         assert word in shown.stdout
@@ -320,50 +236,14 @@ def test_a_dry_run_starts_and_writes_nothing_and_is_quick(tmp_path: Path) -> Non
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
-    process = run_sweep(tmp_path, write_space(tmp_path), "--dry-run", wait=False)
+    process = start(tmp_path, write_space(tmp_path), "--dry-run")
+    assert process.stdout is not None and process.stderr is not None
     process.stdout.close()  # as `| head` does
     assert process.wait(timeout=LIMIT_S) == 128 + signal.SIGPIPE
     assert process.stderr.read() == ""
     process.stderr.close()
 
 
-def test_nothing_of_a_sweep_listens_beyond_the_loopback(tmp_path: Path) -> None:
-    base = {"max_samples": 100, "seconds_a_step": 0.3}
-    process = run_sweep(tmp_path, write_space(tmp_path, base=base), wait=False)
-    journal = tmp_path / "results" / "toy" / "journal.jsonl"
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline and not (journal.exists() and '"report"' in journal.read_text()):
-        time.sleep(0.1)
-    family = _descendants(process.pid)
-    listening = _listening(family)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert listening, "Ray's processes were not found"
-    assert set(listening) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
-    time.sleep(2)
-    assert not [pid for pid in family if Path(f"/proc/{pid}/stat").exists() and not _is_zombie(pid)]
-
-
-def _descendants(root: int) -> set[int]:
-    import psutil
-
-    return {child.pid for child in psutil.Process(root).children(recursive=True)}
-
-
-def _listening(pids: set[int]) -> set[str]:
-    import psutil
-
-    found = set()
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.pid in pids:
-            found.add(connection.laddr.ip)
-    return found
-
-
-def _is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-
-
-def test_the_journal_is_json_throughout(swept: tuple[Path, Any]) -> None:
+def test_the_journal_is_json_throughout(swept: tuple[Path, Done]) -> None:
     for line in (swept[0] / "results" / "toy" / "journal.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

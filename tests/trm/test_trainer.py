@@ -74,21 +74,21 @@ def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     ],
 )
 def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, kind: str, model: dict[str, Any]) -> None:
-    config = make_config(kind)
+    config = make_config(kind, train={"max_samples": 16 * 12}, eval={"every_samples": 16 * 3})
     config = config.model_validate(config.model_dump() | {"model": config.model.model_dump() | model})
     whole = FakeTrial(tmp_path / "whole")
     train(config, whole)
-    assert [row["step"] for row in whole.rows] == [5, 10, 15, 20]
+    assert [row["step"] for row in whole.rows] == [3, 6, 9, 12]
 
     killed = FakeTrial(tmp_path / "killed", end_after=2)
     with pytest.raises(Killed):
         train(config, killed)
-    resumed = FakeTrial(tmp_path / "resumed", checkpoint=killed.folder / "10")
+    resumed = FakeTrial(tmp_path / "resumed", checkpoint=killed.folder / "6")
     train(config, resumed)
 
     assert untimed(killed.rows + resumed.rows) == untimed(whole.rows)
     assert resumed.rows[0]["wall_s"] > killed.rows[-1]["wall_s"]
-    ends = [load_checkpoint(trial.folder / "20", "cpu") for trial in (whole, resumed)]
+    ends = [load_checkpoint(trial.folder / "12", "cpu") for trial in (whole, resumed)]
     for part in (lambda end: end["model"], lambda end: end["chosen"]["weights"]):
         for name, tensor in part(ends[0]).items():
             assert torch.equal(tensor, part(ends[1])[name]), name

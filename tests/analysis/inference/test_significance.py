@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats import multitest, weightstats
@@ -23,7 +25,7 @@ from analysis.inference.significance import (
     unpaired_equivalence_p,
     welch_p,
 )
-from tests.analysis.inference.test_intervals import numbers, samples
+from tests.analysis.inference.test_intervals import samples
 
 
 @settings(deadline=None, max_examples=40)
@@ -35,16 +37,44 @@ def test_sign_flip_is_scipys_exact_permutation_test(values: list[float]) -> None
     assert sign_flip_p(values) == pytest.approx(oracle.pvalue)
 
 
+binary = st.integers(-800, 800).map(lambda value: value / 8)  # their sums are exact
+
+
 @settings(deadline=None, max_examples=40)
-@given(st.lists(numbers, min_size=2, max_size=5), st.lists(numbers, min_size=2, max_size=5))
+@given(st.lists(binary, min_size=2, max_size=5), st.lists(binary, min_size=2, max_size=5))
 def test_two_sample_is_scipys_exact_permutation_test(a: list[float], b: list[float]) -> None:
-    """Two-sided by distance from 0; scipy's doubles the smaller tail, the same for samples of one size."""
+    """Two-sided by distance from 0; scipy's doubles the smaller tail, the same for samples of one size.
+
+    Without rounding: what scipy lets pass for a tie is a share of the difference seen, not of the values, so
+    that among samples of nearly one mean it takes rounding for a difference.
+    """
+
+    def distance(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        """Of the means, times what makes it exact."""
+        return abs(x.sum(axis=axis) * len(b) - y.sum(axis=axis) * len(a))
+
     oracle = stats.permutation_test(
-        (np.array(a), np.array(b)), lambda x, y, axis: abs(x.mean(axis=axis) - y.mean(axis=axis)),
-        permutation_type="independent", alternative="greater", n_resamples=10_000,
+        (np.array(a), np.array(b)), distance, permutation_type="independent", alternative="greater",
+        n_resamples=10_000,
     )  # fmt: skip
     assert two_sample_p(a, b) == pytest.approx(oracle.pvalue)
     assert two_sample_p(b, a) == pytest.approx(two_sample_p(a, b))
+
+
+tenths = st.lists(st.integers(-6, 6).map(lambda value: value / 10), min_size=2, max_size=4)
+
+
+@example([0.5, 0.1, 0.0, -0.2], [0.1, 0.1])  # one mean, but for rounding: scipy's p is 0.87
+@given(tenths, tenths)
+def test_what_ties_but_for_rounding_is_a_tie(a: list[float], b: list[float]) -> None:
+    """Against all splits in whole numbers of tenths."""
+    pooled, size = [round(10 * value) for value in (*a, *b)], len(a)
+
+    def distance(first: Sequence[int]) -> int:
+        return abs(sum(first) * len(b) - (sum(pooled) - sum(first)) * len(a))
+
+    splits = [distance(first) >= distance(pooled[:size]) for first in combinations(pooled, size)]
+    assert two_sample_p(a, b) == pytest.approx(np.mean(splits))
 
 
 @given(samples)

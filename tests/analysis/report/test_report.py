@@ -85,8 +85,22 @@ def recorded(tmp_path: Path) -> Path:
     return Path(shutil.copytree(RECORDED, tmp_path / "recorded"))
 
 
-def test_the_recorded_sweeps_page_has_its_numbers(recorded: Path) -> None:
-    page, trials = report_of(recorded), pd.read_parquet(recorded / "trials.parquet")
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recorded sweep with its report, to be read; it takes seconds to write."""
+    folder = Path(shutil.copytree(RECORDED, tmp_path_factory.mktemp("reported") / "recorded"))
+    assert write_report(folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture
+def with_report(reported: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(reported, tmp_path / "recorded"))
+
+
+def test_the_recorded_sweeps_page_has_its_numbers(reported: Path) -> None:
+    page, trials = Page((reported / "report.html").read_text()), pd.read_parquet(reported / "trials.parquet")
     done = trials[trials["status"] == "completed"].groupby("arm")
     for arm, mean in done[OBJECTIVE].mean().items():
         assert page.row(arm)[2].startswith(f"{100 * mean:.1f}")
@@ -101,12 +115,12 @@ def test_the_recorded_sweeps_page_has_its_numbers(recorded: Path) -> None:
         "To reproduce",
     ):
         assert heading in page.headings
-    assert str(load_sweep(recorded).resolved["hash"]) in page.text
+    assert str(load_sweep(reported).resolved["hash"]) in page.text
     assert "identity" not in page.text.split("sweep.yaml, as resolved")[0]
 
 
-def test_the_page_needs_nothing_but_itself(recorded: Path) -> None:
-    source = write_report(recorded).read_text()
+def test_the_page_needs_nothing_but_itself(reported: Path) -> None:
+    source = (reported / "report.html").read_text()
     page = Page(source)
     assert not page.tags & {"script", "link", "iframe", "img"}
     assert all(link.startswith("#") for link in page.links)
@@ -186,30 +200,28 @@ def test_without_a_completed_trial_there_is_no_page(tmp_path: Path, status: str,
     assert not list(folder.glob("*report*")) and not list(folder.glob(".*"))
 
 
-def test_a_page_is_replaced_whole_or_stays(recorded: Path) -> None:
-    write_report(recorded)
-    before = (recorded / "report.html").read_bytes()
-    (recorded / "trials.parquet").write_text("broken")
-    assert main([str(recorded)]) == 2
-    assert (recorded / "report.html").read_bytes() == before
-    assert sorted(path.name for path in recorded.glob("*report*")) == ["report", "report.html"]
-    assert not list(recorded.glob(".*"))
+def test_a_page_is_replaced_whole_or_stays(with_report: Path) -> None:
+    before = (with_report / "report.html").read_bytes()
+    (with_report / "trials.parquet").write_text("broken")
+    assert main([str(with_report)]) == 2
+    assert (with_report / "report.html").read_bytes() == before
+    assert sorted(path.name for path in with_report.glob("*report*")) == ["report", "report.html"]
+    assert not list(with_report.glob(".*"))
 
 
-def test_the_same_results_give_the_same_files(recorded: Path) -> None:
-    write_report(recorded)
-    first = {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()}
-    write_report(recorded)
-    assert {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()} == first
+def test_the_same_results_give_the_same_files(reported: Path) -> None:
+    first = {path: path.read_bytes() for path in reported.rglob("*") if path.is_file()}
+    write_report(reported)
+    assert {path: path.read_bytes() for path in reported.rglob("*") if path.is_file()} == first
 
 
-def test_beside_the_page_are_its_figures_and_its_table(recorded: Path) -> None:
-    files = write_report(recorded).parent / "report"
-    names = [each.name for each in draw_all(load_sweep(recorded))]
+def test_beside_the_page_are_its_figures_and_its_table(reported: Path) -> None:
+    files = reported / "report"
+    names = [each.name for each in draw_all(load_sweep(reported))]
     for name in names:
         assert (files / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (files / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-    table, ranked = pd.read_csv(files / "table.csv"), rank_arms(load_sweep(recorded))
+    table, ranked = pd.read_csv(files / "table.csv"), rank_arms(load_sweep(reported))
     assert list(table["arm"]) == list(ranked["arm"])
     assert table["val exact accuracy (%) low"].to_numpy() == pytest.approx(100 * ranked["low"], nan_ok=True)
     latex = (files / "table.tex").read_text()
@@ -296,34 +308,32 @@ def test_the_table_for_a_paper_says_what_was_stopped_and_what_is_off_the_budget(
 
 
 def test_a_report_that_cannot_be_finished_leaves_the_one_before(
-    recorded: Path, monkeypatch: pytest.MonkeyPatch
+    with_report: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_report(recorded)
-    before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
-    (recorded / "trials.parquet").touch()
+    before = {path: path.stat().st_mtime_ns for path in with_report.rglob("*")}
+    (with_report / "trials.parquet").touch()
 
     def full_disk(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("analysis.report.export.to_latex", full_disk)
-    assert main([str(recorded)]) == 2
-    after = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
+    assert main([str(with_report)]) == 2
+    after = {path: path.stat().st_mtime_ns for path in with_report.rglob("*")}
     assert set(after) == set(before)
-    assert all(after[path] == before[path] for path in (recorded / "report").iterdir())
+    assert all(after[path] == before[path] for path in (with_report / "report").iterdir())
 
 
 def test_a_page_that_cannot_be_put_in_place_leaves_both_as_they_were(
-    recorded: Path, monkeypatch: pytest.MonkeyPatch
+    with_report: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_report(recorded)
-    before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in with_report.rglob("*") if path.is_file()}
 
     def refused(*_: object) -> Path:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "replace", refused)
-    assert main([str(recorded)]) == 2
-    assert {path: path.stat().st_mtime_ns for path in recorded.rglob("*") if path.is_file()} == before
+    assert main([str(with_report)]) == 2
+    assert {path: path.stat().st_mtime_ns for path in with_report.rglob("*") if path.is_file()} == before
 
 
 def test_arms_of_one_size_are_not_drawn_over_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sweeps.observe.preview import preview
 from sweeps.plan.build import load_plan
 from sweeps.plan.identity import differences, resolved
 from sweeps.plan.match import Matched
-from sweeps.plan.model import Arm, Plan
+from sweeps.plan.model import Plan
 from sweeps.plan.size_search import SizeSearch
 from sweeps.plan.trainer import Trainer, import_trainer
 from sweeps.record.state import SweepState
@@ -32,7 +32,7 @@ KINDS = ["attention", "mlp", "mamba", "mamba2"]
 
 
 def trm_space(folder: Path, match: dict[str, Any], **changes: Any) -> Path:
-    space = {"base": str(BASE), "ablate": {"model.mixer.kind": KINDS}, "match": match, **changes}
+    space = {"base": str(BASE), "ablate": {"model.mixer.kind": KINDS}, "match": match or None, **changes}
     path = folder / "space.yaml"
     path.write_text(yaml.safe_dump(space, sort_keys=False))
     return path
@@ -46,15 +46,24 @@ def came_to(plan: Plan) -> dict[str, Any]:
     return {arm.name: arm.match and arm.match.value for arm in plan.arms}
 
 
-def nearby_sizes(arm: Arm, key: str, values: Iterator[Any], what: str) -> list[int]:
-    """The sizes at every value that the config accepts."""
+def nearby_sizes(config: dict[str, Any], key: str, values: Iterator[Any]) -> list[dict[str, Any]]:
+    """What the trainer says at every value that the config accepts."""
     trainer, found = import_trainer("trm.trainer:train"), []
     for value in values:
         try:
-            found.append(describe(trainer.configure(arm.config, [(key, value)], ""))[what])  # type: ignore[arg-type]
+            found.append(describe(trainer.configure(config, [(key, value)], "")))  # type: ignore[arg-type]
         except SpecError:
             continue
     return found
+
+
+@pytest.fixture(scope="module")
+def all_widths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """Of each kind of mixer, what the trainer says at every width up to 1100."""
+    plan = load_plan(trm_space(tmp_path_factory.mktemp("widths"), {}))
+    return {
+        arm.name: nearby_sizes(arm.config, "model.hidden_size", iter(range(1, 1100))) for arm in plan.arms
+    }
 
 
 def test_each_arm_gets_the_nearest_expand_that_its_config_accepts(tmp_path: Path) -> None:
@@ -63,7 +72,8 @@ def test_each_arm_gets_the_nearest_expand_that_its_config_accepts(tmp_path: Path
     for arm in plan.arms[2:]:
         assert arm.match is not None and arm.match.matched
         assert arm.config["model"]["mixer"]["expand"] == arm.match.value
-        everything = nearby_sizes(arm, "model.mixer.expand", (n / 512 for n in range(1, 1025)), "num_params")
+        tried = nearby_sizes(arm.config, "model.mixer.expand", (n / 512 for n in range(1, 1025)))
+        everything = [known["num_params"] for known in tried]
         assert arm.num_params == min(everything, key=lambda size: abs(size - 6.0e6))
         assert arm.match.off == pytest.approx((arm.num_params or 0) / 6.0e6 - 1)
     assert [arm.match and arm.match.matched for arm in plan.arms[:2]] == [False, False]
@@ -81,19 +91,20 @@ def test_a_real_value_need_not_be_a_round_one(tmp_path: Path, width: int, expand
     target = 1.9 * (small.arms[0].num_params or 0)
     plan = trm_plan(tmp_path, match | {"params": target}, base=base, ablate={"m": {"levels": levels}})
     for arm in plan.arms:
-        everything = nearby_sizes(
-            arm, "model.mixer.expand", (n / width for n in range(1, 12 * width)), "num_params"
-        )
+        tried = nearby_sizes(arm.config, "model.mixer.expand", (n / width for n in range(1, 12 * width)))
+        everything = [known["num_params"] for known in tried]
         assert arm.num_params == min(everything, key=lambda size: abs(size - target)), arm.name
         assert arm.match is not None and arm.match.value is not None and arm.match.value > 2
 
 
 @pytest.mark.parametrize(("what", "target"), [("params", 6.83e6), ("flops", 3.0e10), ("params", 3.0e6)])
-def test_a_width_is_a_whole_number_that_heads_divide(tmp_path: Path, what: str, target: float) -> None:
+def test_a_width_is_a_whole_number_that_heads_divide(
+    tmp_path: Path, all_widths: dict[str, list[dict[str, Any]]], what: str, target: float
+) -> None:
     plan = trm_plan(tmp_path, {what: target, "by": "model.hidden_size", "on_unmatched": "mark"})
     name = {"params": "num_params", "flops": "flops_per_sample"}[what]
     for arm in plan.arms:
-        everything = nearby_sizes(arm, "model.hidden_size", iter(range(1, 1100)), name)
+        everything = [known[name] for known in all_widths[arm.name]]
         assert getattr(arm, name) == min(everything, key=lambda size: abs(size - target)), arm.name
 
 
