@@ -101,27 +101,27 @@ def test_trials_are_packed_by_their_memory_and_get_more_when_it_runs_out(
         "bursts": {"needs_gb": 15, "fails": 9},
         "unknown": {"needs_gb": -1},
     }
-    space = write_space(
-        tmp_path,
-        trainer="tests.sweeps.memory_trainer:train",
-        base={"scratch": str(tmp_path)},
-        ablate={"case": {"levels": levels}},
-        seeds=[1],
-        max_failures=0,
-        resources={"cpu": 0.5, "gpu": "auto"},
-    )
-    unknown = run_here(tmp_path, space, "--calibrate", "--address", address)
+    common: dict[str, Any] = {
+        "trainer": "tests.sweeps.memory_trainer:train",
+        "base": {"scratch": str(tmp_path)},
+        "seeds": [1],
+        "max_failures": 0,
+        "resources": {"cpu": 0.5, "gpu": "auto"},
+    }
+    two = {"case": {"levels": {name: levels[name] for name in ("small", "unknown")}}}
+    looked_at = write_space(tmp_path, **common, name="looked_at", ablate=two)
+    unknown = run_here(tmp_path, looked_at, "--calibrate", "--address", address)
     assert unknown.returncode == 0, unknown.stderr
     assert "Time: not known, as no step of case=unknown could be timed" in unknown.stdout
-    known = tmp_path / "known.yaml"
-    known.write_text(space.read_text().replace("needs_gb: -1", "needs_gb: 6"))
-    preview = run_here(tmp_path, known, "--calibrate", "--address", address)
+    looked_at.write_text(looked_at.read_text().replace("needs_gb: -1", "needs_gb: 6"))
+    preview = run_here(tmp_path, looked_at, "--calibrate", "--address", address)
     assert preview.returncode == 0, preview.stderr
     # 26 of the small one fit on two GPUs, and four on two CPUs
     assert "At once: 4 (0.5 CPU and auto GPU a trial; 2 CPU and 2 GPU" in preview.stdout
-    assert "Time of the sweep: about 30 s, 0.00" in preview.stdout
+    assert "Time of the sweep: about 15 s, 0.00" in preview.stdout
     assert not (tmp_path / "results").exists()
 
+    space = write_space(tmp_path, **common, ablate={"case": {"levels": levels}})
     done = run_here(tmp_path, space, "--address", address)
     assert done.returncode == 1, done.stderr
     events = list(read_journal(tmp_path / "results" / "toy" / "journal.jsonl"))

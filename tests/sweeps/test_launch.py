@@ -156,7 +156,7 @@ def test_launching_it_again_shows_the_report_and_runs_nothing(swept: tuple[Path,
 
 def test_another_space_under_the_name_is_refused_key_by_key(swept: tuple[Path, Done]) -> None:
     before = (swept[0] / "results" / "toy" / "journal.jsonl").read_bytes()
-    refused = run_here(swept[0], "toy.yaml", "--set", "lr=0.2")
+    refused = run(swept[0], "toy.yaml", "--set", "lr=0.2")
     assert refused.returncode == 2
     assert "lr" in refused.stderr and "0.2" in refused.stderr and "Traceback" not in refused.stderr
     assert (swept[0] / "results" / "toy" / "journal.jsonl").read_bytes() == before

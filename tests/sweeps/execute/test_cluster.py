@@ -31,7 +31,7 @@ finally:
 
 
 def test_what_cannot_be_measured_or_hangs_is_passed_over(tmp_path: Path) -> None:
-    raises = {f"raises{number}": {"needs_gb": -number} for number in range(1, 5)}
+    raises = {f"raises{number}": {"needs_gb": -number} for number in (1, 2)}
     space = write_space(
         tmp_path,
         trainer="tests.sweeps.memory_trainer:train",
@@ -47,4 +47,4 @@ def test_what_cannot_be_measured_or_hangs_is_passed_over(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     nothing = [f"case={name} None" for name in (*raises, "hangs")]
     assert done.stdout.splitlines() == [*nothing, "case=good 5000000000"], done.stderr
-    assert done.stderr.count("could not be measured") == 5
+    assert done.stderr.count("could not be measured") == 3
