@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def run(space: Path | str, **options: Any) -> Outcome:
-    """Launch a sweep, write its report, and return what came of it.
+    """Launch a sweep and write its report.
 
-    `space` is a YAML file, or the name of a search space that is shipped. `options` are those of the command,
-    with underscores: `name="again", max_concurrent=2`; `overrides` holds what `--set` takes. Raises
-    SpecError for bad input, with nothing written.
+    `space` is a YAML file, or the name of a shipped search space. `options` are the command's options with
+    underscores: `name="again", max_concurrent=2`; `overrides` is a tuple of the values of `--set`. Raises
+    SpecError for bad input; nothing has been written then.
     """
-    from sweeps.launch import LaunchOptions, launch  # not at the top: Ray's workers import this package too
+    from sweeps.launch import LaunchOptions, launch  # here, as Ray's workers import this package too
 
     return launch(LaunchOptions(Path(space), **options))

@@ -1,4 +1,4 @@
-"""python -m sweeps VERB, and after an installation the console script `trm-sweeps VERB`."""
+"""The command line: `python -m sweeps VERB`, or the console script `trm-sweeps VERB`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeps.space.shipped import shipped_names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The verbs. Returns the exit status."""
+    """Parse the arguments and run the verb. Returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="trm-sweeps", description="Ablation sweeps of TRM and other trainers."
     )
@@ -25,23 +25,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(parser.parse_args(arguments), parser.prog)
 
 
-def run(given: argparse.Namespace, program: str) -> int:
-    """Launch what the arguments say. Bad input is told in one message after the program's name."""
-    options = {**vars(given), "overrides": tuple(given.overrides)}
+def run(arguments: argparse.Namespace, program: str) -> int:
+    """Launch a sweep. Returns the exit status; bad input is one message on standard error after `program`."""
+    options = {**vars(arguments), "overrides": tuple(arguments.overrides)}
     try:
         return launch(LaunchOptions(**options)).status
     except SpecError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:  # before or after the trials; while they run, a signal is waited for
+    except KeyboardInterrupt:  # before or after the trials; while they run, Signals handles it
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # `--dry-run | head`: nobody reads on, and the interpreter must not complain
+    except BrokenPipeError:  # as with `--dry-run | head`; without this Python prints an error at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `run`: the fields of LaunchOptions."""
+    """Add the arguments of `run`: the fields of LaunchOptions."""
     parser.add_argument(
         "space",
         type=Path,
@@ -59,25 +59,27 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="add the space's new seeds, levels or draws to a sweep, and run them",
     )
     parser.add_argument(
-        "--reuse", action="store_true", help="take over the same trials of other sweeps under this storage"
+        "--reuse", action="store_true", help="reuse results of equal trials of other sweeps in this storage"
     )
-    parser.add_argument("--name", help="default: the space's own")
+    parser.add_argument("--name", help="name of the sweep (default: the space's)")
     parser.add_argument(
         "--storage", default="results", metavar="DIR", help="a folder, or a URL such as s3://bucket/sweeps"
     )
-    parser.add_argument("--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="of MLflow")
-    parser.add_argument("--address", metavar="ADDR", help="a Ray cluster that runs already")
-    parser.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once, at most")
+    parser.add_argument(
+        "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="the MLflow store"
+    )
+    parser.add_argument("--address", metavar="ADDR", help="HOST:PORT of an existing Ray cluster")
+    parser.add_argument("--max-concurrent", type=int, metavar="N", help="run at most N trials at once")
     parser.add_argument(
         "--set",
         dest="overrides",
         action="append",
         default=[],
         metavar="PATH=VALUE",
-        help="a setting of the base, such as model.h_cycles=2; may be repeated",
+        help="change a key of the base, such as model.h_cycles=2; may be repeated",
     )
-    parser.add_argument("--notify", metavar="URL", help="post a JSON summary there at the end")
-    parser.add_argument("--quiet", action="store_true", help="only the last lines")
+    parser.add_argument("--notify", metavar="URL", help="post a JSON summary to this URL at the end")
+    parser.add_argument("--quiet", action="store_true", help="print only the last lines")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""From a search space to finished results: the course of one launch.
+"""One launch, from the search space to the report.
 
-    load and plan -> refuse what cannot be run -> connect to Ray -> run -> write the tables
+    load and plan -> check -> connect to Ray -> run the trials -> write the tables and the report
 
-Everything that can be refused is refused before a file is written or a process started.
+`python -m sweeps run`, `run_sweep.py` and `sweeps.run` call `launch`. It calls the other folders in this
+order: `plan` builds the trials, `record` opens the sweep's folder and journal, `decide.controller` chooses
+trials and stops them, `execute.tuner` runs them on Ray, `observe` shows progress and writes MLflow. All bad
+input is refused before a file is written or a process is started.
 """
 
 from __future__ import annotations
@@ -43,20 +46,21 @@ from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration, ClusterResources, local_resources
 from sweeps.process import Signals, locked, logging_to
 from sweeps.record.disk import DiskBudget
-from sweeps.record.folder import JOURNAL, inspect_folder, refuse_other_data, renew_evidence, write_space
+from sweeps.record.folder import JOURNAL, inspect_folder, refuse_other_data, update_evidence, write_space
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.state import read_state
-from sweeps.record.storage import NEEDED, Storage
+from sweeps.record.storage import PRIMARY_FILES, Storage
 from sweeps.record.tables import rebuild, write_results
 from sweeps.space.errors import SpecError
 from trm import __version__
 
+# How long the end of a launch waits for MLflow, by how the launch ended.
 MLFLOW_TIMEOUT_S = {"completed": 120.0, "budget": 120.0, "interrupted": 20.0}
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """The arguments of one launch, as `run_sweep.py` takes them."""
+    """The arguments of one launch: the command's options, with underscores."""
 
     space: Path
     dry_run: bool = False
@@ -65,7 +69,7 @@ class LaunchOptions:
     extend: bool = False
     reuse: bool = False
     name: str | None = None
-    storage: str = "results"  # a folder, or a URL of fsspec's
+    storage: str = "results"  # a folder, or a URL that fsspec can open
     tracking_uri: str = "sqlite:///mlflow.db"
     address: str | None = None
     max_concurrent: int | None = None
@@ -74,142 +78,158 @@ class LaunchOptions:
     quiet: bool = False
 
 
-def launch(given: LaunchOptions) -> Outcome:
-    """Do what the options say, and write the report. Raises SpecError for bad input, with nothing written."""
-    outcome = _launch(given)
+def launch(options: LaunchOptions) -> Outcome:
+    """Run the sweep, or what the options ask for instead, and write its report.
+
+    Raises SpecError for bad input; nothing has been written then.
+    """
+    outcome = _launch(options)
     if outcome.folder is not None:
-        _write_report(outcome.folder, outcome, given)
-        if outcome.storage is not None and (unsent := outcome.storage.send(outcome.folder.name)):
-            print(f"Not all is where it belongs: {unsent}. The same command with --resume sends it.")
+        _write_report(outcome.folder, outcome, options)
+        if outcome.storage is not None and (error := outcome.storage.send(outcome.folder.name)):
+            print(f"Not all files were uploaded: {error}. The same command with --resume uploads them.")
     return outcome
 
 
-def _launch(given: LaunchOptions) -> Outcome:
-    _check_options(given)
-    plan = load_plan(given.space, given.overrides, given.name)
-    if given.dry_run or given.calibrate:
-        return _preview(plan, given)
+def _launch(options: LaunchOptions) -> Outcome:
+    """Everything but the report: preview, show a finished sweep, or run."""
+    _check_options(options)
+    plan = load_plan(options.space, options.overrides, options.name)
+    if options.dry_run or options.calibrate:
+        return _preview(plan, options)
     if plan.spec.evidence.pilot is not None:
-        _power_estimate(plan)  # refuses a pilot that cannot be read
-    storage = Storage(given.storage)
+        _power_estimate(plan)  # only to refuse a pilot that cannot be read
+    storage = Storage(options.storage)
     folder = storage.folder(plan.spec.name)
-    status = inspect_folder(plan, folder, given.resume, given.extend)
+    status = inspect_folder(plan, folder, options.resume, options.extend)
     if status.finished:
-        return _show_again(plan, folder, given, storage)
-    if given.address is None:  # before the data, which may have to be fetched
+        return _show_finished(plan, folder, options, storage)
+    if options.address is None:  # before check_data, which may have to download the data
         check_fits(plan, local_resources(plan.uses_gpus), "this machine")
     data = check_data(plan)
     refuse_other_data(folder, data, status.extended)
-    return _run(plan, folder, given, storage, data, status.extended)
+    return _run(plan, folder, options, storage, data, status.extended)
 
 
-def _check_options(given: LaunchOptions) -> None:
-    if given.max_concurrent is not None and given.max_concurrent < 1:
-        raise SpecError(f"--max-concurrent {given.max_concurrent}: must be 1 or more")
-    if (given.address or "").startswith("ray://"):
+def _check_options(options: LaunchOptions) -> None:
+    if options.max_concurrent is not None and options.max_concurrent < 1:
+        raise SpecError(f"--max-concurrent {options.max_concurrent}: must be 1 or more")
+    if (options.address or "").startswith("ray://"):
         raise SpecError(
-            f"--address {given.address}: Ray Client would move the sweep's course to the cluster: give "
-            f"HOST:PORT, on a machine that has joined it"
+            f"--address {options.address}: Ray Client would run the driver on the cluster: give "
+            f"HOST:PORT, on a machine that has joined the cluster"
         )
-    check_uri(given.tracking_uri)
-    if given.notify is not None:
-        check_url(given.notify)
+    check_uri(options.tracking_uri)
+    if options.notify is not None:
+        check_url(options.notify)
 
 
-def _preview(plan: Plan, given: LaunchOptions) -> Outcome:
-    """`--dry-run` and `--calibrate`; with --resume or --extend, of what is left to run."""
-    begun: Path | None = None
-    if given.resume or given.extend:
-        begun = Storage(given.storage).folder(plan.spec.name)
-        inspect_folder(plan, begun, given.resume, given.extend)
+# Preview: --dry-run and --calibrate
+
+
+def _preview(plan: Plan, options: LaunchOptions) -> Outcome:
+    """Print the plan. With --resume or --extend, also how many of its trials have already run."""
+    folder: Path | None = None
+    if options.resume or options.extend:
+        folder = Storage(options.storage).folder(plan.spec.name)
+        inspect_folder(plan, folder, options.resume, options.extend)
     has_power = comparisons(plan) > 0 or plan.spec.evidence.pilot is not None
-    _show(plan, given, _power_estimate(plan, begun) if has_power else None)
-    if begun is not None:
-        print(f"Of these, {read_state(begun / JOURNAL).how_many_ended} have run in {begun} already")
+    _show(plan, options, _power_estimate(plan, folder) if has_power else None)
+    if folder is not None:
+        print(f"Of these, {read_state(folder / JOURNAL).num_ended} have already run in {folder}")
     return Outcome(OK)
 
 
-def _power_estimate(plan: Plan, begun: Path | None = None) -> PowerEstimate:
-    """What the plan's evidence can find, by the spread in its pilot's results, else in those of the sweep
-    that has begun. Raises SpecError where the pilot is of no use."""
+def _power_estimate(plan: Plan, folder: Path | None = None) -> PowerEstimate:
+    """The differences that the plan's evidence can detect, by the spread among seeds in the pilot's results,
+    or without a pilot in the sweep's own results in `folder`.
+
+    Raises SpecError if the pilot cannot be used.
+    """
     from analysis.compare.power_estimate import estimate_power
     from analysis.sweep import AnalysisError
 
     evidence, number = plan.spec.evidence, comparisons(plan)
-    of = (plan.spec.objective.metric, number, evidence.test, evidence.pairing)
-    if evidence.pilot is None and begun is not None:
-        with suppress(AnalysisError):  # too little of it has run to tell
-            return estimate_power(*of, begun)
+    arguments = (plan.spec.objective.metric, number, evidence.test, evidence.pairing)
+    if evidence.pilot is None and folder is not None:
+        with suppress(AnalysisError):  # too few trials have run to estimate the spread
+            return estimate_power(*arguments, folder)
     try:
-        return estimate_power(*of, evidence.pilot)
+        return estimate_power(*arguments, evidence.pilot)
     except AnalysisError as error:
         raise SpecError(f"{plan.source}: evidence.pilot: {error}") from error
 
 
-def _show(plan: Plan, given: LaunchOptions, power: PowerEstimate | None) -> None:
-    """Print the plan; with --calibrate also what it will take, after a few steps of each arm."""
-    available, where = local_resources(plan.uses_gpus), "this machine"
-    if given.address is not None:
-        where += f", for want of a look at {given.address}"
+def _show(plan: Plan, options: LaunchOptions, power: PowerEstimate | None) -> None:
+    """Print the plan; with --calibrate run a few steps of each arm first, and print the time as well."""
     costs: dict[str, Calibration] = {}
-    if given.calibrate:
-        from sweeps.execute import cluster
-
-        check_data(plan)
-        if given.address is None:
-            check_fits(plan, available, where)
-        with logging_to(Path(os.devnull)):  # Ray's noise
-            available = cluster.connect(given.address, count_gpus=plan.uses_gpus)
-            if given.address is not None:
-                where = f"the cluster at {given.address}"
-                check_fits(plan, available, where)
-            costs = dict(cluster.measure_arms(plan, plan.arms))
-            cluster.disconnect()
+    if options.calibrate:
+        available, where, costs = _calibrate(plan, options)
+    else:
+        available, where = local_resources(plan.uses_gpus), "this machine"
+        if options.address is not None:
+            where += f" (--dry-run does not connect to {options.address})"
     shares = {arm: share_for(cost) for arm, cost in costs.items()}
-    side_by_side = concurrency_by_arm(plan, given.max_concurrent, available, shares)
-    print(
-        preview(
-            plan, side_by_side, f"{available.cpu:g} CPU and {available.gpu:g} GPU on {where}", costs, power
-        )
-    )
+    concurrency = concurrency_by_arm(plan, options.max_concurrent, available, shares)
+    resources = f"{available.cpu:g} CPU and {available.gpu:g} GPU on {where}"
+    print(preview(plan, concurrency, resources, costs, power))
 
 
-def _show_again(plan: Plan, folder: Path, given: LaunchOptions, storage: Storage) -> Outcome:
-    """A finished sweep: its tables anew, as a crash may have come before they were written; with --resume
-    also what MLflow lacks."""
+def _calibrate(plan: Plan, options: LaunchOptions) -> tuple[ClusterResources, str, dict[str, Calibration]]:
+    """Run a few steps of each arm. Returns the resources, the name of their place, and each arm's costs."""
+    from sweeps.execute import cluster
+
+    where = "this machine" if options.address is None else f"the cluster at {options.address}"
+    check_data(plan)
+    if options.address is None:  # before Ray is started
+        check_fits(plan, local_resources(plan.uses_gpus), where)
+    with logging_to(Path(os.devnull)):  # discard Ray's log
+        available = cluster.connect(options.address, count_gpus=plan.uses_gpus)
+        if options.address is not None:
+            check_fits(plan, available, where)
+        costs = dict(cluster.measure_arms(plan, plan.arms))
+        cluster.disconnect()
+    return available, where, costs
+
+
+# A finished sweep
+
+
+def _show_finished(plan: Plan, folder: Path, options: LaunchOptions, storage: Storage) -> Outcome:
+    """Write the tables of a finished sweep again, as a crash may have prevented it before; with --resume
+    also write to MLflow what is missing there."""
     notes, mirrored = ["This sweep is finished; its report again."], False
-    if renew_evidence(plan, folder):
-        notes.append("Its comparisons are settled by another rule than before: `evidence` has changed.")
+    if update_evidence(plan, folder):
+        notes.append("`evidence` has changed: the comparisons now follow the new rule.")
     rebuild(folder)
-    if given.resume:
+    if options.resume:
         try:
-            sync(folder, given.tracking_uri)
+            sync(folder, options.tracking_uri)
             mirrored = True
-        except Exception as error:
-            notes.append(sync_hint(folder, given.tracking_uri, f"{type(error).__name__}: {error}"))
+        except Exception as error:  # each store raises its own kinds
+            notes.append(sync_hint(folder, options.tracking_uri, f"{type(error).__name__}: {error}"))
     return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes), storage, mirrored)
 
 
+# Run
+
+
 def _run(
-    plan: Plan, folder: Path, given: LaunchOptions, storage: Storage, data: str, extended: bool
+    plan: Plan, folder: Path, options: LaunchOptions, storage: Storage, data: str, extended: bool
 ) -> Outcome:
-    """Run what is left of the sweep, and write the tables whatever happens."""
+    """Run the trials that are left. Write the tables even if some part fails."""
     from sweeps.execute import cluster
 
     available = local_resources(plan.uses_gpus)
-    if given.address is not None:
-        available = cluster.connect(given.address, count_gpus=False)
-        check_fits(plan, available, f"the cluster at {given.address}")
+    if options.address is not None:
+        available = cluster.connect(options.address, count_gpus=False)
+        check_fits(plan, available, f"the cluster at {options.address}")
     code = code_version(plan.spec.trainer)
-    reusable = ReusableTrials(storage.root, plan.spec.name, plan.trainer, code, data) if given.reuse else None
+    reusable = None
+    if options.reuse:
+        reusable = ReusableTrials(storage.root, plan.spec.name, plan.trainer, code, data)
     history = list(read_journal(folder / JOURNAL))
-    checkpoints = storage.checkpoints(plan.spec.name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpecError(
-            f"--storage {given.storage}: {folder} cannot be made ({error.strerror}): give another folder"
-        ) from error
+    _make_folder(folder, options)
     with (
         locked(folder),
         logging_to(folder / "logs" / "driver.log"),
@@ -219,76 +239,130 @@ def _run(
         space = write_space(plan, folder, data, extended)
         journal = Journal(folder / JOURNAL)
         controller = Controller(plan, journal, history, reusable)
-        writer = MlflowWriter(absolute_uri(given.tracking_uri), space, journal, history)
+        writer = MlflowWriter(absolute_uri(options.tracking_uri), space, journal, history)
         journal.listeners.append(writer)
         if plan.spec.max_checkpoint_gb is not None:
+            checkpoints = storage.checkpoints(plan.spec.name)
             journal.listeners.append(DiskBudget(checkpoints, plan.spec, controller.state))
         writer.start()
         ending, failures = "interrupted", Failures()
-        with failures.noted("the sweep"):
-            controller.begin(version=__version__, code=code, libraries=_libraries())
-            if unsent := storage.send(folder.name, NEEDED):  # before any checkpoint of it is there
-                raise OSError(unsent)
-            with Display(controller, given.quiet):
-                _run_trials(controller, folder, given, checkpoints, available, signals)
-            if controller.finished:
-                ending = "completed"
-            elif controller.out_of_budget and not signals.received():
-                ending = "budget"
-        with failures.noted("the journal"):
+        with failures.catch("the sweep"):
+            ending = _run_until_end(controller, folder, options, storage, available, signals, code)
+        with failures.catch("the journal"):
             controller.finish(ending)
-        with failures.noted("the tables"):
+        with failures.catch("the tables"):
             write_results(folder, controller.state, space)
         cluster.disconnect()
-        trouble = writer.close(MLFLOW_TIMEOUT_S[ending])
-        with failures.noted("the tables"):  # again, with the ids of runs that were made meanwhile
+        mlflow_error = writer.close(MLFLOW_TIMEOUT_S[ending])
+        with failures.catch("the tables"):  # again, with the ids of MLflow runs created in the meantime
             write_results(folder, controller.state, space)
         journal.close()
-    status = SOME_FAILED if failures.texts else status_of(controller.state)
-    if not failures.texts and ending != "completed":
-        status = BUDGET_SPENT if ending == "budget" else signals.exit_status
-    notes = [
-        *next_steps(controller, folder, ending, failures),
-        *warnings_and_reuse(controller, folder, given.reuse),
-    ]
-    notes += [sync_hint(folder, given.tracking_uri, trouble)] if trouble else []
-    notes += mlflow_hint(writer.link, given.tracking_uri)
-    if given.notify is not None:
-        notes += filter(None, [notify(given.notify, summary(controller, folder, status, ending))])
-    return Outcome(status, folder, tuple(notes), storage, mirrored=not trouble)
+    status = _exit_status(controller, ending, failures, signals)
+    notes = _notes(controller, folder, options, ending, failures, writer.link, mlflow_error)
+    if options.notify is not None:
+        error = notify(options.notify, summary(controller, folder, status, ending))
+        notes += [error] if error else []
+    return Outcome(status, folder, tuple(notes), storage, mirrored=not mlflow_error)
+
+
+def _make_folder(folder: Path, options: LaunchOptions) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(
+            f"--storage {options.storage}: {folder} cannot be created ({error.strerror}): give another folder"
+        ) from error
+
+
+def _run_until_end(
+    controller: Controller,
+    folder: Path,
+    options: LaunchOptions,
+    storage: Storage,
+    available: ClusterResources,
+    signals: Signals,
+    code: str,
+) -> str:
+    """Run the sweep. Returns how it ended: "completed", "budget" or "interrupted"."""
+    controller.begin(version=__version__, code=code, libraries=_libraries())
+    if error := storage.send(folder.name, PRIMARY_FILES):  # before the first checkpoint is uploaded
+        raise OSError(error)
+    with Display(controller, options.quiet):
+        _run_trials(controller, folder, options, storage, available, signals)
+    if controller.finished:
+        return "completed"
+    return "budget" if controller.out_of_budget and not signals.received() else "interrupted"
 
 
 def _libraries() -> str:
-    """What trials run on, with its versions: beside the code's, what a rerun needs."""
-    found = (f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "ray", "optuna"))
-    return ", ".join([f"Python {platform.python_version()}", *found])
+    """The versions that a rerun needs besides the code's own: "Python 3.11.9, torch 2.9.1, ..."."""
+    versions = (f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "ray", "optuna"))
+    return ", ".join([f"Python {platform.python_version()}", *versions])
 
 
 def _run_trials(
     controller: Controller,
     folder: Path,
-    given: LaunchOptions,
-    checkpoints: str,
+    options: LaunchOptions,
+    storage: Storage,
     available: ClusterResources,
     signals: Signals,
 ) -> None:
-    """Until all have ended, or a signal or the budget ends it."""
+    """Run trials until all have ended, a signal arrives, or the budget is spent."""
     from sweeps.execute import cluster
     from sweeps.execute import tuner as engine
 
     plan = controller.plan
-    if given.address is None:
+    if options.address is None:
         cluster.connect(None, plan.uses_gpus)
-    signals.install()  # again: Ray puts a handler of its own in front
-    for arm, cost in cluster.measure_arms(plan, controller.placement.to_measure(), signals.received):
-        controller.placement.measured(arm, cost)
-    bound = max(concurrency_by_arm(plan, given.max_concurrent, available, controller.state.shares).values())
+    signals.install()  # again, as Ray has installed its own handlers
+    for arm, cost in cluster.measure_arms(plan, controller.placement.arms_to_measure(), signals.received):
+        controller.placement.record_measurement(arm, cost)
+    shares = controller.state.shares
+    concurrency = max(concurrency_by_arm(plan, options.max_concurrent, available, shares).values())
+    checkpoints = storage.checkpoints(plan.spec.name)
     with suppress(engine.Interrupted):
-        engine.run(controller, folder, checkpoints, bound, lambda: signals.received() or controller.must_stop)
+        engine.run(
+            controller,
+            folder,
+            checkpoints,
+            concurrency,
+            lambda: signals.received() or controller.must_stop,
+        )
 
 
-def _write_report(folder: Path, outcome: Outcome, given: LaunchOptions) -> None:
-    """Write the report beside the tables, put it into MLflow, and say where everything is."""
+def _exit_status(controller: Controller, ending: str, failures: Failures, signals: Signals) -> int:
+    if failures.texts:
+        return SOME_FAILED
+    if ending == "completed":
+        return status_of(controller.state)
+    return BUDGET_SPENT if ending == "budget" else signals.exit_status
+
+
+def _notes(
+    controller: Controller,
+    folder: Path,
+    options: LaunchOptions,
+    ending: str,
+    failures: Failures,
+    link: str,
+    mlflow_error: str,
+) -> list[str]:
+    """The messages that follow the report."""
+    notes = [
+        *next_steps(controller, folder, ending, failures),
+        *warnings_and_reuse(controller, folder, options.reuse),
+    ]
+    if mlflow_error:
+        notes.append(sync_hint(folder, options.tracking_uri, mlflow_error))
+    return [*notes, *mlflow_hint(link, options.tracking_uri)]
+
+
+# The report
+
+
+def _write_report(folder: Path, outcome: Outcome, options: LaunchOptions) -> None:
+    """Write the report into the sweep's folder, attach it in MLflow, and print the ranking and the notes."""
     from analysis.report.build import write_report
     from analysis.report.summary import ranking_text, write_summary
     from analysis.sweep import AnalysisError
@@ -296,21 +370,21 @@ def _write_report(folder: Path, outcome: Outcome, given: LaunchOptions) -> None:
     try:
         write_summary(folder)
         report = write_report(folder)
-        if not given.quiet:
+        if not options.quiet:
             print(ranking_text(folder))
         print(f"Report: {report}")
-    except (AnalysisError, OSError) as error:  # a full disk must not change how the sweep ended
+    except (AnalysisError, OSError) as error:  # for example a full disk; it must not change the exit status
         print(f"No report yet: {error}")
     else:
         if outcome.mirrored:
-            _attach_report(folder, given.tracking_uri)
+            _attach_report(folder, options.tracking_uri)
     for note in outcome.notes:
         print(note)
 
 
 def _attach_report(folder: Path, tracking_uri: str) -> None:
-    """To the sweep's run in MLflow. A store that refuses it changes nothing else."""
+    """Attach the report to the sweep's run in MLflow. If that fails, print how to do it later."""
     try:
         attach_report(folder, tracking_uri)
-    except Exception as error:  # of any kind, by the store
+    except Exception as error:  # each store raises its own kinds
         print(sync_hint(folder, tracking_uri, f"{type(error).__name__}: {error}"))

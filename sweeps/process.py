@@ -1,4 +1,4 @@
-"""What is asked of a process: to be alone on its sweep, a log, to end when it is told, threads."""
+"""The process of a launch: a lock on the sweep's folder, a log file, and signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweeps.space.errors import SpecError
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process a sweep."""
+    """Hold the lock of the sweep's folder. Raises SpecError if another process holds it."""
     try:
         lock = FileLock(folder / ".lock", blocking=False).acquire()
     except Timeout as error:
@@ -28,7 +28,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class _Log(logging.FileHandler):
-    """A log that cannot be written, as on a full disk, is no reason to stop, or to say more of it."""
+    """A log file whose write errors, as on a full disk, are ignored."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
@@ -40,7 +40,7 @@ class _Log(logging.FileHandler):
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """The noise of Ray, MLflow and our own warnings goes into a file."""
+    """Write the log messages of Ray, MLflow and this package into the file `path`, not to the terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _Log(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -49,7 +49,7 @@ def logging_to(path: Path) -> Iterator[None]:
     for logger in loggers:
         logger.handlers[:] = []
     loggers[0].addHandler(handler)
-    loggers[1].propagate = True  # ray sets itself up to write to the terminal when it is imported
+    loggers[1].propagate = True  # importing ray disables this, and sets up its own output to the terminal
     try:
         yield
     finally:
@@ -59,7 +59,11 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 class Signals:
-    """Remembers the first signal that asks for the end; a second one of the kind ends the process at once."""
+    """A context manager that catches the first SIGINT, SIGTERM or SIGHUP, so that the launch can end in
+    order.
+
+    A second signal of the same kind ends the process at once.
+    """
 
     KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -73,6 +77,7 @@ class Signals:
         return self
 
     def install(self) -> None:
+        """Install the handlers. Call it again if other code has replaced them."""
         for kind in self.KINDS:
             signal.signal(kind, self._catch)
 
@@ -83,11 +88,13 @@ class Signals:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self._caught = number
         signal.signal(number, signal.SIG_DFL)
-        print("Ending; what is recorded stays. Once more ends at once.", file=sys.stderr, flush=True)
+        message = "Stopping; recorded results are kept. A second signal stops at once."
+        print(message, file=sys.stderr, flush=True)
 
     def received(self) -> bool:
         return self._caught is not None
 
     @property
     def exit_status(self) -> int:
+        """128 + the number of the signal that was caught."""
         return 128 + (self._caught or signal.SIGINT)

@@ -1,4 +1,5 @@
-"""python -m sweeps.tracking sync DIR/NAME: write a sweep's whole journal to MLflow, at any time."""
+"""python -m sweeps.tracking sync DIR/NAME: writes a sweep's whole journal to MLflow. It can be run at any
+time."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=["sync"])
     parser.add_argument("folder", type=Path, help="the sweep's folder, DIR/NAME")
     parser.add_argument("--tracking-uri", default="sqlite:///mlflow.db")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        sync(given.folder, given.tracking_uri)
-    except Exception as error:  # of any kind, by the store
+        sync(options.folder, options.tracking_uri)
+    except Exception as error:  # each store raises its own kinds
         print(f"sync: {error}", file=sys.stderr)
         return 2
     return 0

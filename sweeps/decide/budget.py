@@ -1,4 +1,5 @@
-"""What a sweep has used over all of its launches, and what it may use."""
+"""The trials, time and samples that a sweep has used over all its launches, against the limits in
+`budget`."""
 
 from __future__ import annotations
 
@@ -9,11 +10,10 @@ from sweeps.space.schema import Budget
 
 
 class BudgetUsage:
-    """Folds the journal's events, one by one, into what was spent. Trials taken over from other sweeps cost
-    nothing.
+    """Adds up usage from the journal's events (`apply`). Trials reused from other sweeps cost nothing.
 
-    `wall_s` is the time in which a process worked on the sweep, `gpu_s` the GPUs that running trials held
-    in that time: both are known up to the last event.
+    `wall_s` is the time, in seconds, during which a process worked on the sweep; `gpu_s` is GPUs x seconds
+    held by running trials. Both count up to the last event.
     """
 
     def __init__(self, limits: Budget) -> None:
@@ -22,7 +22,7 @@ class BudgetUsage:
         self.gpu_s = 0.0
         self._last = 0.0  # time of the last event
         self._running: dict[str, float] = {}  # trial -> GPUs
-        self._samples: dict[str, float] = {}  # trial -> the most it has trained on
+        self._samples: dict[str, float] = {}  # trial -> the highest `samples` that it has reported
         self._total_samples = 0.0
 
     def apply(self, event: Event) -> None:
@@ -51,7 +51,7 @@ class BudgetUsage:
         self.gpu_s += passed * sum(self._running.values())
 
     def spent(self, now: float) -> dict[str, float]:
-        """By the budget's keys, at the time `now`."""
+        """Usage by the keys of `budget`, at the time `now` (seconds since 1970)."""
         passed = max(0.0, now - self._last)
         return {
             "trials": len(self._samples),
@@ -61,11 +61,11 @@ class BudgetUsage:
         }
 
     def spent_so_far(self) -> dict[str, float]:
-        """As `spent`, up to the last event."""
+        """Usage by the keys of `budget`, up to the last event."""
         return self.spent(self._last)
 
     def exhausted(self, now: float) -> str:
-        """The limit that ends all work, with what was spent: "wall_h: 12 of 12"; '' where there is none."""
+        """The reached limit at which all work stops, such as "wall_h: 12 of 12"; '' if none was reached."""
         spent, limits = self.spent(now), self._limits
         for name in ("wall_h", "gpu_h", "samples"):
             limit = getattr(limits, name)
@@ -75,10 +75,11 @@ class BudgetUsage:
 
     @property
     def trials_left(self) -> float:
-        """How many trials may still begin."""
+        """How many more trials may start."""
         return math.inf if self._limits.trials is None else self._limits.trials - len(self._samples)
 
     @property
     def no_more_trials(self) -> str:
-        """Why no further trial may begin, though those that have may go on; '' where one may."""
+        """`trials`, such as "trials: 8 of 8", if no more trials may start (running ones continue); else
+        ''."""
         return f"trials: {len(self._samples)} of {self._limits.trials}" if self.trials_left <= 0 else ""

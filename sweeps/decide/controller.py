@@ -1,7 +1,10 @@
-"""The course of a sweep: which trial is next, what a report leads to, which draws go on to the evidence.
+"""Decides which trial runs next, which trial stops, and which draws of the search are repeated as evidence.
 
-Knows nothing of Ray: it is told what happens and answers what to do, and every step of it is an event in the
-journal. A conductor built from an old journal goes on where the last one stopped.
+`sweeps.launch` builds the controller. `sweeps.execute.tuner` asks it for trials (`next_trial`) and tells it
+what happened (`started`, `report`, `failed`, `ended`); it does not know Ray. It calls `Stopping` for early
+stopping, `Placement` for GPU shares, `TPESearch` for draws that depend on results, and `BudgetUsage` for
+limits. Every change is an event in the journal, so a controller that is built from an old journal continues
+that sweep.
 """
 
 from __future__ import annotations
@@ -24,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 
 class Controller:
-    """`history` is what the journal holds; `journal` takes what is new; `reusable`
-    are trials of other sweeps that may be taken over."""
+    """`history` holds the events of earlier launches; new events are appended to `journal`; `reusable` are
+    completed trials of other sweeps, whose results may stand in for those of equal trials."""
 
     def __init__(
         self,
@@ -47,71 +50,76 @@ class Controller:
             self.usage.apply(event)
             self.stopping.replay(event)
         journal.listeners += [self.state.apply, self.usage.apply]
-        self._searches: dict[str, TPESearch] = {}  # opened at the beginning, once the plan has grown
+        self._searches: dict[str, TPESearch] = {}  # by arm; filled by `begin`
 
     def begin(self, **launch: object) -> None:
-        """Note the launch, and plan every trial that is known by now. Where the plan has grown since the last
-        one, trials that have completed and are now to go further are open again."""
-        if self.state.plan_hash not in ("", self.plan.hash):  # first: a crash before it changes nothing
-            reopened = self._have_further_to_go()
+        """Record the launch, and plan every trial that is known at this point.
+
+        If the plan was extended since the last launch, completed trials that are now to train longer are
+        opened again. `launch` holds further fields of the journal's launch event.
+        """
+        if self.state.plan_hash not in ("", self.plan.hash):  # first, so that a crash earlier changes nothing
+            reopened = self._trials_to_reopen()
             self._journal.append("extend", hash=self.plan.hash, reopened=reopened)
             self.stopping.on_extended(reopened)
-        max_t = self.plan.spec.scheduler.max_t
-        before, code = self.state.code, launch.get("code", "")
+        max_t, old_code = self.plan.spec.scheduler.max_t, self.state.code
         self._journal.append("launch", hash=self.plan.hash, max_t=max_t, **launch)
-        if before and code != before:
-            text = (
-                f"the code has changed since the last launch ({before}, now {code}): trials are of two makes"
-            )
-            logger.warning("%s", text)
-            self._journal.append("warning", text=text)
-        self.stopping.catch_up()
+        self._warn_of_changed_code(old_code)
+        self.stopping.write_missing_decisions()
         for trial in self.plan.first_trials():
             self._plan_trial(trial)
-        # A crash may have come between a draw's seeds, or before a choice.
-        for known in [trial for trial in self.state.trials.values() if trial.phase == "search"]:
-            self._plan_draw(self._arms[known.arm], Draw(known.draw, known.values))
+        # A crash may have left a draw with only some of its seeds, or an arm without its selection.
+        for trial_state in [trial for trial in self.state.trials.values() if trial.phase == "search"]:
+            self._plan_draw(self._arms[trial_state.arm], Draw(trial_state.draw, trial_state.values))
         self._searches = self._open_searches()
         for arm in self.plan.arms:
             self._select(arm)
 
-    def _have_further_to_go(self) -> list[str]:
-        key, max_t, before = (
-            self.plan.spec.scheduler.time_attr,
-            self.plan.spec.scheduler.max_t,
-            self.state.max_t,
-        )
-        if max_t is None or before is None or max_t <= before:
+    def _trials_to_reopen(self) -> list[str]:
+        """Completed trials that ended before the plan's `max_t`, if it is longer than the last launch's."""
+        scheduler, old_max_t = self.plan.spec.scheduler, self.state.max_t
+        max_t = scheduler.max_t
+        if max_t is None or old_max_t is None or max_t <= old_max_t:
             return []
         completed = [trial for trial in self.state.trials.values() if trial.status == "completed"]
-        return [trial.trial_id for trial in completed if trial.last.get(key, max_t) < max_t]
+        return [trial.trial_id for trial in completed if trial.last.get(scheduler.time_attr, max_t) < max_t]
+
+    def _warn_of_changed_code(self, old: str) -> None:
+        """`old` is the code version of the last launch, '' if there was none."""
+        if old and self.state.code != old:
+            text = (
+                f"the code has changed since the last launch ({old}, now {self.state.code}): the sweep's "
+                f"trials were run by different code"
+            )
+            logger.warning("%s", text)
+            self._journal.append("warning", text=text)
 
     # What to run
 
     def next_trial(self, exclude: Collection[str] = ()) -> TrialPlan | None:
-        """A trial to start now, or None. Interrupted trials come first, then the rest in the plan's order.
+        """The trial to start now, or None. Interrupted trials come first, then the rest in the plan's order.
 
-        `exclude` are those handed out already, which may not have started yet.
+        `exclude` holds the ids of trials that were handed out before and may not have started yet.
         """
-        has_more = True
-        while has_more:  # an end may lead to further trials
-            has_more = False
+        any_ended = True
+        while any_ended:  # when a trial ends, further trials may be planned
+            any_ended = False
             for trial in self._waiting(exclude):
-                if self._stop_if_its_member_was(trial) or self._take_over(trial):
-                    has_more = True
-                elif trial.status == "interrupted" or self._may_begin(exclude):
-                    return self._as_plan(trial)
-        return self._ask(exclude) if self._may_begin(exclude) else None
+                if self._prune_if_stopped(trial) or self._reuse_result(trial):
+                    any_ended = True
+                elif trial.status == "interrupted" or self._may_start(exclude):
+                    return self._trial_plan(trial)
+        return self._ask_search(exclude) if self._may_start(exclude) else None
 
     def _waiting(self, exclude: Collection[str]) -> list[TrialState]:
         trials = [trial for trial in self.state.open.values() if trial.trial_id not in exclude]
         waiting = [trial for trial in trials if trial.status == "interrupted"]
         return waiting + [trial for trial in trials if trial.status == "not_started"]
 
-    def _may_begin(self, handed_out: Collection[str]) -> bool:
-        """Whether the budget has room for a trial more, beside those that are about to begin."""
-        about_to = [self.state.trials[trial_id].status == "not_started" for trial_id in handed_out]
-        return self.usage.trials_left > sum(about_to)
+    def _may_start(self, handed_out: Collection[str]) -> bool:
+        """Whether `budget.trials` allows one more trial, besides those handed out and not yet started."""
+        not_started = [self.state.trials[trial_id].status == "not_started" for trial_id in handed_out]
+        return self.usage.trials_left > sum(not_started)
 
     @property
     def finished(self) -> bool:
@@ -120,25 +128,26 @@ class Controller:
 
     @property
     def must_stop(self) -> bool:
-        """Whether a limit was reached that ends trials in their midst too."""
+        """Whether a limit was reached at which running trials stop too."""
         return bool(self.usage.exhausted(time.time()))
 
     @property
     def out_of_budget(self) -> str:
-        """The limit that has been reached, such as "wall_h: 12 of 12"; '' where there is none."""
+        """The limit that was reached, such as "wall_h: 12 of 12"; '' if none was."""
         return self.usage.exhausted(time.time()) or self.usage.no_more_trials
 
     @property
     def unplanned_trials(self) -> int:
-        """Trials that will follow, but are not planned yet: draws that TPE has still to be asked for, and the
-        evidence of arms whose search goes on."""
+        """The number of trials still to be planned: draws that TPE has not made yet, and the evidence of arms
+        whose search has not ended."""
         spec = self.plan.spec
-        draws = [search.missing for search in self._searches.values()]
-        searched = [arm for arm in self.plan.arms if spec.tune and arm.name not in self.state.selected]
-        kept = sum(min(spec.search.keep, self.plan.number_of_draws(arm)) for arm in searched)
-        return sum(draws) * len(self.plan.search_seeds) + kept * len(spec.seeds)
+        draws = sum(search.missing for search in self._searches.values())
+        searching = [arm for arm in self.plan.arms if spec.tune and arm.name not in self.state.selected]
+        kept = sum(min(spec.search.keep, self.plan.number_of_draws(arm)) for arm in searching)
+        return draws * len(self.plan.search_seeds) + kept * len(spec.seeds)
 
-    def _ask(self, exclude: Collection[str]) -> TrialPlan | None:
+    def _ask_search(self, exclude: Collection[str]) -> TrialPlan | None:
+        """A trial of a new TPE draw, of the arm with the fewest draws; None if no arm needs another."""
         for search in sorted(self._searches.values(), key=lambda search: search.asked):
             if search.missing:
                 self._plan_draw(self._arms[search.arm], search.ask())
@@ -149,31 +158,33 @@ class Controller:
         for seed in self.plan.search_seeds:
             self._plan_trial(self.plan.trial(arm, draw, seed, "search"))
 
-    # What happens
+    # Events of running trials
 
     def started(self, trial_id: str, **more: object) -> None:
-        trial, wanted = self.state.trials[trial_id], self.placement.of(trial_id)
-        fields = {"config": self._as_plan(trial).config, "cpu": wanted.cpu, "gpu": wanted.gpu, **more}
+        """Record that a trial started. `more` holds further fields of the journal's start event."""
+        trial, allocation = self.state.trials[trial_id], self.placement.allocation(trial_id)
+        config = self._trial_plan(trial).config
+        fields = {"config": config, "cpu": allocation.cpu, "gpu": allocation.gpu, **more}
         self._journal.append("start", trial_id=trial_id, attempt=trial.attempts + 1, **fields)
 
     def report(self, trial_id: str, metrics: Mapping[str, float]) -> bool:
-        """Take a report in. False: the trial stops here, and its end is noted."""
+        """Record a report. Returns whether the trial continues; if not, its end has been recorded."""
         trial = self.state.trials[trial_id]
         self._write_report(trial_id, metrics)
         self.stopping.on_report(trial, metrics)
-        return self._is_at_its_end(metrics) or not self._stop_if_its_member_was(trial)
+        # A trial at max_t completes by itself; its last report only counts in the comparison with others.
+        return self._reached_max_t(metrics) or not self._prune_if_stopped(trial)
 
-    def _is_at_its_end(self, metrics: Mapping[str, float]) -> bool:
-        """A trial that has reached `max_t` completes by itself: it was judged for the others' sake only."""
+    def _reached_max_t(self, metrics: Mapping[str, float]) -> bool:
         scheduler = self.plan.spec.scheduler
         return scheduler.max_t is not None and metrics.get(scheduler.time_attr, 0) >= scheduler.max_t
 
     def ended(
         self, trial_id: str, status: str, reason: str = "", metrics: Mapping[str, float] | None = None
     ) -> None:
-        """Note how a trial ended: completed, diverged or failed. A second end is passed over.
+        """Record how a trial ended: completed, diverged or failed. A second end of the same trial is ignored.
 
-        `metrics` are those of a last report that came with the end, as when it is what diverged.
+        `metrics` are those of a last report that came together with the end, such as the diverged one.
         """
         trial = self.state.trials[trial_id]
         if trial.ended:
@@ -187,19 +198,19 @@ class Controller:
         audit = self.stopping.audited.get(trial.member) if self.state.is_audited(trial) else None
         if audit is not None:
             reason = f"audit, was to stop: {audit.why}" + (f"; {reason}" if reason else "")
-        if status == "completed" and (why := self.stopping.never_judged(trial)):
-            self.warned(trial_id, why)
+        if status == "completed" and (text := self.stopping.unjudged_reason(trial)):
+            self.warned(trial_id, text)
         self._journal.append("end", trial_id=trial_id, status=status, reason=reason)
         self._after_end(trial)
 
     def warned(self, trial_id: str, text: str) -> None:
-        """Note what went wrong, though the trial goes on."""
+        """Record a problem after which the trial continues."""
         logger.warning("%s: %s", trial_id, text)
         self._journal.append("warning", trial_id=trial_id, text=text)
 
     def failed(self, trial_id: str, reason: str) -> None:
-        """Note that a trial broke off. It is tried again from its last checkpoint, `max_failures` times in
-        all: what happened in earlier launches counts."""
+        """Record that a trial failed. It is retried from its last checkpoint, at most `max_failures` times
+        over all launches; after that its end is recorded."""
         trial = self.state.trials[trial_id]
         if not trial.ended and trial.failures < self.plan.spec.max_failures:
             self._journal.append("retry", trial_id=trial_id, reason=reason)
@@ -207,26 +218,29 @@ class Controller:
             self.ended(trial_id, "failed", reason)
 
     def finish(self, status: str) -> None:
+        """Record the end of the launch: completed, budget or interrupted."""
         self._journal.append("finish", status=status)
 
-    # Trials of other sweeps
+    # Ends without a run
 
-    def _take_over(self, trial: TrialState) -> bool:
-        """Whether another sweep has run the very trial; its reports are then this one's, and are judged as
-        if they had come just now."""
-        is_new = not trial.attempts or bool(trial.reused_from)  # a crash may have come in the midst of it
-        found = self._reusable.find(self._as_plan(trial)) if self._reusable and is_new else None
-        if found is None:
+    def _reuse_result(self, trial: TrialState) -> bool:
+        """If another sweep has completed the same trial, record its reports as this trial's; the scheduler
+        judges them like new ones. Returns whether this was done."""
+        # A trial that is being reused can have attempts: a crash may have interrupted the copying.
+        is_new = not trial.attempts or bool(trial.reused_from)
+        reused = self._reusable.find(self._trial_plan(trial)) if self._reusable and is_new else None
+        if reused is None:
             return False
-        self.started(trial.trial_id, reused_from=found.source)
-        for step, metrics in sorted(found.reports.items()):
+        self.started(trial.trial_id, reused_from=reused.source)
+        for step, metrics in sorted(reused.reports.items()):
             if not self.report(trial.trial_id, {**metrics, "step": step}):
                 return True
-        self.ended(trial.trial_id, "completed", f"reused from {found.source}")
+        self.ended(trial.trial_id, "completed", f"reused from {reused.source}")
         return True
 
-    def _stop_if_its_member_was(self, trial: TrialState) -> bool:
-        decision = self.stopping.decision_against(trial)
+    def _prune_if_stopped(self, trial: TrialState) -> bool:
+        """If the scheduler has stopped the trial's draw, record the trial's end. Returns whether it has."""
+        decision = self.stopping.stop_decision(trial)
         if decision is None:
             return False
         if not trial.ended:
@@ -250,14 +264,14 @@ class Controller:
         self._select(self._arms[trial.arm])
 
     def _select(self, arm: Arm) -> None:
-        """When all of an arm's search has ended, plan the evidence of its best draws."""
+        """If all search trials of the arm have ended, plan the evidence trials of its best draws."""
         spec = self.plan.spec
         if not spec.tune:
             return
         if arm.name not in self.state.selected:
             search = [t for t in self.state.trials.values() if t.arm == arm.name and t.phase == "search"]
-            more = arm.name in self._searches and self._searches[arm.name].missing
-            if more or not all(trial.ended for trial in search):
+            has_missing_draws = arm.name in self._searches and self._searches[arm.name].missing
+            if has_missing_draws or not all(trial.ended for trial in search):
                 return
             draws = ranked(search, spec, self.stopping.audited)[: spec.search.keep]
             self._journal.append("select", arm=arm.name, draws=draws)
@@ -266,7 +280,7 @@ class Controller:
             for trial in self.plan.evidence_trials(arm, Draw(index, values[index])):
                 self._plan_trial(trial)
 
-    # The plan's trials and the state's
+    # From TrialPlan (the plan's) to TrialState (the state's), and back
 
     def _write_report(self, trial_id: str, metrics: Mapping[str, float]) -> None:
         self._journal.append("report", trial_id=trial_id, **{**metrics, "step": int(metrics["step"])})
@@ -276,6 +290,6 @@ class Controller:
             keys = ("trial_id", "arm", "draw", "values", "seed", "phase")
             self._journal.append("trial", **{key: getattr(trial, key) for key in keys})
 
-    def _as_plan(self, trial: TrialState) -> TrialPlan:
+    def _trial_plan(self, trial: TrialState) -> TrialPlan:
         draw = Draw(trial.draw, trial.values)
         return self.plan.trial(self._arms[trial.arm], draw, trial.seed, trial.phase)

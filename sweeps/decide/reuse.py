@@ -1,6 +1,6 @@
-"""Trials that an earlier sweep under the same storage has run already: `--reuse`.
+"""`--reuse`: finds trials that another sweep under the same storage has already completed.
 
-A trial is the same where its effective config, its seed, the data, the trainer and the code are.
+Two trials are equal if their effective config, seed, data, trainer and code version are equal.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ logger = logging.getLogger(__name__)
 
 
 def code_version(trainer: str) -> str:
-    """This package's version, and a hash of the sources of the package that the trainer is in; where it is in
-    none, of those beside it."""
+    """This package's version, and a hash of the sources in the trainer's top-level package; for a trainer in
+    a single module, of the Python files in its folder."""
     top = trainer.partition(":")[0].partition(".")[0]
     spec = importlib.util.find_spec(top)
-    assert spec is not None  # it has been imported
-    found = hashlib.sha256()
+    assert spec is not None  # the trainer has been imported
+    sources = hashlib.sha256()
     if spec.submodule_search_locations is not None:
-        kinds = ("**/*.py", "**/*.c", "**/*.h")  # what a trial computes with
-        sources = [(Path(place), kind) for place in spec.submodule_search_locations for kind in kinds]
+        patterns = ("**/*.py", "**/*.c", "**/*.h")
+        globs = [
+            (Path(folder), pattern) for folder in spec.submodule_search_locations for pattern in patterns
+        ]
     else:
-        sources = [(Path(spec.origin or "").parent, "*.py")]
-    for folder, pattern in sources:
+        globs = [(Path(spec.origin or "").parent, "*.py")]
+    for folder, pattern in globs:
         for path in sorted(folder.glob(pattern)):
-            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"{__version__}+{found.hexdigest()[:12]}"
+            sources.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"{__version__}+{sources.hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class ReusableTrial:
 
 
 class ReusableTrials:
-    """The completed trials of the sweeps in `storage` that were made by the same code on the same data."""
+    """The completed trials of the sweeps in `storage`, except those of the sweep `name`, that were run with
+    the same trainer, code version and data."""
 
     def __init__(self, storage: Path, name: str, trainer: Trainer, code: str, data: str) -> None:
         self._trainer = trainer
@@ -64,23 +67,24 @@ class ReusableTrials:
                 space = load_yaml(path)
                 if (space["trainer"], space["resolved"]["data"]) == (trainer.name, data):
                     self._read(path.parent, code)
-            except (ValueError, KeyError, TypeError, OSError) as error:  # not ours to mend
-                logger.warning("--reuse: %s is passed over (%s)", path.parent, error)
+            except (ValueError, KeyError, TypeError, OSError) as error:  # a damaged sweep is not used
+                logger.warning("--reuse: %s is skipped (%s)", path.parent, error)
 
     def _read(self, folder: Path, code: str) -> None:
         state, configs = SweepState(), {}
         for event in read_journal(folder / "journal.jsonl"):
             state.apply(event)
             if event["event"] == "launch" and event.get("code") != code:
-                return
+                return  # some of its trials may have been run by other code
             if event["event"] == "start":
                 configs[event["trial_id"]] = event["config"]
         for trial in state.trials.values():
-            if _is_whole(trial):
+            if _is_reusable(trial):
                 key = self._key(configs[trial.trial_id], trial.seed)
                 self._found.setdefault(key, ReusableTrial(f"{folder.name}/{trial.trial_id}", trial.reports))
 
     def find(self, trial: TrialPlan) -> ReusableTrial | None:
+        """The equal trial of another sweep, or None."""
         return self._found.get(self._key(trial.config, trial.seed))
 
     def _key(self, config: dict[str, Any], seed: int) -> str:
@@ -88,9 +92,9 @@ class ReusableTrials:
             model = self._trainer.config_model.model_validate(config)
             effective = self._trainer.describe(model).get("effective") or model.model_dump(mode="json")
         except pydantic.ValidationError:
-            effective = config  # of a trainer that has changed: no trial of today is like it
+            effective = config  # it fits an older config model, so it equals no trial of this plan
         return json.dumps([effective, seed], sort_keys=True, default=str)
 
 
-def _is_whole(trial: TrialState) -> bool:
+def _is_reusable(trial: TrialState) -> bool:
     return trial.status == "completed" and bool(trial.reports) and not trial.reused_from

@@ -1,7 +1,7 @@
-"""Draws that depend on results: TPE (Bergstra et al. 2011), one seeded Optuna study an arm.
+"""Draws that depend on results: TPE (Bergstra et al. 2011), with one seeded Optuna study for each arm.
 
-A study is built anew from the sweep's state for every question: what TPE answers depends on the journal
-alone, and a sweep that was interrupted asks as one that was not.
+The study is rebuilt from the sweep's state for each draw. The draw therefore depends only on the journal, and
+is the same whether or not the sweep was interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
 from sweeps.decide.judge import Decision
-from sweeps.decide.selection import as_judged
+from sweeps.decide.selection import metrics_as_judged
 from sweeps.plan.draws import applies, distribution, in_dependency_order
 from sweeps.plan.model import Arm, Draw, Plan
 from sweeps.record.state import SweepState, TrialState
@@ -26,9 +26,9 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class TPESearch:
-    """Asks for an arm's draws one by one.
+    """Makes an arm's draws one by one.
 
-    `audited` are the members that were to stop and run on to be looked at: they are told as stopped.
+    `audited` holds the decisions to stop that were not carried out. TPE sees these members as stopped.
     """
 
     def __init__(self, plan: Plan, arm: Arm, state: SweepState, audited: Mapping[str, Decision]) -> None:
@@ -42,7 +42,7 @@ class TPESearch:
 
     @property
     def missing(self) -> int:
-        """Draws still to be asked for."""
+        """The number of draws still to be made."""
         return max(0, self._plan.spec.search.draws_per_arm - self.asked)
 
     def ask(self) -> Draw:
@@ -56,48 +56,50 @@ class TPESearch:
         return Draw(trial.number, values)
 
     def study(self) -> optuna.Study:
-        """The arm's draws so far as Optuna knows them, with a random state of its own for each question."""
+        """An Optuna study with the arm's draws so far, and a seed that depends on the arm and their
+        number."""
         direction: Literal["maximize", "minimize"]
         direction = "maximize" if self._plan.spec.objective.mode == "max" else "minimize"
         seed = zlib.crc32(f"{self.arm}/{self.asked}".encode())
         study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=seed))
-        study.add_trials(self._told(trials) for _, trials in sorted(self._draws().items()))
+        study.add_trials(self._as_optuna_trial(trials) for _, trials in sorted(self._draws().items()))
         return study
 
-    def _told(self, trials: list[TrialState]) -> FrozenTrial:
-        """A draw with all its seeds as one trial of Optuna's: complete with the mean of its seeds, pruned
-        with the means on the way there, failed (a seed failed or diverged), or running."""
+    def _as_optuna_trial(self, trials: list[TrialState]) -> FrozenTrial:
+        """A draw with all its seeds as one Optuna trial: complete with the mean over seeds, pruned with the
+        mean at each step, failed (if a seed failed or diverged), or running."""
         metric, audit = self._plan.spec.objective.metric, self._audited.get(trials[0].member)
         values, outcomes = trials[0].values, {trial.status for trial in trials}
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "params": values,
             "distributions": {name: self._distributions[name] for name in values},
         }
         if not all(trial.ended for trial in trials):
-            return create_trial(state=OptunaState.RUNNING, **told)
+            return create_trial(state=OptunaState.RUNNING, **fields)
         if outcomes & {"failed", "diverged"}:
-            return create_trial(state=OptunaState.FAIL, **told)
-        told["intermediate_values"] = self._on_the_way(trials, audit)
+            return create_trial(state=OptunaState.FAIL, **fields)
+        fields["intermediate_values"] = self._intermediate_values(trials, audit)
         last = [trial.last.get(metric, math.nan) for trial in trials]
         if audit is None and outcomes == {"completed"} and all(map(math.isfinite, last)):
-            return create_trial(value=statistics.fmean(last), **told)
-        return create_trial(state=OptunaState.PRUNED, **told)
+            return create_trial(value=statistics.fmean(last), **fields)
+        return create_trial(state=OptunaState.PRUNED, **fields)
 
-    def _on_the_way(self, trials: list[TrialState], audit: Decision | None) -> dict[int, float]:
-        """The mean over the seeds at every step that all of them reported."""
+    def _intermediate_values(self, trials: list[TrialState], audit: Decision | None) -> dict[int, float]:
+        """The mean over the seeds at every step that all of them reported, up to the rung of an audit."""
         metric, time_attr = self._plan.spec.objective.metric, self._plan.spec.scheduler.time_attr
-        ends = [as_judged(trial, audit, time_attr)["step"] for trial in trials if trial.reports]
+        ends = [metrics_as_judged(trial, audit, time_attr)["step"] for trial in trials if trial.reports]
         shared = set.intersection(*(set(trial.reports) for trial in trials))
-        found = {}
+        means = {}
         for step in sorted(step for step in shared if step <= min(ends, default=0)):
             values = [trial.reports[step].get(metric, math.nan) for trial in trials]
             if all(map(math.isfinite, values)):
-                found[step] = statistics.fmean(values)
-        return found
+                means[step] = statistics.fmean(values)
+        return means
 
     def _draws(self) -> dict[int, list[TrialState]]:
-        found: dict[int, list[TrialState]] = {}
+        """The search trials of each draw of the arm."""
+        trials: dict[int, list[TrialState]] = {}
         for trial in self._state.trials.values():
             if trial.arm == self.arm and trial.phase == "search":
-                found.setdefault(trial.draw, []).append(trial)
-        return found
+                trials.setdefault(trial.draw, []).append(trial)
+        return trials

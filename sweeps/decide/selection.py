@@ -1,4 +1,4 @@
-"""Which draws of an arm are the best, once its search has ended."""
+"""Ranks the draws of an arm after its search, to select those that are repeated as evidence."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from sweeps.space.schema import SweepSpec
 
 
 def ranked(search: Iterable[TrialState], spec: SweepSpec, audited: Mapping[str, Decision]) -> list[int]:
-    """An arm's draws, the best first, by the objective at the end of the search, averaged over its seeds.
+    """The indices of an arm's draws, best first, by the last value of the objective, averaged over seeds.
 
-    Those that were stopped come after those that ran to their end, the furthest first. A draw with a seed
-    that diverged or failed is out. One that runs on for an audit counts as stopped where it was to stop:
-    what it did afterwards chooses nothing.
+    Completed draws come before stopped ones; of the stopped ones those that trained longest come first. A
+    draw with a diverged or failed seed is left out. An audited draw (one that the scheduler would have
+    stopped, but that runs on as a check) counts as stopped at its rung: its later reports do not influence
+    the selection.
     """
     metric = spec.objective.metric
     sign = 1.0 if spec.objective.mode == "max" else -1.0
@@ -25,18 +26,18 @@ def ranked(search: Iterable[TrialState], spec: SweepSpec, audited: Mapping[str, 
     ranks = {}
     for draw, trials in by_draw.items():
         decision = audited.get(trials[0].member)
-        last = [as_judged(trial, decision, spec.scheduler.time_attr) for trial in trials]
-        fit = all(trial.status in ("completed", "pruned") for trial in trials)
-        if fit and all(metric in values for values in last):
+        last = [metrics_as_judged(trial, decision, spec.scheduler.time_attr) for trial in trials]
+        is_valid = all(trial.status in ("completed", "pruned") for trial in trials)
+        if is_valid and all(metric in values for values in last):
             score = statistics.fmean(sign * values[metric] for values in last)
-            whole = decision is None and all(trial.status == "completed" for trial in trials)
-            reached = 0.0 if whole else min(values["samples"] for values in last)
-            ranks[draw] = (-whole, -reached, -score, draw)
+            completed = decision is None and all(trial.status == "completed" for trial in trials)
+            samples = 0.0 if completed else min(values["samples"] for values in last)
+            ranks[draw] = (-completed, -samples, -score, draw)
     return sorted(ranks, key=lambda draw: ranks[draw])
 
 
-def as_judged(trial: TrialState, decision: Decision | None, time_attr: str) -> Mapping[str, float]:
-    """Each metric's last value; for a member that was to stop, as they were at that rung."""
+def metrics_as_judged(trial: TrialState, decision: Decision | None, time_attr: str) -> Mapping[str, float]:
+    """Each metric's last value; with a decision to stop, the last value up to that decision's rung."""
     if decision is None:
         return trial.last
     last: dict[str, float] = {}

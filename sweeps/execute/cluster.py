@@ -1,4 +1,7 @@
-"""The Ray cluster that a launch works on: one of its own on this machine, or one that is there already."""
+"""Starts Ray on this machine or joins an existing cluster, and measures arms on it.
+
+Importing it sets the environment variables that Ray reads when it is imported.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-# Before ray is imported. Without the first, every part of a local Ray instance listens on all interfaces.
+# Without this, every part of a local Ray instance listens on all network interfaces.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Where a machine is short of memory, whoever takes it, Ray ends workers, which Tune takes for an error of its
-# own and breaks off the sweep. Where the kernel ends one, the trial is tried again.
+# No memory monitor: when the machine is short of memory, whichever process uses it, the monitor kills
+# workers, which Tune treats as its own error and aborts the sweep. If the kernel kills a worker, the trial is
+# retried.
 os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -34,21 +38,22 @@ from sweeps.space.errors import SpecError
 
 logger = logging.getLogger(__name__)
 
-MEASURE_S = 600.0  # for a few steps, compilation included
+MEASURE_S = 600.0  # limit for the few steps of one arm, including compilation
 
 
 def connect(address: str | None, count_gpus: bool) -> ClusterResources:
-    """Start a Ray instance of our own on the loopback, or join the cluster at `address`.
+    """Start a local Ray instance that listens on the loopback only, or join the cluster at `address`.
 
-    Returns what there is. Raises SpecError where the cluster cannot be reached.
+    Returns the cores and GPUs of the cluster; on this machine its GPUs are counted only if `count_gpus`.
+    Raises SpecError if the cluster cannot be reached.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is None:
-        here = local_resources(count_gpus)
+        local = local_resources(count_gpus)
         ray.init(
             address="local",
-            num_cpus=int(here.cpu),
-            num_gpus=int(here.gpu),
+            num_cpus=int(local.cpu),
+            num_gpus=int(local.gpu),
             include_dashboard=False,
             **quiet,
         )
@@ -56,14 +61,15 @@ def connect(address: str | None, count_gpus: bool) -> ClusterResources:
         try:
             _check_reachable(address)
             ray.init(address=address, **quiet)
-        except Exception as error:  # Ray raises many kinds, by what is wrong with the address
+        except Exception as error:  # Ray raises many kinds of errors here
             reason = " ".join(str(error).split())[:200]
             raise SpecError(
                 f"--address {address}: no Ray cluster can be joined there ({reason}): start one with "
                 f"`ray start --head`; if there is one, give its token (RAY_AUTH_MODE, see docs/cluster.md); "
                 f"or leave --address out to run on this machine"
             ) from error
-    # Ray prints a paragraph over the live table when a worker dies. No setting stops it; in the log it helps.
+    # Ray prints over the live table when a worker dies, and has no setting to stop it. Write to the log
+    # instead.
     ray._private.worker.print_worker_logs = lambda data, *_: logger.warning(
         "ray: %s", " ".join(data["lines"])
     )
@@ -72,14 +78,14 @@ def connect(address: str | None, count_gpus: bool) -> ClusterResources:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise OSError where nobody listens at host:port, which Ray would wait for for minutes."""
+    """Raise OSError if nothing listens at host:port; Ray itself would wait for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def disconnect() -> None:
-    """Leave the cluster; the Ray instance that `connect` started ends here."""
+    """Leave the cluster. A Ray instance that `connect` started is stopped."""
     if ray.is_initialized():
         ray.shutdown()
 
@@ -87,32 +93,38 @@ def disconnect() -> None:
 def measure_arms(
     plan: Plan, arms: Iterable[Arm], interrupted: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[str, Calibration]]:
-    """Time and memory of a few steps of a trial of each arm, one after the other, each in a fresh process
-    that has a GPU to itself where the arm wants one. Ray must be connected.
+    """Yield each arm's name with the time and memory of a few steps of one trial. Ray must be connected.
 
-    What breaks off or takes too long is not measured: that is no reason not to run it.
+    Arms are measured one after the other, each in a fresh process that has a whole GPU if the arm uses any.
+    If the steps fail or take longer than MEASURE_S, the Calibration is empty: the arm can still be run. Stops
+    early if `interrupted` returns True.
     """
     for arm in arms:
-        first = next(iter(plan.draws(arm)), None)
-        values = (
-            first.values if first is not None else {n: d.ends[0] for n, d in arm.tune.items() if not d.when}
-        )
-        config = plan.trainer.configure(arm.config, values.items(), arm.name).model_dump(mode="json")
         task = ray.remote(num_cpus=arm.cpu, num_gpus=1 if arm.gpu else 0, max_calls=1)(measure)
-        path = [path for path in sys.path if path]
+        sys_path = [path for path in sys.path if path]
         device = "cuda:0" if arm.gpu else "cpu"
-        answer = task.remote(plan.spec.trainer, config, device, arm.cpu, path)
+        result = task.remote(plan.spec.trainer, _example_config(plan, arm), device, arm.cpu, sys_path)
         deadline = time.monotonic() + MEASURE_S
-        while not ray.wait([answer], timeout=0.5)[0]:
+        while not ray.wait([result], timeout=0.5)[0]:
             if interrupted():
                 return
             if time.monotonic() > deadline:
-                # Only here, while it runs: Ray may abort this process where a task that is over is cancelled.
-                ray.cancel(answer, force=True)
+                # Cancel only while it runs: Ray may abort this process if the task has already ended.
+                ray.cancel(result, force=True)
                 break
-        found = Calibration()
+        calibration = Calibration()
         try:
-            found = ray.get(answer, timeout=30)
+            calibration = ray.get(result, timeout=30)
         except Exception as error:
             logger.warning("%s could not be measured (%s)", arm.name, error)
-        yield arm.name, found
+        yield arm.name, calibration
+
+
+def _example_config(plan: Plan, arm: Arm) -> dict[str, Any]:
+    """The config of the arm's first draw; if no draw is known yet, with one end of each domain."""
+    draw = next(iter(plan.draws(arm)), None)
+    if draw is not None:
+        values = draw.values
+    else:
+        values = {name: domain.ends[0] for name, domain in arm.tune.items() if not domain.when}
+    return plan.trainer.configure(arm.config, values.items(), arm.name).model_dump(mode="json")

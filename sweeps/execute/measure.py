@@ -1,8 +1,8 @@
-"""What a trial costs, by a few steps of it: seconds a sample, and the peak of a GPU's memory.
+"""Measures the cost of a trial by running a few steps: seconds per sample, and the peak of GPU memory.
 
-A trainer's module may have `calibrate(config, device)`, which takes a few steps and returns
-`seconds_per_sample`, the time of evaluations included. Without it the trainer itself runs up to its second
-report, for a minute at most.
+A trainer's module may have `calibrate(config, device)`, which runs a few steps and returns
+`seconds_per_sample`, with the time of evaluations included. Without it the trainer itself runs until its
+second report, for at most LIMIT_S.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ LIMIT_S = 60.0
 
 
 class _EnoughReports(BaseException):
-    """Unwinds the trainer out of `report`."""
+    """Raised in `report` to end the trainer."""
 
 
 class _TimedTrial:
-    """A `trial` that ends the trainer at its second report."""
+    """A `trial` that ends the trainer at its second report, and keeps the time of each report."""
 
     checkpoint = None
     seed = 0
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.reports = [(time.perf_counter(), 0.0)]  # when, and samples so far
+        self.reports = [
+            (time.perf_counter(), 0.0)
+        ]  # (time in seconds, samples so far); the first is the start
 
     def report(self, metrics: Mapping[str, float], checkpoint: Any = None) -> None:
         self.reports.append((time.perf_counter(), float(metrics["samples"])))
@@ -42,7 +44,7 @@ class _TimedTrial:
 
     @property
     def seconds_per_sample(self) -> float | None:
-        """From the last two reports; the first one alone has the start in it."""
+        """Between the last two reports, or from the start if there was only one; None if there was none."""
         if len(self.reports) < 2:
             return None
         (began, before), (ended, after) = self.reports[-2:]
@@ -52,14 +54,14 @@ class _TimedTrial:
 def measure(
     trainer: str, config: dict[str, Any], device: str, cpu: float, sys_path: list[str]
 ) -> Calibration:
-    """Run in a worker of its own, which ends with it: what a GPU holds is this trial's."""
+    """Measure one trial. Run it in a fresh process, so that the GPU memory in use is this trial's only."""
     sys.path.extend(path for path in sys_path if path not in sys.path)
     loaded = import_trainer(trainer)
     settings = loaded.config_model.model_validate(config)
     set_threads(cpu)
-    known: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     if loaded.calibrate is not None:
-        known = dict(loaded.calibrate(settings, device))
+        measured = dict(loaded.calibrate(settings, device))
     else:
         trial = _TimedTrial(device)
 
@@ -70,15 +72,15 @@ def measure(
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         thread.join(LIMIT_S)
-        known["seconds_per_sample"] = trial.seconds_per_sample
-    return Calibration(**_gpu_memory() | known)
+        measured["seconds_per_sample"] = trial.seconds_per_sample
+    return Calibration(**_gpu_memory() | measured)
 
 
 def _gpu_memory() -> dict[str, int]:
-    """The peak of what torch had reserved, and beside it what the driver and libraries hold."""
+    """The peak of torch's reserved memory plus what the driver and libraries hold now; {} without a GPU."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {}
     free, total = torch.cuda.mem_get_info()
-    beside = max(0, total - free - torch.cuda.memory_reserved())
-    return {"peak_bytes": torch.cuda.max_memory_reserved() + beside, "total_bytes": total}
+    outside_torch = max(0, total - free - torch.cuda.memory_reserved())
+    return {"peak_bytes": torch.cuda.max_memory_reserved() + outside_torch, "total_bytes": total}

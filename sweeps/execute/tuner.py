@@ -1,7 +1,9 @@
-"""Ray Tune behind the conductor: Ray places trials on processors and runs them, the conductor decides.
+"""Runs the controller's trials with Ray Tune. Ray starts workers and places trials; the controller decides.
 
-A Searcher hands out the trials, a TrialScheduler passes reports on and stops trials, a Callback notes starts
-and looks for an interrupt. Ray's own state is thrown away at the end; nothing is ever restored from it.
+`sweeps.launch` calls `run`. Three adapters connect Ray to `decide.controller`: a Searcher gets the next trial
+from it, a TrialScheduler passes it each report and stops trials, and a Callback tells it of starts and
+failures. Each worker is a TrialActor (`execute.worker`). Ray's own state is deleted at the end; nothing is
+ever restored from it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sweeps.execute import cluster  # noqa: F401  first, as it says how Ray is to be loaded
+from sweeps.execute import cluster  # noqa: F401  before ray: it sets the variables that ray reads on import
 
 # isort: split
 
@@ -30,20 +32,20 @@ from sweeps.plan.model import TrialPlan
 
 
 class Interrupted(BaseException):
-    """A signal asked for the end. Raised between two steps of Ray's loop: no event is half written."""
+    """The sweep is to stop early. Raised between two steps of Ray's loop, so that each event is complete."""
 
 
 class _NotSaved:
-    """Ray pickles its parts into snapshots of its own state, which nobody reads: they are left empty."""
+    """Pickles as an empty object: Ray pickles its parts into snapshots, which are never read."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class _FirstError:
-    """The first error of a part of ours, kept until Ray's loop can be left with it.
+    """Keeps the first error inside one of the adapters, until CallbackAdapter raises it between two steps.
 
-    Raised inside a hook, some of Ray's code would take it for the trial's failure, and try that trial again.
+    Raised inside a hook, Ray would treat some errors as a failure of the trial, and retry the trial.
     """
 
     def __init__(self) -> None:
@@ -58,7 +60,7 @@ class _FirstError:
 
 
 class SearcherAdapter(_NotSaved, Searcher):
-    """Ray asks, the conductor answers with a trial, as long as fewer than `concurrency` run."""
+    """Gives Ray the controller's next trial, if fewer than `concurrency` trials are with Ray."""
 
     def __init__(
         self,
@@ -72,10 +74,10 @@ class SearcherAdapter(_NotSaved, Searcher):
         self._first_error = first_error
         self._concurrency = concurrency
         self._payload = payload
-        self._running: dict[str, str] = {}  # what Ray has in its hands: its name for a trial -> ours
+        self._running: dict[str, str] = {}  # trials given to Ray: Ray's trial id -> ours
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        return True  # or Ray would wrap this in a limiter of its own
+        return True  # otherwise Ray wraps this searcher in its own limiter
 
     def suggest(self, trial_id: str) -> Any:
         with self._first_error.kept():
@@ -96,14 +98,14 @@ class SearcherAdapter(_NotSaved, Searcher):
         self._running.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
-        """Ray's snapshot; never read."""
+        """Saves nothing: Ray's snapshots are never read."""
 
     def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a sweep goes on from its journal, not from Ray's state")
+        raise NotImplementedError("a sweep is resumed from its journal, not from Ray's state")
 
 
 class SchedulerAdapter(_NotSaved, FIFOScheduler):
-    """Passes what a trial says on to the conductor."""
+    """Passes reports, warnings and ends of trials to the controller, and stops trials that it stops."""
 
     def __init__(self, controller: Controller, first_error: _FirstError) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -111,12 +113,12 @@ class SchedulerAdapter(_NotSaved, FIFOScheduler):
         self._first_error = first_error
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        go_on = True
+        continues = True
         with self._first_error.kept():
             if result["warning"]:
                 self._controller.warned(_id(trial), result["warning"])
-            go_on = self._controller.report(_id(trial), dict(result["report"]))
-        return self.CONTINUE if go_on else self.STOP
+            continues = self._controller.report(_id(trial), dict(result["report"]))
+        return self.CONTINUE if continues else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if result.get("outcome"):
@@ -125,14 +127,15 @@ class SchedulerAdapter(_NotSaved, FIFOScheduler):
 
     def _end(self, trial_id: str, outcome: str, reason: str, metrics: dict[str, float]) -> None:
         if outcome == "out_of_memory":
-            if self._controller.placement.enlarge(trial_id, reason):
+            if self._controller.placement.retry_with_larger_share(trial_id, reason):
                 return
             outcome = "failed"
         self._controller.ended(trial_id, outcome, reason, metrics)
 
 
 class CallbackAdapter(_NotSaved, tune.Callback):
-    """Notes each start and each failure of a trial, and leaves Ray's loop when a signal came."""
+    """Tells the controller of each start and failure of a trial. Leaves Ray's loop, by an exception, on an
+    interrupt or after an error in an adapter."""
 
     def __init__(
         self, controller: Controller, first_error: _FirstError, interrupted: Callable[[], bool]
@@ -161,40 +164,47 @@ def _id(trial: Any) -> str:
 
 
 def _reason(trial: Any) -> str:
-    """The trainer's own words, without Ray's traceback around them."""
-    error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # where Ray has just put it
+    """The last line of the trainer's error, without Ray's traceback around it."""
+    error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # Ray has just written this file
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).splitlines() if line.strip()]
     return lines[-1].strip().removeprefix("RuntimeError: ") if lines else type(cause).__name__
 
 
+def _payload(controller: Controller, trial: TrialPlan, checkpoints: str, logs: Path) -> Payload:
+    spec = controller.plan.spec
+    allocation = controller.placement.allocation(trial.trial_id)
+    return Payload(
+        trial_id=trial.trial_id,
+        trainer=spec.trainer,
+        config=trial.config,
+        seed=trial.seed,
+        checkpoints=f"{checkpoints}/{trial.trial_id}",
+        log=str(logs / f"{trial.trial_id}.log"),
+        metric=spec.objective.metric,
+        mode=spec.objective.mode,
+        cpu=allocation.cpu,
+        gpu=allocation.gpu,
+        journal_step=controller.state.trials[trial.trial_id].last_step,
+        is_measured=trial.arm in controller.state.shares,
+        sys_path=[path for path in sys.path if path],
+    )
+
+
 def run(
     controller: Controller, folder: Path, checkpoints: str, concurrency: int, interrupted: Callable[[], bool]
 ) -> None:
-    """Run all that is left of a sweep. Ray must be connected.
+    """Run all trials that are left. Ray must be connected.
 
-    Raises Interrupted, and whatever a part of ours raised; Ray's loop has been left then.
+    `folder` is the sweep's folder, `checkpoints` the folder or URL of its checkpoints, `concurrency` the most
+    trials at once. Raises Interrupted soon after `interrupted` returns True, and any error of the controller.
     """
-    spec, folder = controller.plan.spec, folder.resolve()  # workers run elsewhere
+    spec = controller.plan.spec
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
+    logs = folder.resolve() / "logs"  # absolute, as workers run in another directory
 
     def payload(trial: TrialPlan) -> Payload:
-        given = controller.placement.of(trial.trial_id)
-        return Payload(
-            trial_id=trial.trial_id,
-            trainer=spec.trainer,
-            config=trial.config,
-            seed=trial.seed,
-            checkpoints=f"{checkpoints}/{trial.trial_id}",
-            log=str(folder / "logs" / f"{trial.trial_id}.log"),
-            metric=spec.objective.metric,
-            mode=spec.objective.mode,
-            cpu=given.cpu,
-            gpu=given.gpu,
-            known_step=controller.state.trials[trial.trial_id].last_step,
-            is_measured=trial.arm in controller.state.shares,
-            sys_path=[path for path in sys.path if path],
-        )
+        return _payload(controller, trial, checkpoints, logs)
 
     first_error = _FirstError()
     scratch = Path(tempfile.mkdtemp(prefix="sweep-ray-"))
@@ -212,10 +222,10 @@ def run(
             run_config=tune.RunConfig(
                 name=spec.name,
                 storage_path=str(scratch),
-                # Checkpoints are the trial's own business (sweeps.record.checkpoints); Ray makes none.
+                # The trial's worker writes checkpoints (sweeps.record.checkpoints); Ray writes none.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                # Trying again is the conductor's: when a worker dies between two trials Ray takes its death
-                # for two failures, the second of which ends the trial whatever tries there are left.
+                # The controller retries trials. Ray does not: it counts the death of a worker between two
+                # trials as two failures, and the second one would end the trial too early.
                 failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[CallbackAdapter(controller, first_error, interrupted)],
                 verbose=0,

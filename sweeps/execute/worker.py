@@ -1,8 +1,11 @@
-"""Ray's side of a trial: the trainer's function runs in a thread and hands over one report at a time.
+"""One trial in a Ray worker: the trainer's function runs in a thread, and returns one report for each Ray
+step.
 
-The thread waits inside `trial.report` until Ray asks for the next step, so a trial that is stopped never
-trains on. Workers outlive their trials (`reset_config`), so that torch is imported once a worker, not once a
-trial.
+`execute.tuner` starts a TrialActor for each trial. The actor imports the trainer (`plan.trainer`) and runs it
+with a TrialHandle, the `trial` that the trainer sees, which writes checkpoints (`record.checkpoints`,
+`record.storage`). The thread waits inside `trial.report` until Ray asks for the next step, so that a stopped
+trial does not train any further. Workers are reused for later trials (`reset_config`), so that torch is
+imported only once per worker.
 """
 
 from __future__ import annotations
@@ -29,18 +32,24 @@ import ray
 from ray import tune
 
 from sweeps.plan.trainer import import_trainer
-from sweeps.record.checkpoints import NotKept
+from sweeps.record.checkpoints import UploadFailed
 from sweeps.record.storage import checkpoint_store
 from sweeps.space.names import RESERVED, name_problem
 
 
 class StopTrial(BaseException):
-    """Unwinds the trainer out of `report`. Not an Exception, so that a trainer does not swallow it."""
+    """Raised in `report` to end the trainer. Not an Exception, so that `except Exception` does not catch
+    it."""
 
 
 @dataclass(frozen=True)
 class Payload:
-    """What a worker is told of a trial. Travels as one string: Ray would otherwise take it apart."""
+    """All that a worker needs to run a trial. It is passed as one JSON string, as Ray would resolve values in
+    a dict.
+
+    `checkpoints` is the trial's folder or URL, `log` the file for a traceback; `metric` and `mode` are the
+    objective's; `cpu` and `gpu` are the trial's resources.
+    """
 
     trial_id: str
     trainer: str
@@ -52,8 +61,8 @@ class Payload:
     mode: str
     cpu: float
     gpu: float
-    known_step: int = -1  # the last one of which the journal has a report
-    is_measured: bool = False  # its share of a GPU follows from its memory, and bounds it
+    journal_step: int = -1  # the last step that the journal has a report of
+    is_measured: bool = False  # `gpu` follows from measured memory, and limits the memory of the trial
     sys_path: list[str] = field(default_factory=list)
 
     def dumps(self) -> str:
@@ -66,19 +75,19 @@ class Payload:
 
 @dataclass(frozen=True)
 class Report:
-    """One hand-over from the trainer's thread. `outcome` is set on the last one only."""
+    """One report from the trainer's thread. The last one has the `outcome`: completed, diverged or failed."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     outcome: str = ""
     reason: str = ""
-    repeated: bool = False  # one that the journal lacks, from the checkpoint that we went on from
+    repeated: bool = False  # read from the resumed checkpoint, because the journal lacks it
     warning: str = ""
     error: BaseException | None = None
 
 
 class _Warnings(logging.Handler):
-    """What the trainer's thread logs as a warning, each once, until a report takes it along: a worker's own
-    log is read by nobody."""
+    """Collects the warnings that the trainer's thread logs, each once. The next report carries them, as
+    nobody reads the worker's own log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -93,12 +102,16 @@ class _Warnings(logging.Handler):
             self._waiting.append(line)
 
     def take(self) -> list[str]:
+        """The warnings since the last call, the first line of each."""
         taken, self._waiting = self._waiting, []
         return taken
 
 
 class TrialHandle:
-    """The `trial` that a trainer sees."""
+    """The `trial` that a trainer sees: `seed`, `device`, `checkpoint` and `report`.
+
+    `checkpoint` is the directory to resume from, or None. `start`, `next` and `stop` are for the worker.
+    """
 
     def __init__(self, payload: Payload, device: str) -> None:
         self.seed = payload.seed
@@ -107,20 +120,24 @@ class TrialHandle:
         self._store = checkpoint_store(payload.checkpoints, payload.metric, payload.mode)
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._turn = threading.Semaphore(0)
-        self._blocked = False  # the thread waits for its turn
+        self._blocked = False  # whether the thread waits in `report`
         self._stopped = False
-        self._warnings: _Warnings | None = None  # of the thread, while it runs
+        self._warnings: _Warnings | None = None  # set by the thread while it runs
         latest = self._store.latest()
-        self._history: list[dict[str, float]] = []  # all that was reported up to here
+        self._history: list[dict[str, float]] = []  # all reports so far, including those before a resume
         if latest is not None:
             self.checkpoint, self._history = latest
             for metrics in self._history:
-                if metrics["step"] > payload.known_step:
+                if metrics["step"] > payload.journal_step:
                     self._reports.put(Report(metrics, repeated=True))
 
     def report(self, metrics: Mapping[str, float], checkpoint: str | Path | None = None) -> None:
-        """Hand over metrics (`step` and `samples` among them) and, if given, a checkpoint's directory,
-        which is copied before this returns. Does not return where the trial ends here."""
+        """Report metrics, which must include `step` and `samples`, and optionally a checkpoint directory,
+        which is copied before this returns.
+
+        Does not return if the trial is stopped, or if a metric is not finite (the trial has diverged). Raises
+        ValueError for a missing or misnamed metric.
+        """
         values = {name: float(value) for name, value in metrics.items()}
         missing = {"step", "samples"} - values.keys()
         if missing:
@@ -135,30 +152,31 @@ class TrialHandle:
             raise StopTrial
         self._history.append(values)
         warnings = [] if self._warnings is None else self._warnings.take()
-        if checkpoint is not None and (lost := self._keep(Path(checkpoint))):
-            warnings.append(lost)
+        if checkpoint is not None and (problem := self._save(Path(checkpoint))):
+            warnings.append(problem)
         self._reports.put(Report(values, warning="; ".join(warnings)))
         self._turn.acquire()
         if self._stopped:
             raise StopTrial
 
-    def _keep(self, checkpoint: Path) -> str:
-        """Keep the checkpoint. A full disk, or a store that is down, costs it and not the trial, which goes
-        on and says so."""
+    def _save(self, checkpoint: Path) -> str:
+        """Store the checkpoint. Returns a warning, and the trial continues, if the disk is full or the upload
+        failed; else ''. Raises other OSErrors."""
         try:
             self._store.commit(checkpoint, self._history)
-        except NotKept as error:
+        except UploadFailed as error:
             return f"step {self._history[-1]['step']:g} has no checkpoint: {error}"
         except OSError as error:
-            reason = _why_full(error)
+            reason = _disk_full_reason(error)
             if not reason:
                 raise
             return f"step {self._history[-1]['step']:g} has no checkpoint: {reason}"
         return ""
 
-    # The other side, called by the worker.
+    # Called by the worker
 
     def start(self, trainer: str, config: dict[str, Any], log: Path) -> None:
+        """Start the trainer in a thread. If it fails, its traceback is appended to the file `log`."""
         self._thread = threading.Thread(target=self._run, args=(trainer, config, log), daemon=True)
         self._thread.start()
 
@@ -171,7 +189,7 @@ class TrialHandle:
         except StopTrial:
             pass
         except BaseException as error:
-            with suppress(OSError):  # the disk may be full, which may be why
+            with suppress(OSError):  # a full disk, for example, which may be the error itself
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("a") as file:
                     file.write(traceback.format_exc())
@@ -184,7 +202,7 @@ class TrialHandle:
             logging.getLogger().removeHandler(self._warnings)
 
     def next(self) -> Report:
-        """The next report. The trainer goes on only when the one after it is asked for."""
+        """Wait for the next report, and return it. The trainer continues when `next` is called again."""
         if self._blocked:
             self._turn.release()
         report = self._reports.get()
@@ -192,17 +210,17 @@ class TrialHandle:
         return report
 
     def stop(self) -> None:
-        """End the thread, which waits inside `report` or has ended."""
+        """End the thread. It must be waiting inside `report`, or have ended."""
         self._stopped = True
         self._turn.release()
         self._thread.join(timeout=60)
 
 
 class TrialActor(tune.Trainable):
-    """One worker. `config["payload"]` is a Payload.
+    """A Ray worker that runs trials one after the other. `config["payload"]` is a Payload as JSON.
 
-    Training begins with the first step that Ray asks for, not before: Ray may set an actor up for a trial and
-    then run the trial in another one.
+    Training starts with the first `step`, not in `setup`: Ray may set up an actor for a trial and then run
+    the trial in another actor.
     """
 
     _payload: Payload
@@ -217,7 +235,7 @@ class TrialActor(tune.Trainable):
         self._payload = Payload.loads(config["payload"])
         sys.path.extend(path for path in self._payload.sys_path if path not in sys.path)
         importlib.import_module(self._payload.trainer.partition(":")[0])
-        if not gc.get_freeze_count():  # what is imported stays: to look through it after every trial is slow
+        if not gc.get_freeze_count():  # exempt imported modules, as each trial's collection would scan them
             gc.collect()
             gc.freeze()
 
@@ -234,7 +252,7 @@ class TrialActor(tune.Trainable):
         if outcome == "failed":
             if not (self._payload.is_measured and _is_out_of_memory(report.error)):
                 raise RuntimeError(report.reason) from report.error
-            outcome = "out_of_memory"  # not for Ray to try again: it would give the same share
+            outcome = "out_of_memory"  # the controller retries it, with a larger share of the GPU
         return {
             "report": list(report.metrics.items()),
             "warning": report.warning,
@@ -246,7 +264,7 @@ class TrialActor(tune.Trainable):
     def _begin(self) -> TrialHandle:
         payload = self._payload
         set_threads(payload.cpu)
-        _bound_memory(payload.gpu if payload.is_measured else 1.0)
+        _limit_gpu_memory(payload.gpu if payload.is_measured else 1.0)
         trial = TrialHandle(payload, "cuda:0" if ray.get_gpu_ids() else "cpu")
         trial.start(payload.trainer, payload.config, Path(payload.log))
         return trial
@@ -258,37 +276,40 @@ class TrialActor(tune.Trainable):
         _release_memory()
 
 
-def _why_full(error: OSError) -> str:
-    """ "No space left on device", or what else says that a disk is full; '' where it is not."""
+def _disk_full_reason(error: OSError) -> str:
+    """The system's message if the error is a full disk or an exceeded quota; '' otherwise."""
     reasons = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)]
-    return next((reason for reason in reasons if reason in str(error)), "")  # copytree keeps no errno
+    return next((reason for reason in reasons if reason in str(error)), "")  # copytree's error has no errno
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Torch's error, under any of its names, without loading torch; or CUDA's own, as libraries raise it."""
+    """Whether it is torch's OutOfMemoryError (checked by name, without importing torch) or an error of a CUDA
+    library."""
     by_name = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     return by_name or any(words in str(error) for words in ("CUDA error: out of memory", "ALLOC_FAILED"))
 
 
-def _bound_memory(gpu: float) -> None:
-    """A trial that grows beyond its share of a GPU fails itself, and not the trials beside it."""
+def _limit_gpu_memory(gpu: float) -> None:
+    """Limit torch to the share `gpu` of the GPU's memory: a trial that needs more fails, and not the trials
+    that share the GPU with it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(min(1.0, gpu or 1.0))
 
 
 def _release_memory() -> None:
-    """What a trial has freed goes back to the GPU and to the system: this process lives on, beside others."""
+    """Return freed memory to the GPU and the system, for other processes: this process stays alive."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError):  # glibc's; elsewhere there is none
+    with suppress(OSError, AttributeError):  # only glibc has malloc_trim
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def set_threads(cpu: float) -> None:
-    """As many threads as the trial was given cores, so that trials side by side do not fight over them."""
+    """Let torch use as many threads as the trial has cores, so that parallel trials do not compete for
+    cores."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(max(1, int(cpu)))

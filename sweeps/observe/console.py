@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table in a terminal, plain lines in a file."""
+"""The progress display during a run: a live table in a terminal, else a line every PLAIN_EVERY_S."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PLAIN_EVERY_S = 30.0
 
 
 class Display:
-    """A context manager that shows a sweep as it changes; nothing at all where `quiet`."""
+    """A context manager that shows a sweep's progress from its own thread; nothing if `quiet`."""
 
     def __init__(self, controller: Controller, quiet: bool) -> None:
         self._controller = controller
         plan = controller.plan
         self._name = plan.spec.name
         self._objective = plan.spec.objective
-        self._horizon = plan.horizon  # samples of a whole trial, where they are known
+        self._horizon = plan.horizon  # samples of a whole trial, None if unknown
         self._quiet = quiet
         self._console = Console()
         self._stop = threading.Event()
@@ -61,15 +61,15 @@ class Display:
         self._console.print(self.line(), highlight=False, soft_wrap=True)
 
     def line(self) -> str:
-        """The whole sweep in a line."""
+        """The state of the whole sweep in one line."""
         counts = Counter(trial.status for trial in self._trials())
-        parts = [f"{counts[status]} {status.replace('_', ' ')}" for status in _SHOWN if counts[status]]
+        parts = [f"{counts[status]} {status.replace('_', ' ')}" for status in _STATUSES if counts[status]]
         best = self._best(self._trials())
         value = f", best {self._objective.metric} {best[0]:.4f} ({best[1]})" if best else ""
         return f"{self._name}: {', '.join(parts) or 'nothing planned yet'}{value}, {self._clock()}"
 
     def table(self) -> Group:
-        """A row an arm."""
+        """The state of the sweep as a table with one row per arm."""
         table = Table(title=None, box=None, pad_edge=False, header_style="bold")
         for heading in (
             "arm",
@@ -105,11 +105,12 @@ class Display:
         return list(self._controller.state.trials.values())
 
     def _best(self, trials: list[TrialState]) -> tuple[float, str] | None:
-        found = [(best[0], trial) for trial in trials if (best := self._best_of(trial)) is not None]
-        if not found:
+        """The best value of the objective so far, and the trial that has it; None before the first report."""
+        values = [(best[0], trial) for trial in trials if (best := self._best_of(trial)) is not None]
+        if not values:
             return None
-        pick = max if self._objective.mode == "max" else min
-        value, trial = pick(found, key=lambda pair: pair[0])
+        choose = max if self._objective.mode == "max" else min
+        value, trial = choose(values, key=lambda pair: pair[0])
         return value, f"{trial.arm} seed {trial.seed}"
 
     def _best_of(self, trial: TrialState) -> tuple[float, int] | None:
@@ -125,18 +126,19 @@ class Display:
         return f"{duration(int(elapsed))} elapsed{ahead}"
 
     def seconds_left(self, elapsed: float) -> float | None:
-        """From the samples trained so far and those that trials unfinished or to come want at most."""
+        """Seconds until the sweep ends if no further trial stops early, at the rate of samples so far; None
+        if the rate or the horizon is unknown. `elapsed` is in seconds, since this launch began."""
         trained = self._samples() - self._samples_at_begin
         if self._horizon is None or trained <= 0:
             return None
-        wanted = sum(
+        remaining = sum(
             self._horizon - trial.last.get("samples", 0.0) for trial in self._trials() if not trial.ended
         )
-        wanted += self._horizon * self._controller.unplanned_trials
-        return elapsed * wanted / trained
+        remaining += self._horizon * self._controller.unplanned_trials
+        return elapsed * remaining / trained
 
 
-_SHOWN: tuple[Status, ...] = (
+_STATUSES: tuple[Status, ...] = (
     "running",
     "completed",
     "pruned",

@@ -1,4 +1,4 @@
-"""What trials cost: trials, samples, FLOPs and time, before any of them has run."""
+"""The expected cost of trials before they run: their number, samples, FLOPs and time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Cost:
-    """Of some trials, if none stops early. NaN is what is not known."""
+    """The cost of some trials if none stops early. NaN: not known."""
 
     trials: int = 0
     samples: float = 0.0
     flops: float = 0.0
-    seconds: float = 0.0  # one trial after the other
+    seconds: float = 0.0  # if the trials run one after the other
     gpu_s: float = 0.0  # seconds x GPUs
 
     def __add__(self, other: Cost) -> Cost:
@@ -33,7 +33,7 @@ class Cost:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Trials, samples, FLOPs and time as text; '' for what is not known."""
+        """Trials, samples, FLOPs and time as text; '' for an unknown one."""
         time = "" if math.isnan(self.seconds) else duration(round(self.seconds))
         return (
             f"{self.trials:,}",
@@ -44,11 +44,11 @@ class Cost:
 
 
 def trial_cost(plan: Plan, arm: Arm, measured: Mapping[str, Calibration]) -> Cost:
-    """Of one trial of the arm; `measured` are the arms of which a few steps were timed."""
+    """The cost of one trial of the arm; `measured` holds the arms that were calibrated."""
     samples = math.nan if plan.horizon is None else plan.horizon
     flops = math.nan if arm.flops_per_sample is None else arm.flops_per_sample * samples
-    pace = measured[arm.name].seconds_per_sample if arm.name in measured else None
-    seconds = math.nan if pace is None else pace * samples
+    per_sample = measured[arm.name].seconds_per_sample if arm.name in measured else None
+    seconds = math.nan if per_sample is None else per_sample * samples
     share = gpus(arm, {name: share_for(cost) for name, cost in measured.items()})
     return Cost(1, samples, flops, seconds, seconds * share if share else 0.0)
 
@@ -58,7 +58,7 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 
 def phases(plan: Plan) -> dict[str, dict[str, int]]:
-    """By phase, and by arm, how many trials there are."""
+    """The number of trials by phase and arm; a sweep that tunes nothing has one phase, "sweep"."""
     spec, draws = plan.spec, {arm.name: plan.number_of_draws(arm) for arm in plan.arms}
     if not spec.tune:
         return {"sweep": dict.fromkeys(draws, len(spec.seeds))}
@@ -69,17 +69,17 @@ def phases(plan: Plan) -> dict[str, dict[str, int]]:
 
 
 def wall_clock(kinds: Iterable[tuple[int, float, float]]) -> float:
-    """Seconds until all trials are done, one kind after the other, each trial begun as soon as there is room.
+    """Seconds until all trials have ended, if they start in order, each as soon as there is room for it.
 
-    A kind is how many trials, the seconds of one, and the share of the whole machine that one takes.
+    A kind is (number of trials, seconds of one, share of the whole machine that one takes).
     """
-    running: list[tuple[float, float]] = []  # when it ends, and its share
+    running: list[tuple[float, float]] = []  # a heap of (end in seconds, share)
     now, free = 0.0, 1.0
     for number, seconds, share in kinds:
         for _ in range(number):
             while free < share - _ROUNDING:
-                now, given_back = heapq.heappop(running)
-                free += given_back
+                now, freed = heapq.heappop(running)
+                free += freed
             heapq.heappush(running, (now + seconds, share))
             free -= share
     return max((end for end, _ in running), default=0.0)

@@ -1,4 +1,4 @@
-"""`--notify URL`: a JSON summary of a launch, posted at its end."""
+"""`--notify URL`: posts a JSON summary at the end of a launch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ TIMEOUT_S = 10.0
 
 
 def check_url(url: str) -> None:
-    """Raises SpecError. Nothing of the URL but its host is ever shown: webhooks carry their secret in it."""
+    """Raise SpecError unless it is an HTTP URL. Only its host is ever printed: a webhook's URL is a
+    secret."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -25,20 +26,22 @@ def check_url(url: str) -> None:
 
 
 def notify(url: str, summary: Mapping[str, Any]) -> str:
-    """Post the summary. Returns why it was not taken, or ''; raises nothing."""
+    """Post the summary. Returns a message if the server did not accept it, else ''. Does not raise."""
     body = json.dumps(summary, default=str).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")
-    answer = ["TimeoutError"]
+    failure = ["TimeoutError"]
 
     def post() -> None:
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S):
-                answer[0] = ""
-        except Exception as error:  # of any kind: the sweep is over, and its results are there
+                failure[0] = ""
+        except Exception as error:  # any kind: a failed notification must not fail the launch
             code = getattr(error, "code", None)
-            answer[0] = f"HTTP status {code}" if code else type(getattr(error, "reason", error)).__name__
+            failure[0] = f"HTTP status {code}" if code else type(getattr(error, "reason", error)).__name__
 
-    thread = threading.Thread(target=post, daemon=True)  # urllib's timeout is one for each read
+    thread = threading.Thread(
+        target=post, daemon=True
+    )  # urllib's timeout is for each read, not for the whole
     thread.start()
     thread.join(TIMEOUT_S)
-    return f"{urlsplit(url).hostname} did not take the summary ({answer[0]})" if answer[0] else ""
+    return f"{urlsplit(url).hostname} did not accept the summary ({failure[0]})" if failure[0] else ""

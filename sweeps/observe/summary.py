@@ -1,4 +1,4 @@
-"""What a launch came to: its exit status, its last lines, and the summary that is posted."""
+"""The end of a launch: exit status, closing messages, and the JSON summary for --notify."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a launch came to. `folder` is None where nothing was run; `mirrored`: MLflow has all of it."""
+    """The result of a launch.
+
+    `status` is the exit status; `folder` is the sweep's folder, None for a preview; `notes` are printed after
+    the report; `mirrored` is whether MLflow has everything.
+    """
 
     status: int
     folder: Path | None = None
@@ -33,84 +37,85 @@ class Outcome:
 
 @dataclass
 class Failures:
-    """What went wrong outside of the trials: of Ray, of a part of ours, of a full disk. What is recorded
-    stays, and the launch comes to its end."""
+    """Errors outside of trials: in Ray, in this package, or from a full disk. The launch continues to its
+    end, so that tables and messages are still written."""
 
     texts: list[str] = field(default_factory=list)
 
     @contextmanager
-    def noted(self, what: str) -> Iterator[None]:
+    def catch(self, what: str) -> Iterator[None]:
+        """Catch and log an error in the block; `what` names the block in the message."""
         try:
             yield
         except Exception as error:
             logger.exception("%s", what)
             reason = str(error).strip().splitlines()[-1:] or [""]
-            self.texts.append(f"{what} broke off ({type(error).__name__}: {reason[0]})")
+            self.texts.append(f"{what} stopped with an error ({type(error).__name__}: {reason[0]})")
 
 
 def status_of(state: SweepState) -> int:
-    """Of a sweep that came to its end."""
+    """The exit status of a sweep that has finished."""
     failed = any(trial.status == "failed" for trial in state.trials.values())
     return SOME_FAILED if failed else OK
 
 
 def next_steps(controller: Controller, folder: Path, ending: str, failures: Failures) -> Iterator[str]:
-    """What to do now, where the sweep did not come to its end."""
+    """Messages for a sweep that has not finished: why, and how to continue it."""
     for text in dict.fromkeys(failures.texts):
         yield f"{text[0].upper()}{text[1:]}; see {folder / 'logs' / 'driver.log'}."
     if failures.texts:
-        yield "What was recorded stays. Mend that, and go on with the same command and --resume."
+        yield "Recorded results are kept. Fix the cause, and continue with the same command and --resume."
     elif ending == "interrupted":
-        yield "Interrupted. Go on with the same command and --resume."
+        yield "Interrupted. Continue with the same command and --resume."
     elif ending == "budget":
         waiting = sum(trial.status == "not_started" for trial in controller.state.open.values())
         yield (
             f"The budget is spent ({controller.out_of_budget}); not started: {waiting}. "
-            f"Raise it under `budget`, and go on with the same command and --resume."
+            f"Raise it under `budget`, and continue with the same command and --resume."
         )
 
 
 def warnings_and_reuse(controller: Controller, folder: Path, reuse: bool) -> Iterator[str]:
-    """What went otherwise than a person may think."""
+    """The first warning of the journal, and under --reuse the number of reused trials."""
     warnings = list(dict.fromkeys(controller.state.warnings))
     if warnings:
         more = f" (and {len(warnings) - 1} more, in {folder / 'logs' / 'driver.log'})" if warnings[1:] else ""
         yield f"Warning: {warnings[0]}{more}"
     if reuse:
-        taken = sum(bool(trial.reused_from) for trial in controller.state.trials.values())
-        same = "config, seed, data and the sources beside the trainer"
-        yield f"Taken over from other sweeps: {taken or 'no'} trials" + (
-            "" if taken else f" ({same} must be the same)"
-        )
+        number = sum(bool(trial.reused_from) for trial in controller.state.trials.values())
+        condition = " (config, seed, data and the trainer's source code must be the same)"
+        yield f"Reused from other sweeps: {number or 'no'} trials{'' if number else condition}"
 
 
 def mlflow_hint(link: str, uri: str) -> Iterator[str]:
-    """The page of MLflow's UI, and how to have one."""
+    """The sweep's page in MLflow's UI, and the command that starts the UI if the store is not a server."""
     if link:
         yield f"MLflow: {without_secret(link)}"
         if "://" in uri and not uri.startswith("http"):
             yield f"  (first: mlflow ui --backend-store-uri {without_secret(absolute_uri(uri))})"
 
 
-def sync_hint(folder: Path, uri: str, trouble: str) -> str:
+def sync_hint(folder: Path, uri: str, error: str) -> str:
+    """A message with the command that writes what is missing in MLflow; `error` is why it is missing."""
     return (
-        f"MLflow does not have all of it ({trouble}). Nothing is lost; when the store works again: "
+        f"MLflow does not have all results ({error}). Nothing is lost; when the store works again, run: "
         f"python -m sweeps.tracking sync {folder} --tracking-uri {without_secret(uri)}"
     )
 
 
 def summary(controller: Controller, folder: Path, status: int, ending: str) -> dict[str, Any]:
-    """For `--notify`: the sweep, how it ended, its trials by status, and the best completed one."""
+    """The JSON object for --notify: the sweep, how it ended, its trials by status, and the best completed
+    one."""
     objective, trials = controller.plan.spec.objective, list(controller.state.trials.values())
     sign = 1.0 if objective.mode == "max" else -1.0
-    done = [
+    completed = [
         trial
         for trial in trials
         if trial.status == "completed"
         and objective.metric in trial.last
         and not controller.state.is_audited(trial)
     ]
-    best = max(done, key=lambda trial: sign * trial.last[objective.metric], default=None)
+    best = max(completed, key=lambda trial: sign * trial.last[objective.metric], default=None)
     return {
         "sweep": controller.plan.spec.name,
         "status": ending,

@@ -1,4 +1,10 @@
-"""From a search space to trials: arms, draws, seeds, and each trial's whole config."""
+"""Builds the plan of a sweep: reads the search space, fills in defaults, and builds and checks the arms.
+
+`sweeps.launch` calls `load_plan`. It calls `space.load` for the YAML, `plan.trainer` to import the trainer,
+`plan.arms` for the combinations of levels, `plan.match` for arms of equal size, `plan.checks` for everything
+that can be refused without looking at data, and `plan.identity` for the sweep's identity. The trials follow
+from the plan's arms, draws and seeds (`plan.model`).
+"""
 
 from __future__ import annotations
 
@@ -34,114 +40,150 @@ def load_plan(path: Path, overrides: Sequence[str] = (), name: str | None = None
 
 
 def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
-    """Everything that can be refused without looking at data is refused here. Raises SpecError."""
+    """Plan a search space, and refuse everything that can be refused without data. Raises SpecError."""
     trainer = import_trainer(spec.trainer)
-    spec = _with_base(_with_absolute_paths(spec, sources, trainer), sources, trainer)
-    known = trainer.describe(trainer.configure(spec.base, [], f"{sources.path}: base"))
-    spec, horizon = _with_scheduler(spec, sources, trainer, known)
-    check_metrics(spec, known)
-    check_names(spec, known)
-    builder = ArmBuilder(spec, trainer, str(sources.path))
-    for section, items in (("ablate", spec.ablate), ("tune", spec.tune)):
-        for key, item in items.items():
-            builder.check_when(item.when, f"{section}.{key}")
-    for index, each in enumerate(spec.resources.per_arm):
-        builder.check_when(each.when, f"resources.per_arm.{index}")
-    in_dependency_order(spec.tune)
-    found = builder.combinations()
-    matched = match_arms(spec, builder, found)
-    arms = tuple(_arm(spec, builder, each, matched.get(each.name)) for each in found)
-    plan = Plan(spec, sources, trainer, arms, horizon)
+    spec = _with_absolute_paths(spec, sources, trainer)
+    spec = _with_overrides(spec, sources, trainer)
+    description = trainer.describe(trainer.configure(spec.base, [], f"{sources.path}: base"))
+    spec = _with_max_t(spec, sources, trainer, description)
+    horizon = _horizon(spec, trainer, description)
+    scheduler = check_horizon(_with_scheduler_defaults(spec), horizon)
+    spec = spec.model_copy(update={"scheduler": scheduler})
+    check_metrics(spec, description)
+    check_names(spec, description)
+    plan = Plan(spec, sources, trainer, _arms(spec, trainer, sources), horizon)
     check_plan(plan)
     return replace(plan, identity=identity(plan))
 
 
+# The space with absolute paths, --set, and the scheduler's defaults
+
+
 def _with_absolute_paths(spec: SweepSpec, sources: Sources, trainer: Trainer) -> SweepSpec:
-    """Relative paths are taken from the file that names them."""
-    model = trainer.config_model
+    """The spec with every path absolute. A relative path is relative to the file that contains it."""
+    model, folder = trainer.config_model, sources.space_dir
 
-    def factor(name: str, given: Factor) -> Factor:
-        here = sources.space_dir
-        values = given.values and [absolute_at(name, value, model, here) for value in given.values]
-        levels = given.levels and {
-            level: {key: absolute_at(key, value, model, here) for key, value in sets.items()}
-            for level, sets in given.levels.items()
+    def with_paths(name: str, factor: Factor) -> Factor:
+        values = factor.values and [absolute_at(name, value, model, folder) for value in factor.values]
+        levels = factor.levels and {
+            level: {key: absolute_at(key, value, model, folder) for key, value in settings.items()}
+            for level, settings in factor.levels.items()
         }
-        return given.model_copy(update={"values": values, "levels": levels})
+        return factor.model_copy(update={"values": values, "levels": levels})
 
-    def domain(name: str, given: Domain) -> Domain:
-        choice = given.choice and [absolute_at(name, each, model, sources.space_dir) for each in given.choice]
-        return given.model_copy(update={"choice": choice})
+    def with_choices(name: str, domain: Domain) -> Domain:
+        choice = domain.choice and [absolute_at(name, value, model, folder) for value in domain.choice]
+        return domain.model_copy(update={"choice": choice})
 
     changes: dict[str, Any] = {
         "base": absolute_paths(spec.base, model, sources.base_dir),
-        "ablate": {name: factor(name, given) for name, given in spec.ablate.items()},
-        "tune": {name: domain(name, given) for name, given in spec.tune.items()},
+        "ablate": {name: with_paths(name, factor) for name, factor in spec.ablate.items()},
+        "tune": {name: with_choices(name, domain) for name, domain in spec.tune.items()},
     }
     if spec.evidence.pilot is not None:
-        pilot = (sources.space_dir / spec.evidence.pilot.expanduser()).absolute()
+        pilot = (folder / spec.evidence.pilot.expanduser()).absolute()
         changes["evidence"] = spec.evidence.model_copy(update={"pilot": pilot})
     return spec.model_copy(update=changes)
 
 
-def _with_base(spec: SweepSpec, sources: Sources, trainer: Trainer) -> SweepSpec:
-    """With `--set` in the base. It stays as given, defaults left out: a default of one kind of mixer is not
-    something that the base says of another."""
+def _with_overrides(spec: SweepSpec, sources: Sources, trainer: Trainer) -> SweepSpec:
+    """The spec with the changes of `--set` in its base.
+
+    The base is not replaced by the validated config, which has defaults filled in: a default of the base's
+    kind of mixer must not count as set for another kind.
+    """
     if not sources.changes:
         return spec
-    model, here = trainer.config_model, Path.cwd()
-    changes = [(key, absolute_at(key, value, model, here)) for key, value in sources.changes]
-    trainer.configure(spec.base, [], f"{sources.path}: base")  # the base's own errors are told as such
+    model, folder = trainer.config_model, Path.cwd()
+    changes = [(key, absolute_at(key, value, model, folder)) for key, value in sources.changes]
+    trainer.configure(
+        spec.base, [], f"{sources.path}: base"
+    )  # so that an error of the base does not name --set
     trainer.configure(spec.base, changes, f"{sources.path}: --set")
     return spec.model_copy(update={"base": trainer.override(spec.base, changes)})
 
 
-def _with_scheduler(
-    spec: SweepSpec, sources: Sources, trainer: Trainer, known: dict[str, Any]
-) -> tuple[SweepSpec, float | None]:
-    """With the scheduler's defaults, and `max_t` in the key that the trainer names; and the horizon."""
-    given, key, base = spec.scheduler, known.get("horizon_key"), spec.base
-    max_t, in_samples = given.max_t, given.time_attr == "samples"
-    if key is not None and max_t is not None and in_samples:
-        value = int(max_t) if max_t == int(max_t) else max_t
-        trainer.configure(base, [(key, value)], f"{sources.path}: scheduler.max_t")
-        base = trainer.override(base, [(key, value)])
-    horizon = None
-    if key is not None:
-        try:
-            horizon = float(get(trainer.configure(base, [], "base").model_dump(), key))
-        except (KeyError, TypeError, ValueError) as error:
-            raise SpecError(
-                f"trainer: describe() has horizon_key {key}, which is no number: mend it"
-            ) from error
-    scheduler = check_horizon(_filled_in(spec), horizon)
-    return spec.model_copy(update={"scheduler": scheduler, "base": base}), horizon
+def _with_max_t(
+    spec: SweepSpec, sources: Sources, trainer: Trainer, description: dict[str, Any]
+) -> SweepSpec:
+    """The spec with `scheduler.max_t`, if it is in samples, written into the base at the trainer's
+    horizon_key."""
+    key, max_t = description.get("horizon_key"), spec.scheduler.max_t
+    if key is None or max_t is None or spec.scheduler.time_attr != "samples":
+        return spec
+    value = int(max_t) if max_t == int(max_t) else max_t
+    trainer.configure(spec.base, [(key, value)], f"{sources.path}: scheduler.max_t")
+    return spec.model_copy(update={"base": trainer.override(spec.base, [(key, value)])})
 
 
-def _filled_in(spec: SweepSpec) -> SchedulerSpec:
-    """The objective's metric and mode, and the scope that fits the phases."""
-    given, objective = spec.scheduler, spec.objective
-    metric = given.metric or objective.metric
-    falls = [name.endswith(("loss", "error")) for name in (metric, objective.metric)]
-    if given.stops and given.mode is None and falls[0] != falls[1]:
+def _horizon(spec: SweepSpec, trainer: Trainer, description: dict[str, Any]) -> float | None:
+    """The samples of a whole trial, which the base has at horizon_key; None if the trainer names no such
+    key."""
+    key = description.get("horizon_key")
+    if key is None:
+        return None
+    try:
+        return float(get(trainer.configure(spec.base, [], "base").model_dump(), key))
+    except (KeyError, TypeError, ValueError) as error:
+        raise SpecError(
+            f"trainer: describe() returns horizon_key {key}, which is not a number in the config: name "
+            f"the key of a trial's length in samples"
+        ) from error
+
+
+def _with_scheduler_defaults(spec: SweepSpec) -> SchedulerSpec:
+    """The scheduler with the objective's metric and mode, and the default scope, where it does not set
+    them."""
+    scheduler, objective = spec.scheduler, spec.objective
+    metric = scheduler.metric or objective.metric
+    is_lower_better = [name.endswith(("loss", "error")) for name in (metric, objective.metric)]
+    if scheduler.stops and scheduler.mode is None and is_lower_better[0] != is_lower_better[1]:
         raise SpecError(
             f"scheduler.mode: is left out, and would be the objective's ({objective.mode}), but one metric "
             f"is {metric} and the other {objective.metric}: give min or max"
         )
-    scope = given.scope or ("arm" if spec.tune else "sweep")
-    return given.model_copy(update={"metric": metric, "mode": given.mode or objective.mode, "scope": scope})
+    scope = scheduler.scope or ("arm" if spec.tune else "sweep")
+    mode = scheduler.mode or objective.mode
+    return scheduler.model_copy(update={"metric": metric, "mode": mode, "scope": scope})
 
 
-def _arm(spec: SweepSpec, builder: ArmBuilder, found: ArmDraft, matched: Matched | None) -> Arm:
-    config = builder.config(found)
-    known = builder.trainer.describe(builder.trainer.config_model.model_validate(config))
-    tune = builder.tuned(found)
-    for name in tune:
-        for key, (factor, _) in found.settings.items():
+# The arms
+
+
+def _arms(spec: SweepSpec, trainer: Trainer, sources: Sources) -> tuple[Arm, ...]:
+    builder = ArmBuilder(spec, trainer, str(sources.path))
+    for section, items in (("ablate", spec.ablate), ("tune", spec.tune)):
+        for key, item in items.items():
+            builder.check_when(item.when, f"{section}.{key}")
+    for index, entry in enumerate(spec.resources.per_arm):
+        builder.check_when(entry.when, f"resources.per_arm.{index}")
+    in_dependency_order(spec.tune)  # only to refuse a cycle
+    drafts = builder.combinations()
+    matched = match_arms(spec, builder, drafts)
+    return tuple(_arm(builder, draft, matched.get(draft.name)) for draft in drafts)
+
+
+def _arm(builder: ArmBuilder, draft: ArmDraft, matched: Matched | None) -> Arm:
+    config = builder.config(draft)
+    description = builder.trainer.describe(builder.trainer.config_model.model_validate(config))
+    domains = builder.tuned(draft)
+    for name in domains:
+        for key, (factor, _) in draft.settings.items():
             if overlap(name, key):
-                raise SpecError(f"tune.{name}: the factor {factor} sets {key} too: it can be one of the two")
-    size = known.get("num_params"), known.get("flops_per_sample")
-    cpu, gpu = builder.resources(found)
-    depth = known.get("effective_depth")
-    sets = frozenset(found.settings)
-    return Arm(found.name, found.levels, sets, config, tune, *size, cpu, gpu, depth, matched)
+                raise SpecError(
+                    f"tune.{name}: the factor {factor} sets {key} too: a key can be only one of the two"
+                )
+    cpu, gpu = builder.resources(draft)
+    return Arm(
+        name=draft.name,
+        levels=draft.levels,
+        sets=frozenset(draft.settings),
+        config=config,
+        tune=domains,
+        num_params=description.get("num_params"),
+        flops_per_sample=description.get("flops_per_sample"),
+        cpu=cpu,
+        gpu=gpu,
+        effective_depth=description.get("effective_depth"),
+        match=matched,
+    )

@@ -1,6 +1,7 @@
-"""Draws that are known before launch: Sobol points, random ones, or a grid, by Optuna's samplers.
+"""Draws that are known before the launch: Sobol points, random points, or a grid, from Optuna's samplers.
 
-All arms get the same ones: the whole of `tune` is drawn at once, and each arm takes what applies to it.
+All arms get the same draws: each draw has a value for every key of `tune`, and an arm uses those that apply
+to it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MAX_DRAWS = 10_000
 
 
 def distribution(domain: Domain) -> BaseDistribution:
-    """Optuna's word for a domain."""
+    """The domain as Optuna's distribution."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if domain.choice is not None:
@@ -36,12 +37,12 @@ def distribution(domain: Domain) -> BaseDistribution:
 
 
 def known_draws(algorithm: str, domains: Mapping[str, Domain], number: int) -> list[dict[str, Any]]:
-    """`number` draws over all of `domains`, or every combination for `grid`. Not for `tpe`."""
+    """`number` draws with a value for each domain; for `grid` every combination. `tpe` has no known draws."""
     if algorithm == "grid":
         return _grid(domains)
     import optuna
 
-    # A choice is drawn as an index: Optuna's Sobol sampler would draw categories apart, at random.
+    # A choice is drawn as an index: Optuna's Sobol sampler would draw a category at random, not by Sobol.
     space = {
         name: distribution(domain if domain.choice is None else _index(domain.choice))
         for name, domain in domains.items()
@@ -51,7 +52,7 @@ def known_draws(algorithm: str, domains: Mapping[str, Domain], number: int) -> l
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(sampler=_sampler(algorithm))
         if algorithm == "sobol":
-            # QMCSampler learns the space from the first trial there is, which is not one of its points.
+            # QMCSampler takes the space from the study's first trial, and starts its points after it.
             first = {name: domain.low for name, domain in space.items()}  # type: ignore[attr-defined]
             study.add_trial(optuna.create_trial(params=first, distributions=space, value=0.0))
         drawn = [study.ask(space).params for _ in range(number)]
@@ -65,34 +66,34 @@ def known_draws(algorithm: str, domains: Mapping[str, Domain], number: int) -> l
 
 
 def applies(domain: Domain, values: Mapping[str, Any]) -> bool:
-    """Whether a domain's `when`, which looks at other tuned values, is met by those drawn so far."""
+    """Whether the tuned values drawn so far meet the domain's `when`, which names only tuned values."""
     return all(
-        path in values and any(_same(values[path], each) for each in allowed)
+        path in values and any(_same(values[path], value) for value in allowed)
         for path, allowed in domain.when.items()
     )
 
 
 def _same(one: Any, other: Any) -> bool:
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+    return one == other and isinstance(one, bool) == isinstance(other, bool)  # 1 is not True
 
 
 def in_dependency_order(domains: Mapping[str, Domain]) -> dict[str, Domain]:
-    """The domains such that each comes after those that its `when` names. Raises SpecError for a circle."""
+    """The domains, each after those that its `when` names. Raises SpecError for a cycle."""
     needs = {name: {path for path in domain.when if path in domains} for name, domain in domains.items()}
     return {name: domains[name] for name in topological_order(needs, "tune")}
 
 
 def drawn_for(domains: Mapping[str, Domain], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a draw over all that is tuned, what applies to `domains`, an arm's, at these very values."""
-    here: dict[str, Any] = {}
+    """The part of a draw that an arm uses: the values of its `domains` whose `when` this draw meets."""
+    used: dict[str, Any] = {}
     for name, domain in in_dependency_order(domains).items():
-        if applies(domain, here):
-            here[name] = values[name]
-    return {name: here[name] for name in values if name in here}
+        if applies(domain, used):
+            used[name] = values[name]
+    return {name: used[name] for name in values if name in used}
 
 
 def _index(choices: list[Any]) -> Domain:
-    # Not by the constructor: a single choice has equal ends.
+    # Skip validation: with a single choice both bounds are 0, which Domain refuses.
     return Domain.model_construct(int=(0, len(choices) - 1))
 
 
@@ -105,7 +106,7 @@ def _sampler(algorithm: str) -> BaseSampler:
 
 
 def _grid(domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
-    """Every combination. Raises SpecError where a domain has no grid, or the grid is too large."""
+    """Every combination. Raises SpecError if a domain is continuous or the grid is too large."""
     sizes = []
     for name, domain in domains.items():
         if domain.kind not in ("choice", "int"):

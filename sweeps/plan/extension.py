@@ -1,4 +1,4 @@
-"""Whether a changed space only adds to a sweep: `--extend`."""
+"""`--extend`: checks that a changed search space only adds to the recorded sweep."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from sweeps.plan.model import Plan
 
 
 def refusals(plan: Plan, stored: dict[str, Any]) -> list[str]:
-    """What of `plan` is more than an addition to the sweep with the identity `there`, a line for each.
+    """The differences between `plan` and the sweep with the identity `stored` that are not additions, a line
+    for each.
 
-    Additions are: arms, draws, seeds, and a longer `max_t` where what a trial does up to its old end does
-    not depend on it. Everything that was run must mean what it meant, and every decision stand.
+    Additions are: arms, draws, seeds, and a longer `max_t` if a longer trial begins exactly as a shorter one.
+    They leave the trials and decisions that are already recorded valid.
     """
     current = copy.deepcopy(plan.identity)
     _forget_new_arms(stored, current)
     _forget_new_draws(stored, current)
     _forget_new_seeds(plan, stored, current)
     _forget_longer_runs(plan, stored, current)
-    return [line + _why(line) for line in differences(stored, current)]
+    return [line + _allowed_change(line) for line in differences(stored, current)]
+
+
+# Each of these removes one kind of addition from `current`, so that it is not a difference.
 
 
 def _forget_new_arms(stored: dict[str, Any], current: dict[str, Any]) -> None:
@@ -36,11 +40,12 @@ def _forget_new_draws(stored: dict[str, Any], current: dict[str, Any]) -> None:
 
 
 def _forget_new_seeds(plan: Plan, stored: dict[str, Any], current: dict[str, Any]) -> None:
-    judged = plan.spec.scheduler.stops  # by the mean over seeds, which new ones would change
-    if set(current["seeds"]) >= set(stored["seeds"]) and (plan.spec.tune or not judged):
+    # A scheduler judges by the mean over seeds, which new seeds would change.
+    stops_early = plan.spec.scheduler.stops
+    if set(current["seeds"]) >= set(stored["seeds"]) and (plan.spec.tune or not stops_early):
         current["seeds"] = stored["seeds"]
     new, old = current["search"].get("seeds", []), stored["search"].get("seeds", [])
-    if old and not judged and set(new) >= set(old):
+    if old and not stops_early and set(new) >= set(old):
         current["search"]["seeds"] = old
 
 
@@ -48,27 +53,29 @@ def _forget_longer_runs(plan: Plan, stored: dict[str, Any], current: dict[str, A
     old, new = stored["scheduler"].get("max_t"), current["scheduler"].get("max_t")
     if not (old and new and new > old):
         return
-    known = [
+    descriptions = [
         plan.trainer.describe(plan.trainer.configure(arm.config, values.items(), arm.name))
         for arm in plan.arms
         for values in values_to_try(plan, arm)
     ]
-    if all(each.get("extendable") for each in known):
+    if all(description.get("extendable") for description in descriptions):
         current["scheduler"]["max_t"] = old
-        key = known[0].get("horizon_key")
-        if key in stored["base"] and plan.spec.scheduler.time_attr == "samples":  # else max_t does not set it
+        key = descriptions[0].get("horizon_key")
+        # Only a max_t in samples is written into the base.
+        if key in stored["base"] and plan.spec.scheduler.time_attr == "samples":
             current["base"][key] = stored["base"][key]
 
 
-def _why(line: str) -> str:
+def _allowed_change(line: str) -> str:
+    """For a line of `differences`: which change of this key would be an addition; '' if none is."""
     key = line.partition(":")[0]
     if key == "seeds" or key == "search.seeds":
         return (
-            " (only added seeds are taken, and not those that a scheduler judges by: their mean would change)"
+            " (seeds can only be added, and only where no scheduler judges by their mean, which would change)"
         )
     if key == "scheduler.max_t":
         return (
-            " (only a longer one is taken, and where describe(config) says that a longer run begins as a "
-            "shorter one, `extendable`, as with a constant rate)"
+            " (it can only be raised, and only if describe(config) returns `extendable`: a longer run begins "
+            "exactly as a shorter one, as with a constant learning rate)"
         )
     return ""

@@ -1,4 +1,4 @@
-"""What a plan leaves in sweep.yaml, and what makes another sweep the same one."""
+"""The identity of a sweep (two plans with the same one are the same sweep), and the content of sweep.yaml."""
 
 from __future__ import annotations
 
@@ -11,61 +11,65 @@ from sweeps.space.dotted import flatten
 from sweeps.space.encoding import encode
 
 _NOT_SET = "not set"
-_SHOWN = 100  # characters of a value
+_MAX_SHOWN = 100  # characters of a value in a message
 
 
 def identity(plan: Plan) -> dict[str, Any]:
-    """Arms, draws, seeds, base, trainer, data, and how trials are chosen and stopped; as JSON has it.
+    """Trainer, objective, base, arms, draws, search, scheduler and seeds, as JSON values.
 
-    An arm is the keys in which its config differs from the base's, so that a difference in the base is one
-    difference and not one an arm.
+    An arm is stored as the keys in which its config differs from the base, so that a changed key of the base
+    is one difference and not one for each arm.
     """
     spec = plan.spec
     base = flatten(plan.trainer.configure(spec.base, [], "base").model_dump(mode="json"))
-    found = {
+    content = {
         "trainer": spec.trainer,
         "objective": spec.objective.model_dump(),
         "base": base,
-        "arms": {arm.name: _beyond(base, flatten(arm.config)) for arm in plan.arms},
+        "arms": {arm.name: _changed_keys(base, flatten(arm.config)) for arm in plan.arms},
         "tune": _tune(plan),
         "search": spec.search.effective_keys() if spec.tune else {},
         "draws": plan.known_draws,
         "scheduler": spec.scheduler.effective_keys(),
         "seeds": list(spec.seeds),
     }
-    known: dict[str, Any] = json.loads(json.dumps(encode(found), allow_nan=False, default=str))
-    return known
+    as_json: dict[str, Any] = json.loads(json.dumps(encode(content), allow_nan=False, default=str))
+    return as_json
 
 
-def _beyond(base: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def _changed_keys(base: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in base or base[key] != value}
 
 
 def differences(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """A line for each key that differs: `search.draws_per_arm: 8 there, 4 here`."""
+    """A line for each key that differs: `search.draws_per_arm: 8 before, 4 now`."""
     old, new = _lines(stored), _lines(current)
-    keys = [key for key in dict.fromkeys([*old, *new]) if _shown(old, key) != _shown(new, key)]
+    keys = [key for key in dict.fromkeys([*old, *new]) if _value_text(old, key) != _value_text(new, key)]
     if len(keys) > 1:
-        keys = [key for key in keys if key != "draws"]  # which follow from the rest
-    return [f"{key}: {_cut(_shown(old, key))} there, {_cut(_shown(new, key))} here" for key in keys]
+        keys = [key for key in keys if key != "draws"]  # the draws follow from the other keys
+    return [
+        f"{key}: {_shortened(_value_text(old, key))} before, {_shortened(_value_text(new, key))} now"
+        for key in keys
+    ]
 
 
 def _lines(content: dict[str, Any]) -> dict[str, Any]:
-    """Flat, with an arm's keys together, as an arm is there or not."""
+    """The flattened content, except that each arm stays one entry."""
     arms = {f"arms.{name}": keys for name, keys in content.get("arms", {}).items()}
     return flatten({key: value for key, value in content.items() if key != "arms"}) | arms
 
 
-def _shown(values: dict[str, Any], key: str) -> str:
+def _value_text(values: dict[str, Any], key: str) -> str:
     return repr(values[key]) if key in values else _NOT_SET
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
 def resolved(plan: Plan) -> dict[str, Any]:
-    """The content of sweep.yaml: a search space that can be launched again, and what it came to."""
+    """The content of sweep.yaml: a search space that can be launched again, and under `resolved` the
+    identity, the arms and what the report needs."""
     spec = plan.spec
     ablate = {key: each.model_dump(mode="json", exclude_defaults=True) for key, each in spec.ablate.items()}
     space: dict[str, Any] = {
@@ -101,15 +105,15 @@ def resolved(plan: Plan) -> dict[str, Any]:
         | ({"match": dataclasses.asdict(arm.match)} if arm.match is not None else {})
         for arm in plan.arms
     }
-    found = {
+    derived = {
         "hash": plan.hash,
         "horizon": plan.horizon,
         "baseline": plan.baseline,
         "factors": list(spec.ablate),
         "arms": arms,
     }
-    copied: dict[str, Any] = json.loads(json.dumps(space, default=str))  # plain values, nothing shared
-    return copied | {"resolved": json.loads(json.dumps(found | {"identity": plan.identity}, default=str))}
+    copied: dict[str, Any] = json.loads(json.dumps(space, default=str))  # YAML would alias shared objects
+    return copied | {"resolved": json.loads(json.dumps(derived | {"identity": plan.identity}, default=str))}
 
 
 def _tune(plan: Plan) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a search space comes to: arms, draws and trials."""
+"""The plan of a sweep: its arms, draws and trials."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from sweeps.space.values import Domain
 
 @dataclass(frozen=True)
 class Arm:
-    """A combination of levels. `config` is whole but for what is tuned, `tune` what applies of that; `sets`
-    are the keys that its levels set. A domain's `when` names other tuned values alone: what it says of the
-    arm has been looked at. `gpu` may be "auto"."""
+    """A combination of levels.
+
+    `config` is the trial's config without tuned values; `tune` holds the domains that apply to the arm, whose
+    `when` names only other tuned values; `sets` holds the keys that the levels set. `cpu` and `gpu` are those
+    of one trial; `gpu` may be "auto".
+    """
 
     name: str
     levels: dict[str, Any]
@@ -36,7 +39,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Draw:
-    """One set of tuned values; `index` is its place among the arm's draws."""
+    """One set of tuned values; `index` is its number within the arm."""
 
     index: int
     values: dict[str, Any]
@@ -44,7 +47,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """An arm, a draw and a seed."""
+    """A trial: an arm, a draw and a seed, with the config that follows. `phase` is "search" or "evidence"."""
 
     trial_id: str
     arm: str
@@ -57,11 +60,11 @@ class TrialPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that follows from a search space.
+    """Everything that follows from a search space before the launch.
 
     `spec` is resolved: its paths are absolute, `--set` is in the base, and the scheduler's defaults are
-    filled in. `horizon` is a whole trial's samples, where they are known. `identity` is what makes a sweep
-    the same one: not its resources, its concurrency or where it is tracked.
+    filled in. `horizon` is the number of samples of a whole trial, None if the trainer does not name its key.
+    Two plans with the same `identity` are the same sweep; see `sweeps.plan.identity`.
     """
 
     spec: SweepSpec
@@ -77,12 +80,12 @@ class Plan:
 
     @property
     def baseline(self) -> str:
-        """The arm of the first levels; for one_at_a_time, of the base."""
+        """The name of the arm with each factor's first level; under one_at_a_time, of the base."""
         return self.arms[0].name
 
     def draws(self, arm: Arm) -> tuple[Draw, ...]:
-        """The arm's draws where they are known beforehand: none for TPE, one without values where there is
-        nothing to tune."""
+        """The arm's draws that are known before the launch: none under TPE; one draw without values if the
+        arm has nothing to tune."""
         return self._draws_by_arm[arm.name]
 
     @cached_property
@@ -92,34 +95,37 @@ class Plan:
     def _draws_of(self, arm: Arm) -> tuple[Draw, ...]:
         if not arm.tune:
             return (Draw(0, {}),)
-        # Where something applies only to some draws, two of the others may be the same.
+        # Two draws that differ only in values that the arm does not use are one draw.
         may_be_equal = self.spec.search.algorithm == "grid" or any(d.when for d in arm.tune.values())
-        found: dict[str, Draw] = {}
+        draws: dict[str, Draw] = {}
         for index, values in enumerate(self.known_draws):
-            here = drawn_for(arm.tune, values)
-            found.setdefault(repr(here) if may_be_equal else str(index), Draw(index, here))
-        return tuple(found.values())
+            used = drawn_for(arm.tune, values)
+            draws.setdefault(repr(used) if may_be_equal else str(index), Draw(index, used))
+        return tuple(draws.values())
 
     @cached_property
     def known_draws(self) -> list[dict[str, Any]]:
-        """Over all of `tune`; each arm takes from them what applies to it."""
+        """The draws with a value for every key of `tune`; each arm uses the values that apply to it."""
         search = self.spec.search
         if not self.spec.tune or search.algorithm == "tpe":
             return []
         return known_draws(search.algorithm, self.spec.tune, search.draws_per_arm)
 
     def number_of_draws(self, arm: Arm) -> int:
-        """Known beforehand even where the draws are not."""
-        is_asked = arm.tune and self.spec.search.algorithm == "tpe"
-        return self.spec.search.draws_per_arm if is_asked else len(self.draws(arm))
+        """How many draws the arm will have; known before the launch under TPE too."""
+        uses_tpe = arm.tune and self.spec.search.algorithm == "tpe"
+        return self.spec.search.draws_per_arm if uses_tpe else len(self.draws(arm))
 
     @property
     def uses_gpus(self) -> bool:
         return any(arm.gpu for arm in self.arms)
 
     def first_trials(self) -> list[TrialPlan]:
-        """The trials that are known before the launch: of the search those whose draws are, a draw of every
-        arm after the other; with nothing to tune and nothing to stop, the evidence, which is all there is."""
+        """The trials that are known before the launch: the first draw of every arm, then the second, and so
+        on.
+
+        They are search trials; in a sweep that neither tunes nor stops early, they are the evidence trials.
+        """
         is_evidence = not self.spec.tune and not self.spec.scheduler.stops
         phase = "evidence" if is_evidence else "search"
         by_arm = [(arm, self.draws(arm)) for arm in self.arms]
@@ -134,14 +140,15 @@ class Plan:
 
     @property
     def search_seeds(self) -> list[int]:
-        """The seeds of every draw of the search; with nothing to tune there is one list for all."""
+        """The seeds of each draw in the search; in a sweep that tunes nothing, those of the evidence."""
         return self.spec.search.seeds if self.spec.tune else self.spec.seeds
 
     def evidence_trials(self, arm: Arm, draw: Draw) -> list[TrialPlan]:
         return [self.trial(arm, draw, seed, "evidence") for seed in self.spec.seeds]
 
     def trial(self, arm: Arm, draw: Draw, seed: int, phase: str) -> TrialPlan:
-        """Raises SpecError where the drawn values do not fit the trainer's config."""
+        """The trial of an arm, a draw and a seed. Raises SpecError if the drawn values do not fit the
+        config."""
         what = f"{self.source}: {arm.name}, draw {draw.index}"
         config = self.trainer.configure(arm.config, draw.values.items(), what).model_dump(mode="json")
         trial_id = f"{arm.name}-d{draw.index}-s{seed}"
@@ -149,5 +156,5 @@ class Plan:
 
     @cached_property
     def hash(self) -> str:
-        """Of the identity: sweeps with the same one are the same sweep."""
+        """The hash of the identity: plans with the same hash are the same sweep."""
         return digest(self.identity)

@@ -1,4 +1,4 @@
-"""What there is to run trials on."""
+"""The cores and GPUs of a machine or cluster, of one trial, and the measured cost of a trial."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_ROUNDING = 1e-9  # of 1 / 0.1 and the like
+_ROUNDING = 1e-9  # absorbs floating-point error, as in 1 / 0.1
 
 
 class Allocation(NamedTuple):
-    """What one trial is given: cores, and GPUs or a share of one."""
+    """The resources of one trial: cores, and GPUs or a share of one."""
 
     cpu: float
     gpu: float
@@ -24,29 +24,30 @@ class ClusterResources:
     gpu: float
 
     def concurrency(self, cpu: float, gpu: float) -> int:
-        """Trials that fit side by side when each takes `cpu` cores and `gpu` GPUs; 0 where not even one does.
+        """How many trials can run at once if each takes `cpu` cores and `gpu` GPUs; 0 if not even one fits.
 
-        A share of a GPU lies on one GPU.
+        A share of a GPU cannot be split over two GPUs.
         """
-        concurrency_by_arm = [int(self.cpu / cpu + _ROUNDING)]
+        limits = [int(self.cpu / cpu + _ROUNDING)]
         if 0 < gpu < 1:
-            concurrency_by_arm.append(int(1 / gpu + _ROUNDING) * int(self.gpu))
+            limits.append(int(1 / gpu + _ROUNDING) * int(self.gpu))
         elif gpu:
-            concurrency_by_arm.append(int(self.gpu / gpu + _ROUNDING))
-        return min(concurrency_by_arm)
+            limits.append(int(self.gpu / gpu + _ROUNDING))
+        return min(limits)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a few steps of a trial took. None is what could not be measured."""
+    """The time and GPU memory of a few steps of a trial. None: could not be measured."""
 
     seconds_per_sample: float | None = None
-    peak_bytes: int | None = None  # of a GPU's memory, by the whole process
-    total_bytes: int | None = None  # of that GPU
+    peak_bytes: int | None = None  # GPU memory, of the whole process
+    total_bytes: int | None = None  # memory of that GPU
 
 
 def local_resources(count_gpus: bool) -> ClusterResources:
-    """Cores that this process may use, and GPUs that torch sees. Loads torch only to count GPUs."""
+    """The cores that this process may use, and the GPUs that torch sees; 0 GPUs, without importing torch, if
+    they are not to be counted."""
     gpus = 0
     if count_gpus:
         import torch

@@ -1,4 +1,5 @@
-"""A trainer by its name: the function, its config's model, and what its module says beforehand."""
+"""Imports a trainer by its name: its function, its config's pydantic model, and its module's other
+functions."""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ from trm.settings.overrides import OverrideError, override
 
 @dataclass(frozen=True)
 class Trainer:
-    """`function(config, trial)`; `describe(config)` and `check(config)` where the module has them.
+    """A trainer: `function(config, trial)`, and the optional functions of its module.
 
-    `describe` returns what is known before training: num_params, flops_per_sample, effective_depth,
-    horizon_key, warmup_samples, metrics (names), needs_gpu, effective (the config as it takes effect),
-    extendable (a longer run begins as a shorter one). `check` raises ValueError for data that cannot be used,
-    and returns a hash of them, or None. `calibrate(config, device)` takes a few steps; see
-    sweeps.execute.measure.
+    `describe(config)` returns a dict of what is known before training: num_params, flops_per_sample,
+    effective_depth, horizon_key (the config key of a trial's length in samples), warmup_samples, metrics
+    (names), needs_gpu, effective (the part of the config that has an effect), extendable (a longer run begins
+    exactly as a shorter one). `check(config)` raises ValueError for data that cannot be used, and returns the
+    data's hash or None. `calibrate(config, device)` runs a few steps; see sweeps.execute.measure.
     """
 
     name: str
@@ -39,7 +40,8 @@ class Trainer:
     calibrate: Callable[[Any, str], dict[str, Any]] | None = None
 
     def configure(self, base: dict[str, Any], settings: Iterable[tuple[str, Any]], source: str) -> BaseModel:
-        """The config: `base` with each dotted path set. Raises SpecError where it does not fit."""
+        """The validated config: `base` with each dotted path set. `source` is where the settings come from,
+        for messages. Raises SpecError if the config does not fit the model."""
         try:
             tree = self.override(base, settings)
             _refuse_unknown(tree, [self.config_model], self.config_model, source)
@@ -50,29 +52,31 @@ class Trainer:
             raise SpecError(explain(error, self.config_model, source)) from error
 
     def override(self, base: dict[str, Any], settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-        """`base` with each dotted path set; not validated. Setting a tag drops what only another kind has."""
+        """`base` with each dotted path set, not validated. Setting a tag, such as a mixer's kind, removes the
+        keys that the new kind does not have."""
         return override(base, settings, self.config_model)
 
     def describe(self, config: BaseModel) -> dict[str, Any]:
-        """What the trainer says of a trial beforehand; {} where it says nothing. Raises SpecError."""
+        """What the trainer's `describe` returns; {} if it has none. Raises SpecError if `describe` fails."""
         try:
             return dict(self.describe_function(config))
         except Exception as error:
             raise SpecError(
-                f"trainer: {self.name}: describe(config) failed ({type(error).__name__}: {error}): mend it, "
-                f"or remove it"
+                f"trainer: {self.name}: describe(config) failed ({type(error).__name__}: {error}): fix or "
+                f"remove it"
             ) from error
 
 
 def _refuse_unknown(
     tree: dict[str, Any], models: list[type[BaseModel]], root: type[BaseModel], source: str, prefix: str = ""
 ) -> None:
-    """Pydantic passes unknown keys over unless a model forbids them: a misspelt one would change nothing.
+    """Raise SpecError for a key that no model has. Pydantic ignores such keys by default, so that a misspelt
+    key would have no effect.
 
-    `models` are those that `tree` may be of. Raises SpecError.
+    `models` are the models that `tree` may be validated with.
     """
     if any(model.model_config.get("extra") is not None for model in models):
-        return  # allowed on purpose, or refused by the model itself
+        return  # the model allows or forbids unknown keys itself
     for key, value in tree.items():
         fields = [
             field
@@ -111,30 +115,30 @@ def import_trainer(name: str) -> Trainer:
 
 
 def _import_module(name: str, module_name: str) -> ModuleType:
-    """The module, also from the folder where the command was given, as with `python -m`."""
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)
+    """Import the module. As with `python -m`, it may be in the current folder. Raises SpecError."""
+    folder = str(Path.cwd())
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise SpecError(
             f"trainer: {name}: there is no module {error.name!r}: check the spelling, or launch from the "
-            f"folder that holds it"
+            f"folder that contains it"
         ) from error
     except (Exception, SystemExit) as error:
         raise SpecError(
-            f"trainer: {name}: importing it failed ({type(error).__name__}: {error}): mend the module"
+            f"trainer: {name}: importing it failed ({type(error).__name__}: {error}): fix the module"
         ) from error
 
 
 def _config_model(name: str, function: Callable[..., None]) -> type[BaseModel]:
-    """The pydantic model that the function's first parameter is annotated with."""
+    """The pydantic model with which the function's first parameter is annotated. Raises SpecError."""
     try:
         parameters = list(inspect.signature(function).parameters)
         hints = typing.get_type_hints(function)
-    except Exception as error:  # annotations are code
-        raise SpecError(f"trainer: {name}: its annotations cannot be read ({error}): mend them") from error
+    except Exception as error:  # evaluating annotations runs code
+        raise SpecError(f"trainer: {name}: its annotations cannot be read ({error}): fix them") from error
     model = hints.get(parameters[0]) if len(parameters) >= 2 else None
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise SpecError(

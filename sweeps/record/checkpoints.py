@@ -1,7 +1,9 @@
-"""A trial's checkpoints on disk: the last one and the best one, each whole or not there at all.
+"""A trial's checkpoints on disk: the last one and the best one. A checkpoint is complete or absent.
 
-DIR/TRIAL_ID/step_000000012/   what the trainer gave, and .sweep.json: all that the trial had reported by
-                               then, and a checksum of every file, by which a damaged checkpoint is known
+DIR/TRIAL_ID/step_000000012/   the trainer's files, and .sweep.json with all reports up to this step and a
+                               checksum of every file, to detect a damaged checkpoint
+
+`sweeps.execute.worker` writes them, and reads the latest one when a trial is resumed.
 """
 
 from __future__ import annotations
@@ -37,24 +39,28 @@ def _read_report(path: Path) -> dict[str, Any]:
 
 
 def _checksums(directory: Path) -> dict[str, int]:
-    """The CRC-32 of every file of a checkpoint: against damage, not against malice, and fast."""
-    found = {}
+    """The CRC-32 of every file of a checkpoint by its relative path. It is fast, and detects damage."""
+    checksums = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file() and path != directory / REPORT:
             crc = 0
             with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     crc = zlib.crc32(chunk, crc)
-            found[path.relative_to(directory).as_posix()] = crc
-    return found
+            checksums[path.relative_to(directory).as_posix()] = crc
+    return checksums
 
 
-class NotKept(Exception):
-    """A checkpoint could not be put where it belongs; the ones before it are there."""
+class UploadFailed(Exception):
+    """A checkpoint could not be uploaded; earlier ones are still there."""
 
 
 class CheckpointStore:
-    """`metric` and `mode` say which checkpoint is the best one; without the metric only the last is kept."""
+    """The checkpoints of one trial in `directory`.
+
+    The best one has the highest (mode "max") or lowest (mode "min") `metric` at its step; if no report has
+    the metric, only the last one is kept.
+    """
 
     def __init__(self, directory: Path, metric: str, mode: str) -> None:
         self._directory = directory
@@ -62,13 +68,14 @@ class CheckpointStore:
         self._sign = 1.0 if mode == "max" else -1.0
 
     def commit(self, source: Path, reports: Sequence[Mapping[str, float]]) -> Path:
-        """Copy `source` in under the last report's step, durably, then drop what is neither last nor best.
+        """Copy the directory `source` under the last report's step, sync it to disk, and delete checkpoints
+        that are neither the last nor the best. Returns the new checkpoint's directory.
 
-        `reports` are all that the trial has made. Raises OSError; what was there before stays.
+        `reports` are all reports of the trial so far. Raises OSError; the earlier checkpoints are kept then.
         """
         target = self._directory / f"step_{int(reports[-1]['step']):09d}"
         staging = self._directory / f".{target.name}.{os.getpid()}"
-        # Halves that a crash has left, and damaged ones from which the trial did not go on.
+        # Delete partial copies that a crash left, and later checkpoints, which were found damaged on resume.
         later = [path for path in self._all() if path.name > target.name]
         for path in [*self._directory.glob(".step_*"), *later]:
             shutil.rmtree(path, ignore_errors=True)
@@ -81,14 +88,14 @@ class CheckpointStore:
             shutil.rmtree(target, ignore_errors=True)
             staging.rename(target)
         except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)  # a full disk is not to be filled with halves
+            shutil.rmtree(staging, ignore_errors=True)  # partial copies would fill the disk further
             raise
         _sync(self._directory)
         self._prune()
         return target
 
     def latest(self) -> tuple[Path, list[dict[str, float]]] | None:
-        """The newest whole checkpoint, and the reports up to and with its own; None where there is none."""
+        """The newest undamaged checkpoint and all reports up to its step; None if there is no checkpoint."""
         for path in reversed(self._all()):
             try:
                 report = _read_report(path)
@@ -97,13 +104,14 @@ class CheckpointStore:
                     return (path, reports) if reports else None
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 pass
-            logger.warning("%s is damaged: going on from the one before it", path)
+            logger.warning("%s is damaged: using the checkpoint before it", path)
         return None
 
     def _all(self) -> list[Path]:
         return sorted(self._directory.glob("step_*"))
 
     def _score(self, path: Path) -> float:
+        """The metric at the checkpoint's step, higher is better; -inf if it is missing or not finite."""
         try:
             value = self._sign * float(_read_report(path)["reports"][-1][self._metric])
         except (OSError, ValueError, KeyError, TypeError, IndexError):

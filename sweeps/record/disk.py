@@ -1,4 +1,4 @@
-"""A byte budget for a sweep's checkpoints: those of ended trials go first, the worst first."""
+"""`max_checkpoint_gb`: a limit for a sweep's checkpoints. Those of ended trials are deleted, worst first."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class DiskBudget:
-    """Hears the journal (call it with each event), and makes room whenever a trial has ended.
+    """A listener of the journal: deletes checkpoints when a trial has ended and the limit is exceeded.
 
-    Nothing that a trial may still go on from is ever deleted, so trials that run may exceed the budget.
+    `checkpoints` is the folder or URL of the sweep's checkpoints. Checkpoints of trials that have not ended
+    are never deleted, so these alone may exceed the limit.
     """
 
     def __init__(self, checkpoints: str, spec: SweepSpec, state: SweepState) -> None:
@@ -26,14 +27,14 @@ class DiskBudget:
         self._max_bytes = spec.max_checkpoint_gb * 1e9
         self._objective = spec.objective
         self._state = state
-        self._sizes: dict[str, int] = {}  # of trials that have ended: they change no more
+        self._sizes: dict[str, int] = {}  # bytes of each ended trial: these no longer change
 
     def __call__(self, event: Event) -> None:
         if event["event"] == "end":
             try:
                 self._make_room()
-            except Exception as error:  # as many kinds as there are stores
-                logger.warning("checkpoints: no room could be made (%s)", error)
+            except Exception as error:  # each store raises its own kinds
+                logger.warning("checkpoints: none could be deleted (%s)", error)
 
     def _make_room(self) -> None:
         self._fs.invalidate_cache()
@@ -44,7 +45,7 @@ class DiskBudget:
             self._bytes(name) for name, trial in self._state.open.items() if trial.attempts
         )
         excess = used - self._max_bytes
-        for trial in sorted((self._state.trials[name] for name in self._sizes), key=self._worth):
+        for trial in sorted((self._state.trials[name] for name in self._sizes), key=self._priority):
             if excess <= 0:
                 return
             if self._sizes[trial.trial_id]:
@@ -57,15 +58,16 @@ class DiskBudget:
         if excess > 0:
             logger.warning("checkpoints: running trials alone exceed max_checkpoint_gb by %.3g bytes", excess)
 
-    def _worth(self, trial: TrialState) -> tuple[bool, bool, float]:
-        """Completed trials over others, evidence over search, then by the objective."""
+    def _priority(self, trial: TrialState) -> tuple[bool, bool, float]:
+        """A sort key, deleted first to last: completed trials last, then evidence, then the better
+        objective."""
         best = trial.best(self._objective.metric, self._objective.mode)
         value = -math.inf if best is None else best[0] if self._objective.mode == "max" else -best[0]
         return trial.status == "completed", trial.phase == "evidence", value
 
     def _bytes(self, trial_id: str) -> int:
         path = f"{self._folder}/{trial_id}"
-        for _ in range(2):  # a running trial replaces its checkpoints all the time
+        for _ in range(2):  # a running trial may replace its checkpoint during the count
             try:
                 return int(self._fs.du(path)) if self._fs.exists(path) else 0
             except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: a reader never meets half of one, whenever a crash comes."""
+"""Atomic writes: a reader never sees a partial file, even after a crash."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Gives the name of a temporary file beside `path`; what is written there takes its place at the end."""
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield the name of a temporary file beside `path`; at the end it is synced to disk and replaces
+    `path`."""
     staging = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield staging

@@ -1,4 +1,8 @@
-"""What a launch finds in its folder, DIR/NAME: nothing, the same sweep, one to add to, or another."""
+"""The sweep's folder, DIR/NAME, and its sweep.yaml: compares it with the plan, and writes it.
+
+`sweeps.launch` calls it before a run: the folder may be empty, or hold the same sweep (resume it), one that
+the plan extends, or another sweep (refuse).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any
 from sweeps.plan.extension import refusals
 from sweeps.plan.identity import differences, resolved
 from sweeps.plan.model import Plan
-from sweeps.record.files import written_whole
+from sweeps.record.files import atomic_write
 from sweeps.record.state import SweepState, read_state
 from sweeps.space.errors import SpecError
 from trm import __version__
@@ -22,14 +26,18 @@ SPACE, JOURNAL = "sweep.yaml", "journal.jsonl"
 
 @dataclass(frozen=True)
 class FolderStatus:
-    """How far the sweep in the folder is. `extended`: the plan has more than was launched."""
+    """`finished`: every trial of the plan has ended. `extended`: the plan adds to the recorded sweep."""
 
     finished: bool = False
     extended: bool = False
 
 
 def inspect_folder(plan: Plan, folder: Path, resume: bool, extend: bool) -> FolderStatus:
-    """Raises SpecError where the name is taken, or there is nothing to go on with."""
+    """Compare the plan with the sweep in the folder.
+
+    Raises SpecError if the folder holds another or an unfinished sweep that the options do not allow for, or
+    holds none although `resume` or `extend` is given.
+    """
     if not (folder / SPACE).exists():
         if resume or extend:
             option = "--resume" if resume else "--extend"
@@ -40,40 +48,46 @@ def inspect_folder(plan: Plan, folder: Path, resume: bool, extend: bool) -> Fold
     if extended:
         _refuse_changes(plan, folder, stored["identity"], extend)
     state = read_state(folder / JOURNAL)
-    if state.finished == "completed" and state.plan_hash == plan.hash:  # not so if it is to be extended
+    if state.finished == "completed" and state.plan_hash == plan.hash:  # an extended plan has another hash
         return FolderStatus(finished=True)
     if not (resume or extend):
-        raise SpecError(f"{folder} holds this sweep, unfinished ({_left(state)}); go on with --resume")
+        raise SpecError(
+            f"{folder} holds this sweep, unfinished ({_remaining(state)}): continue with --resume"
+        )
     return FolderStatus(extended=extended)
 
 
 def _refuse_changes(plan: Plan, folder: Path, stored: dict[str, Any], extend: bool) -> None:
+    """Raise SpecError unless the plan only adds to the sweep with the identity `stored`, and `extend` is
+    set."""
     refused = refusals(plan, stored)
     lines = "\n".join(f"  {line}" for line in (refused if extend else differences(stored, plan.identity)))
     if extend and refused:
         raise SpecError(
-            f"--extend: {folder} holds a sweep that this one does not only add to:\n{lines}\n"
-            f"undo these, or choose another --name"
+            f"--extend: this space does not only add to the sweep in {folder}:\n{lines}\n"
+            f"undo these changes, or choose another --name"
         )
     if not extend:
         hint = "" if refused else "add to it with --extend, or "
         raise SpecError(
-            f"{folder} holds another sweep of the name {plan.spec.name!r}:\n{lines}\n"
+            f"{folder} holds another sweep with the name {plan.spec.name!r}:\n{lines}\n"
             f"{hint}choose another --name, or another --storage"
         )
 
 
-def _left(state: SweepState) -> str:
-    left = f"{len(state.open)} trials to go"
-    return f"{left}, the budget was spent: raise it first" if state.finished == "budget" else left
+def _remaining(state: SweepState) -> str:
+    remaining = f"{len(state.open)} trials to go"
+    if state.finished == "budget":
+        return f"{remaining}, the budget was spent: raise it first"
+    return remaining
 
 
 def read_resolved(folder: Path) -> dict[str, Any]:
-    """What a sweep that was launched before came to. Raises SpecError where the file is damaged."""
+    """The `resolved` part of a recorded sweep.yaml. Raises SpecError if the file is damaged."""
     path = folder / SPACE
     try:
-        found = load_yaml(path)["resolved"]
-        return {key: found[key] for key in ("hash", "identity", "data", "id", "created")}
+        stored = load_yaml(path)["resolved"]
+        return {key: stored[key] for key in ("hash", "identity", "data", "id", "created")}
     except (YamlError, KeyError, TypeError) as error:
         raise SpecError(
             f"{path}: is damaged ({error}): restore it, or choose another --name or --storage"
@@ -81,55 +95,59 @@ def read_resolved(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other_data(folder: Path, data: str, extended: bool) -> None:
-    """Raise SpecError where the sweep began on other data: files can change under their names."""
+    """Raise SpecError if the sweep was begun with other data: the content of data files may have changed.
+
+    `data` holds the hashes of the plan's data, separated by spaces; an extended plan may add some.
+    """
     if not (folder / SPACE).exists():
         return
     stored = read_resolved(folder)["data"]
     if stored != data and not (extended and set(stored.split()) <= set(data.split())):
         raise SpecError(
-            f"{folder / SPACE}: the sweep began on other data (hash {stored or 'none'} there, "
-            f"{data or 'none'} here): restore the files, or choose another --name"
+            f"{folder / SPACE}: the sweep was begun with other data (hash {stored or 'none'} before, "
+            f"{data or 'none'} now): restore the files, or choose another --name"
         )
 
 
 def write_space(plan: Plan, folder: Path, data: str, extended: bool) -> dict[str, Any]:
-    """sweep.yaml, once, and anew where the sweep is extended; returns its content."""
+    """Write sweep.yaml if it does not exist or the sweep is extended; else only update its `evidence`.
+    Returns its content."""
     path = folder / SPACE
     if extended or not path.exists():
         space = resolved(plan)
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        made = {"created": created, "id": new_sweep_id(plan.hash, created)}
+        origin = {"created": created, "id": new_sweep_id(plan.hash, created)}
         if extended:
-            made = {key: value for key, value in read_resolved(folder).items() if key in made}
-        space["resolved"] |= {"data": data, "version": __version__, **made}
+            origin = {key: value for key, value in read_resolved(folder).items() if key in origin}
+        space["resolved"] |= {"data": data, "version": __version__, **origin}
         _write(path, space)
     else:
-        renew_evidence(plan, folder)
+        update_evidence(plan, folder)
     space = load_yaml(path)
     assert isinstance(space, dict)
     return space
 
 
-def renew_evidence(plan: Plan, folder: Path) -> bool:
-    """Bring `evidence` in sweep.yaml up to the plan's, and say whether it was another: the report follows
-    what is asked for now, as that is no part of what makes a sweep the same one."""
-    path, asked = folder / SPACE, resolved(plan)["evidence"]
+def update_evidence(plan: Plan, folder: Path) -> bool:
+    """Set `evidence` in sweep.yaml to the plan's, and return whether it has changed. `evidence` is not part
+    of the sweep's identity: the report uses the current rule."""
+    path, evidence = folder / SPACE, resolved(plan)["evidence"]
     space = load_yaml(path)
     assert isinstance(space, dict)
-    if space.get("evidence") == asked:
+    if space.get("evidence") == evidence:
         return False
-    _write(path, space | {"evidence": asked})
+    _write(path, space | {"evidence": evidence})
     return True
 
 
 def _write(path: Path, space: dict[str, Any]) -> None:
-    with written_whole(path) as staging:
+    with atomic_write(path) as staging:
         staging.write_text(dump_yaml(space), encoding="utf-8")
 
 
 def sweep_id(space: Mapping[str, Any]) -> str:
-    """What the runs of one sweep are tagged with. The hash alone would let a sweep adopt the runs of an equal
-    one whose folder was deleted."""
+    """The tag of the sweep's MLflow runs. It is more than the hash: a sweep must not take over the runs of an
+    equal sweep whose folder was deleted."""
     return str(space["resolved"]["id"])
 
 

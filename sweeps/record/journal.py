@@ -1,20 +1,23 @@
-"""The journal: an append-only file of JSON lines, the one record that every other result is derived from.
+"""The journal, journal.jsonl: an append-only file of JSON lines, from which every other result is derived.
 
-Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The names:
+`sweeps.decide` and the MLflow writer append to it. Its listeners (the sweep's state, the budget, the disk
+limit, the MLflow writer) receive each new event; a new launch reads the old events with `read_journal`.
 
-    launch    a process began to work on the sweep: version, code, hash
-    extend    the plan has grown: hash, and `reopened`, the completed trials that have further to go
+Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The names and their fields:
+
+    launch    a process started to work on the sweep: version, code, libraries, hash, max_t
+    extend    the plan was extended: hash, and `reopened`, the completed trials that are to train longer
     trial     a trial was planned: trial_id, arm, draw, values, seed, phase
-    measured  what a trial of an arm needs of a GPU: arm, peak_bytes, total_bytes, and its share `gpu`
-    start     a trial began to run, or went on: trial_id, attempt, config, cpu, gpu; reused_from, where its
-              reports are those of another sweep's trial
-    report    trial_id, step, samples and the trainer's metrics
-    decision  the scheduler looked at a member of a pool: member, trial_id, rung, value, cutoff, tied, action
-    warning   something went wrong that the trial survived: trial_id, text
-    retry     a trial failed and is to be tried again: trial_id, reason; gpu, where it gets a larger share
-    end       trial_id, status, reason
-    select    the draws of an arm that go on to the evidence: arm, draws
-    mlflow    the run that mirrors a trial: trial_id, run_id
+    measured  the GPU memory of an arm's trial: arm, peak_bytes, total_bytes, and its share of a GPU, `gpu`
+    start     a trial started or was resumed: trial_id, attempt, config, cpu, gpu; reused_from, if its reports
+              are copied from another sweep's trial
+    report    a trial reported: trial_id, step, samples and the trainer's metrics
+    decision  the scheduler judged a member of a pool: member, trial_id, rung, value, cutoff, tied, action
+    warning   a problem after which the sweep continues: text; trial_id, if it concerns one trial
+    retry     a trial failed and will be retried: trial_id, reason; gpu, if it gets a larger share of a GPU
+    end       a trial ended: trial_id, status, reason
+    select    the draws of an arm that are repeated as evidence: arm, draws
+    mlflow    the MLflow run of a trial: trial_id, run_id
     finish    the process stopped: status
 """
 
@@ -35,9 +38,9 @@ Event = dict[str, Any]
 
 
 def read_journal(path: Path) -> Iterator[Event]:
-    """The events in order. A last line without its end, which a crash in mid-write leaves, is passed over.
+    """The events in order. A last line without its newline, as a crash leaves it, is skipped.
 
-    Raises SpecError for a broken line anywhere else: that is no crash, somebody changed the file.
+    Raises SpecError for any other line that is not an event: a crash cannot cause that.
     """
     if not path.exists():
         return
@@ -46,28 +49,29 @@ def read_journal(path: Path) -> Iterator[Event]:
         try:
             event = json.loads(line)
             if not isinstance(event, dict) or "event" not in event:
-                raise ValueError(f"no event, but {line[:40]!r}")
+                raise ValueError(f"not an event: {line[:40]!r}")
         except ValueError as error:
             raise SpecError(f"{path}, line {number}: is damaged ({error}): restore the file") from error
         yield event
 
 
 class Journal:
-    """Appends events to `path`, each on the disk before `append` returns.
+    """Appends events to `path`. Each is on disk before `append` returns.
 
-    `listeners` hear every event, one at a time and in the file's order. They must be quick and not raise.
+    `listeners` are called with every new event, one at a time, in the file's order. They must be fast and
+    must not raise.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.listeners: list[Callable[[Event], None]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._mend_torn_line()
+        self._truncate_partial_line()
         self._file = path.open("ab", buffering=0)
-        self._lock = threading.RLock()  # the tracker's thread appends too
+        self._lock = threading.RLock()  # the MLflow writer's thread appends too
 
-    def _mend_torn_line(self) -> None:
-        """Cut off a last line without its newline, so that the next event starts on a line of its own."""
+    def _truncate_partial_line(self) -> None:
+        """Remove a last line without its newline, so that the next event starts on a new line."""
         if not self._path.exists():
             return
         with self._path.open("rb+") as file:
@@ -76,6 +80,8 @@ class Journal:
                 file.truncate(content.rfind(b"\n") + 1)
 
     def append(self, event: str, **fields: Any) -> Event:
+        """Write an event with the current time, and call the listeners. Raises OSError if the disk is
+        full."""
         with self._lock:
             record: Event = {"time": round(time.time(), 3), "event": event, **fields}
             line = json.dumps(encode(record), separators=(",", ":"), allow_nan=False)
@@ -85,7 +91,7 @@ class Journal:
         return record
 
     def _write(self, line: bytes) -> None:
-        """The whole line or, where the disk is full, none of it. Raises OSError."""
+        """Write the whole line, or nothing of it and raise OSError."""
         end = os.fstat(self._file.fileno()).st_size
         try:
             written = 0

@@ -1,4 +1,4 @@
-"""What may be shown of an address that can hold a password."""
+"""Hides the password in a URI before it is printed or logged."""
 
 from __future__ import annotations
 

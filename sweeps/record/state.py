@@ -1,7 +1,6 @@
-"""The state of a sweep: what its journal says, folded event by event.
+"""The state of a sweep, built from its journal event by event (`SweepState.apply`).
 
-Live and after a restart the same function (`apply`) builds it, so that a resumed sweep cannot know less, or
-other things, than the one that was interrupted.
+During a run the journal's listener calls `apply`, after a restart the replay does: both give the same state.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _NOT_METRICS = frozenset({"time", "event", "trial_id"})
 
 @dataclass
 class TrialState:
-    """One trial as far as it is known."""
+    """One trial: its plan, its status, and its reports so far."""
 
     trial_id: str
     arm: str
@@ -31,18 +30,18 @@ class TrialState:
     status: Status = "not_started"
     reason: str = ""
     attempts: int = 0
-    failures: int = 0  # after which it was, or is to be, tried again
+    failures: int = 0  # those after which it was retried
     mlflow_run_id: str = ""
-    reused_from: str = ""  # SWEEP/TRIAL_ID that its reports were taken from
-    gpu: float | None = None  # its share of a GPU, where running out of memory has raised it
-    enlarged: int = 0  # how often it has
+    reused_from: str = ""  # SWEEP/TRIAL_ID from which its reports were copied
+    gpu: float | None = None  # its share of a GPU, if it was enlarged after running out of memory
+    enlarged: int = 0  # how often it was enlarged
     reports: dict[int, dict[str, float]] = field(default_factory=dict)  # by step, in the order of arrival
     last_step: int = -1
     last: dict[str, float] = field(default_factory=dict)  # each metric's value at the highest step with it
 
     @property
     def member(self) -> str:
-        """What a scheduler compares: an arm's draw, with all its seeds."""
+        """The name of what a scheduler compares: a draw of an arm, with all its seeds."""
         return member_of(self.arm, self.draw)
 
     @property
@@ -50,7 +49,7 @@ class TrialState:
         return self.status in ENDED
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
-        """Take a report in. One at a step that was reported before, as after a restart, replaces it."""
+        """Add a report. It replaces an earlier report of the same step, as after a restart."""
         self.reports[step] = metrics
         if step >= self.last_step:
             self.last_step = step
@@ -61,43 +60,43 @@ class TrialState:
                 self.last.update(self.reports[earlier])
 
     def best(self, metric: str, mode: str) -> tuple[float, int] | None:
-        """The best finite value of `metric` and its step; None where it was never reported."""
+        """The best value of `metric` other than NaN, and its first step; None if there is no such value."""
         sign = 1.0 if mode == "max" else -1.0
-        found = [
+        candidates = [
             (sign * values[metric], -step)
-            for step, values in list(self.reports.items())  # the display reads while the sweep writes
+            for step, values in list(self.reports.items())  # a copy: the display's thread calls this too
             if metric in values and values[metric] == values[metric]
         ]
-        if not found:
+        if not candidates:
             return None
-        value, negative_step = max(found)
+        value, negative_step = max(candidates)
         return sign * value, -negative_step
 
 
 @dataclass
 class SweepState:
-    """All trials in the order of planning, the decisions that were taken, and the draws that were chosen."""
+    """All trials in the order of planning, the scheduler's decisions, and the draws selected for evidence."""
 
     trials: dict[str, TrialState] = field(default_factory=dict)
-    open: dict[str, TrialState] = field(default_factory=dict)  # those that have not ended
+    open: dict[str, TrialState] = field(default_factory=dict)  # the trials that have not ended
     siblings: dict[tuple[str, str], list[TrialState]] = field(default_factory=dict)  # by phase and member
     decisions: list[Event] = field(default_factory=list)
-    selected: dict[str, list[int]] = field(default_factory=dict)
-    audited: set[str] = field(default_factory=set)  # members of the search that were to stop and run on
-    shares: dict[str, float] = field(default_factory=dict)  # of a GPU, by arm, where it was measured
+    selected: dict[str, list[int]] = field(default_factory=dict)  # arm -> draws
+    audited: set[str] = field(default_factory=set)  # members that run on despite a decision to stop
+    shares: dict[str, float] = field(default_factory=dict)  # arm -> its measured share of a GPU
     launches: int = 0
-    plan_hash: str = ""  # of the plan that was launched last
-    max_t: float | None = None  # its horizon
-    code: str = ""  # the version of the code that launched it
+    plan_hash: str = ""  # of the last launch or extension
+    max_t: float | None = None  # of the last launch
+    code: str = ""  # the code version of the last launch
     warnings: list[str] = field(default_factory=list)
-    finished: str = ""
+    finished: str = ""  # how the last launch ended; "" while it runs
 
     @property
-    def how_many_ended(self) -> int:
+    def num_ended(self) -> int:
         return len(self.trials) - len(self.open)
 
     def siblings_of(self, trial: TrialState) -> list[TrialState]:
-        """The trials of the same draw and phase, itself among them."""
+        """The trials of the same draw and phase, including this one."""
         return self.siblings[trial.phase, trial.member]
 
     def is_audited(self, trial: TrialState) -> bool:
@@ -119,7 +118,7 @@ class SweepState:
         self.plan_hash, self.max_t = event["hash"], event.get("max_t")
         self.code = event.get("code", "")
         self.finished = ""
-        for trial in self.open.values():  # what ran when the last process died is not running now
+        for trial in self.open.values():  # the last process may have died without a finish event
             if trial.status == "running":
                 trial.status = "interrupted"
 
@@ -137,7 +136,8 @@ class SweepState:
         trial.reused_from = event.get("reused_from", "")
 
     def _on_extend(self, event: Event) -> None:
-        """The plan has grown: completed trials may have further to go, and an arm's best draw may change."""
+        """The plan was extended: some completed trials train longer, and each arm's draws are selected
+        again."""
         self.plan_hash, self.finished = event["hash"], ""
         self.selected.clear()
         for trial_id in event["reopened"]:
@@ -166,7 +166,7 @@ class SweepState:
         trial.status = "interrupted"
         if event.get("gpu") is None:
             trial.failures += 1
-        else:  # its memory ran out, and it waits for more
+        else:  # it ran out of GPU memory, which is not counted as a failure
             trial.gpu, trial.enlarged = event["gpu"], trial.enlarged + 1
 
     def _on_end(self, event: Event) -> None:
@@ -193,7 +193,7 @@ def member_of(arm: str, draw: int) -> str:
 
 
 def read_state(journal: Path) -> SweepState:
-    """The state that a journal comes to. Raises SpecError where it is damaged."""
+    """The state at the end of a journal. Raises SpecError if the journal is damaged."""
     state = SweepState()
     for event in read_journal(journal):
         state.apply(event)

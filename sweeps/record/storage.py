@@ -1,9 +1,10 @@
-"""Where sweeps are kept: a folder, or a place that fsspec knows (`s3://bucket/sweeps`) with a copy here.
+"""Where sweeps are stored: a local folder, or a URL that fsspec can open (`s3://bucket/sweeps`).
 
-With a URL the driver works in a copy, results/SLUG/NAME, and sends what changes; workers put checkpoints
-there themselves, so that the machines of a cluster need no shared disk. An object cannot be appended to: the
-journal is sent whole, every UPLOAD_S and at the end, and a driver's machine that is lost costs what was
-trained since a trial's last checkpoint, which holds its reports too.
+With a URL the driver works in a local copy, results/SLUG/NAME, and uploads files that have changed. Workers
+upload checkpoints themselves, so that the machines of a cluster need no shared disk. Objects in a store
+cannot be appended to: the whole journal is uploaded, every UPLOAD_S and at the end. If the driver's machine
+is lost, only the training since each trial's last checkpoint is lost: a checkpoint holds the trial's reports
+too.
 """
 
 from __future__ import annotations
@@ -20,75 +21,79 @@ from typing import Any
 
 import fsspec
 
-from sweeps.record.checkpoints import REPORT, CheckpointStore, NotKept
+from sweeps.record.checkpoints import REPORT, CheckpointStore, UploadFailed
 from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 
 logger = logging.getLogger(__name__)
 
 UPLOAD_S = 10.0
-LAST_S = 60.0  # for a send that is under way at the end
-NEEDED = ("sweep.yaml", "journal.jsonl")  # the rest is derived from these
+JOIN_S = 60.0  # how long the end of a launch waits for an upload in progress
+PRIMARY_FILES = ("sweep.yaml", "journal.jsonl")  # all other files are derived from these
 
 
-def is_url(place: str) -> bool:
-    return "://" in place
+def is_url(location: str) -> bool:
+    return "://" in location
 
 
 class Storage:
-    """`place` is what `--storage` gives. Raises SpecError where it cannot be reached."""
+    """`location` is the value of `--storage`. Raises SpecError if it cannot be reached."""
 
-    def __init__(self, place: str) -> None:
-        self.place = place.rstrip("/")
-        self.root = Path(place)
-        self._sent: dict[Path, float] = {}
-        if is_url(place):
-            self.root = Path("results") / _slug(self.place)
-            self._fs, self._there = _connected(self.place)
+    def __init__(self, location: str) -> None:
+        self.location = location.rstrip("/")
+        self.root = Path(location)
+        self._uploaded: dict[Path, float] = {}  # file -> its modification time when it was uploaded
+        if is_url(location):
+            self.root = Path("results") / _slug(self.location)
+            self._fs, self._remote = _connect(self.location)
 
     def folder(self, name: str) -> Path:
-        """The sweep's folder on this machine; of a URL, brought up to what is there."""
+        """The sweep's local folder. With a URL, its journal is first downloaded if the remote one is
+        newer."""
         folder = self.root / name
-        if is_url(self.place):
-            self._pull(name, folder)
+        if is_url(self.location):
+            self._download(name, folder)
         return folder
 
     def checkpoints(self, name: str) -> str:
-        """Where workers keep a sweep's checkpoints."""
-        root = self.place if is_url(self.place) else str(self.root.resolve())
+        """The folder or URL in which workers store a sweep's checkpoints."""
+        root = self.location if is_url(self.location) else str(self.root.resolve())
         return f"{root}/{name}/checkpoints"
 
-    def _pull(self, name: str, folder: Path) -> None:
-        """Where the sweep went on elsewhere, bring our copy up to it. Raises SpecError where both went on."""
-        there = {file: f"{self._there}/{name}/{file}" for file in NEEDED}
+    def _download(self, name: str, folder: Path) -> None:
+        """Update the local copy if the remote journal has more events, written by another machine.
+
+        Raises SpecError if the journals have diverged: each has events that the other lacks.
+        """
+        remote_paths = {file: f"{self._remote}/{name}/{file}" for file in PRIMARY_FILES}
         self._fs.invalidate_cache()
-        if not all(self._fs.exists(path) for path in there.values()):
+        if not all(self._fs.exists(path) for path in remote_paths.values()):
             return
-        theirs = self._fs.cat_file(there["journal.jsonl"])
-        mine = folder / "journal.jsonl"
-        ours = mine.read_bytes() if mine.exists() else b""
-        if ours.startswith(theirs):
+        remote = self._fs.cat_file(remote_paths["journal.jsonl"])
+        local_path = folder / "journal.jsonl"
+        local = local_path.read_bytes() if local_path.exists() else b""
+        if local.startswith(remote):
             return
-        if not theirs.startswith(ours):
+        if not remote.startswith(local):
             raise SpecError(
-                f"--storage {without_secret(self.place)}: the sweep {name} went on both there and here "
-                f"({mine}): move one of the two away"
+                f"--storage {without_secret(self.location)}: the sweep {name} was continued both there and "
+                f"in the local copy ({local_path}): move one of the two away"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        for file, path in there.items():
+        for file, path in remote_paths.items():
             self._fs.get_file(path, str(folder / file))
 
     @contextmanager
     def uploading(self, name: str) -> Iterator[None]:
-        """Send the sweep's journal again and again, and at the end all of its folder."""
-        if not is_url(self.place):
+        """Upload the sweep's journal every UPLOAD_S, and at the end its whole folder."""
+        if not is_url(self.location):
             yield
             return
         stop = threading.Event()
 
         def work() -> None:
             while not stop.wait(UPLOAD_S):
-                self.send(name, NEEDED)
+                self.send(name, PRIMARY_FILES)
 
         thread = threading.Thread(target=work, name="upload", daemon=True)
         thread.start()
@@ -96,95 +101,101 @@ class Storage:
             yield
         finally:
             stop.set()
-            thread.join(LAST_S)
+            thread.join(JOIN_S)
             self.send(name)
 
     def send(self, name: str, files: Iterable[str] | None = None) -> str:
-        """Send what has changed of the sweep's folder, or of these files of it; nothing to do where it is no
-        copy. Returns why not all was sent, or ''."""
-        if not is_url(self.place):
+        """Upload the files of the sweep's folder that have changed, or only those named in `files`.
+
+        Without a URL there is nothing to do. Returns why a file was not uploaded, or ''.
+        """
+        if not is_url(self.location):
             return ""
         folder = self.root / name
-        found = [folder / file for file in files] if files is not None else sorted(folder.rglob("*"))
-        trouble = ""
-        for path in found:
+        paths = [folder / file for file in files] if files is not None else sorted(folder.rglob("*"))
+        failure = ""
+        for path in paths:
             if not path.is_file() or path.name == ".lock":
                 continue
             try:
                 changed = path.stat().st_mtime
-                if self._sent.get(path) != changed:
-                    target = f"{self._there}/{name}/{path.relative_to(folder).as_posix()}"
+                if self._uploaded.get(path) != changed:
+                    target = f"{self._remote}/{name}/{path.relative_to(folder).as_posix()}"
                     self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
                     self._fs.put_file(str(path), target)
-                    self._sent[path] = changed
-            except Exception as error:  # as many kinds as there are stores
-                trouble = f"{path.name} could not be sent to {without_secret(self.place)} ({_said(error)})"
-                logger.warning("%s", trouble)
-        return trouble
+                    self._uploaded[path] = changed
+            except Exception as error:  # each store raises its own kinds
+                where = without_secret(self.location)
+                failure = f"{path.name} could not be uploaded to {where} ({_short_text(error)})"
+                logger.warning("%s", failure)
+        return failure
 
 
 def _slug(url: str) -> str:
-    """A folder's name for a URL, its own, and without a password that may be in it."""
-    place = re.sub(r"//[^/]*@", "//", url)
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", place).strip("-")
-    return f"{readable}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+    """A unique folder name for a URL, without the user and password in it."""
+    public = re.sub(r"//[^/]*@", "//", url)
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", public).strip("-")
+    return f"{readable}-{hashlib.sha256(public.encode()).hexdigest()[:8]}"
 
 
-def _said(error: Exception) -> str:
+def _short_text(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _connected(url: str) -> tuple[Any, str]:
+def _connect(url: str) -> tuple[Any, str]:
+    """fsspec's file system, and the path in it. Raises SpecError if it cannot be reached."""
     try:
         fs, path = fsspec.core.url_to_fs(url)
         fs.exists(path)
     except Exception as error:
         raise SpecError(
-            f"--storage {without_secret(url)}: cannot be reached ({_said(error)}): give a folder, "
-            f"or a URL of fsspec's with its package installed and its credentials set"
+            f"--storage {without_secret(url)}: cannot be reached ({_short_text(error)}): give a folder, "
+            f"or a URL that fsspec can open, with its package installed and its credentials set"
         ) from error
     return fs, path
 
 
 class RemoteCheckpoints(CheckpointStore):
-    """A trial's checkpoints at a URL: kept in a scratch folder as they are on a disk, and sent from there.
+    """A trial's checkpoints at a URL. They are written to a temporary folder and uploaded from there.
 
-    A checkpoint's report goes last, so that one that was not sent whole is known as damaged.
+    A checkpoint's .sweep.json is uploaded last, so that a partial upload is detected as damaged.
     """
 
     def __init__(self, url: str, metric: str, mode: str) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="sweep-checkpoints-")
         super().__init__(Path(self._scratch.name) / "trial", metric, mode)
-        self._fs, self._there = fsspec.core.url_to_fs(url)
-        self._fs.invalidate_cache()  # this worker may have looked before
-        if self._fs.exists(self._there):
-            self._fs.get(f"{self._there}/", str(self._directory), recursive=True)
+        self._fs, self._remote = fsspec.core.url_to_fs(url)
+        self._fs.invalidate_cache()  # fsspec may have cached an earlier listing in this worker
+        if self._fs.exists(self._remote):
+            self._fs.get(f"{self._remote}/", str(self._directory), recursive=True)
 
     def commit(self, source: Path, reports: Sequence[Mapping[str, float]]) -> Path:
+        """As CheckpointStore.commit. Raises UploadFailed too."""
         target = super().commit(source, reports)
         try:
-            self._send(target)
+            self._upload(target)
         except Exception as error:
-            raise NotKept(_said(error)) from error
+            raise UploadFailed(_short_text(error)) from error
         return target
 
-    def _send(self, target: Path) -> None:
-        there = f"{self._there}/{target.name}"
-        if self._fs.exists(there):
-            self._fs.rm(there, recursive=True)
-        files = sorted((path for path in target.rglob("*") if path.is_file()), key=lambda p: p.name == REPORT)
-        for path in files:
-            self._fs.makedirs(f"{there}/{path.relative_to(target).parent.as_posix()}", exist_ok=True)
-            self._fs.put_file(str(path), f"{there}/{path.relative_to(target).as_posix()}")
+    def _upload(self, checkpoint: Path) -> None:
+        """Upload the checkpoint, and delete remote ones that are no longer in the temporary folder."""
+        target = f"{self._remote}/{checkpoint.name}"
+        if self._fs.exists(target):
+            self._fs.rm(target, recursive=True)
+        files = [path for path in checkpoint.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: path.name == REPORT):
+            self._fs.makedirs(f"{target}/{path.relative_to(checkpoint).parent.as_posix()}", exist_ok=True)
+            self._fs.put_file(str(path), f"{target}/{path.relative_to(checkpoint).as_posix()}")
         kept = {path.name for path in self._all()}
-        for path in self._fs.ls(self._there, detail=False):
+        for path in self._fs.ls(self._remote, detail=False):
             name = path.rstrip("/").rpartition("/")[2]
             if name not in kept:
-                self._fs.rm(f"{self._there}/{name}", recursive=True)
+                self._fs.rm(f"{self._remote}/{name}", recursive=True)
 
 
-def checkpoint_store(place: str, metric: str, mode: str) -> CheckpointStore:
-    """The store of a trial's checkpoints, by where `Storage.checkpoints` says they are."""
-    if is_url(place):
-        return RemoteCheckpoints(place, metric, mode)
-    return CheckpointStore(Path(place), metric, mode)
+def checkpoint_store(location: str, metric: str, mode: str) -> CheckpointStore:
+    """The store of one trial's checkpoints. `location` is a folder or URL under `Storage.checkpoints`."""
+    if is_url(location):
+        return RemoteCheckpoints(location, metric, mode)
+    return CheckpointStore(Path(location), metric, mode)

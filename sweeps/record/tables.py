@@ -1,4 +1,4 @@
-"""The tables: derived from a sweep's journal and sweep.yaml, and so written anew whenever they are wanted."""
+"""Writes trials.parquet and history.parquet from a sweep's journal and sweep.yaml."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sweeps.record.files import written_whole
+from sweeps.record.files import atomic_write
 from sweeps.record.state import SweepState, TrialState, read_state
 from sweeps.space.names import HISTORY_COLUMNS, TRIAL_COLUMNS
 
@@ -17,19 +17,19 @@ def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> Non
     """Write trials.parquet and history.parquet into `folder`. `space` is the content of sweep.yaml."""
     frames = {"trials.parquet": trials_frame(state, space), "history.parquet": history_frame(state)}
     for name, frame in frames.items():
-        with written_whole(folder / name) as staging:
+        with atomic_write(folder / name) as staging:
             frame.to_parquet(staging)
 
 
 def rebuild(folder: Path) -> None:
-    """Write the tables from the files alone. Raises FileNotFoundError where there is no sweep."""
+    """Write the tables from the sweep's files. Raises FileNotFoundError if the folder holds no sweep."""
     from trm.settings.yaml import load_yaml
 
     write_results(folder, read_state(folder / "journal.jsonl"), load_yaml(folder / "sweep.yaml"))
 
 
 def trials_frame(state: SweepState, space: dict[str, Any]) -> pd.DataFrame:
-    """A row a trial; see the README for the columns. What a trainer does not say is blank."""
+    """One row per trial; docs and README list the columns. What the trainer does not report is blank."""
     arms, objective = space["resolved"]["arms"], space["objective"]
     rows = [
         _trial_row(trial, arms[trial.arm], objective) | {"phase": state.phase_of(trial)}
@@ -69,7 +69,8 @@ def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]
 
 
 def _of_one_type(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Parquet wants one type a column: levels such as 8 and "auto", or lists, go in as their text."""
+    """The column with one type, as Parquet requires: mixed levels such as 8 and "auto", and lists, as
+    text."""
     types = {type(value) for value in column.dropna()}
     if types <= {str} or types <= {bool} or types <= {int, float}:
         return column
@@ -77,7 +78,7 @@ def _of_one_type(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def history_frame(state: SweepState) -> pd.DataFrame:
-    """A row a report, in the order of trials and steps."""
+    """One row per report, in the order of trials and steps."""
     rows = [
         {"trial_id": trial.trial_id, **metrics, "step": step}
         for trial in state.trials.values()

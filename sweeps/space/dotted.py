@@ -11,27 +11,28 @@ from trm.settings.overrides import absolute_paths, override
 
 
 def get(config: dict[str, Any], path: str) -> Any:
-    """The value at a dotted path, in which a number is a place in a list. Raises KeyError."""
-    here: Any = config
+    """The value at a dotted path, in which a number is an index into a list. Raises KeyError."""
+    node: Any = config
     for part in path.split("."):
-        if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
-            here = here[int(part)]
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
             continue
-        if not isinstance(here, dict) or part not in here:
+        if not isinstance(node, dict) or part not in node:
             raise KeyError(path)
-        here = here[part]
-    return here
+        node = node[part]
+    return node
 
 
 def flatten(config: dict[str, Any], prefix: str = "", into_lists: bool = False) -> dict[str, Any]:
     """{"model": {"mixer": {"kind": "mlp"}}} -> {"model.mixer.kind": "mlp"}.
 
-    With `into_lists` a list of mappings goes by place: {"mixers": [{"kind": ...}]} -> {"mixers.0.kind": ...}.
+    With `into_lists` a list of mappings is flattened by index: {"mixers": [{"kind": 1}]} -> {"mixers.0.kind":
+    1}.
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if into_lists and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
-            value = {str(place): each for place, each in enumerate(value)}
+            value = {str(index): each for index, each in enumerate(value)}
         if isinstance(value, dict) and value:
             flat.update(flatten(value, f"{prefix}{key}.", into_lists))
         else:
@@ -40,13 +41,14 @@ def flatten(config: dict[str, Any], prefix: str = "", into_lists: bool = False) 
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether setting one path changes the other: `model.mixer` and `model.mixer.kind` do."""
+    """Whether setting one path changes the other, as with `model.mixer` and `model.mixer.kind`."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def absolute_at(key: str, value: Any, model: type[BaseModel], folder: Path) -> Any:
-    """`value`, to be set at the dotted `key` of `model`, with relative file names in it taken from `folder`.
+    """`value` with the relative file paths in it made absolute, relative to `folder`. It is a value of the
+    dotted `key` of `model`, whose annotations say what is a path.
 
-    Ray's workers run elsewhere, so no relative path may leave the driver.
+    Ray's workers run in another directory, so the driver must not pass them relative paths.
     """
     return get(absolute_paths(override({}, [(key, value)], model), model, folder), key)

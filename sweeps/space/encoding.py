@@ -1,4 +1,4 @@
-"""Values as strict JSON has them."""
+"""Encodes values as strict JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def encode(value: Any) -> Any:
-    """Non-finite floats as strings, since JSON has none; `float("nan")` reads them back."""
+    """The value with non-finite floats as strings, as JSON has no NaN; `float("nan")` reads them back."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
@@ -20,5 +20,5 @@ def encode(value: Any) -> Any:
 
 
 def digest(content: dict[str, Any]) -> str:
-    """sha256 of the canonical JSON."""
+    """The SHA-256 of the content as JSON with sorted keys, as hexadecimal text."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

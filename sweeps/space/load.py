@@ -1,4 +1,4 @@
-"""Reading a search space: the YAML, its base, and what `--set` changes."""
+"""Reads a search space: the YAML file, its base file, and the changes of `--set`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trm.settings.yaml import MAX_NODES, YamlError, load_yaml, parse_scalar
 
 @dataclass(frozen=True)
 class Sources:
-    """Where relative paths in a space are taken from, and what `--set` asks for."""
+    """The files of a space, for relative paths in it, and the changes of `--set` (dotted key, value)."""
 
     path: Path
     space_dir: Path
@@ -29,11 +29,11 @@ class Sources:
 def load_spec(
     given: Path, overrides: Sequence[str] = (), name: str | None = None
 ) -> tuple[SweepSpec, Sources]:
-    """Read a search space (a file, or the name of a shipped one), and where its parts come from.
+    """Read a search space (a file, or the name of a shipped one) and its sources.
 
-    Raises SpecError naming file, key, value, remedy.
+    Raises SpecError that names file, key, value and remedy.
 
-    A sweep.yaml that a sweep has left is a search space too; what it came to (`resolved`) is passed over.
+    The sweep.yaml of an earlier sweep is a search space too; its `resolved` part is ignored.
     """
     path = find_space(given)
     raw = _mapping(path)
@@ -57,18 +57,18 @@ def load_spec(
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        found = load_yaml(path)
+        content = load_yaml(path)
     except YamlError as error:
         raise SpecError(str(error)) from error
-    if not isinstance(found, Mapping):
-        given = "nothing" if found is None else type(found).__name__
-        raise SpecError(f"{path}: must be a mapping of keys (it holds {given}): see docs/search_spaces.md")
-    left: list[Any] = [found]
+    if not isinstance(content, Mapping):
+        kind = "nothing" if content is None else type(content).__name__
+        raise SpecError(f"{path}: must be a mapping of keys (it holds {kind}): see docs/search_spaces.md")
+    stack: list[Any] = [content]
     for _ in range(MAX_NODES):
-        here = left.pop()
-        left += here.values() if isinstance(here, dict) else here if isinstance(here, list) else ()
-        if not left:
-            return dict(found)
+        node = stack.pop()
+        stack += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        if not stack:
+            return dict(content)
     raise SpecError(f"{path}: has over {MAX_NODES:,} values once its aliases are followed: shorten it")
 
 

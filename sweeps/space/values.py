@@ -1,4 +1,4 @@
-"""What a search space varies: factors, which are compared, and domains, which are tuned."""
+"""The two things that a search space varies: factors, which are compared, and domains, which are tuned."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-# For a key to apply, each path named here must have one of the values listed.
+# path -> values. A factor or domain applies if each path has one of its values.
 When = dict[str, Annotated[list[Any], BeforeValidator(_listed)]]
 
 
 Reals = tuple[float, float]
-Integers = tuple[int, int]  # named here, as inside Domain `int` is the field
+Integers = tuple[int, int]  # an alias, as the name `int` is a field inside Domain
 
 
 class Domain(Section):
-    """What a tuned value is drawn from: `{loguniform: [1.0e-4, 1.0e-2]}`; one of the kinds, and `when`.
+    """The range or choices that a tuned value is drawn from: `{loguniform: [1.0e-4, 1.0e-2]}`.
 
-    The low and the high end are part of the domain.
+    Exactly one kind is given, and `when` if the domain does not always apply. Both bounds are inclusive.
     """
 
     uniform: Reals | None = None
@@ -71,7 +71,7 @@ class Domain(Section):
 
     @property
     def ends(self) -> list[Any]:
-        """Values that must be valid if all are: every choice, or both ends."""
+        """Values to validate a config with: every choice, or both bounds."""
         return list(self.choice) if self.choice is not None else list(self.bounds)
 
 
@@ -79,7 +79,7 @@ DOMAINS = ("uniform", "loguniform", "int", "logint", "choice")
 
 
 class Factor(Section):
-    """What is compared: a list of a key's values, or named levels that set several keys each."""
+    """A factor to compare: a list of values of one key, or named levels that each set one or more keys."""
 
     values: list[Any] | None = Field(None, min_length=1)
     levels: dict[str, dict[str, Any]] | None = Field(None, min_length=1)
@@ -87,10 +87,10 @@ class Factor(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _short_form(cls, given: Any) -> Any:
-        if not isinstance(given, list | dict):
-            raise ValueError(f"must be a list of levels, such as [{given}, ...] (given {given!r})")
-        return {"values": given} if isinstance(given, list) else given
+    def _short_form(cls, value: Any) -> Any:
+        if not isinstance(value, list | dict):
+            raise ValueError(f"must be a list of levels, such as [{value}, ...] (given {value!r})")
+        return {"values": value} if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _values_or_levels(self) -> Self:
@@ -106,35 +106,38 @@ class Factor(Section):
         return self
 
     def settings(self, key: str) -> list[tuple[Any, dict[str, Any]]]:
-        """(level, what it sets) in order; `key` is the factor's own, which a plain value is set at."""
+        """Each level with the keys and values that it sets, in order. `key` is the factor's own name: a
+        factor without named levels sets that key."""
         if self.levels is not None:
             return list(self.levels.items())
         return [(value, {key: value}) for value in self.values or []]
 
 
 def topological_order(needs: Mapping[str, set[str]], section: str) -> list[str]:
-    """The names such that each comes after those that it needs, and otherwise in their given order.
+    """The names of `needs`, each after those that it needs, and otherwise in their original order.
 
-    Raises SpecError where some need each other in a circle.
+    Raises SpecError if some need each other in a cycle; `section` is the key of the YAML that it names.
     """
-    sorter, place = TopologicalSorter(needs), {name: index for index, name in enumerate(needs)}
+    sorter, position = TopologicalSorter(needs), {name: index for index, name in enumerate(needs)}
     try:
         sorter.prepare()
     except CycleError as error:
-        circle = " and ".join(dict.fromkeys(error.args[1]))
-        raise SpecError(f"{section}: the `when` of {circle} wait for each other: break the circle") from error
+        cycle = " and ".join(dict.fromkeys(error.args[1]))
+        raise SpecError(
+            f"{section}: the `when` of {cycle} depend on each other: remove one of these conditions"
+        ) from error
     order: list[str] = []
     ready: set[str] = set()
     while sorter.is_active():
         ready.update(sorter.get_ready())
-        order.append(min(ready, key=place.__getitem__))
+        order.append(min(ready, key=position.__getitem__))
         ready.remove(order[-1])
         sorter.done(order[-1])
     return order
 
 
 def refuse_duplicates(values: list[Any]) -> list[Any]:
-    """The same list. Raises ValueError where a value stands twice; 1 and true are two values here."""
+    """The same list. Raises ValueError if it has a value twice; 1 and true count as different values."""
     for index, value in enumerate(values):
         if any(value == other and type(value) is type(other) for other in values[:index]):
             raise ValueError(f"{value!r} stands twice: remove one")

@@ -70,7 +70,7 @@ def test_asha_stands_by_its_decisions(tmp_path: Path, after: int) -> None:
 
 
 def _stopped_by(sweep: Sweep, journal: Path) -> set[str]:
-    """The members that a conductor stops that hears the sweep's journal from its beginning."""
+    """The members that a controller stops that hears the sweep's journal from its beginning."""
     history = read_journal(sweep.results / "journal.jsonl")
     controller = Controller(load_plan(sweep.space), Journal(journal), history)
     return set(controller.stopping.stopped)

@@ -1,4 +1,4 @@
-"""The conductor without Ray: trials are played by hand, one report at a time."""
+"""The controller without Ray: trials are played by hand, one report at a time."""
 
 from __future__ import annotations
 

@@ -45,42 +45,42 @@ def auto(tmp_path: Path) -> Controller:
 
 
 def test_every_arm_is_measured_once_and_a_restart_knows_it(auto: Controller, tmp_path: Path) -> None:
-    assert [arm.name for arm in auto.placement.to_measure()] == ["a", "b"]
-    auto.placement.measured("a", Calibration(1.0, 10 * GB, 80 * GB))
-    assert [arm.name for arm in auto.placement.to_measure()] == ["b"]
+    assert [arm.name for arm in auto.placement.arms_to_measure()] == ["a", "b"]
+    auto.placement.record_measurement("a", Calibration(1.0, 10 * GB, 80 * GB))
+    assert [arm.name for arm in auto.placement.arms_to_measure()] == ["b"]
     again = controller(auto.plan, tmp_path)
-    assert [arm.name for arm in again.placement.to_measure()] == ["b"]
-    assert again.placement.of("a-d0-s1") == Allocation(1, 1 / 6)
-    assert again.placement.of("b-d0-s1") == Allocation(1, 1.0)
+    assert [arm.name for arm in again.placement.arms_to_measure()] == ["b"]
+    assert again.placement.allocation("a-d0-s1") == Allocation(1, 1 / 6)
+    assert again.placement.allocation("b-d0-s1") == Allocation(1, 1.0)
 
 
 def test_a_trial_that_runs_out_of_memory_gets_more_twice_and_no_oftener(
     auto: Controller, tmp_path: Path
 ) -> None:
-    auto.placement.measured("a", Calibration(1.0, 5 * GB, 80 * GB))  # 13 a GPU
+    auto.placement.record_measurement("a", Calibration(1.0, 5 * GB, 80 * GB))  # 13 a GPU
     trial_id, shares = "a-d0-s1", []
     for _ in range(2):
         assert auto.next_trial().trial_id == trial_id  # type: ignore[union-attr]
         auto.started(trial_id)
-        assert auto.placement.enlarge(trial_id, "CUDA out of memory")
-        shares.append(auto.placement.of(trial_id).gpu)
+        assert auto.placement.retry_with_larger_share(trial_id, "CUDA out of memory")
+        shares.append(auto.placement.allocation(trial_id).gpu)
     assert shares == [1 / 6, 1 / 3]
     again = controller(auto.plan, tmp_path)  # what was learnt is not lost
     again.started(trial_id)
-    assert again.placement.of(trial_id).gpu == 1 / 3
-    assert not again.placement.enlarge(trial_id, "CUDA out of memory")
+    assert again.placement.allocation(trial_id).gpu == 1 / 3
+    assert not again.placement.retry_with_larger_share(trial_id, "CUDA out of memory")
     noted = [event for event in read_journal(tmp_path / "journal.jsonl") if event["event"] == "retry"]
     assert [(event["gpu"], event["reason"]) for event in noted] == [
         (1 / 6, "CUDA out of memory"),
         (1 / 3, "CUDA out of memory"),
     ]
-    assert again.placement.of("a-d0-s2").gpu == 1 / 13  # the others keep theirs
+    assert again.placement.allocation("a-d0-s2").gpu == 1 / 13  # the others keep theirs
 
 
 def test_a_whole_gpu_cannot_be_enlarged(auto: Controller) -> None:
-    auto.placement.measured("b", Calibration(1.0, 79 * GB, 80 * GB))
+    auto.placement.record_measurement("b", Calibration(1.0, 79 * GB, 80 * GB))
     auto.started("b-d0-s1")
-    assert not auto.placement.enlarge("b-d0-s1", "CUDA out of memory")
+    assert not auto.placement.retry_with_larger_share("b-d0-s1", "CUDA out of memory")
 
 
 def test_arms_have_resources_of_their_own(tmp_path: Path) -> None:

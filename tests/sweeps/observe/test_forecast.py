@@ -14,7 +14,7 @@ from sweeps import launch
 from sweeps.observe.preview import preview
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration
-from sweeps.record.folder import renew_evidence, write_space
+from sweeps.record.folder import update_evidence, write_space
 from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 from tests.sweeps.spaces import write_space as write_yaml
@@ -109,7 +109,7 @@ def test_evidence_is_kept_in_sweep_yaml_and_is_no_part_of_the_identity(tmp_path:
     folder.mkdir()
     space = write_space(plan, folder, "", False)
     assert space["evidence"] == {"test": "t", "pairing": "paired", "margin": 0.01, "pilot": None}
-    assert not renew_evidence(plan, folder)
+    assert not update_evidence(plan, folder)
     other = toy_plan(tmp_path, evidence={"test": "t"})
     assert other.hash == plan.hash
     again = write_space(other, folder, "", False)

@@ -109,12 +109,12 @@ def test_how_a_sweep_runs_does_not_make_it_another(tmp_path: Path, changes: dict
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
-        ({"ablate": {"model.kind": ["a", "b"]}}, ["arms.c: {'model.kind': 'c'} there, not set here"]),
-        ({"seeds": [1, 3]}, ["seeds: [1, 2] there, [1, 3] here"]),
-        ({"base": {"lr": 0.2, "max_samples": 100}}, ["base.lr: 0.1 there, 0.2 here"]),
-        ({"objective": {"metric": "total", "mode": "max"}}, ["metric: 'accuracy' there, 'total' here"]),
-        ({"scheduler": ASHA}, ["scheduler.kind: 'fifo' there, 'asha' here"]),
-        ({"tune": TUNE}, ["tune.lr.loguniform: not set there, [0.01, 1.0] here"]),
+        ({"ablate": {"model.kind": ["a", "b"]}}, ["arms.c: {'model.kind': 'c'} before, not set now"]),
+        ({"seeds": [1, 3]}, ["seeds: [1, 2] before, [1, 3] now"]),
+        ({"base": {"lr": 0.2, "max_samples": 100}}, ["base.lr: 0.1 before, 0.2 now"]),
+        ({"objective": {"metric": "total", "mode": "max"}}, ["metric: 'accuracy' before, 'total' now"]),
+        ({"scheduler": ASHA}, ["scheduler.kind: 'fifo' before, 'asha' now"]),
+        ({"tune": TUNE}, ["tune.lr.loguniform: not set before, [0.01, 1.0] now"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -129,7 +129,7 @@ def test_what_a_sweep_shows_makes_it_another_and_is_told(
 
 def test_more_draws_are_told_as_their_number_and_not_as_their_values(tmp_path: Path) -> None:
     plans = [toy_plan(tmp_path, tune=TUNE, search={"draws_per_arm": number}) for number in (4, 8)]
-    assert differences(plans[0].identity, plans[1].identity) == ["search.draws_per_arm: 4 there, 8 here"]
+    assert differences(plans[0].identity, plans[1].identity) == ["search.draws_per_arm: 4 before, 8 now"]
 
 
 def test_another_trainer_and_other_data_make_another_sweep(tmp_path: Path) -> None:
@@ -140,11 +140,11 @@ def test_another_trainer_and_other_data_make_another_sweep(tmp_path: Path) -> No
         patch.syspath_prepend(tmp_path)
         other = toy_plan(tmp_path, trainer="twin:train")
     assert differences(toy_plan(tmp_path).identity, other.identity) == [
-        "trainer: 'tests.sweeps.toy_trainer:train' there, 'twin:train' here"
+        "trainer: 'tests.sweeps.toy_trainer:train' before, 'twin:train' now"
     ]
     seeded, plain = load_plan(smoke, ["data.seed=1"]), load_plan(smoke)
     assert seeded.hash != plain.hash
-    assert differences(plain.identity, seeded.identity) == ["base.data.seed: 0 there, 1 here"]
+    assert differences(plain.identity, seeded.identity) == ["base.data.seed: 0 before, 1 now"]
 
 
 Leaves = st.none() | st.integers() | st.text(max_size=3)
@@ -165,8 +165,8 @@ def test_equal_contents_alone_have_no_differences_and_one_digest(
 @given(Trees, st.integers())
 def test_each_difference_is_a_line_that_names_its_key(tree: dict[str, Any], value: int) -> None:
     changed = tree | {"it": {"here": value}}
-    assert differences(tree, changed) == [f"it.here: not set there, {value} here"]
-    assert differences(changed, tree) == [f"it.here: {value} there, not set here"]
+    assert differences(tree, changed) == [f"it.here: not set before, {value} now"]
+    assert differences(changed, tree) == [f"it.here: {value} before, not set now"]
 
 
 def test_an_infinite_setting_has_a_hash_or_is_refused(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def test_another_sweep(tmp_path: Path, folder: Path) -> None:
     launched(toy_plan(tmp_path), folder)
     other = toy_plan(tmp_path, base={"lr": 0.3, "max_samples": 100})
     for options in ({"resume": True, "extend": False}, {"resume": False, "extend": False}):
-        with pytest.raises(SpecError, match=r"(?s)another sweep.*base.lr: 0.1 there, 0.3 here.*\nchoose"):
+        with pytest.raises(SpecError, match=r"(?s)another sweep.*base.lr: 0.1 before, 0.3 now.*\nchoose"):
             inspect_folder(other, folder, **options)
-    with pytest.raises(SpecError, match=r"(?s)does not only add.*base.lr: 0.1 there, 0.3 here"):
+    with pytest.raises(SpecError, match=r"(?s)does not only add.*base.lr: 0.1 before, 0.3 now"):
         inspect_folder(other, folder, resume=False, extend=True)
 
 

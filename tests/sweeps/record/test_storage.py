@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from sweeps.record.checkpoints import CheckpointStore, NotKept
+from sweeps.record.checkpoints import CheckpointStore, UploadFailed
 from sweeps.record.disk import DiskBudget
 from sweeps.record.storage import RemoteCheckpoints, Storage, _slug, checkpoint_store
 from sweeps.space.errors import SpecError
@@ -176,7 +176,7 @@ def test_a_checkpoint_that_cannot_be_sent_is_known_as_such(tmp_path: Path) -> No
     commit(store, tmp_path, 1, 0.5)
     (tmp_path / "there").rename(tmp_path / "gone")
     (tmp_path / "there").write_text("a file is in the way")
-    with pytest.raises(NotKept):
+    with pytest.raises(UploadFailed):
         commit(store, tmp_path, 2, 0.6)
 
 
