@@ -1,6 +1,6 @@
-"""Passes the reports and ends of search trials to the scheduler, and records its decisions in the journal.
+"""Passes the reports and ends of search trials to the judge, and records its decisions in the journal.
 
-The controller calls it. After a restart the journal is replayed, and the scheduler repeats its decisions.
+The controller calls it. After a restart the journal is replayed, and the judge (`decide.judge`) repeats its decisions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sweeps.record.state import SweepState, TrialState
 
 
 class Stopping:
-    """Translates between the sweep's state, which has trials, and the scheduler, which has members and pools.
+    """Translates between the sweep's state, which has trials, and the judge, which has members and pools.
 
     A member is a draw of an arm with all its seeds; a pool is the set of members that are compared.
     """
@@ -61,14 +61,14 @@ class Stopping:
             self._write(self._end_decisions(trial), trial)
 
     def on_extended(self, reopened: Iterable[str]) -> None:
-        """Tell the scheduler that these completed trials will train longer."""
+        """Tell the judge that these completed trials will train longer."""
         for trial_id in reopened:
             self._judge.on_reopened(self._state.trials[trial_id].member)
 
     # After a restart
 
     def replay(self, event: Event) -> None:
-        """Pass an event of the old journal to the scheduler. The state must have applied it before."""
+        """Pass an event of the old journal to the judge. The state must have applied it before."""
         if event["event"] == "decision":
             self._unwritten = [
                 (decision, trial_id)
@@ -98,7 +98,7 @@ class Stopping:
     # Trials and members
 
     def _end_decisions(self, trial: TrialState) -> list[Decision]:
-        """Tell the scheduler that the trial has ended. Returns what it decides then."""
+        """Tell the judge that the trial has ended. Returns what it decides then."""
         if trial.status in ("diverged", "failed"):
             return self._judge.on_diverged(*self._membership(trial), trial.trial_id)
         if all(other.status == "completed" for other in self._state.siblings_of(trial)):

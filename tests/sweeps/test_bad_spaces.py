@@ -127,7 +127,7 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "match-of-no-key": ({"match": {"params": 7}}, ["match.by: is required"]),
     "match-by-no-size": (
         {"match": {"params": 9, "by": "lr"}},
-        ["match.by: lr: parameters are the same whatever it is: name a key with which they grow"],
+        ["match.by: lr: parameters are the same for every value: name a key with which they grow"],
     ),
     "budget-of-nothing": ({"budget": {"wall_h": 0}}, ["budget.wall_h", "greater than 0", "(given 0)"]),
     "budget-misspelt": ({"budget": {"walls_h": 1}}, ["budget.walls_h", "did you mean", "wall_h"]),
@@ -157,7 +157,7 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"ablate": {"model": [{"kind": "a"}, {"kind": "b"}], "model.bonus": [0, 1]}},
         ["ablate.model.bonus", "model", "let one factor set it"],
     ),
-    "arms-of-one-name": ({"ablate": {"fail_once": ["a b", "a_b"]}}, ["ablate", "a_b", "name levels"]),
+    "arms-of-one-name": ({"ablate": {"fail_once": ["a b", "a_b"]}}, ["ablate", "a_b", "give their levels names"]),
     "too-many-arms": (
         {"ablate": {"model.bonus": [i / 100 for i in range(100)], "lr": [i / 100 for i in range(100)]}},
         ["ablate", "1,000 arms", "remove"],
@@ -169,11 +169,11 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "when-of-an-unknown-level": (
         {"ablate": {**KINDS, "lr": {"values": [0.1, 0.2], "when": {"model.kind": ["z"]}}}},
-        ["ablate.lr.when.model.kind", "'z' is no level", "['a', 'b']"],
+        ["ablate.lr.when.model.kind", "'z' is not a level", "['a', 'b']"],
     ),
     "when-never-met": (
         {"ablate": {**KINDS, "lr": {"values": [0.1, 0.2], "when": {"max_samples": [5]}}}},
-        ["ablate.lr", "`when` is never met", "mend it"],
+        ["ablate.lr", "`when` is never met", "change or remove it"],
     ),
     "when-in-a-circle": (
         {
@@ -182,7 +182,7 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
                 "lr": {"values": [0.1, 0.2], "when": WHEN_A},
             }
         },
-        ["ablate", "model.kind and lr", "break the circle"],
+        ["ablate", "model.kind and lr", "remove one of these conditions"],
     ),
     "tuned-when-never-met": (
         {"tune": {"lr": {"uniform": [0.1, 0.2], "when": {"model.kind": ["d"]}}}},
@@ -440,16 +440,16 @@ def train(config: Config, trial): ...
 """
 TRAINERS = {
     "no-annotation": ("def train(config, trial): ...", ["pydantic model", "config, trial", "annotate"]),
-    "unknown-annotation": (f"{CONFIG}def train(config: Nope, trial): ...", ["annotations", "'Nope'", "mend"]),
+    "unknown-annotation": (f"{CONFIG}def train(config: Nope, trial): ...", ["annotations", "'Nope'", "fix"]),
     "breaks-at-import": (
         "raise RuntimeError('broken')",
-        ["importing it failed", "broken", "mend the module"],
+        ["importing it failed", "broken", "fix the module"],
     ),
     "syntax-error": ("def train(", ["importing it failed", "SyntaxError", "line 1"]),
-    "describe-breaks": (f"{CONFIG}def describe(config): 1 / 0", ["describe(config) failed", "mend it"]),
+    "describe-breaks": (f"{CONFIG}def describe(config): 1 / 0", ["describe(config) failed", "fix or remove it"]),
     "horizon-is-no-key": (
         f"{CONFIG}def describe(config): return {{'horizon_key': 'steps'}}",
-        ["horizon_key steps", "mend it"],
+        ["horizon_key steps", "name the key"],
     ),
     "check-refuses": (f"{CONFIG}def check(config): raise ValueError('no puzzles')", ["data: no puzzles"]),
 }
@@ -539,7 +539,7 @@ TWO_MINDS = [
                 "model.bonus": {"choice": [0, 1], "when": {"lr": [0.1]}},
             },
         },
-        ["tune.model.bonus.when.lr", "of which no value can be named", "choice"],
+        ["tune.model.bonus.when.lr", "single values of it cannot be named", "choice"],
         id="when-of-a-tuned-real-number",
     ),
     pytest.param(
@@ -562,12 +562,12 @@ TWO_MINDS = [
                 "model.bonus": {"choice": [0, 1], "when": {"lr": [0.1]}},
             }
         },
-        ["tune", "lr and model.bonus", "circle"],
+        ["tune", "lr and model.bonus depend on each other"],
         id="tuned-values-wait-for-each-other",
     ),
     pytest.param(
         {"resources": {"cpu": 1, "per_arm": [{"when": {"model.kind": ["z"]}, "cpu": 2}]}},
-        ["resources.per_arm.0.when.model.kind", "'z' is no level"],
+        ["resources.per_arm.0.when.model.kind", "'z' is not a level"],
         id="resources-of-no-arm",
     ),
 ]

@@ -81,7 +81,7 @@ def test_a_sweep_is_bounded_raised_added_to_and_reused(address: str, tmp_path: P
     space = write_space(tmp_path, name="again", seeds=[2, 3, 4])
     again = run_sweep(space, "--reuse")
     assert again.returncode == 0, again.stderr
-    assert "Taken over from other sweeps: 6 trials" in again.stdout
+    assert "Reused from other sweeps: 6 trials" in again.stdout
     reused = trials(tmp_path, "again").reason.str.startswith("reused from toy/")
     assert reused.sum() == 6 and len(reused) == 9
     tagged = [run for run in runs(tmp_path, "again") if run.data.tags.get("reused_from")]

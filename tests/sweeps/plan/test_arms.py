@@ -118,7 +118,7 @@ def test_names_are_unique_and_safe_as_file_names(labels: list[str], factor: str)
     try:
         found = names({factor: {"levels": levels}})
     except SpecError as error:
-        assert "name levels" in str(error)
+        assert "give their levels names" in str(error)
         return
     assert len(set(found)) == len(labels)
     for name in found:

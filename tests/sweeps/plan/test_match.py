@@ -182,12 +182,12 @@ REFUSED = {
     "key-that-no-arm-has": (
         {"params": 6e6, "by": "model.mixer.expand"},
         {"ablate": {"model.mixer.kind": ["attention", "mlp"]}},
-        ["match.by: model.mixer.expand: no arm has this key: name a number", "has, model.hidden_size, "],
+        ["match.by: model.mixer.expand: no arm has this key: name a number", "has: model.hidden_size, "],
     ),
     "key-that-changes-no-size": (
         {"params": 6e6, "by": "model.rope_theta"},
         {},
-        ["match.by: model.rope_theta: parameters are the same whatever it is"],
+        ["match.by: model.rope_theta: parameters are the same for every value"],
     ),
     "key-that-is-none": ({"params": 6e6, "by": "model.hidden"}, {}, ["did you mean model.hidden_size?"]),
     "key-that-is-no-number": ({"params": 6e6, "by": "model.networks"}, {}, ["'shared'", "only a number"]),
@@ -204,7 +204,7 @@ REFUSED = {
     "key-that-a-when-looks-at": (
         {"params": 6e6, "by": "model.num_layers"},
         {"ablate": {"optim.lr": {"values": [1e-4, 2e-4], "when": {"model.num_layers": [2]}}}},
-        ["ablate.optim.lr.when looks at it"],
+        ["ablate.optim.lr.when depends on it"],
     ),
     "key-that-is-tuned": (
         {"params": 6e6, "by": "model.num_layers"},
@@ -219,7 +219,7 @@ REFUSED = {
     "falls": (
         {"flops": 4.7e10, "by": "model.mixer.headdim"},
         {},
-        ["as it rises FLOPs a sample fall", "name a key with which they grow"],
+        ["FLOPs a sample fall as it rises", "name a key with which they grow"],
     ),
     "both": ({"params": 1, "flops": 1, "by": "x"}, {}, ["either params or flops (given both)"]),
     "neither": ({"by": "x"}, {}, ["either params or flops (given neither)"]),

@@ -47,7 +47,7 @@ def test_the_same_sweep_finished(tmp_path: Path, folder: Path, option: str) -> N
 
 @pytest.mark.parametrize(
     ("ending", "words"),
-    [("interrupted", "go on with --resume"), ("budget", "the budget was spent: raise it first")],
+    [("interrupted", "continue with --resume"), ("budget", "the budget was spent: raise it first")],
 )
 def test_the_same_sweep_unfinished(tmp_path: Path, folder: Path, ending: str, words: str) -> None:
     plan = toy_plan(tmp_path)
@@ -79,7 +79,7 @@ def test_one_to_add_to(tmp_path: Path, folder: Path) -> None:
     assert (after["id"], after["created"]) == (before["id"], before["created"])  # MLflow finds its runs
     assert after["hash"] == more.hash != before["hash"]
     # A crash now: the space is the larger one, but nothing of it has begun.
-    with pytest.raises(SpecError, match="go on with --resume"):
+    with pytest.raises(SpecError, match="continue with --resume"):
         inspect_folder(more, folder, resume=False, extend=False)
     assert inspect_folder(more, folder, resume=True, extend=False) == FolderStatus()
 
@@ -93,5 +93,5 @@ def test_data_may_be_added_and_not_changed(tmp_path: Path, folder: Path) -> None
         {"data": "data-1 data-2", "extended": False},
     ]
     for case in cases:
-        with pytest.raises(SpecError, match="began on other data"):
+        with pytest.raises(SpecError, match="begun with other data"):
             refuse_other_data(folder, **case)

@@ -159,7 +159,7 @@ def test_a_sweep_that_went_on_in_two_places_is_refused(
     assert storage.send("toy") == ""
     (folder / "journal.jsonl").write_text("1\n2 here\n3\n")
     (tmp_path / "there" / "toy" / "journal.jsonl").write_text("1\n2 there\n")
-    with pytest.raises(SpecError, match="went on both there and here"):
+    with pytest.raises(SpecError, match="was continued both there and in the local copy"):
         storage.folder("toy")
     assert (folder / "journal.jsonl").read_text() == "1\n2 here\n3\n"
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_sent_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     storage, _ = begun(tmp_path)
     (tmp_path / "there").write_text("a file is in the way")
-    assert "sweep.yaml could not be sent" in storage.send("toy")
+    assert "sweep.yaml could not be uploaded" in storage.send("toy")
 
 
 def test_a_checkpoint_that_cannot_be_sent_is_known_as_such(tmp_path: Path) -> None:
