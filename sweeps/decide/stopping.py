@@ -1,6 +1,7 @@
 """Passes the reports and ends of search trials to the judge, and records its decisions in the journal.
 
-The controller calls it. After a restart the journal is replayed, and the judge (`decide.judge`) repeats its decisions.
+The controller calls it. After a restart the journal is replayed, and the judge (`decide.judge`) repeats its
+decisions.
 """
 
 from __future__ import annotations

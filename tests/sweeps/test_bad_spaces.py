@@ -157,7 +157,10 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"ablate": {"model": [{"kind": "a"}, {"kind": "b"}], "model.bonus": [0, 1]}},
         ["ablate.model.bonus", "model", "let one factor set it"],
     ),
-    "arms-of-one-name": ({"ablate": {"fail_once": ["a b", "a_b"]}}, ["ablate", "a_b", "give their levels names"]),
+    "arms-of-one-name": (
+        {"ablate": {"fail_once": ["a b", "a_b"]}},
+        ["ablate", "a_b", "give their levels names"],
+    ),
     "too-many-arms": (
         {"ablate": {"model.bonus": [i / 100 for i in range(100)], "lr": [i / 100 for i in range(100)]}},
         ["ablate", "1,000 arms", "remove"],
@@ -446,7 +449,10 @@ TRAINERS = {
         ["importing it failed", "broken", "fix the module"],
     ),
     "syntax-error": ("def train(", ["importing it failed", "SyntaxError", "line 1"]),
-    "describe-breaks": (f"{CONFIG}def describe(config): 1 / 0", ["describe(config) failed", "fix or remove it"]),
+    "describe-breaks": (
+        f"{CONFIG}def describe(config): 1 / 0",
+        ["describe(config) failed", "fix or remove it"],
+    ),
     "horizon-is-no-key": (
         f"{CONFIG}def describe(config): return {{'horizon_key': 'steps'}}",
         ["horizon_key steps", "name the key"],

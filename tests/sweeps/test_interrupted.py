@@ -48,7 +48,7 @@ def test_a_sweep_that_was_ended_or_killed_goes_on_where_it_was(
     assert unfinished.returncode == 2 and "--resume" in unfinished.stderr
     rows.write_text("2")
     refused = run_here(tmp_path, space, "--resume")
-    assert refused.returncode == 2 and "other data (hash 1 there, 2 here)" in refused.stderr
+    assert refused.returncode == 2 and "other data (hash 1 before, 2 now)" in refused.stderr
     rows.write_text("1")
 
     for kind, reports in ((signal.SIGTERM, 14), (signal.SIGKILL, 22)):

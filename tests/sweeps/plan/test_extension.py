@@ -48,7 +48,11 @@ def test_additions_are_taken(tmp_path: Path, old: dict[str, Any], new: dict[str,
     [
         ({}, {"seeds": [2, 3]}, ["seeds: [1, 2] before, [2, 3] now"]),
         ({"scheduler": ASHA}, {"seeds": [1, 2, 3]}, ["seeds", "by their mean, which would change"]),
-        (TUNED, {"search": SEARCH | {"seeds": [0, 9]}}, ["search.seeds", "by their mean, which would change"]),
+        (
+            TUNED,
+            {"search": SEARCH | {"seeds": [0, 9]}},
+            ["search.seeds", "by their mean, which would change"],
+        ),
         (TUNED, {"search": SEARCH | {"draws_per_arm": 3}}, ["search.draws_per_arm: 4 before, 3 now"]),
         (TUNED, {"search": SEARCH | {"keep": 2}}, ["search.keep"]),
         (TUNED, {"tune": {"lr": {"loguniform": [0.02, 1.0]}}}, ["tune.lr"]),
