@@ -69,7 +69,7 @@ def test_a_sweep_is_bounded_raised_added_to_and_reused(address: str, tmp_path: P
     refused = run_sweep(space)
     assert refused.returncode == 2 and "add to it with --extend" in refused.stderr
     dry = run_sweep(space, "--extend", "--dry-run")
-    assert dry.returncode == 0 and "Of these, 4 have run in results/toy already" in dry.stdout
+    assert dry.returncode == 0 and "Of these, 4 have already run in results/toy" in dry.stdout
     extended = run_sweep(space, "--extend")
     assert extended.returncode == 0, extended.stderr
     assert Counter(trials(tmp_path).status) == {"completed": 9}
