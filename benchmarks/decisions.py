@@ -1,7 +1,7 @@
 """Do search and early stopping come to the right decision, and at what cost? `python -m benchmarks.decisions`
 
 Simulated sweeps whose truth is known (benchmarks/decisions.yaml; another by --truth FILE.yaml), run by the
-project's own plan, conductor, schedulers and statistics on a virtual clock, beside Ray Tune's own ASHA. The
+project's own plan, controller, schedulers and statistics on a virtual clock, beside Ray Tune's own ASHA. The
 same file, --seed and --replicates give the same table.
 
     right    share of sweeps that name the truly best arm; where no arm is best, that claim nothing

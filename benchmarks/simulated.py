@@ -1,4 +1,4 @@
-"""Simulated sweeps on a virtual clock: the project's conductor, or Ray Tune's ASHA, over the runs of a Truth.
+"""Simulated sweeps on a virtual clock: the project's controller, or Ray Tune's ASHA, over a Truth's runs.
 
 Nothing trains and nothing waits. Workers take trials as they fall free; who reports next is decided by how
 fast the runs are.
@@ -50,7 +50,7 @@ def describe(config: SimulatedConfig) -> dict[str, Any]:
 
 
 class SimulatedPlan(Plan):
-    """A plan that makes each trial once: the conductor asks twice, and validating a config takes time."""
+    """A plan that makes each trial once: the controller asks twice, and validating a config takes time."""
 
     def trial(self, arm: Arm, draw: Draw, seed: int, phase: str) -> TrialPlan:
         made: dict[Any, TrialPlan] = self.__dict__.setdefault("made", {})
@@ -120,7 +120,7 @@ class Clock:
 
 
 def play(plan: SimulatedPlan, truth: Truth, workers: int) -> Outcome:
-    """Run the plan by the project's conductor, from launch to its last trial."""
+    """Run the plan by the project's controller, from launch to its last trial."""
     controller, clock = Controller(plan, MemoryJournal()), Clock()
     controller.begin()
     place = {arm.name: index for index, arm in enumerate(plan.arms)}

@@ -233,6 +233,8 @@ class ArmBuilder:
         for name, factor in self.spec.ablate.items():
             levels = [draft.levels[name] for draft in drafts if name in draft.levels]
             if not levels:
+                for draft in drafts:
+                    self.config(draft)  # a misspelt level of the factor that `when` names is the error then
                 reason = "its `when` is never met" if factor.when else "its only level is the base's own"
                 where = " (one_at_a_time evaluates it on the base only)" if self.spec.design != "full" else ""
                 raise SpecError(f"ablate.{name}: compares nothing, as {reason}{where}: change or remove it")

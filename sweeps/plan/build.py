@@ -95,10 +95,16 @@ def _with_overrides(spec: SweepSpec, sources: Sources, trainer: Trainer) -> Swee
     if not sources.changes:
         return spec
     model, folder = trainer.config_model, Path.cwd()
+    for key, _ in sources.changes:
+        section = key.partition(".")[0]
+        if section in SweepSpec.model_fields and section not in model.model_fields:
+            raise SpecError(
+                f"--set {key}: {section} is a key of the search space, but --set changes the base, a trial's "
+                f"config: edit {sources.path}, or set one of {', '.join(model.model_fields)}"
+            )
     changes = [(key, absolute_at(key, value, model, folder)) for key, value in sources.changes]
-    trainer.configure(
-        spec.base, [], f"{sources.path}: base"
-    )  # so that an error of the base does not name --set
+    # First the base alone, so that an error of its own does not name --set.
+    trainer.configure(spec.base, [], f"{sources.path}: base")
     trainer.configure(spec.base, changes, f"{sources.path}: --set")
     return spec.model_copy(update={"base": trainer.override(spec.base, changes)})
 

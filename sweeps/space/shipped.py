@@ -27,9 +27,9 @@ def find_space(given: Path) -> Path:
     with suppress(OSError):  # no permission, a name too long: told when the file is read
         if not given.exists():
             near = difflib.get_close_matches(given.stem, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"did you mean {near[0]}? " if near else ""
             raise SpecError(
-                f"{given}: no such file, and no search space of this name is shipped: check the path, or "
-                f"give one of {', '.join(names)}{hint}"
+                f"{given}: no such file, and {FOLDER.name}/ has none of this name: {hint}check the "
+                f"path, or give one of {', '.join(names)}"
             )
     return given

@@ -498,7 +498,10 @@ ARGUMENTS: dict[str, tuple[list[str], list[str]]] = {
         ["--set", "model.kind=d"],
         ["--set model.kind=d", "changes nothing", "edit the search space"],
     ),
-    "set-of-the-search-space": (["--set", "seeds=[1]"], ["--set", "seeds: unknown key", "the keys here are"]),
+    "set-of-the-search-space": (
+        ["--set", "seeds=[1]"],
+        ["--set seeds", "is a key of the search space", "set one of"],
+    ),
     "name-of-another-folder": (["--name", "../x"], ["name: '../x'", "cannot name a folder", "use letters"]),
     "resume-of-nothing": (["--resume"], ["--resume", "no sweep in", "launch it first"]),
 }

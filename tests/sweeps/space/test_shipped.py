@@ -56,7 +56,7 @@ def test_a_wrong_name_is_refused_with_those_that_there_are(
     out, err = capsys.readouterr()
     assert out == "" and list(tmp_path.iterdir()) == []
     assert err.startswith(f"trm-sweeps: {given}: no such file") and len(err.splitlines()) == 1
-    assert ", ".join(shipped_names()) in err and err.endswith("did you mean smoke?\n")
+    assert "did you mean smoke?" in err and err.endswith(f"{', '.join(shipped_names())}\n")
 
 
 def test_a_name_like_no_other_has_no_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
