@@ -22,6 +22,7 @@ def run(space: Path | str, **options: Any) -> Outcome:
     underscores: `name="again", max_concurrent=2`; `overrides` is a tuple of the values of `--set`. Raises
     SpecError for bad input; nothing has been written then.
     """
-    from sweeps.launch import LaunchOptions, launch  # here, as Ray's workers import this package too
+    from sweeps.launch import launch  # here, as Ray's workers import this package too
+    from sweeps.options import LaunchOptions
 
     return launch(LaunchOptions(Path(space), **options))

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeps.launch import LaunchOptions, launch
+from sweeps.launch import launch
 from sweeps.observe.summary import BAD_INPUT
+from sweeps.options import LaunchOptions
 from sweeps.space.errors import SpecError
 from sweeps.space.shipped import shipped_names
 

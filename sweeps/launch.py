@@ -10,23 +10,19 @@ input is refused before a file is written or a process is started.
 
 from __future__ import annotations
 
-import os
 import platform
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from analysis.compare.power_estimate import PowerEstimate
 from sweeps.decide.controller import Controller
-from sweeps.decide.placement import check_fits, concurrency_by_arm, share_for
+from sweeps.decide.placement import check_fits, concurrency_by_arm
 from sweeps.decide.reuse import ReusableTrials, code_version
+from sweeps.dry_run import power_estimate, show_plan
 from sweeps.observe.console import Display
-from sweeps.observe.forecast import comparisons
-from sweeps.observe.mlflow_runs import absolute_uri, check_uri
+from sweeps.observe.mlflow_runs import absolute_uri
 from sweeps.observe.mlflow_writer import MlflowWriter, attach_report, sync
-from sweeps.observe.notify import check_url, notify
-from sweeps.observe.preview import preview
+from sweeps.observe.notify import notify
 from sweeps.observe.summary import (
     BUDGET_SPENT,
     OK,
@@ -40,10 +36,11 @@ from sweeps.observe.summary import (
     sync_hint,
     warnings_and_reuse,
 )
+from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
 from sweeps.plan.checks import check_data
 from sweeps.plan.model import Plan
-from sweeps.plan.resources import Calibration, ClusterResources, local_resources
+from sweeps.plan.resources import ClusterResources, local_resources
 from sweeps.process import Signals, locked, logging_to
 from sweeps.record.disk import DiskBudget
 from sweeps.record.folder import JOURNAL, inspect_folder, refuse_other_data, update_evidence, write_space
@@ -56,26 +53,6 @@ from trm import __version__
 
 # How long the end of a launch waits for MLflow, by how the launch ended.
 MLFLOW_TIMEOUT_S = {"completed": 120.0, "budget": 120.0, "interrupted": 20.0}
-
-
-@dataclass(frozen=True)
-class LaunchOptions:
-    """The arguments of one launch: the command's options, with underscores."""
-
-    space: Path
-    dry_run: bool = False
-    calibrate: bool = False
-    resume: bool = False
-    extend: bool = False
-    reuse: bool = False
-    name: str | None = None
-    storage: str = "results"  # a folder, or a URL that fsspec can open
-    tracking_uri: str = "sqlite:///mlflow.db"
-    address: str | None = None
-    max_concurrent: int | None = None
-    notify: str | None = None
-    overrides: tuple[str, ...] = ()
-    quiet: bool = False
 
 
 def launch(options: LaunchOptions) -> Outcome:
@@ -93,12 +70,13 @@ def launch(options: LaunchOptions) -> Outcome:
 
 def _launch(options: LaunchOptions) -> Outcome:
     """Everything but the report: preview, show a finished sweep, or run."""
-    _check_options(options)
+    options.check()
     plan = load_plan(options.space, options.overrides, options.name)
     if options.dry_run or options.calibrate:
-        return _preview(plan, options)
+        show_plan(plan, options)
+        return Outcome(OK)
     if plan.spec.evidence.pilot is not None:
-        _power_estimate(plan)  # only to refuse a pilot that cannot be read
+        power_estimate(plan)  # only to refuse a pilot that cannot be read
     storage = Storage(options.storage)
     folder = storage.folder(plan.spec.name)
     status = inspect_folder(plan, folder, options.resume, options.extend)
@@ -109,87 +87,6 @@ def _launch(options: LaunchOptions) -> Outcome:
     data = check_data(plan)
     refuse_other_data(folder, data, status.extended)
     return _run(plan, folder, options, storage, data, status.extended)
-
-
-def _check_options(options: LaunchOptions) -> None:
-    if options.max_concurrent is not None and options.max_concurrent < 1:
-        raise SpecError(f"--max-concurrent {options.max_concurrent}: must be 1 or more")
-    if (options.address or "").startswith("ray://"):
-        raise SpecError(
-            f"--address {options.address}: Ray Client would run the driver on the cluster: give "
-            f"HOST:PORT, on a machine that has joined the cluster"
-        )
-    check_uri(options.tracking_uri)
-    if options.notify is not None:
-        check_url(options.notify)
-
-
-# Preview: --dry-run and --calibrate
-
-
-def _preview(plan: Plan, options: LaunchOptions) -> Outcome:
-    """Print the plan. With --resume or --extend, also how many of its trials have already run."""
-    folder: Path | None = None
-    if options.resume or options.extend:
-        folder = Storage(options.storage).folder(plan.spec.name)
-        inspect_folder(plan, folder, options.resume, options.extend)
-    has_power = comparisons(plan) > 0 or plan.spec.evidence.pilot is not None
-    _show(plan, options, _power_estimate(plan, folder) if has_power else None)
-    if folder is not None:
-        print(f"Of these, {read_state(folder / JOURNAL).num_ended} have already run in {folder}")
-    return Outcome(OK)
-
-
-def _power_estimate(plan: Plan, folder: Path | None = None) -> PowerEstimate:
-    """The differences that the plan's evidence can detect, by the spread among seeds in the pilot's results,
-    or without a pilot in the sweep's own results in `folder`.
-
-    Raises SpecError if the pilot cannot be used.
-    """
-    from analysis.compare.power_estimate import estimate_power
-    from analysis.sweep import AnalysisError
-
-    evidence, number = plan.spec.evidence, comparisons(plan)
-    arguments = (plan.spec.objective.metric, number, evidence.test, evidence.pairing)
-    if evidence.pilot is None and folder is not None:
-        with suppress(AnalysisError):  # too few trials have run to estimate the spread
-            return estimate_power(*arguments, folder)
-    try:
-        return estimate_power(*arguments, evidence.pilot)
-    except AnalysisError as error:
-        raise SpecError(f"{plan.source}: evidence.pilot: {error}") from error
-
-
-def _show(plan: Plan, options: LaunchOptions, power: PowerEstimate | None) -> None:
-    """Print the plan; with --calibrate run a few steps of each arm first, and print the time as well."""
-    costs: dict[str, Calibration] = {}
-    if options.calibrate:
-        available, where, costs = _calibrate(plan, options)
-    else:
-        available, where = local_resources(plan.uses_gpus), "this machine"
-        if options.address is not None:
-            where += f" (--dry-run does not connect to {options.address})"
-    shares = {arm: share_for(cost) for arm, cost in costs.items()}
-    concurrency = concurrency_by_arm(plan, options.max_concurrent, available, shares)
-    resources = f"{available.cpu:g} CPU and {available.gpu:g} GPU on {where}"
-    print(preview(plan, concurrency, resources, costs, power))
-
-
-def _calibrate(plan: Plan, options: LaunchOptions) -> tuple[ClusterResources, str, dict[str, Calibration]]:
-    """Run a few steps of each arm. Returns the resources, the name of their place, and each arm's costs."""
-    from sweeps.execute import cluster
-
-    where = "this machine" if options.address is None else f"the cluster at {options.address}"
-    check_data(plan)
-    if options.address is None:  # before Ray is started
-        check_fits(plan, local_resources(plan.uses_gpus), where)
-    with logging_to(Path(os.devnull)):  # discard Ray's log
-        available = cluster.connect(options.address, count_gpus=plan.uses_gpus)
-        if options.address is not None:
-            check_fits(plan, available, where)
-        costs = dict(cluster.measure_arms(plan, plan.arms))
-        cluster.disconnect()
-    return available, where, costs
 
 
 # A finished sweep

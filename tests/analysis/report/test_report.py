@@ -21,6 +21,7 @@ from analysis.report.table import to_csv
 from analysis.sweep import AnalysisError, load_sweep
 from sweeps import launch
 from sweeps.observe.summary import Outcome
+from sweeps.options import LaunchOptions
 from tests.analysis.synthetic import EXACT, OBJECTIVE, RECORDED, Fake, write_sweep
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
@@ -350,7 +351,7 @@ def test_a_launch_ends_as_its_trials_did_where_the_report_cannot_be_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("analysis.report.export.to_latex", full_disk)
-    given = launch.LaunchOptions(Path("any.yaml"), tracking_uri="sqlite:///none.db", quiet=True)
+    given = LaunchOptions(Path("any.yaml"), tracking_uri="sqlite:///none.db", quiet=True)
     launch._write_report(recorded, Outcome(0, recorded, ("as noted",)), given)
     out = capsys.readouterr().out
     assert "No report yet: [Errno 28] No space left on device" in out and "as noted" in out

@@ -11,6 +11,7 @@ import yaml
 
 import run_sweep
 from sweeps import launch
+from sweeps.dry_run import power_estimate
 from sweeps.observe.preview import preview
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration
@@ -25,7 +26,7 @@ HOUR = Calibration(36.0)  # a trial of a hundred samples
 
 def shown(plan: Plan, costs: dict[str, Calibration] | None = None) -> str:
     concurrency_by_arm = dict.fromkeys([arm.name for arm in plan.arms], 2)
-    return preview(plan, concurrency_by_arm, "here", costs, launch._power_estimate(plan))
+    return preview(plan, concurrency_by_arm, "here", costs, power_estimate(plan))
 
 
 def row(text: str, first: str) -> list[str]:

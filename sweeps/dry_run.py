@@ -1,0 +1,85 @@
+"""`--dry-run` and `--calibrate`: print what a launch would run, and what its evidence could find."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from analysis.compare.power_estimate import PowerEstimate
+from sweeps.decide.placement import check_fits, concurrency_by_arm, share_for
+from sweeps.observe.forecast import comparisons
+from sweeps.observe.preview import preview
+from sweeps.options import LaunchOptions
+from sweeps.plan.checks import check_data
+from sweeps.plan.model import Plan
+from sweeps.plan.resources import Calibration, ClusterResources, local_resources
+from sweeps.process import logging_to
+from sweeps.record.folder import JOURNAL, inspect_folder
+from sweeps.record.state import read_state
+from sweeps.record.storage import Storage
+from sweeps.space.errors import SpecError
+
+
+def show_plan(plan: Plan, options: LaunchOptions) -> None:
+    """Print the plan. With --resume or --extend, also how many of its trials have already run."""
+    folder: Path | None = None
+    if options.resume or options.extend:
+        folder = Storage(options.storage).folder(plan.spec.name)
+        inspect_folder(plan, folder, options.resume, options.extend)
+    has_power = comparisons(plan) > 0 or plan.spec.evidence.pilot is not None
+    _show(plan, options, power_estimate(plan, folder) if has_power else None)
+    if folder is not None:
+        print(f"Of these, {read_state(folder / JOURNAL).num_ended} have already run in {folder}")
+
+
+def power_estimate(plan: Plan, folder: Path | None = None) -> PowerEstimate:
+    """The differences that the plan's evidence can detect, by the spread among seeds in the pilot's results,
+    or without a pilot in the sweep's own results in `folder`.
+
+    Raises SpecError if the pilot cannot be used.
+    """
+    from analysis.compare.power_estimate import estimate_power
+    from analysis.sweep import AnalysisError
+
+    evidence, number = plan.spec.evidence, comparisons(plan)
+    arguments = (plan.spec.objective.metric, number, evidence.test, evidence.pairing)
+    if evidence.pilot is None and folder is not None:
+        with suppress(AnalysisError):  # too few trials have run to estimate the spread
+            return estimate_power(*arguments, folder)
+    try:
+        return estimate_power(*arguments, evidence.pilot)
+    except AnalysisError as error:
+        raise SpecError(f"{plan.source}: evidence.pilot: {error}") from error
+
+
+def _show(plan: Plan, options: LaunchOptions, power: PowerEstimate | None) -> None:
+    """Print the plan; with --calibrate run a few steps of each arm first, and print the time as well."""
+    costs: dict[str, Calibration] = {}
+    if options.calibrate:
+        available, where, costs = _calibrate(plan, options)
+    else:
+        available, where = local_resources(plan.uses_gpus), "this machine"
+        if options.address is not None:
+            where += f" (--dry-run does not connect to {options.address})"
+    shares = {arm: share_for(cost) for arm, cost in costs.items()}
+    concurrency = concurrency_by_arm(plan, options.max_concurrent, available, shares)
+    resources = f"{available.cpu:g} CPU and {available.gpu:g} GPU on {where}"
+    print(preview(plan, concurrency, resources, costs, power))
+
+
+def _calibrate(plan: Plan, options: LaunchOptions) -> tuple[ClusterResources, str, dict[str, Calibration]]:
+    """Run a few steps of each arm. Returns the resources, the name of their place, and each arm's costs."""
+    from sweeps.execute import cluster
+
+    where = "this machine" if options.address is None else f"the cluster at {options.address}"
+    check_data(plan)
+    if options.address is None:  # before Ray is started
+        check_fits(plan, local_resources(plan.uses_gpus), where)
+    with logging_to(Path(os.devnull)):  # discard Ray's log
+        available = cluster.connect(options.address, count_gpus=plan.uses_gpus)
+        if options.address is not None:
+            check_fits(plan, available, where)
+        costs = dict(cluster.measure_arms(plan, plan.arms))
+        cluster.disconnect()
+    return available, where, costs

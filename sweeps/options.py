@@ -1,0 +1,43 @@
+"""The options of one launch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.observe.mlflow_runs import check_uri
+from sweeps.observe.notify import check_url
+from sweeps.space.errors import SpecError
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """The arguments of one launch: the command's options, with underscores."""
+
+    space: Path
+    dry_run: bool = False
+    calibrate: bool = False
+    resume: bool = False
+    extend: bool = False
+    reuse: bool = False
+    name: str | None = None
+    storage: str = "results"  # a folder, or a URL that fsspec can open
+    tracking_uri: str = "sqlite:///mlflow.db"
+    address: str | None = None
+    max_concurrent: int | None = None
+    notify: str | None = None
+    overrides: tuple[str, ...] = ()
+    quiet: bool = False
+
+    def check(self) -> None:
+        """Raise SpecError for an option that cannot be used, whatever the search space."""
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise SpecError(f"--max-concurrent {self.max_concurrent}: must be 1 or more")
+        if (self.address or "").startswith("ray://"):
+            raise SpecError(
+                f"--address {self.address}: Ray Client would run the driver on the cluster: give "
+                f"HOST:PORT, on a machine that has joined the cluster"
+            )
+        check_uri(self.tracking_uri)
+        if self.notify is not None:
+            check_url(self.notify)
