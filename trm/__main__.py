@@ -49,19 +49,21 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides",
         help="set one key, such as model.mixer.kind=mlp; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation, batches and exploration")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of initialisation, batches and exploration (default: 0)"
+    )
     parser.add_argument(
         "--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda:0, ..."
     )
     parser.add_argument(
         "--threads", type=int, default=1,
-        help="of torch (default: 1; more pay for wide networks, and may change the last digits)",
+        help="threads of torch (default: 1; more speed up wide networks, and may change the last digits)",
     )  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, help="folder of checkpoints and metrics (default: runs/CONFIG)"
+        "--output", type=Path, help="folder for checkpoints and metrics (default: runs/CONFIG)"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint in the output folder"
+        "--resume", action="store_true", help="resume from the last checkpoint in the output folder"
     )
     return parser.parse_args(argv)
 
@@ -78,15 +80,17 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except Diverged as error:
-        print(f"{error}: the curve up to there is in {output / 'metrics.jsonl'}", file=sys.stderr)
+        print(f"{error}: the reports before it are in {output / 'metrics.jsonl'}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted: the same command with --resume goes on from {output / 'last'}", file=sys.stderr)
+        print(
+            f"interrupted: the same command with --resume continues from {output / 'last'}", file=sys.stderr
+        )
         return 130
 
 
 def run(arguments: argparse.Namespace, output: Path, console: Console) -> int:
-    """Check everything, then write and train. Raises what `main` says in words."""
+    """Check all input, then write and train; the exit status. Raises the errors that `main` prints."""
     config = load_config(arguments.config, arguments.overrides)
     if not 0 <= arguments.seed < 2**63:
         raise UsageError(f"--seed {arguments.seed}: must be from 0 to 2^63 - 1")
@@ -111,11 +115,11 @@ def run(arguments: argparse.Namespace, output: Path, console: Console) -> int:
     if local.checkpoint and not local.history:
         raise UsageError(
             f"{local.metrics_file}: lacks the reports up to the checkpoint in {local.checkpoint}: restore "
-            f"it, or start anew in another folder"
+            f"it, or start again in another folder"
         )
     (output / RUN_FILE).write_text(json.dumps(this_run, indent=2) + "\n")
     if local.history and local.history[-1]["step"] == config.train.max_steps:
-        console.print(f"{output}: this run has ended already", soft_wrap=True)
+        console.print(f"{output}: this run is already finished", soft_wrap=True)
     else:
         _train(config, local, console)
     console.print(summary_table(local.history[-1]))
@@ -124,9 +128,9 @@ def run(arguments: argparse.Namespace, output: Path, console: Console) -> int:
 
 
 def load_config(path: Path, overrides: list[str]) -> TrialConfig:
-    """The config in a YAML file, with `path=value` settings over it. Raises UsageError, YamlError.
+    """The config in a YAML file, changed by `path=value` overrides. Raises UsageError, YamlError.
 
-    Relative file names in the file are taken from its folder, those in settings from the current one.
+    Relative file names in the file are relative to its folder, those in overrides to the current folder.
     """
     tree = load_yaml(path)
     if tree is None:
@@ -156,7 +160,7 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return allowed[min(count, 1)]
     if name not in allowed:
-        raise UsageError(f"--device {name}: torch sees no such device: one of auto, {', '.join(allowed)}")
+        raise UsageError(f"--device {name}: torch has no such device: give one of auto, {', '.join(allowed)}")
     return name
 
 
@@ -164,28 +168,28 @@ def _check_output(output: Path, resume: bool, this_run: dict[str, Any]) -> None:
     if not resume:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise UsageError(
-                f"--output {output}: is there already: go on with --resume, or give another folder"
+                f"--output {output}: already exists: continue with --resume, or give another folder"
             )
         return
     if not (output / RUN_FILE).exists():
         raise UsageError(
-            f"--output {output}: holds no run to resume: check the folder, or leave --resume out"
+            f"--output {output}: contains no run to resume: check the folder, or leave --resume out"
         )
     try:
-        earlier, now = _flat(json.loads((output / RUN_FILE).read_text())), _flat(this_run)
+        stored, current = _flat(json.loads((output / RUN_FILE).read_text())), _flat(this_run)
     except (ValueError, AttributeError) as error:
         raise UsageError(
-            f"{output / RUN_FILE}: is damaged ({error}): restore it, or start anew in another folder"
+            f"{output / RUN_FILE}: is damaged ({error}): restore it, or start again in another folder"
         ) from error
     changed = [
-        f"{key.removeprefix('config.')} was {earlier.get(key)!r} and is now {now.get(key)!r}"
-        for key in sorted(earlier.keys() | now.keys())
-        if earlier.get(key) != now.get(key)
+        f"{key.removeprefix('config.')} was {stored.get(key)!r} and is now {current.get(key)!r}"
+        for key in sorted(stored.keys() | current.keys())
+        if stored.get(key) != current.get(key)
     ]
     if changed:
         raise UsageError(
-            f"--output {output}: holds another run ({'; '.join(changed)}): "
-            f"resume it as it was, or give another folder"
+            f"--output {output}: contains another run ({'; '.join(changed)}): "
+            f"resume it with its own settings, or give another folder"
         )
 
 
@@ -197,7 +201,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class _ShownTrial:
-    """A LocalTrial under a progress bar, which shows the last report's figures."""
+    """A LocalTrial with a progress bar that shows the metrics of the last report."""
 
     def __init__(self, local: LocalTrial, progress: Progress, max_steps: int) -> None:
         self.local, self.progress = local, progress
@@ -211,7 +215,7 @@ class _ShownTrial:
         shown = {"loss": "train/loss", "val cells": "val/cell_accuracy", "val exact": "val/exact_accuracy"}
         figures = "  ".join(f"{name} {metrics[key]:.3f}" for name, key in shown.items() if key in metrics)
         self.progress.update(self.bar, figures=figures)
-        if not self.progress.console.is_terminal:  # a log has no bar to move: a line a report
+        if not self.progress.console.is_terminal:  # in a log file: one line per report instead of a bar
             self.progress.console.print(f"step {metrics['step']}  {figures}")
         self.local.report(metrics, checkpoint)
 
@@ -229,7 +233,7 @@ def _train(config: TrialConfig, local: LocalTrial, console: Console) -> None:
 
 
 def summary_table(metrics: dict[str, float]) -> Table:
-    """Accuracy on val and test (EMA weights), with the 95% interval of the exact one."""
+    """Accuracies on val and test (EMA weights), and the 95% interval of the exact accuracy."""
     table = Table("split", "cell accuracy", "exact accuracy", "95% interval", "halting head right")
     for split in ("val", "test"):
         if f"{split}/exact_accuracy" in metrics:

@@ -1,4 +1,4 @@
-"""The training batch of step t as a pure function of (seed, t), so that a run goes on from its step alone."""
+"""The training batch of step t as a pure function of (seed, t), so that a run can resume from any step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from trm.data.base import TaskData
 
-_BLOCK = 1 << 16  # rows of the stream that are drawn and sent to the device at once
+_BLOCK = 1 << 16  # rows of the stream drawn and sent to the device at a time, at least
 
 
 def derive_seed(seed: int, purpose: str, index: int) -> int:
-    """A seed in [0, 2^63) for one use of one run: streams with different names or indices are unrelated."""
+    """A seed in [0, 2^63) for one purpose of one run: other purposes or indices give unrelated streams."""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -23,10 +23,10 @@ def derive_seed(seed: int, purpose: str, index: int) -> int:
 class Batches:
     """`batches(t)` is the batch of optimizer step t, counted from 1: (B, L) inputs and labels on `device`.
 
-    Rows come from one endless stream of seeded permutations of the G training puzzles, cut into batches of B;
-    of a puzzle that has variants, one is drawn at random each time, as the reference does.
+    Rows come from an endless stream of seeded permutations of the training puzzles, in batches of B. For
+    a puzzle with several variants, one is drawn at random each time, as in the reference.
     Deviation: the reference drops an epoch's last, short batch; here every puzzle is drawn once an epoch.
-    Rows are drawn on the CPU, so that every device sees the same ones; symmetries on the device.
+    Rows are drawn on the CPU, so that they are the same on every device; symmetries are drawn on the device.
     """
 
     def __init__(self, data: TaskData, batch_size: int, seed: int, device: torch.device | str) -> None:
@@ -45,7 +45,7 @@ class Batches:
 
     def rows(self, step: int) -> Int[Tensor, " B"]:
         """Indices of the training rows in the batch of `step`."""
-        # At least a batch, so that a batch is in two blocks at most.
+        # A block is at least as long as a batch, so that a batch spans at most two blocks.
         length = self.epochs_a_block * self.num_puzzles
         block, start = divmod((step - 1) * self.batch_size, length)
         end = start + self.batch_size
@@ -57,7 +57,7 @@ class Batches:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "rows", index))
             epochs = range(self.epochs_a_block)
             puzzles = torch.cat([torch.randperm(self.num_puzzles, generator=generator) for _ in epochs])
-            # Of numbers as large as these, the remainders are as good as even.
+            # The numbers are so large that their remainders are practically uniform.
             drawn = torch.randint(2**62, puzzles.shape, generator=generator) % self.sizes[puzzles]
             self._blocks = {i: block for i, block in self._blocks.items() if i == index - 1}
             self._blocks[index] = (self.starts[puzzles] + drawn).to(self.device)

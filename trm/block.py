@@ -1,4 +1,4 @@
-"""The network that `trm.model` applies over and over: layers of token mixers and a SwiGLU.
+"""The network that `trm.model` applies recursively: layers of token mixers and a SwiGLU.
 
 Shapes: B rows, S tokens (the puzzle embedding's slots included), D channels.
 """
@@ -15,9 +15,9 @@ from trm.mixers.base import PlacedMixer
 
 
 class Layer(nn.Module):
-    """Post-norm: h = norm(h + mixer(h)) for each of its mixers, mostly one, then h = norm(h + SwiGLU(h)).
+    """Post-norm: h = norm(h + mixer(h)) for each mixer of the layer, then h = norm(h + SwiGLU(h)).
 
-    The norms have no weights.
+    Most layers have one mixer. The norms have no weights.
     """
 
     def __init__(self, config: ModelConfig, layout: Layout, mixers: list[PlacedMixer]) -> None:
@@ -27,7 +27,7 @@ class Layer(nn.Module):
             mixer.build(config.hidden_size, layout, scan_index, rope_theta) for mixer, scan_index in mixers
         )
         self.mlp = SwiGLU(config.hidden_size, config.expansion)
-        # The reference norms the MLP mixer's output while it is transposed: over tokens, channel by channel.
+        # The reference normalises the MLP mixer's output while it is transposed: over the tokens.
         self.mixer_norm_dims = [-2 if mixer.norm_axis == "token" else -1 for mixer, _ in mixers]
 
     def forward(self, hidden_states: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
@@ -37,7 +37,7 @@ class Layer(nn.Module):
 
 
 class Block(nn.Module):
-    """`num_layers` layers; what is injected is added once, before the first one."""
+    """`num_layers` layers; `injection` is added to the input of the first one."""
 
     def __init__(self, config: ModelConfig, layout: Layout) -> None:
         super().__init__()

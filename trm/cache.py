@@ -1,4 +1,4 @@
-"""Files that were costly to make, kept under the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
+"""Files that are expensive to produce, cached in $XDG_CACHE_HOME/trm or ~/.cache/trm."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trm"
 
 
-def made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """The file `name` of the cache; where it is not there, `make(path)` writes it first.
+def cached_file(name: str, make: Callable[[Path], None]) -> Path:
+    """The path of file `name` in the cache; if it does not exist, `make(path)` writes it first.
 
-    Of the processes of a machine that ask at the same time one makes it, and the others wait. It is whole or
-    absent: `make` works under another name. Raises OSError where the cache cannot be written, and what
-    `make` raises.
+    If several processes ask at the same time, one makes the file and the others wait. `make` writes to a
+    temporary path, so that the cached file is always complete. Raises OSError if the cache cannot be written,
+    and the errors of `make`.
     """
     path = cache_folder() / name
     if path.exists():

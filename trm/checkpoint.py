@@ -1,4 +1,4 @@
-"""Checkpoints: one file that holds everything a run needs to go on, written so that it is whole or absent."""
+"""Checkpoints: one file with everything that a run needs to resume, written atomically."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FILE = "checkpoint.pt"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be gone on from; the message names it and the remedy."""
+    """A checkpoint that cannot be resumed from; the message gives its path and the remedy."""
 
 
 def save_checkpoint(directory: Path, state: dict[str, Any]) -> Path:
-    """Write `state` (tensors, numbers, strings, dicts and lists of them) into `directory`; gives the file."""
+    """Write `state` (tensors, numbers, strings, dicts and lists of them) to a file in `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     target, partial = directory / FILE, directory / f"{FILE}.partial"
     with partial.open("wb") as file:
@@ -27,21 +27,24 @@ def save_checkpoint(directory: Path, state: dict[str, Any]) -> Path:
 
 
 def load_checkpoint(directory: Path, device: torch.device | str) -> dict[str, Any]:
-    """The state in `directory`, its tensors on `device`; the file cannot run code. Raises CheckpointError."""
+    """The state in `directory`, with its tensors on `device`. Raises CheckpointError.
+
+    Loading never runs code from the file.
+    """
     path = Path(directory) / FILE
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file: give a directory that holds a {FILE}") from error
-    except Exception as error:  # torch.load raises many kinds for a damaged file
+    except Exception as error:  # torch.load raises many types of errors for a damaged file
         reason = str(error).partition("\n")[0]
         raise CheckpointError(
-            f"{path}: is no readable checkpoint ({reason}): remove it, or use another"
+            f"{path}: is not a readable checkpoint ({reason}): remove it, or use another"
         ) from error
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
-    """Copy the checkpoint in `source` over the one in `target`, which is never seen half written."""
+    """Replace the checkpoint in `target` by a copy of the one in `source`, atomically."""
     target.mkdir(parents=True, exist_ok=True)
     partial = target / f"{FILE}.partial"
     shutil.copyfile(source / FILE, partial)
@@ -49,7 +52,7 @@ def copy_checkpoint(source: Path, target: Path) -> None:
 
 
 def _publish(partial: Path, target: Path) -> None:
-    """Give a fully written file its name: a crash at any moment leaves the old file or the new one."""
+    """Rename a fully written file to `target`; a crash at any moment leaves the old file or the new one."""
     descriptor = os.open(partial, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,9 @@
-"""TrialConfig: everything that defines one trial of TRM but its seed and its device.
+"""TrialConfig: everything that defines one trial of TRM except its seed and its device.
 
-The defaults are the published Sudoku-Extreme recipe (arXiv 2510.04871, appendix; where paper and reference
-code differ, the code's). A key's dotted path (`model.h_cycles`) is its name in YAML, in MLflow and in tables.
+The defaults are the published Sudoku-Extreme recipe (arXiv 2510.04871, appendix). Where paper and reference
+code differ, the defaults follow the code (50 million samples, for example), with one exception: the optimizer
+is the paper's AdamW, not the code's AdamATan2. A key's dotted path (`model.h_cycles`) is its name in YAML, in
+MLflow and in tables.
 """
 
 from __future__ import annotations
@@ -27,18 +29,21 @@ class _Config(BaseModel):
 
 
 class ModelConfig(_Config):
-    """The network: one block of `num_layers` layers, applied h_cycles x (l_cycles + 1) times a step."""
+    """The network: one block of `num_layers` layers, applied h_cycles x (l_cycles + 1) times a step.
+
+    With `networks: separate` there are two blocks, both of `num_layers` layers. HRM's reference code can give
+    them different depths (H_layers, L_layers); here they are always equal.
+    """
 
     hidden_size: int = Field(512, ge=1)
     num_layers: int = Field(2, ge=1)
     h_cycles: int = Field(3, ge=1)  # T in the paper
     l_cycles: int = Field(6, ge=1)  # n in the paper
-    networks: Literal["shared", "separate"] = "shared"  # of z_H and z_L: one block for both, or one each
+    networks: Literal["shared", "separate"] = "shared"  # one block updates z_H and z_L, or each has its own
     latents: Literal["two", "single", "multi_scale"] = "two"  # states beside the answer: one, none, l_cycles
-    gradient: Literal["recursion", "one_step"] = (
-        "recursion"  # through the last one whole, or its last updates
-    )
-    act: Literal["halt", "continue", "none"] = "halt"  # adaptive computation time: what says when to halt
+    # Backpropagate through all updates of the last recursion, or through its last two updates.
+    gradient: Literal["recursion", "one_step"] = "recursion"
+    act: Literal["halt", "continue", "none"] = "halt"  # adaptive computation time, see `trm.model`
     expansion: Positive = 4.0  # of the SwiGLU; its width is rounded up to a multiple of 256
     mixer: AnyMixerConfig = AttentionConfig()
     pos_encodings: Literal["rope", "learned", "none"] = "rope"
@@ -61,7 +66,7 @@ class ModelConfig(_Config):
 
     @property
     def updates_with_gradient(self) -> int:
-        """How many of a supervision step's h_cycles x (l_cycles + 1) updates have one: the last so many."""
+        """Number of updates at the end of a supervision step that are backpropagated through."""
         return self.l_cycles + 1 if self.gradient == "recursion" else 2
 
     @property
@@ -71,16 +76,16 @@ class ModelConfig(_Config):
 
     @property
     def learns_to_continue(self) -> bool:
-        """Whether q_continue is trained, at the price of a second forward pass a step."""
+        """Whether q_continue is trained, which takes a second forward pass in each step."""
         return self.act == "continue" and self.halt_max_steps > 1
 
     @property
     def effective_depth(self) -> int:
-        """Layers that a supervision step goes through (the paper's T (n + 1) n_layers)."""
+        """Layers applied in a supervision step: the paper's T (n + 1) n_layers."""
         return self.h_cycles * (self.l_cycles + 1) * self.num_layers
 
     def check_device(self, device: str) -> None:
-        """Raise ValueError where the network does not run on this device ("cpu", "cuda:0")."""
+        """Raise ValueError if the network does not run on this device ("cpu", "cuda:0")."""
         if self.mixer.needs_gpu and not device.startswith("cuda"):
             raise ValueError(
                 f"the backend in model.mixer is 'mamba_ssm', which runs on an NVIDIA GPU, but the device is "
@@ -94,24 +99,24 @@ class LossConfig(_Config):
 
 
 class OptimConfig(_Config):
-    """AdamW for the network, SignSGD with decoupled decay for the puzzle embedding."""
+    """AdamW for the network, SignSGD with decoupled weight decay for the puzzle embedding."""
 
     lr: Positive = 1e-4
     betas: tuple[Below1, Below1] = (0.9, 0.95)
     eps: Positive = 1e-8
     weight_decay: float = Field(1.0, ge=0.0)
-    lr_warmup_steps: float = Field(2000, ge=0.0)  # optimizer steps; below 1, a share of the horizon
-    lr_min_ratio: Fraction = 1.0  # cosine from lr to lr x this over the horizon; 1 = constant
+    lr_warmup_steps: float = Field(2000, ge=0.0)  # optimizer steps; a number below 1: a share of the horizon
+    lr_min_ratio: Fraction = 1.0  # cosine decay to lr x this at the horizon; 1: constant
     puzzle_emb_lr: Positive = 1e-4
     puzzle_emb_weight_decay: float = Field(1.0, ge=0.0)
-    ema_decay: Below1 = 0.999  # 0 = no EMA
+    ema_decay: Below1 = 0.999  # 0: no EMA
 
 
 class TrainConfig(_Config):
     batch_size: int = Field(768, ge=1)
     max_samples: int = Field(50_000_000, ge=1)  # the horizon, in rows x optimizer steps
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU that has it
-    compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU that supports it
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: on if the device is a GPU
 
     @property
     def max_steps(self) -> int:
@@ -119,17 +124,18 @@ class TrainConfig(_Config):
 
 
 class EvalConfig(_Config):
-    """Val is read at intervals, on a fixed seeded subset; all of val, and test, once at the end.
+    """At intervals a fixed seeded subset of val is evaluated; all of val, and test, only at the end.
 
-    At the end the weights that did best on that subset of val are read on test too, and on `depth_rows` of
-    its rows to `depth_steps` supervision steps (`trm.evaluate`). 4,096 rows tell a share to 1.5 points at
-    worst, and to 128 steps are 1% of the published run's steps; all 422,786 would be as many as its training.
+    At the end, test is also evaluated with the weights that were best on that subset of val, and `depth_rows`
+    rows of test are run to `depth_steps` supervision steps (`trm.evaluate`). With 4,096 rows the 95% interval
+    of a share is +-1.5 points at most. Rows x steps is 1% of the published run's samples; for all 422,786
+    test rows it would be as many as in training.
     """
 
     every_samples: int | None = Field(None, ge=1)  # None: a twentieth of the horizon
     val_rows: int = Field(2048, ge=1)
     batch_size: int = Field(1024, ge=1)
-    depth_steps: int = Field(128, ge=0)  # 0, or fewer than halt_max_steps: no further than that
+    depth_steps: int = Field(128, ge=0)  # raised to halt_max_steps if it is smaller
     depth_rows: int = Field(4096, ge=1)
 
 
@@ -143,35 +149,36 @@ class TrialConfig(_Config):
 
     @property
     def is_extendable(self) -> bool:
-        """Whether a longer run begins as this one does: rate and reports follow from the step alone."""
+        """Whether a longer run starts with the same steps: rate and reports depend on the step alone."""
         is_constant = self.optim.lr_min_ratio == 1 and not 0 < self.optim.lr_warmup_steps < 1
         return is_constant and bool(self.eval.every_samples)
 
     @property
     def warmup_steps(self) -> int:
         """Optimizer steps of linear warm-up."""
-        given = self.optim.lr_warmup_steps
-        return round(given * self.train.max_steps) if given < 1 else int(given)
+        steps = self.optim.lr_warmup_steps
+        return round(steps * self.train.max_steps) if steps < 1 else int(steps)
 
     @property
     def seq_len(self) -> int:
-        """Tokens the block sees: the puzzle embedding's slots, then the puzzle."""
+        """Tokens in the block's input: the puzzle embedding's slots, then the puzzle."""
         return self.model.puzzle_emb_len + self.data.shape.seq_len
 
     @property
     def layout(self) -> Layout:
-        """Those tokens, and the board behind them."""
+        """The number of tokens, and the board that the last ones are."""
         return Layout(self.seq_len, self.data.shape.grid)
 
     @property
     def effective_loss(self) -> LossConfig:
-        """Without ACT there is no halting to learn."""
+        """The loss settings; without ACT the halting head is not trained, and `q_weight` is 0."""
         return self.loss if self.model.learns_to_halt else self.loss.model_copy(update={"q_weight": 0.0})
 
     @property
     def eval_every_steps(self) -> int:
         every = self.eval.every_samples or math.ceil(self.train.max_samples / 20)
-        return math.ceil(every / self.train.batch_size)  # up: a report must not miss a rung by a few rows
+        # Rounded up, or a report could come a few rows before a scheduler's rung and miss it.
+        return math.ceil(every / self.train.batch_size)
 
     @model_validator(mode="after")
     def _mixer_fits_the_board(self) -> Self:
@@ -189,7 +196,7 @@ class TrialConfig(_Config):
         return self
 
     def effective(self) -> dict[str, Any]:
-        """The config as it takes effect: trials with equal ones would be the same trial twice."""
+        """The config reduced to what has an effect: two trials with equal ones are the same trial."""
         from trm.layers import swiglu_width
 
         effective = self.model_dump(mode="json")
@@ -200,10 +207,10 @@ class TrialConfig(_Config):
             self.model.hidden_size, self.layout, self.model.num_layers
         )
         if self.model.num_latents == 1:
-            model["latents"] = "two"  # also multi_scale with one update: its one latent
+            model["latents"] = "two"  # multi_scale with l_cycles 1 has one latent too
         if self.model.gradient == "one_step" and self.model.l_cycles == 1:
-            model["gradient"] = "recursion"  # of two updates, both have it
-        if self.model.halt_max_steps == 1:  # every row halts, whatever is drawn or learned
+            model["gradient"] = "recursion"  # a recursion has two updates: both options cover both
+        if self.model.halt_max_steps == 1:  # every row halts after its only step
             del model["halt_exploration_prob"]
             model["act"] = "none" if self.model.act == "none" else "halt"
         if self.model.act == "none":
@@ -218,5 +225,5 @@ class TrialConfig(_Config):
             del effective["optim"]["puzzle_emb_lr"], effective["optim"]["puzzle_emb_weight_decay"]
         effective["optim"]["lr_warmup_steps"] = self.warmup_steps
         effective["eval"]["every_samples"] = self.eval_every_steps
-        del effective["eval"]["batch_size"], effective["train"]["compile"]  # speed alone
+        del effective["eval"]["batch_size"], effective["train"]["compile"]  # they change the speed only
         return effective

@@ -1,6 +1,6 @@
-"""Parameters and FLOPs of a configuration by formula, without making a tensor.
+"""Parameters and FLOPs of a configuration by formula, without allocating tensors.
 
-FLOPs are counted as `torch.utils.flop_counter` does: 2 a multiply-add of a matrix product, 0 for the rest.
+FLOPs are counted as in `torch.utils.flop_counter`: 2 for each multiply-add of a matrix product, else 0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from trm.layers import swiglu_width
 
 
 def num_params(config: TrialConfig) -> int:
-    """Trainable weights of the network, as the paper counts them: without the puzzle embedding."""
+    """Number of trainable weights without the puzzle embedding, as the paper counts them."""
     model = config.model
     hidden_size = model.hidden_size
     mixers = [mixer for layer in model.mixer.layers(model.num_layers) for mixer, _ in layer]
@@ -25,7 +25,7 @@ def num_params(config: TrialConfig) -> int:
 
 
 def block_flops(model: ModelConfig, layout: Layout) -> int:
-    """One row through the block once."""
+    """FLOPs of one application of the block to one row."""
     mixers = [mixer for layer in model.mixer.layers(model.num_layers) for mixer, _ in layer]
     mixing = sum(mixer.flops(model.hidden_size, layout) for mixer in mixers)
     swiglu = 2 * layout.seq_len * 3 * model.hidden_size * swiglu_width(model.hidden_size, model.expansion)
@@ -33,7 +33,7 @@ def block_flops(model: ModelConfig, layout: Layout) -> int:
 
 
 def forward_flops(config: TrialConfig) -> int:
-    """One row through one supervision step: all recursions, and the two heads."""
+    """FLOPs of one row in the forward pass of a supervision step: all recursions, and the two heads."""
     recursion = (config.model.l_cycles + 1) * block_flops(config.model, config.layout)
     return config.model.h_cycles * recursion + _head_flops(config)
 
@@ -41,9 +41,9 @@ def forward_flops(config: TrialConfig) -> int:
 def flops_per_sample(config: TrialConfig) -> int:
     """Training FLOPs of one row in one supervision step.
 
-    The forward pass, and a backward pass, taken as twice the forward one, of what has a gradient: the last
-    recursion, or its last two updates, and the heads. Where q_continue is learned, a second forward pass but
-    for the output head.
+    Those of the forward pass, and twice those of the part with a gradient (the last recursion, or its
+    last two updates, and the heads) for the backward pass. If q_continue is learned, they include a second
+    forward pass without the output head.
     """
     with_gradient = config.model.updates_with_gradient * block_flops(config.model, config.layout)
     training = forward_flops(config) + 2 * (with_gradient + _head_flops(config))

@@ -1,4 +1,4 @@
-"""How a network runs on its device: the precision, torch.compile, and the allocator's memory."""
+"""Settings of the device that a network runs on: precision, torch.compile, and the allocator's memory."""
 
 from __future__ import annotations
 
@@ -14,47 +14,51 @@ import torch
 from torch import nn
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_LARGEST_MMAP_THRESHOLD = 1 << 25  # bytes; more is refused (mallopt(3), for 64 bits)
-_TRIM_THRESHOLD = 1 << 30
-_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")  # glibc's: who sets one wants another rule
+_LARGEST_MMAP_THRESHOLD = 1 << 25  # bytes; the maximum on 64 bits (mallopt(3))
+_TRIM_THRESHOLD = 1 << 30  # bytes
+_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")  # read by glibc; they take precedence
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 def forward_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Of `train.precision`; `auto` is bfloat16 on a GPU that has it."""
+    """The dtype for `train.precision`; `auto` is bfloat16 on a GPU that supports it, else float32."""
     if precision == "bfloat16":
         return torch.bfloat16
     if precision == "auto" and device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16
         name = torch.cuda.get_device_name(device)
-        log.warning("%s has no bfloat16: the run is in float32, which is slower", name)
+        log.warning("%s does not support bfloat16: the run uses float32, which is slower", name)
     return torch.float32
 
 
 class Compilation:
-    """`torch.compile` of a model's blocks, by `train.compile`: `auto` is on a GPU.
+    """`torch.compile` of a model's blocks, as `train.compile` says; `auto` compiles on a GPU only.
 
-    Where it fails, at once or when a part of the run comes for the first time, a warning says so and the run
-    goes on without it. What is compiled is kept on disk by PyTorch, for every trial with the same network.
+    If compiling fails, at once or the first time that training or evaluation runs, the run continues without
+    it, with a warning. PyTorch caches compiled code on disk for other trials with the same network.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], choice: str, device: torch.device) -> None:
         self._blocks = blocks
-        self._untried: set[str] = set()  # the parts of a run that have not run yet
-        self.asked = choice == "on" or (choice == "auto" and device.type == "cuda")
-        if self.asked:
+        self._untried: set[str] = set()  # parts of the run that have not run compiled yet
+        self.enabled = choice == "on" or (choice == "auto" and device.type == "cuda")
+        if self.enabled:
             self._untried = {"training", "evaluation"}
             try:
                 for block in blocks:
-                    block.compile(dynamic=False)  # a graph a shape: one made for evaluation would train too
+                    # One graph for each shape: a dynamic one made for evaluation would also serve training.
+                    block.compile(dynamic=False)
             except Exception as error:
                 self._give_up(error)
 
     def run(self, part: str, call: Callable[[], T]) -> T:
-        """What `call` gives, called again where compiling fails; `part` is "training" or "evaluation"."""
+        """The result of `call`, which is repeated without compilation if compiling fails.
+
+        `part` is "training" or "evaluation". An error in a part that has already succeeded is raised.
+        """
         try:
             result = call()
         except torch.OutOfMemoryError:
@@ -69,31 +73,31 @@ class Compilation:
 
     def _give_up(self, error: Exception) -> None:
         reason = str(error).strip().partition("\n")[0]
-        log.warning("torch.compile failed, the run goes on without it, slower (%s)", reason)
+        log.warning("torch.compile failed: the run continues without it, which is slower (%s)", reason)
         for block in self._blocks:
-            block._compiled_call_impl = None  # what Module.compile() set
+            block._compiled_call_impl = None  # set by Module.compile()
         self._untried.clear()
 
     def close(self) -> None:
-        """Forget what was compiled, or the next model meets the compiler's limit of variants a function."""
-        if self.asked:
+        """Drop the compiled code: it counts towards the compiler's limit of variants for the next model."""
+        if self.enabled:
             torch.compiler.reset()
 
 
 @lru_cache
 def keep_freed_memory() -> None:
-    """From now on the process keeps what it frees, for the next tensor, instead of giving it back at once.
+    """Make the process keep freed memory for its next tensors instead of returning it to the system.
 
-    Every step frees and asks for the same tensors. Given back, each of their pages is a fault and a page to
-    be cleared when it comes again: 2,000 a step at 64 channels, 8% of the time. glibc alone knows how;
-    elsewhere nothing happens. It holds for all of the process, to its end; `malloc_trim` still gives
-    everything back. Where glibc's own variables are set, those hold.
+    Every step frees and allocates the same tensors. Each page that was returned costs a page fault and is
+    cleared again before its next use: 2,000 pages a step at 64 channels, 8% of the time. Works with glibc
+    only, and lasts until the process ends; `malloc_trim` still returns all of it. Does nothing with another C
+    library, or if one of glibc's own variables is set.
     """
     if any(name in os.environ for name in _VARIABLES):
         return
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        # One alone would end glibc's own adjustment of both, and leave the other one small.
+        # Setting one of the two stops glibc from adjusting either, so both must be set.
         if mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD):
             mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
             log.info("freed memory is kept for the next step (set %s to turn it off)", _VARIABLES[0])

@@ -1,4 +1,4 @@
-"""The board behind a row of tokens, for what depends on which tokens are neighbours."""
+"""The shape of the board that a sequence of tokens represents, for code that needs its rows and columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Grid(NamedTuple):
-    """rows x cols cells, token by token row after row; `box` is the rows and columns of a box, if any."""
+    """rows x cols cells, one token each, row by row; `box` is the height and width of a box, if any."""
 
     rows: int
     cols: int
@@ -14,9 +14,9 @@ class Grid(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The tokens that a block sees: the puzzle embedding's slots, then the puzzle, `seq_len` in all.
+    """A block's input: `seq_len` tokens, the puzzle embedding's slots and then the puzzle.
 
-    Of a task that is a board the last rows x cols tokens are its cells.
+    If the task has a board, the last rows x cols tokens are its cells.
     """
 
     seq_len: int

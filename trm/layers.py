@@ -1,6 +1,6 @@
-"""The layers that network and mixers are made of: casted linear maps, SwiGLU, RMS norm, rotary positions.
+"""Layers of the network and the mixers: linear maps, embeddings, SwiGLU, RMS norm, rotary positions.
 
-Weights stay float32 and are cast to the dtype of the input: one model computes in float32 or in bfloat16.
+Weights are float32 and are cast to the dtype of the input, so that one model computes in float32 or bfloat16.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 SWIGLU_MULTIPLE = 256
-TRUNC_NORMAL_STD = 0.87962566103423978  # of a standard normal cut at +-2
+TRUNC_NORMAL_STD = 0.87962566103423978  # std of a standard normal truncated at +-2
 
 
 def trunc_normal_(tensor: Tensor, std: float, generator: torch.Generator | None = None) -> Tensor:
-    """Fill `tensor` with a normal cut at two standard deviations whose std after the cut is `std`, as in JAX.
+    """Fill `tensor` with a normal truncated at two standard deviations, with std `std` after it, as in JAX.
 
-    `nn.init.trunc_normal_` alone leaves a std that is 12% smaller than asked for.
+    With `nn.init.trunc_normal_` alone the std would be 12% smaller than its argument.
     """
     wide = std / TRUNC_NORMAL_STD
     return nn.init.trunc_normal_(tensor, 0.0, wide, -2 * wide, 2 * wide, generator=generator)
@@ -32,7 +32,10 @@ def rms_norm(x: Float[Tensor, "*shape"], eps: float = 1e-5, dim: int = -1) -> Fl
 
 
 class CastedLinear(nn.Module):
-    """y = x W^T + b, with float32 parameters cast to the dtype of x. LeCun initialisation, zero bias."""
+    """y = x W^T + b, with float32 parameters cast to the dtype of x.
+
+    LeCun initialisation as in the reference: std in_features^-1/2, 1.7 times that of `nn.Linear`; zero bias.
+    """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__()
@@ -45,7 +48,7 @@ class CastedLinear(nn.Module):
 
 
 class CastedEmbedding(nn.Module):
-    """A table of float32 vectors, looked up in the dtype asked for."""
+    """A table of float32 vectors, returned in `dtype`."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int, std: float) -> None:
         super().__init__()
@@ -58,7 +61,7 @@ class CastedEmbedding(nn.Module):
 
 
 def swiglu_width(hidden_size: int, expansion: float) -> int:
-    """Inner width of the SwiGLU: two thirds of expansion x hidden_size, rounded up to a multiple of 256."""
+    """Inner width of the SwiGLU: 2/3 expansion x hidden_size, rounded up to a multiple of 256."""
     return max(1, math.ceil(round(expansion * hidden_size * 2 / 3) / SWIGLU_MULTIPLE)) * SWIGLU_MULTIPLE
 
 
@@ -102,7 +105,7 @@ def apply_rotary(
     cos: Float[Tensor, "M d"],
     sin: Float[Tensor, "M d"],
 ) -> tuple[Float[Tensor, "... L d"], Float[Tensor, "... L d"]]:
-    """Rotate queries and keys, (B, heads, L, head_dim), by their position; M >= L. Computed in float32."""
+    """Rotate queries and keys, (B, heads, L, head_dim), by their positions; M >= L. Computed in float32."""
     cos, sin = cos[: q.shape[-2]], sin[: q.shape[-2]]
     return _rotate(q, cos, sin), _rotate(k, cos, sin)
 

@@ -1,11 +1,10 @@
-"""The training loop: one trial's model, optimizers and data, from step to step.
+"""The training loop of one trial.
 
-After the reference implementation: one optimizer step is one supervision step of every row in the carry,
-which lives on across batches (arXiv 2510.04871, section 4). Evaluation uses the EMA weights and never halts
-early.
+As in the reference implementation, an optimizer step is one supervision step of every row in the carry, which
+is kept across batches (arXiv 2510.04871, section 4). Evaluation uses the EMA weights and never halts early.
 
-Nothing in a step waits for the device, and everything random in step t follows from (seed, t): a run that is
-interrupted and resumed on the same CPU gives the same bits as one that is not.
+No operation of a step waits for the device. All random numbers of step t depend on (seed, t) alone, so that a
+run that is interrupted and resumed on the same CPU is bit-equal to one that is not.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from trm.optim import Optimizers
 from trm.trial import Trial
 from trm.weights import EMA, ChosenWeights
 
-Q_CONTINUE = "train/q_continue_loss"  # only where it is learned
+Q_CONTINUE = "train/q_continue_loss"  # reported only if q_continue is learned
 METRICS = [
     *("step", "samples", "flops", "wall_s", "samples_per_s", "lr"),
     *("train/loss", "train/lm_loss", "train/q_halt_loss", Q_CONTINUE),
@@ -52,15 +51,15 @@ METRICS = [
     *("val/loss", "val/cell_accuracy", "val/exact_accuracy", "val/exact_accuracy_low"),
     *("val/exact_accuracy_high", "val/q_halt_accuracy", "val/cell_accuracy_raw", "val/exact_accuracy_raw"),
     *("test/cell_accuracy", "test/exact_accuracy", "test/exact_accuracy_low", "test/exact_accuracy_high"),
-    *("test/q_halt_accuracy", "chosen_step"),  # and those of `depth_metric_names`
+    *("test/q_halt_accuracy", "chosen_step"),  # followed by those of `depth_metric_names`
 ]
-# Means over all rows; the other metrics of training, over the rows that halt.
+# Means over all rows; the other training metrics are means over the rows that halt.
 _LOSSES = ("loss", "lm_loss", "q_halt_loss", "q_continue_loss")
 _SUMS = (*_LOSSES, "count", "cell_accuracy", "exact_accuracy", "q_halt_accuracy", "halt_steps")
 
 
 def metric_names(config: TrialConfig) -> list[str]:
-    """All that a trial may report, in the order of its reports."""
+    """Names of all metrics that a trial may report, in the order of a report."""
     model = config.model
     learned = [name for name in METRICS if name != Q_CONTINUE or model.learns_to_continue]
     learned = [name for name in learned if "q_halt" not in name or model.learns_to_halt]
@@ -68,7 +67,7 @@ def metric_names(config: TrialConfig) -> list[str]:
 
 
 class Trainer:
-    """One trial's model, optimizers and data, and its place in the run: `step` optimizer steps are done."""
+    """One trial's model, optimizers and data; `step` is the number of optimizer steps done."""
 
     def __init__(self, config: TrialConfig, trial: Trial) -> None:
         config.model.check_device(trial.device)
@@ -108,7 +107,7 @@ class Trainer:
             if self.step % every and self.step < max_steps:
                 continue
             steps = self.step - reported_step
-            metrics = self._train_metrics(steps)  # waits for the device: the time is that of the steps
+            metrics = self._train_metrics(steps)  # waits for the device, so that train_s covers the steps
             train_s = time.perf_counter() - reported_at
             metrics["samples_per_s"] = steps * self.config.train.batch_size / train_s
             diverged = not math.isfinite(metrics["train/loss"])
@@ -119,13 +118,13 @@ class Trainer:
             self._report(metrics | {"wall_s": self.wall_s})
             if diverged:
                 return
-            # `report` may have waited for others: that time is not the trial's.
+            # `report` may wait for other trials: its time does not count as the trial's.
             reported_step, reported_at = self.step, time.perf_counter()
 
     def close(self) -> None:
-        """Give the memory back, for the next trial in this process; the trainer is of no use after this.
+        """Free the memory for the next trial in this process; the trainer cannot be used afterwards.
 
-        Also where `run` was left by an exception, whose traceback keeps the trainer itself alive.
+        Its attributes are cleared because the traceback of an exception in `run` keeps the trainer alive.
         """
         device, compilation = self.device, self.compilation
         vars(self).clear()
@@ -134,7 +133,7 @@ class Trainer:
             torch.cuda.empty_cache()
 
     def train_step(self, step: int) -> None:
-        """Take optimizer step `step`, the one after `self.step`."""
+        """Take optimizer step `step`, which is `self.step` + 1."""
         inputs, labels = self.batches(step)
         carry, sums = self.compilation.run("training", partial(self._forward_backward, inputs, labels, step))
         self.optimizers.step(step)
@@ -145,14 +144,14 @@ class Trainer:
 
     def _forward_backward(self, inputs: Tensor, labels: Tensor, step: int) -> tuple[Carry, dict[str, Tensor]]:
         self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
-        self.optimizers.zero_grad()  # of a call before, which failed to compile
+        self.optimizers.zero_grad()  # an earlier call may have failed to compile and left gradients
         carry, output = self.model(self.carry, inputs, labels, self.generator)
         loss, sums = supervision_loss(output, carry, self.config.effective_loss)
         (loss / self.config.train.batch_size).backward()
         return carry, sums
 
     def _train_metrics(self, steps: int) -> dict[str, float]:
-        """Means over the last `steps` steps; waits for the device. Where no row halted, only the losses."""
+        """Means over the last `steps` steps; only the losses if no row halted. Waits for the device."""
         sums = dict(zip(_SUMS, self.totals.tolist(), strict=True))
         self.totals.zero_()
         count = sums.pop("count")
@@ -172,7 +171,7 @@ class Trainer:
         return metrics
 
     def _evaluate(self, is_last: bool) -> dict[str, float]:
-        """Val with averaged and with raw weights; at the end all of val, and test."""
+        """Metrics of val with averaged and with raw weights; at the end of all of val, and of test."""
         loss, batch_size = self.config.effective_loss, self.config.eval.batch_size
         val = self.val if is_last else self.val_subset
         raw = evaluate(self.model, val, loss, batch_size)
@@ -181,7 +180,7 @@ class Trainer:
             if self.config.optim.ema_decay:
                 averaged = evaluate(self.model, val, loss, batch_size)
             on_subset = averaged
-            if val is not self.val_subset:  # or the choice would depend on where the run ends
+            if val is not self.val_subset:  # the weights of every report are compared on the same rows
                 on_subset = evaluate(self.model, self.val_subset, loss, batch_size)
             self.chosen.offer(self.model, self.step, on_subset)
         metrics = self._test() if is_last and len(self.test.inputs) else {}
@@ -190,8 +189,8 @@ class Trainer:
         return metrics
 
     def _test(self) -> dict[str, float]:
-        """Test with averaged weights and with those that val chose; where these are the same, read once."""
-        with self.chosen.placed(self.model):
+        """Metrics of test with the averaged and with the chosen weights; one pass if these are the same."""
+        with self.chosen.swapped(self.model):
             whole, deep = run_test_rows(self.model, self.config, self.test)
         last = whole
         if self.chosen.step != self.step:
@@ -208,7 +207,7 @@ class Trainer:
             self.trial.report(ordered, checkpoint=directory)
 
     def _state(self) -> dict[str, Any]:
-        """Everything that the next step depends on; random states follow from the seed and the step."""
+        """Everything that the next step depends on; random numbers depend on the seed and the step."""
         return {
             "step": self.step,
             "seed": self.trial.seed,
@@ -218,7 +217,7 @@ class Trainer:
             "chosen": self.chosen.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "carry": vars(self.carry),
-            "config": _of_the_run(self.config),
+            "config": _resume_key(self.config),
             "data": self.data_hash,
             "torch": str(torch.__version__),
         }
@@ -227,16 +226,16 @@ class Trainer:
         state = load_checkpoint(directory, self.device)
         if "chosen" not in state:
             raise CheckpointError(
-                f"{directory}: was written by a version that did not keep the weights that val chose: start "
-                f"anew, or go on with that version"
+                f"{directory}: was written by an older version that did not keep the weights that were best "
+                f"on val: start again without it, or resume with that version"
             )
-        state["config"] = json.dumps(_without_speed(json.loads(state["config"])))
-        ours = {"config": _of_the_run(self.config), "seed": self.trial.seed, "data": self.data_hash}
-        for name, value in ours.items():
+        state["config"] = json.dumps(_without_speed_settings(json.loads(state["config"])))
+        expected = {"config": _resume_key(self.config), "seed": self.trial.seed, "data": self.data_hash}
+        for name, value in expected.items():
             if state.get(name) != value:
                 raise CheckpointError(
                     f"{directory}: is of another run: its {name} is {state.get(name)}, this run's {value}: "
-                    f"go on with the same {name}, or start anew"
+                    f"resume with the same {name}, or start again without the checkpoint"
                 )
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
@@ -246,16 +245,19 @@ class Trainer:
         self.step, self.wall_s = state["step"], state["wall_s"]
 
 
-def _of_the_run(config: TrialConfig) -> str:
-    """The config as far as a step depends on it: a longer run goes on from a shorter one's end, and one under
-    another backend, compilation or evaluation batch from what the slower one left."""
-    content = _without_speed(config.model_dump(mode="json"))
+def _resume_key(config: TrialConfig) -> str:
+    """The part of the config that must be equal to resume from a checkpoint, as JSON.
+
+    Leaves out what changes only the speed (backend, compilation, evaluation batch), and the horizon if a
+    longer run starts with the same steps.
+    """
+    content = _without_speed_settings(config.model_dump(mode="json"))
     if config.is_extendable:
         del content["train"]["max_samples"]
     return json.dumps(content)
 
 
-def _without_speed(content: dict[str, Any]) -> dict[str, Any]:
+def _without_speed_settings(content: dict[str, Any]) -> dict[str, Any]:
     content = {group: dict(values) for group, values in content.items()}
     content["train"].pop("compile", None)
     content["eval"].pop("batch_size", None)
@@ -264,7 +266,7 @@ def _without_speed(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_backend(mixer: Any) -> Any:
-    """Of a mixer, and of those that it is made of."""
+    """The fields of a mixer, and of the mixers in it, without `backend`."""
     if isinstance(mixer, list):
         return [_without_backend(each) for each in mixer]
     if isinstance(mixer, dict):
@@ -274,7 +276,7 @@ def _without_backend(mixer: Any) -> Any:
 
 @lru_cache(maxsize=2)
 def _load_data(config: AnyTaskConfig) -> TaskData:
-    """Kept from trial to trial: a sweep's worker runs many on the same data."""
+    """The task's data, cached: a sweep's worker runs many trials on the same data."""
     return config.load()
 
 

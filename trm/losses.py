@@ -1,4 +1,4 @@
-"""The loss of one supervision step and the sums of its metrics (in the reference: the ACT loss head)."""
+"""The loss and the metrics of one supervision step (the ACT loss head of the reference)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trm.model import Carry, Output
 
 
 def log_stablemax(logits: Float[Tensor, "*cells V"]) -> Float[Tensor, "*cells V"]:
-    """log(s(x) / sum s(x)); s(x) = x + 1 from 0 on, 1 / (1 - x) below (Prieto et al., arXiv 2501.04697)."""
+    """log(s(x) / sum s(x)), s(x) = x + 1 if x >= 0 else 1 / (1 - x) (Prieto et al., arXiv 2501.04697)."""
     scores = torch.where(logits < 0, 1 / (1 - logits.clamp(max=0)), logits + 1)
     return torch.log(scores / scores.sum(-1, keepdim=True))
 
@@ -31,16 +31,17 @@ def cross_entropy(
 def supervision_loss(
     output: Output, carry: Carry, config: LossConfig
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """The loss of one supervision step summed over the batch; its gradient is that of loss / batch size.
+    """The loss of one supervision step, summed over the batch, and the sums of its metrics.
 
-    `carry` is the one that came with `output`: it holds the labels, and which rows halt at this step. Labels
-    of 0 and below are ignored. The loss is a puzzle's mean cross-entropy over its labelled cells, plus
-    `q_weight` x the binary cross-entropy of "every labelled cell is right at this very step", for all rows;
-    and, where q_continue is learned, as much x that of its target.
+    `carry` is the one that the model returned with `output`: it holds the labels, and which rows halt at this
+    step. Labels of 0 and below are ignored. The loss of a row is the mean cross-entropy over its labelled
+    cells, plus `q_weight` x the binary cross-entropy of q_halt with the target "every labelled cell is right
+    after this step", plus, if q_continue is learned, `q_weight` x that of q_continue with its target. The
+    trainer divides the sum by the batch size.
 
-    Metrics, on the device and detached. Sums over the batch: `loss`, `lm_loss`, `q_halt_loss`,
-    `q_continue_loss`. Sums over the rows that halt at this step and have a label, `count` of them:
-    `cell_accuracy`, `exact_accuracy`, `q_halt_accuracy`, `halt_steps`.
+    The metrics are detached tensors on the device. Sums over the batch: `loss`, `lm_loss`, `q_halt_loss`,
+    `q_continue_loss`. Sums over the `count` rows that halt at this step and have a label: `cell_accuracy`,
+    `exact_accuracy`, `q_halt_accuracy`, `halt_steps`.
     """
     labels, logits, q_halt_logits = carry.labels, output.logits, output.q_halt_logits
     labelled = labels > 0

@@ -1,4 +1,7 @@
-"""AdamW for the network, SignSGD for the puzzle embedding, and the learning rate that both follow."""
+"""AdamW for the network, SignSGD for the puzzle embedding, and the learning-rate schedule of both.
+
+AdamW is the paper's optimizer; the reference code uses AdamATan2 with the same betas and weight decay.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from trm.model import TRM
 
 
 def learning_rate(step: int, base: float, warmup_steps: int, max_steps: int, min_ratio: float) -> float:
-    """The rate of optimizer step `step`, from 1 on: linear up to `base`, then a cosine to base x min_ratio.
+    """The rate of optimizer step `step`, from 1: linear warm-up to `base`, then a cosine to base x min_ratio.
 
-    Step 1 of a warm-up of 2000 uses base / 2000, as in the reference; min_ratio 1 is a constant rate.
+    Step 1 of a warm-up of 2000 uses base / 2000, as in the reference; min_ratio 1 gives a constant rate.
     """
     if step < warmup_steps:
         return base * step / warmup_steps
@@ -25,7 +28,7 @@ def learning_rate(step: int, base: float, warmup_steps: int, max_steps: int, min
 
 
 class SignSGD(torch.optim.Optimizer):
-    """p <- p (1 - lr weight_decay) - lr sign(g), with g summed over the batch (signSGD, arXiv 1802.04434)."""
+    """p <- p (1 - lr weight_decay) - lr sign(g), with g the gradient over the batch (arXiv 1802.04434)."""
 
     def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
@@ -40,12 +43,11 @@ class SignSGD(torch.optim.Optimizer):
 
 
 class Optimizers:
-    """The optimizers of a run of `max_steps` steps, the first `warmup_steps` of them warm-up, as one:
-    `step(k)` sets the rates of step k (from 1) and takes it."""
+    """Both optimizers of a run of `max_steps` steps, of which the first `warmup_steps` are warm-up."""
 
     def __init__(self, model: TRM, config: OptimConfig, max_steps: int, warmup_steps: int) -> None:
         self.config, self.max_steps, self.warmup_steps = config, max_steps, warmup_steps
-        self.lr = self._rate(1, config.lr)  # of the network, at the last step taken
+        self.lr = self._rate(1, config.lr)  # of the network, in the last step taken
         self._adamw = torch.optim.AdamW(
             _groups((p for _, p in model.network_parameters()), config.weight_decay),
             lr=self.lr,
@@ -64,7 +66,7 @@ class Optimizers:
         return learning_rate(step, base, self.warmup_steps, self.max_steps, self.config.lr_min_ratio)
 
     def step(self, step_index: int) -> None:
-        """Take optimizer step `step_index`, counted from 1, with the gradients in place."""
+        """Set the learning rates of optimizer step `step_index`, from 1, and take the step."""
         self.lr = self._rate(step_index, self.config.lr)
         for optimizer, base in self._optimizers.values():
             for group in optimizer.param_groups:
@@ -86,13 +88,14 @@ class Optimizers:
 
 
 def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: as in the reference everything decays, biases too, but what asks to be left out.
+    """Parameter groups with and without weight decay.
 
-    Those are an SSM's A_log, dt_bias and D, as decay to 0 would set its time constants and not shrink its
-    weights, and the scale of its gated norm. All other norms here have no weights.
+    As in the reference all parameters decay, also biases, except those marked `_no_weight_decay`: A_log,
+    dt_bias and D of an SSM, whose decay to 0 would set its time constants and not shrink its weights, and the
+    scale of its gated norm. All other norms have no weights.
     """
     parameters = list(parameters)
-    spared = [p for p in parameters if getattr(p, "_no_weight_decay", False)]
+    undecayed = [p for p in parameters if getattr(p, "_no_weight_decay", False)]
     decayed = [p for p in parameters if not getattr(p, "_no_weight_decay", False)]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]

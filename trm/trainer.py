@@ -1,4 +1,4 @@
-"""TRM's trainer as a sweep calls it: `train`, and `describe`, `check` and `calibrate` beside it."""
+"""TRM's trainer for a sweep: `train`, and the optional functions `describe`, `check` and `calibrate`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trm.evaluate import evaluate
 from trm.loop import Trainer, metric_names
 from trm.trial import NullTrial, Trial
 
-WARM_UP_STEPS = 2  # compilation, and the first use of every kernel
-TIMED_S = 3.0
+WARM_UP_STEPS = 2  # not timed: they compile, and use every kernel for the first time
+TIMED_S = 3.0  # seconds
 
 
 def describe(config: TrialConfig) -> dict[str, Any]:
-    """What is known of a trial before it trains."""
+    """The facts about a trial that are known before training."""
     return {
         "num_params": num_params(config),
         "flops_per_sample": flops_per_sample(config),
@@ -36,9 +36,9 @@ def describe(config: TrialConfig) -> dict[str, Any]:
 
 
 def check(config: TrialConfig) -> str | None:
-    """Read and validate the data that the config names, before anything starts. Raises DataError.
+    """Read and validate the config's data before any trial starts. Raises DataError.
 
-    Returns the hash of what was read, if anything.
+    Returns the hash of the data, or None if there is no file to read.
     """
     return config.data.check()
 
@@ -46,7 +46,7 @@ def check(config: TrialConfig) -> str | None:
 def train(config: TrialConfig, trial: Trial) -> None:
     """Train one configuration to its horizon, with a report and a checkpoint at every evaluation.
 
-    Where the loss is not finite, the report says so and the run ends. Raises DataError, CheckpointError.
+    If the loss is not finite, reports it and ends the run. Raises DataError, CheckpointError.
     """
     trainer = Trainer(config, trial)
     try:
@@ -56,9 +56,9 @@ def train(config: TrialConfig, trial: Trial) -> None:
 
 
 def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
-    """`seconds_per_sample` of a whole trial: its optimizer steps, and its evaluations spread over them.
+    """`seconds_per_sample` of a whole trial: its optimizer steps and evaluations, divided by its samples.
 
-    Takes some seconds and leaves the peak of the device's memory at that of a trial.
+    Takes a few seconds. Afterwards the device's peak memory is that of a trial.
     """
     trainer = Trainer(config, NullTrial(device))
     try:
@@ -71,7 +71,7 @@ def calibrate(config: TrialConfig, device: str) -> dict[str, float]:
 
 
 def seconds_of(trainer: Trainer) -> tuple[float, float]:
-    """Of an optimizer step, and of an evaluated row."""
+    """Measured seconds of an optimizer step, and of evaluating a row."""
     config, steps = trainer.config, iter(range(1, trainer.config.train.max_steps + 1))
     step_s = _seconds(lambda: trainer.train_step(next(steps)), config.train.max_steps, trainer.device)
     batch = Split(*(column[: config.eval.batch_size] for column in trainer.val))
@@ -82,21 +82,23 @@ def seconds_of(trainer: Trainer) -> tuple[float, float]:
 
 
 def evaluated_rows(config: TrialConfig, num_val: int, num_test: int) -> dict[str, float]:
-    """Rows that a whole trial takes to `halt_max_steps` without training, at most: of val, of test, and of
-    `depth`, of which one that goes deeper counts for as many as its steps are worth."""
+    """The most rows that a whole trial evaluates, by purpose: `val`, `test`, and `depth`.
+
+    A row that runs to `depth_steps` counts as depth_steps / halt_max_steps rows.
+    """
     subset = min(config.eval.val_rows, num_val)
     reports = math.ceil(config.train.max_steps / config.eval_every_steps)
     weights = 2 if config.optim.ema_decay else 1  # averaged and raw
-    deeper = max(config.eval.depth_steps / config.model.halt_max_steps, 1)
+    depth_ratio = max(config.eval.depth_steps / config.model.halt_max_steps, 1)
     return {
         "val": weights * ((reports - 1) * subset + num_val) + (subset if subset < num_val else 0),
-        "test": 2 * num_test,  # once only where the last weights are the chosen ones
-        "depth": min(config.eval.depth_rows, num_test) * deeper,
+        "test": 2 * num_test,  # with the last and the chosen weights; only once if these are the same
+        "depth": min(config.eval.depth_rows, num_test) * depth_ratio,
     }
 
 
 def _seconds(run: Callable[[], object], most: int, device: torch.device) -> float:
-    """Mean time of a call, after some to warm up; `most` calls in all."""
+    """Mean seconds of a call after the warm-up, over TIMED_S seconds; at most `most` calls in all."""
     for _ in range(min(WARM_UP_STEPS, most - 1)):
         run()
     _wait(device)

@@ -1,4 +1,4 @@
-"""What a trainer gets beside its config: the trial. `LocalTrial` is the one without a sweep around it."""
+"""The trial: a trainer's second argument, beside its config. `LocalTrial` is for a run without a sweep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trm.checkpoint import FILE, copy_checkpoint, load_checkpoint
 
 
 class Trial(Protocol):
-    """`seed` and `device` ("cpu", "cuda:0") of this run, and where it goes on from."""
+    """`seed` and `device` ("cpu", "cuda:0") of a run, and the checkpoint to resume from, if any."""
 
     @property
     def seed(self) -> int: ...
@@ -26,13 +26,13 @@ class Trial(Protocol):
     def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
         """Record `metrics` (`step` and `samples` among them) and keep a copy of the directory `checkpoint`.
 
-        May raise to end the run: at a metric that is not finite, or where a scheduler stops the trial.
+        May raise to end the run: if a metric is not finite, or if a scheduler stops the trial.
         """
 
 
 @dataclass(frozen=True)
 class NullTrial:
-    """A trial that nobody listens to: of a few steps that are timed."""
+    """A trial that discards its reports, for timing a few steps."""
 
     device: str
     seed: int = 0
@@ -47,9 +47,9 @@ class Diverged(RuntimeError):
 
 
 class LocalTrial:
-    """A single run under `output`: `metrics.jsonl`, and the checkpoints `last` and `best` (by val accuracy).
+    """A run in the folder `output`: `metrics.jsonl`, and checkpoints `last` and `best` (by val accuracy).
 
-    With `resume` it goes on from `last`; rows that were reported after that are dropped, as they come again.
+    With `resume` it starts from `last`. Reports after that checkpoint are dropped, because they are repeated.
     """
 
     def __init__(self, output: Path, seed: int, device: str, resume: bool = False) -> None:
@@ -61,11 +61,11 @@ class LocalTrial:
         self.checkpoint = output / "last" if has_checkpoint else None
         if self.checkpoint:
             step = load_checkpoint(self.checkpoint, "cpu")["step"]
-            self.history = [row for row in self._read() if row["step"] <= step]
+            self.history = [row for row in self._stored_reports() if row["step"] <= step]
         self.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in self.history))
 
     def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
-        """Raises Diverged where a metric is not finite; that report's checkpoint is not kept."""
+        """Raises Diverged if a metric is not finite; the checkpoint of that report is not kept."""
         with self.metrics_file.open("a") as file:
             file.write(json.dumps(metrics) + "\n")
         for name, value in metrics.items():
@@ -78,7 +78,7 @@ class LocalTrial:
             if is_best:
                 copy_checkpoint(Path(checkpoint), self.output / "best")
 
-    def _read(self) -> list[dict[str, float]]:
+    def _stored_reports(self) -> list[dict[str, float]]:
         if not self.metrics_file.exists():
             return []
         rows = []
@@ -86,7 +86,7 @@ class LocalTrial:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
-                break  # the line that a crash cut off
+                break  # a crash cut this line off
         return rows
 
 

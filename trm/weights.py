@@ -1,4 +1,4 @@
-"""Which weights are evaluated: an exponential moving average (EMA), and those that val chose."""
+"""The weights that are evaluated: an exponential moving average (EMA), and the best on val so far."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from trm.model import TRM
 
 
 class EMA:
-    """shadow <- decay x shadow + (1 - decay) x weights after every step; it starts at the initial weights.
+    """shadow <- decay x shadow + (1 - decay) x weights after every step, from the initial weights on.
 
-    The puzzle embedding is not averaged, and H_init and L_init never change: evaluation has them as they are.
-    With decay 0 there is no average: `swapped` leaves the raw weights in place.
+    The puzzle embedding is not averaged: evaluation uses its current value. H_init and L_init never change.
+    With decay 0 there is no average, and `swapped` leaves the raw weights in place.
     """
 
     def __init__(self, model: TRM, decay: float) -> None:
@@ -34,44 +34,47 @@ class EMA:
             torch._foreach_add_(shadow, torch._foreach_mul(weights, 1 - self.decay))
 
     def swapped(self, model: TRM) -> AbstractContextManager[None]:
-        """Within the context the model has the averaged weights."""
+        """A context in which the model has the averaged weights."""
         return swapped_weights(model, self.shadow)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.shadow)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Raises ValueError where `state` is of another network, or of a run with no average."""
+        """Raises ValueError if `state` is of another network, or of a run with another use of EMA."""
         if state.keys() != self.shadow.keys():
-            odd = sorted(state.keys() ^ self.shadow.keys())
-            raise ValueError(f"these EMA weights are of another network: {odd[:4]} stand on one side only")
+            unmatched = sorted(state.keys() ^ self.shadow.keys())
+            raise ValueError(
+                f"these EMA weights are of another network: only one has {unmatched[:4]}: load them "
+                f"with the config that they were saved with"
+            )
         for name, weight in state.items():
             self.shadow[name].copy_(weight)
 
 
 class ChosenWeights:
-    """The weights of the best report so far, as they were evaluated: averaged, the puzzle embedding raw.
+    """The weights of the best report so far, as evaluated: averaged, and the puzzle embedding raw.
 
-    The best has the highest exact accuracy; of equals the highest cell accuracy, and then the latest. What is
-    offered must have been read on the same rows every time, or a lucky small subset would be preferred.
+    The best report has the highest exact accuracy; ties go to the higher cell accuracy, then to the later
+    report. All reports must be evaluated on the same rows, or one with easier rows would win.
     """
 
     def __init__(self) -> None:
-        self.step = 0  # of the report; 0 before the first one
+        self.step = 0  # of the best report; 0 before the first one
         self.score = (-1.0, -1.0)
         self.weights: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def offer(self, model: TRM, step: int, figures: Mapping[str, float]) -> None:
-        """Keep the weights that the model has now, unless those that are kept did better."""
-        score = (figures["exact_accuracy"], figures["cell_accuracy"])
+    def offer(self, model: TRM, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep a copy of the model's current weights if `metrics` are no worse than the best so far."""
+        score = (metrics["exact_accuracy"], metrics["cell_accuracy"])
         if score < self.score:
             return
         self.step, self.score = step, score
         self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
 
-    def placed(self, model: TRM) -> AbstractContextManager[None]:
-        """Within the context the model has the chosen weights."""
+    def swapped(self, model: TRM) -> AbstractContextManager[None]:
+        """A context in which the model has the chosen weights."""
         return swapped_weights(model, self.weights)
 
     def state_dict(self) -> dict[str, Any]:
@@ -83,7 +86,7 @@ class ChosenWeights:
 
 @contextmanager
 def swapped_weights(model: TRM, weights: dict[str, Tensor]) -> Iterator[None]:
-    """Within the context the model has these weights, and `weights` its own: in place, a tensor at a time."""
+    """A context in which the model and `weights` have exchanged their values, in place, tensor by tensor."""
     _exchange(model, weights)
     try:
         yield
@@ -93,7 +96,7 @@ def swapped_weights(model: TRM, weights: dict[str, Tensor]) -> Iterator[None]:
 
 @torch.no_grad()
 def _exchange(model: TRM, weights: dict[str, Tensor]) -> None:
-    """Swap the model's parameters with those in `weights`, by name; a parameter that is not there stays."""
+    """Swap the model's parameters with those of the same name in `weights`; others are unchanged."""
     for name, parameter in model.named_parameters():
         if name in weights:
             weight = parameter.detach().clone()

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from trm.cache import made_once
+from trm.cache import cached_file
 
 MAKE_SLOWLY = """
 import sys, time
-from trm.cache import made_once
+from trm.cache import cached_file
 
 def make(path):
     print("made", flush=True)
     time.sleep(0.5)
     path.write_text("whole")
 
-print(made_once("thing", make).read_text(), end="")
+print(cached_file("thing", make).read_text(), end="")
 """
 
 
@@ -43,6 +43,6 @@ def test_what_fails_half_way_leaves_nothing(cache: Path) -> None:
         raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError, match="no more"):
-        made_once("thing", fail)
+        cached_file("thing", fail)
     assert [path.name for path in cache.iterdir()] == ["thing.lock"]
-    assert made_once("thing", lambda path: path.write_text("whole") and None).read_text() == "whole"
+    assert cached_file("thing", lambda path: path.write_text("whole") and None).read_text() == "whole"

@@ -58,10 +58,10 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file"):
         load_checkpoint(tmp_path, "cpu")
     torch.save({"step": Evil()}, tmp_path / FILE)
-    with pytest.raises(CheckpointError, match="is no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a readable checkpoint"):
         load_checkpoint(tmp_path, "cpu")
     save_checkpoint(tmp_path, {"step": 1})
     path = tmp_path / FILE
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(CheckpointError, match="is no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a readable checkpoint"):
         load_checkpoint(tmp_path, "cpu")

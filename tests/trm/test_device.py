@@ -109,7 +109,7 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
     assert forward_dtype("auto", CPU) == forward_dtype("float32", GPU) == torch.float32
     assert forward_dtype("bfloat16", CPU) == torch.bfloat16 and not caplog.records
     assert forward_dtype("auto", GPU) == (torch.bfloat16 if has_bfloat16 else torch.float32)
-    assert ("an old GPU has no bfloat16: the run is in float32" in caplog.text) != has_bfloat16
+    assert ("an old GPU does not support bfloat16: the run uses float32" in caplog.text) != has_bfloat16
 
 
 class NoNumbers(TorchDispatchMode):

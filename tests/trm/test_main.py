@@ -50,10 +50,10 @@ def test_a_run_writes_metrics_checkpoints_and_a_table(
     # A second start does not write over it, and one that goes on has nothing to do.
     before = (output / "metrics.jsonl").read_bytes()
     assert main(["--config", str(config), "--output", str(output)]) == 2
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue with --resume" in capsys.readouterr().err
     again = ["--config", str(config), "--output", str(output), "--seed", "5", "--resume", "--device", "cpu"]
     assert main(again) == 0
-    assert "has ended already" in capsys.readouterr().out
+    assert "is already finished" in capsys.readouterr().out
     assert (output / "metrics.jsonl").read_bytes() == before
 
 
@@ -180,7 +180,7 @@ def test_bad_files_are_refused(
     assert main(["--config", str(config), "--device", "cuda:99"]) == 2
     assert "cuda:99" in capsys.readouterr().err
     assert main(["--config", str(config), "--resume"]) == 2
-    assert "holds no run to resume" in capsys.readouterr().err
+    assert "contains no run to resume" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

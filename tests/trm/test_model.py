@@ -196,10 +196,10 @@ def test_q_continue_learns_from_the_next_step():
         again = small_model(act="continue", halt_max_steps=3)
         again.load_state_dict(model.state_dict())
         carry, _ = again(again.initial_carry(BATCH, "cpu"), *puzzles(1))
-        q_after = [model.read_q(carry.z_H)]
+        q_after = [model.q_logits(carry.z_H)]
         for _ in range(2):
             carry, _ = again(carry, *puzzles(1))
-            q_after.append(model.read_q(carry.z_H))
+            q_after.append(model.q_logits(carry.z_H))
     torch.testing.assert_close(first.target_q_continue, torch.maximum(*q_after[1]).sigmoid())
     torch.testing.assert_close(second.target_q_continue, q_after[2][0].sigmoid())  # then it must halt
     assert not first.target_q_continue.requires_grad and first.q_continue_logits.requires_grad

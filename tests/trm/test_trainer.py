@@ -198,7 +198,7 @@ def test_a_checkpoint_without_chosen_weights_is_refused(tmp_path: Path) -> None:
     state = load_checkpoint(first.folder / "5", "cpu")
     del state["chosen"]
     save_checkpoint(tmp_path / "old", state)
-    with pytest.raises(CheckpointError, match="did not keep the weights that val chose: start anew"):
+    with pytest.raises(CheckpointError, match="did not keep the weights that were best on val: start again"):
         train(config, FakeTrial(tmp_path / "b", checkpoint=tmp_path / "old"))
 
 

@@ -28,7 +28,7 @@ def test_which_report_is_chosen(model: TRM, reports: list[tuple[float, float]], 
         chosen.offer(model, i, figures(*report))
     assert chosen.step == step
     set_all(model, 9.0)
-    with chosen.placed(model):
+    with chosen.swapped(model):
         assert all((p == step).all() for p in model.parameters())
     assert all((p == 9.0).all() for p in model.parameters())
 
@@ -43,7 +43,7 @@ def test_what_is_kept_is_what_was_evaluated(model: TRM) -> None:  # noqa: F811
         expected = {name: p.detach().clone() for name, p in model.named_parameters()}
     set_all(model, 7.0)
     ema.update(model)
-    with chosen.placed(model):
+    with chosen.swapped(model):
         assert all(torch.equal(p, expected[name]) for name, p in model.named_parameters())
         assert (model.puzzle_emb.weights == 2.0).all()
     assert all(torch.equal(chosen.weights[name], weight) for name, weight in expected.items())
@@ -53,7 +53,7 @@ def test_weights_come_back_after_an_error(model: TRM) -> None:  # noqa: F811
     chosen = ChosenWeights()
     chosen.offer(model, 1, figures(0.5))
     set_all(model, 3.0)
-    with pytest.raises(RuntimeError), chosen.placed(model):
+    with pytest.raises(RuntimeError), chosen.swapped(model):
         raise RuntimeError
     assert all((p == 3.0).all() for p in model.parameters())
 

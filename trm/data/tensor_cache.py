@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from trm.cache import made_once
+from trm.cache import cached_file
 
 Content = Mapping[str, torch.Tensor | str]
 
@@ -32,11 +32,11 @@ def cached(name: str, key: Any, make: Callable[[], Content]) -> Content:
         _write(path, made[0])
 
     try:
-        path = made_once(f"{name}-{digest}.pt", write)
+        path = cached_file(f"{name}-{digest}.pt", write)
         content = _read(path)
         if content is None:
             path.unlink()
-            content = _read(made_once(path.name, write))
+            content = _read(cached_file(path.name, write))
     except OSError:
         content = None
     if content is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from trm.cache import made_once
+from trm.cache import cached_file
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +75,12 @@ def _load(source: Path) -> ctypes.CDLL:
         _compile(compiler, source, path)
 
     try:
-        path = made_once(name, make)
+        path = cached_file(name, make)
         try:
             return ctypes.CDLL(str(path))
         except OSError:  # damaged, or what it needs has gone
             path.unlink()
-            return ctypes.CDLL(str(made_once(name, make)))
+            return ctypes.CDLL(str(cached_file(name, make)))
     except OSError:  # a cache that cannot be written: for this process alone
         with tempfile.TemporaryDirectory(prefix="trm-") as folder:
             make(Path(folder, name))
