@@ -173,7 +173,7 @@ def test_bad_files_are_refused(
     assert "must be a mapping" in capsys.readouterr().err
     bad.write_text("model: {}\nmodel: {}\n")
     assert main(["--config", str(bad)]) == 2
-    assert "bad.yaml:2: key 'model' stands twice" in capsys.readouterr().err
+    assert "bad.yaml:2: duplicate key 'model'" in capsys.readouterr().err
     missing = ["--set", "data.source=csv", "--set", "data.train=gone.csv", "--set", "data.test=gone.csv"]
     assert main(["--config", str(config), *missing]) == 2
     assert "gone.csv" in capsys.readouterr().err

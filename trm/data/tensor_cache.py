@@ -1,4 +1,4 @@
-"""Tensors that were costly to make, mapped from the cache: a machine's processes have one copy of them."""
+"""Cache of tensors that are expensive to compute; processes memory-map the file and share one copy."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Content = Mapping[str, torch.Tensor | str]
 
 
 def cached(name: str, key: Any, make: Callable[[], Content]) -> Content:
-    """What `make` returns, from disk where the JSON-able `key` was seen before.
+    """The result of `make`, loaded from disk if it was cached under the JSON-able `key`.
 
-    The tensors are private: what is written to them, the file and other processes do not see. Processes that
-    ask at the same time wait for the first one. A cache that cannot be written or read is done without. A
-    file that is cut off is made anew; bytes that have changed inside it are not noticed here, but change the
-    data's hash.
+    The tensors are private: writing to them changes neither the file nor other processes. If several
+    processes ask at the same time, the others wait for the first. If the cache cannot be read or written, it
+    is not used. A truncated file is written again; changed bytes in a file are not detected here, but change
+    the data's hash.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     made: list[Content] = []
@@ -45,7 +45,7 @@ def cached(name: str, key: Any, make: Callable[[], Content]) -> Content:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's content, so that a file changed in place is a new one."""
+    """sha256 of a file's content, as a key that changes when the file is changed in place."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -53,7 +53,7 @@ def file_digest(path: Path) -> str:
 def _read(path: Path) -> Content | None:
     try:
         content: Content = torch.load(path, mmap=True, weights_only=True)
-    except Exception:  # torch.load raises many kinds for a damaged file
+    except Exception:  # torch.load raises many types of errors for a damaged file
         return None
     return content
 

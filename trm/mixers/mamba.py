@@ -1,7 +1,7 @@
 """Mamba (Gu & Dao, arXiv 2312.00752): the selective state-space model, with a step size for every channel.
 
-Deviations: none in the function (it is that of section 3.4); the defaults give the parameters of attention,
-not the published expand = 2.
+The function is that of section 3.4. Deviations: the projections have LeCun initialisation
+(`trm.mixers.ssm`); the default `expand` gives as many parameters as attention, not the published expand = 2.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class MambaConfig(SSMConfig):
         return 2 * layout.seq_len * projections + self.uncounted_flops(hidden_size, layout)
 
     def uncounted_flops(self, hidden_size: int, layout: Layout) -> int:
-        """C h of every reading, which is inside an operator."""
+        """C h of every scan, which is inside an operator."""
         return 2 * layout.seq_len * len(self.reversals(0)) * self.d_inner(hidden_size) * self.d_state
 
     def check(self, hidden_size: int, key: str = KEY) -> None:
@@ -80,7 +80,7 @@ class Mamba(nn.Module):
         self.in_proj = CastedLinear(hidden_size, 2 * self.inner)
         self.conv1d = CausalConv1d(rows, config.d_conv)
         self.x_proj = CastedLinear(self.inner, config.selections * sum(self.sizes))
-        self.dt_proj = nn.Linear(rank, rows)  # its bias is that of the step size, added in float32
+        self.dt_proj = nn.Linear(rank, rows)  # its bias is added in float32
         with torch.no_grad():
             self.dt_proj.weight.uniform_(-(rank**-0.5), rank**-0.5)
         self.dt_proj.bias = undecayed(dt_bias_init(rows))
@@ -98,7 +98,7 @@ class Mamba(nn.Module):
         return self.out_proj(y * F.silu(z))
 
     def _one_direction(self, x: Float[Tensor, "B L E"], index: int) -> Float[Tensor, "B L E"]:
-        """One reading of the tokens, each group of channels in its own order."""
+        """One scan of the tokens, each group of channels in its own order."""
         reverse, groups = self.reversals[index], len(self.token_orders)
         x_proj = of_direction(self.x_proj.weight, sum(self.sizes), index)
         dt_proj, dt_bias, A_log, D = (
@@ -108,7 +108,7 @@ class Mamba(nn.Module):
         x = self._convolve(x, index)
         dt, B, C = F.linear(x, x_proj.to(x.dtype)).split(self.sizes, dim=-1)
         dt = F.softplus(at_least_float32(F.linear(dt, dt_proj.to(x.dtype))) + dt_bias)
-        # TokenOrder's own reversal would copy what both parts can read backwards as it stands.
+        # Without TokenOrder's `reverse`, which would copy: convolution and scan can run backwards themselves.
         parts = zip(
             self.token_orders,
             *(v.chunk(groups, -1) for v in (x, dt, D)),
@@ -141,8 +141,8 @@ class Mamba(nn.Module):
             return selective_scan(x, dt, A, B, C, D, backwards, in_c=self.backend == "auto")
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
-        # The kernel wants one dtype for all, tokens last, and reads one way; in bfloat16 the step sizes would
-        # lose their digits.
+        # The kernel requires one dtype for all, tokens last, and scans forward only. The dtype is that of dt,
+        # as bfloat16 is too coarse for step sizes.
         u, dt, B, C = (
             (v.flip(1) if backwards else v).to(dt.dtype).transpose(1, 2).contiguous() for v in (x, dt, B, C)
         )

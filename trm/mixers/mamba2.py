@@ -1,7 +1,9 @@
 """Mamba-2 (Dao & Gu, arXiv 2405.21060): state-space duality in the parallel block of its figure 6.
 
-Deviations: `out_proj` starts at `out_proj_gain` of the usual scale; the defaults give the parameters of
-attention, not the published expand = 2.
+Deviations: the projections have LeCun initialisation (`trm.mixers.ssm`), and `out_proj` starts at
+`out_proj_gain` times that; the gated norm normalises over all channels, where the official block normalises
+each of the `ngroups` groups of channels; the default `expand` gives as many parameters as attention, not the
+published expand = 2.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ class Mamba2Config(SSMConfig):
     d_state: int = Field(64, ge=1)
     headdim: int = Field(64, ge=1)
     ngroups: int = Field(1, ge=1)
-    chunk_size: int = Field(64, ge=1)  # tokens in a chunk, where there are too many for the quadratic form
-    # The gated norm hands on states of unit scale, two to three times attention's. Over the 42 layers of a
-    # supervision step a new network then amplifies a rounding error 60- to 200-fold (hidden_size 128, three
-    # seeds); at 0.3 not at all, while attention amplifies it 5-fold.
+    chunk_size: int = Field(64, ge=1)  # tokens in a chunk, if the sequence is too long for the quadratic form
+    # The output of the gated norm has unit scale, two to three times that of attention. With gain 1, the 42
+    # layers of a supervision step of a new network amplify a rounding error 60- to 200-fold (hidden_size 128,
+    # three seeds); with 0.3 they do not amplify it, and attention amplifies it 5-fold.
     out_proj_gain: float = Field(0.3, gt=0.0)
 
     def num_heads(self, hidden_size: int) -> int:
@@ -47,7 +49,7 @@ class Mamba2Config(SSMConfig):
 
     def num_params(self, hidden_size: int, layout: Layout) -> int:
         inner, heads = self.d_inner(hidden_size), self.num_heads(hidden_size)
-        shared = 2 * self.selections * self.ngroups * self.d_state  # B and C, of every set
+        shared = 2 * self.selections * self.ngroups * self.d_state  # B and C of all sets
         projections = hidden_size * (3 * inner + shared + self.selections * heads)
         convolution = (self.dynamics * inner + shared) * (self.d_conv + 1)
         diagonal = inner * heads if self.direction == "quasiseparable" else 0
@@ -85,7 +87,7 @@ class Mamba2Config(SSMConfig):
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = super().effective_at(scan_index, hidden_size, layout)
-        del fields["chunk_size"]  # another order of the same sum
+        del fields["chunk_size"]  # it changes only the order of summation
         return fields
 
 
@@ -120,7 +122,7 @@ class Mamba2(nn.Module):
         return self.out_proj(self.norm(y, z))
 
     def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-        """z and x, (B, L, E), and of each set B and C together, (B, L, S), and dt, (B, L, H)."""
+        """z and x, (B, L, E), and for each set B and C together, (B, L, S), and dt, (B, L, H)."""
         sizes = [self.inner, self.inner, *[self.shared, self.heads] * self.config.selections]
         z, x, *own = self.in_proj(hidden_states).split(sizes, dim=-1)
         return z, x, list(zip(own[::2], own[1::2], strict=True))
@@ -132,7 +134,7 @@ class Mamba2(nn.Module):
         dt: Float[Tensor, "B L H"],
         index: int,
     ) -> Float[Tensor, "B L E"]:
-        """One reading of the tokens with its own B, C and dt, each group of heads in its own order."""
+        """One scan of the tokens with its own B, C and dt, each group of heads in its own order."""
         groups = len(self.token_orders)
         parts = zip(self.token_orders, x.chunk(groups, -1), dt.chunk(groups, -1), range(groups), strict=True)
         return join(
@@ -143,7 +145,7 @@ class Mamba2(nn.Module):
         )
 
     def _mix(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
-        """Of a group of heads, the tokens in the order of their reading: x (B, L, E / groups) -> the same."""
+        """The scan of a group of heads, on tokens in scan order: x (B, L, E / groups) -> the same shape."""
         x = self.conv1d(x, self._first_filter(index, group))
         BC = self.conv1d(BC, self._first_filter_of_BC(index))
         y = self._ssd(x, BC, dt, index, group)
@@ -183,14 +185,14 @@ class Mamba2(nn.Module):
 class QuasiSeparable(Mamba2):
     """Hydra's quasi-separable mixer (Hwang et al., arXiv 2407.09941): `direction: quasiseparable`.
 
-    The matrix that mixes the tokens of a head is one with a strictly lower and a strictly upper part of N
-    states each, and a diagonal of its own:
+    The matrix that mixes the tokens of a head has a strictly lower and a strictly upper part of N states
+    each, and a separate diagonal:
 
         y = shift(ssd(x)) + flip(shift(ssd(flip(x)))) + (D + fc_D x) x
 
-    `shift` hands each token the output of the one before it, and the first token nothing: y_t has C_{t-1} in
-    it. Both readings share A, D and dt's bias; each has its own B, C and dt. x, B and C are convolved once,
-    centred.
+    `shift` gives each token the output of the one before it, and zeros to the first token: y_t uses C_{t-1}.
+    Both scans share A, D and the bias of dt; each has its own B, C and dt. x, B and C have one centred
+    convolution.
 
     Deviations, so that a sweep over `direction` changes the matrix alone: A starts as in Mamba-2, not at 1;
     the gate multiplies before the norm, as in Mamba-2, not after it; `d_conv` is 4 by default, not 7, and
@@ -224,7 +226,7 @@ class QuasiSeparable(Mamba2):
         return self.conv1d(F.pad(x, (0, 0, 0, ahead)), start)[:, ahead:]
 
     def _mix(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
-        """The strictly triangular part of a group of heads, on an x that is convolved already."""
+        """The strictly triangular part of a group of heads; x is already convolved."""
         flipped = self.reversals[index]
         BC = BC.flip(1) if flipped else BC
         BC = self._centred(BC, self._first_filter_of_BC(index))
@@ -233,7 +235,11 @@ class QuasiSeparable(Mamba2):
 
 
 class GatedRMSNorm(nn.Module):
-    """RMSNorm(y * silu(z)) * weight: the gate multiplies before the norm (section 7.1)."""
+    """RMSNorm(y * silu(z)) * weight: the gate multiplies before the norm (section 7.1).
+
+    Deviation: the mean square is over all channels. The official block has one for each of the `ngroups`
+    groups (d_ssm / ngroups channels); with ngroups 1, the default, both are equal.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,11 +1,10 @@
-"""The order in which a state-space model reads the cells of a board.
+"""The order in which a state-space model scans the cells of a board.
 
-    row      as they stand, row after row
-    column   column after column
-    box      box after box (the boxes row after row), and row after row within a box
+    row      row by row, as in the input
+    column   column by column
+    box      box by box (the boxes row by row), and row by row within a box
 
-Tokens before the board, the puzzle embedding's slots, stay first. A reading from the last to the first token
-reverses it all.
+Tokens before the board, the puzzle embedding's slots, stay first. A backward scan reverses the whole order.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Order = Literal["row", "column", "box"]
 
 
 def token_order(order: Order, layout: Layout) -> list[int]:
-    """The tokens' positions in the order of their reading, (L,). Raises ValueError as `check_order`."""
+    """The tokens' positions in scan order, (L,). Raises ValueError as `check_order` does."""
     check_order(order, layout.grid)
     if layout.grid is None:
         return list(range(layout.seq_len))
@@ -31,7 +30,7 @@ def token_order(order: Order, layout: Layout) -> list[int]:
     height, width = {"row": (1, cols), "column": (rows, 1), "box": box or (1, 1)}[order]
     first = layout.seq_len - rows * cols
     cells = [
-        first + (top + r) * cols + left + c  # rows and columns are boxes too, of one row or one column
+        first + (top + r) * cols + left + c  # a row or a column is a box of one row or one column
         for top in range(0, rows, height)
         for left in range(0, cols, width)
         for r in range(height)
@@ -41,7 +40,7 @@ def token_order(order: Order, layout: Layout) -> list[int]:
 
 
 def first_equal_order(order: Order, layout: Layout) -> Order:
-    """The first order that is this one: on a board of one row, all are the row order."""
+    """The first order with the same effect as `order`: on a board of one row, all equal `row`."""
     orders: tuple[Order, ...] = get_args(Order)
     return next(
         each for each in orders if each == order or token_order(each, layout) == token_order(order, layout)
@@ -49,7 +48,7 @@ def first_equal_order(order: Order, layout: Layout) -> Order:
 
 
 def check_order(order: Order, grid: Grid | None, key: str = "model.mixer") -> None:
-    """Raise ValueError where the task has no such order; `key` is the mixer's, for the message."""
+    """Raise ValueError if the task's board has no such order; `key` is the mixer's key, for the message."""
     if order != "row" and grid is None:
         raise ValueError(
             f"{key}.order has '{order}', but the task's tokens are not the cells of a board: choose row"
@@ -62,7 +61,7 @@ def check_order(order: Order, grid: Grid | None, key: str = "model.mixer") -> No
 
 
 class TokenOrder(nn.Module):
-    """An order of the tokens, as a function of what is to be computed in it."""
+    """Applies a function to tokens in one order, and returns the result in the original order."""
 
     there: Tensor | None
     back: Tensor | None
@@ -77,8 +76,10 @@ class TokenOrder(nn.Module):
     def forward(
         self, function: Callable[..., Tensor], *tensors: Tensor, reverse: bool = False, **fixed: Any
     ) -> Shaped[Tensor, "B L ..."]:
-        """function(*tensors, **fixed) of the tokens (axis 1) in the order of their reading, from the last to
-        the first if `reverse`; its result is put back as they stand."""
+        """function(*tensors, **fixed), with the tokens (axis 1) of all tensors in scan order.
+
+        With `reverse` the scan runs from the last token to the first. The result has the original order.
+        """
         y = function(*(self._gather(each, reverse) for each in tensors), **fixed)
         y = y.flip(1) if reverse else y
         return y if self.back is None else y.index_select(1, self.back)
@@ -89,5 +90,5 @@ class TokenOrder(nn.Module):
 
 
 def join(parts: list[Tensor]) -> Tensor:
-    """The groups' channels side by side again."""
+    """Concatenate the channels of all groups."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)

@@ -1,23 +1,29 @@
-"""What the two state-space mixers share: their fields, reading directions, and how they start.
+"""The common parts of the two state-space mixers: config fields, scan directions, initialisation.
 
 Names here and in the papers (Mamba = arXiv 2312.00752, Mamba-2 = arXiv 2405.21060):
 
     D  hidden_size        E  d_inner = expand x D, the mixer's channels      N  d_state
     L  tokens             k  d_conv, the convolution's taps                  dt the step size, Delta
 
-A state-space model runs one way, so that a token sees only what stands before it. `direction` says how the
-mixers read the tokens:
+A state-space model scans the tokens in one direction, so that a token depends only on earlier ones.
+`direction` sets the scans of each mixer of the block:
 
-    forward             from first to last
-    alternating         every second one of the block backwards, which costs nothing; two see everything
-    bidirectional_tied  each both ways, averaged, all parameters in common
-    bidirectional       the same, but what makes B, C and dt of the tokens is each reading's own (in Mamba-2
-                        rows of `in_proj` and `conv1d`, in Mamba a half of `x_proj`), as in Hydra
-    bidirectional_own   only the projections to x and z and from y are in common, as in Vim (arXiv 2401.09417)
-    quasiseparable      of Mamba-2 alone, see `trm.mixers.mamba2.QuasiSeparable`
+    forward             one scan, from the first token to the last
+    alternating         one scan, backward in every second mixer, at no extra cost; with two or more mixers
+                        in the block every token depends on all tokens
+    bidirectional_tied  two scans, one each way, averaged; they share all parameters
+    bidirectional       the same, but each scan has its own parameters for B, C and dt (rows of `in_proj` and
+                        `conv1d` in Mamba-2, half of `x_proj` in Mamba), as in Hydra
+    bidirectional_own   the scans share only the projections to x and z and from y, as in Vim
+                        (arXiv 2401.09417)
+    quasiseparable      Mamba-2 only, see `trm.mixers.mamba2.QuasiSeparable`
 
-`order` says along which way through the board (`trm.mixers.order`); of several each takes an equal share of
-the heads (Mamba-2) or channels (Mamba), one after the other.
+`order` is the order of the board's cells in a scan (`trm.mixers.order`). With several orders, each applies to
+an equal share of the heads (Mamba-2) or channels (Mamba), in this sequence.
+
+Deviation of both mixers from the official code: the projections have LeCun initialisation (std fan_in^-1/2),
+as all linear layers of TRM; the official code has that of `nn.Linear`, 0.577 times as large. B, C and dt
+therefore start 1.7 times larger for the same input.
 """
 
 from __future__ import annotations
@@ -37,18 +43,18 @@ from trm.mixers.order import Order, check_order, first_equal_order
 Direction = Literal[
     "forward", "alternating", "bidirectional_tied", "bidirectional", "bidirectional_own", "quasiseparable"
 ]
-DT_MIN, DT_MAX = 1e-3, 1e-1  # step sizes at the start (Mamba, section 3.6)
+DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes (Mamba, section 3.6)
 
 
 class SSMConfig(MixerConfig):
     d_state: int = Field(ge=1)
     d_conv: int = Field(4, ge=1)
-    expand: float = Field(1.25, gt=0.0)  # 1.25 gives as many parameters as attention has
+    expand: float = Field(1.25, gt=0.0)  # 1.25: as many parameters as attention
     direction: Direction = "alternating"
     order: Order | Annotated[tuple[Order, ...], Field(min_length=1)] = "row"
-    out_proj_gain: float = Field(1.0, gt=0.0)  # the output projection starts at this share of the usual scale
-    # torch: PyTorch's operations; auto: the same, but on a CPU C for what is faster so; mamba_ssm: the fused
-    # kernels of that package, on a GPU
+    out_proj_gain: float = Field(1.0, gt=0.0)  # factor of the output projection's initial weights
+    # torch: PyTorch's operations; auto: the same, but C on a CPU where it is faster; mamba_ssm: the fused GPU
+    # kernels of that package
     backend: Literal["auto", "torch", "mamba_ssm"] = "auto"
 
     @property
@@ -57,12 +63,12 @@ class SSMConfig(MixerConfig):
 
     @property
     def selections(self) -> int:
-        """Sets of the parameters that make B, C and dt."""
+        """Number of sets of the parameters that compute B, C and dt."""
         return 2 if self.direction in ("bidirectional", "bidirectional_own", "quasiseparable") else 1
 
     @property
     def dynamics(self) -> int:
-        """Sets of those of the convolution of x, A, D and dt's bias."""
+        """Number of sets of A, D, the bias of dt, and the filters of x."""
         return 2 if self.direction == "bidirectional_own" else 1
 
     @property
@@ -87,7 +93,7 @@ class SSMConfig(MixerConfig):
             )
 
     def check_shares(self, number: int, what: str, key: str) -> None:
-        """Raise ValueError where the orders cannot have equal shares of so many heads or channels."""
+        """Raise ValueError if the orders cannot have equal shares of `number` heads or channels."""
         if number % len(self.orders):
             raise ValueError(
                 f"{key}.order has {len(self.orders)} entries, which do not divide the {number} {what}: give "
@@ -101,14 +107,14 @@ class SSMConfig(MixerConfig):
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = super().effective_at(scan_index, hidden_size, layout)
         del fields["expand"], fields["backend"]
-        # Heads and channels have no order among themselves: only how many read which way is an effect.
+        # Heads and channels are interchangeable: only the share of each order has an effect.
         names = [first_equal_order(order, layout) for order in self.orders]
         shares = {name: names.count(name) / len(names) for name in sorted(names)}
         return fields | {"order": shares, "d_inner": self.d_inner(hidden_size)}
 
 
 def of_direction(stacked: Tensor, size: int, index: int) -> Tensor:
-    """The rows of reading `index` of a parameter that has `size` for each reading, or for all in common."""
+    """The `size` rows of scan `index` in a parameter with one set of rows per scan, or a shared one."""
     sets = stacked.unflatten(0, (-1, size))
     return sets[index % len(sets)]
 
@@ -120,10 +126,10 @@ def dt_bias_init(size: int) -> Tensor:
 
 
 def undecayed(values: Tensor) -> nn.Parameter:
-    """A parameter that weight decay leaves alone.
+    """A parameter without weight decay.
 
-    Decay pulls A and dt towards fixed time scales, not towards a simpler function; at TRM's rate (1.0) it
-    would shorten every memory to a token or two.
+    Decay would pull A and dt towards fixed time scales, not towards a simpler function; at TRM's rate (1.0)
+    every memory would shorten to a token or two.
     """
     parameter = nn.Parameter(values)
     parameter._no_weight_decay = True  # type: ignore[attr-defined]
@@ -131,5 +137,5 @@ def undecayed(values: Tensor) -> nn.Parameter:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Step sizes and decays are computed in float32 where the activations are bfloat16."""
+    """x in float32, or in its own dtype if that is wider; step sizes and decays need it."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

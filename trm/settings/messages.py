@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in the user's words: file, key, given value and remedy, a line an error."""
+"""Pydantic's validation errors as messages: file, key, given value and remedy, one line per error."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 Model = type[BaseModel]
-_MAX_VALUE = 80  # characters of an offending value that are shown
+_MAX_VALUE = 80  # characters shown of an invalid value
 
 
 def explain(error: ValidationError, model: Model, source: str) -> str:
     """A line for each error, `source: key: what is wrong (given value): remedy`.
 
-    `model` is the pydantic model that refused; misspelt keys are compared with all of its dotted keys.
+    `model` is the pydantic model that was validated; unknown keys are compared with all of its dotted keys.
     """
-    told = _without_echoes(error.errors(), model)
-    return "\n".join(f"{source}: {_explain_one(details, model)}" for details in told)
+    errors = _without_consequences(error.errors(), model)
+    return "\n".join(f"{source}: {_explain_one(details, model)}" for details in errors)
 
 
 def dotted_keys(model: Model) -> list[str]:
-    """Every key of a model and of the models in it, as a dotted path; of a union, the keys of all members."""
+    """All keys of a model and its nested models, as dotted paths, with the keys of all members of a union."""
     keys: dict[str, None] = {}
     for name, field in model.model_fields.items():
         keys[name] = None
@@ -34,7 +34,7 @@ def dotted_keys(model: Model) -> list[str]:
 
 
 def did_you_mean(key: str, known: list[str]) -> str:
-    """The remedy for an unknown dotted key: the nearest of `known`, or the keys that exist beside it."""
+    """The remedy for an unknown dotted key: the nearest key in `known`, or the list of its siblings."""
     parent, _, name = key.rpartition(".")
     siblings = [other for other in known if other.rpartition(".")[0] == parent]
     namesakes = [other for other in known if other.rpartition(".")[2] == name]
@@ -50,7 +50,7 @@ def did_you_mean(key: str, known: list[str]) -> str:
 
 
 def _options(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation allows, through Annotated, Optional and unions."""
+    """The types that an annotation allows, with Annotated, Optional and unions resolved."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _options(get_args(annotation)[0])
@@ -70,39 +70,39 @@ def models_in(annotation: Any) -> list[Model]:
 
 
 def _key_of(loc: tuple[int | str, ...], model: Model) -> tuple[str, list[Model]]:
-    """The dotted key at `loc`, without the union members that pydantic puts in, and the models it is in."""
+    """The dotted key of pydantic's `loc`, which also names union members, and the models that contain it."""
     parts: list[str] = []
-    here: list[Any] = [model]  # the types that may stand at the place reached so far
+    options: list[Any] = [model]  # the types allowed at the key reached so far
     parents: list[Model] = []
-    for place in loc:
-        models = [option for option in here if _is_model(option)]
-        fields = [holder.model_fields[str(place)] for holder in models if place in holder.model_fields]
-        members = [option for option in here if len(here) > 1 and _is_member(option, str(place))]
+    for name in loc:
+        models = [option for option in options if _is_model(option)]
+        fields = [holder.model_fields[str(name)] for holder in models if name in holder.model_fields]
+        members = [option for option in options if len(options) > 1 and _is_member(option, str(name))]
         if members and not fields:
-            here = members
+            options = members
             continue
-        items = [_item(option) for option in here if get_args(option)]
-        parts.append(str(place))
+        items = [_item(option) for option in options if get_args(option)]
+        parts.append(str(name))
         parents = models
-        here = [o for annotation in [f.annotation for f in fields] or items for o in _options(annotation)]
+        options = [o for annotation in [f.annotation for f in fields] or items for o in _options(annotation)]
     return ".".join(parts), parents
 
 
 def items_in(annotation: Any) -> list[Any]:
-    """The types of the items of the lists and tuples that an annotation allows."""
+    """The item types of the lists and tuples that an annotation allows."""
     options = [option for option in _options(annotation) if get_origin(option) in (list, tuple)]
     return [_item(option) for option in options]
 
 
 def _item(container: Any) -> Any:
-    """The type of a list's items or a dict's values; Any for what is no container."""
+    """The type of a list's items or a dict's values; Any for a Literal."""
     if get_origin(container) is Literal:
         return Any
     return [each for each in get_args(container) if each is not ...][-1]
 
 
 def _is_member(option: Any, name: str) -> bool:
-    """Whether pydantic calls this member of a union `name`: a tag, a class, or a type as it prints it."""
+    """Whether `name` is pydantic's name of this union member: a tag, a class, or a printed type."""
     if _is_model(option):
         return name == option.__name__ or any(
             get_origin(field.annotation) is Literal and name in get_args(field.annotation)
@@ -114,20 +114,23 @@ def _is_member(option: Any, name: str) -> bool:
     return name == outer_name or name.startswith(f"{outer_name}[")
 
 
-def _without_echoes(errors: list[ErrorDetails], model: Model) -> Iterator[ErrorDetails]:
-    """What is left without errors that follow from others: that a list is too short, as entries in it were
-    refused; and of a value that may be a list or not, what the other of the two would have to be."""
+def _without_consequences(errors: list[ErrorDetails], model: Model) -> Iterator[ErrorDetails]:
+    """The errors without those that only follow from others.
+
+    These are "list too short" if entries of the list are invalid, and, for a value that may be a list or a
+    scalar, the errors of the alternative that was not meant.
+    """
     keys = [_key_of(details["loc"], model)[0] for details in errors]
     for key, details in zip(keys, errors, strict=True):
         beside, inside = keys.count(key) > 1, any(other.startswith(f"{key}.") for other in keys)
         match details["type"]:
             case "too_short":
-                is_echo = inside
+                is_consequence = inside
             case "tuple_type" | "list_type":
-                is_echo = beside
+                is_consequence = beside
             case _:
-                is_echo = isinstance(details["input"], list) and (beside or inside)
-        if not is_echo:
+                is_consequence = isinstance(details["input"], list) and (beside or inside)
+        if not is_consequence:
             yield details
 
 
@@ -137,10 +140,10 @@ def _explain_one(details: ErrorDetails, model: Model) -> str:
     match details["type"]:
         case "extra_forbidden":
             prefix = key.rpartition(".")[0]
-            here = [f"{prefix}.{k}".lstrip(".") for parent in parents for k in dotted_keys(parent)]
-            known = here + [other for other in dotted_keys(model) if other not in here]
-            if prefix:  # keys of a union's other members are no remedy here
-                known = [k for k in known if k in here or not k.startswith(f"{prefix}.")]
+            siblings = [f"{prefix}.{k}".lstrip(".") for parent in parents for k in dotted_keys(parent)]
+            known = siblings + [other for other in dotted_keys(model) if other not in siblings]
+            if prefix:  # keys of a union's other members are not allowed here
+                known = [k for k in known if k in siblings or not k.startswith(f"{prefix}.")]
             return f"{key}: unknown key (given {_shown(details['input'])}): {did_you_mean(key, known)}"
         case "missing":
             return f"{key}: is required: add it"

@@ -1,4 +1,4 @@
-"""A config's mapping before it is validated: `path=value` settings, and relative file names."""
+"""Changes to a config's mapping before validation: `path=value` overrides, and absolute file names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from trm.settings.messages import Model, items_in, models_in
 
 
 class OverrideError(ValueError):
-    """A path that cannot be set; the message says why, and what to set instead."""
+    """A path that cannot be set; the message gives the reason and what to set instead."""
 
 
 def override(config: dict[str, Any], values: Iterable[tuple[str, Any]], model: Model) -> dict[str, Any]:
-    """A copy of `config` with each dotted path set. `model` is the pydantic model that it is to fit.
+    """A copy of `config` with each dotted path set. `model` is the pydantic model that will validate it.
 
-    A number in a path is a place in a list, from 0; a name there gives way to a mapping with it as its kind.
-    Setting a tag, such as `model.mixer.kind`, drops the keys that only another kind has. A mapping is set
-    before what is in it, and a tag before the keys beside it, so that the order of `values` changes nothing.
-    Raises OverrideError where a path leads through a value.
+    A number in a path is a list index, from 0; if that item is a string, it becomes a mapping with the string
+    as its `kind`. Setting a tag, such as `model.mixer.kind`, drops the keys that only another kind has.
+    Mappings are set before their keys, and tags before their siblings, so that the order of `values` has no
+    effect.
+    Raises OverrideError if a path leads through a scalar.
     """
     result = copy.deepcopy(config)
     tagged = [(path, value, _members(path, model)) for path, value in values]
@@ -30,7 +31,7 @@ def override(config: dict[str, Any], values: Iterable[tuple[str, Any]], model: M
         for parent in parents:
             node = _inside(node, parent, path)
         if isinstance(node, list):
-            node[_place(node, name, path)] = value
+            node[_index(node, name, path)] = value
             continue
         if members and str(value) in members and node.get(name) != value:
             known = members[str(value)].model_fields
@@ -41,23 +42,23 @@ def override(config: dict[str, Any], values: Iterable[tuple[str, Any]], model: M
 
 
 def _inside(node: Any, key: str, path: str) -> Any:
-    """What stands at `key` of a mapping or list, for `path` to go on in."""
+    """The mapping or list at `key` of `node`, created if it is missing. Raises OverrideError."""
     if isinstance(node, list):
-        at = _place(node, key, path)
-        if isinstance(node[at], str):
-            node[at] = {"kind": node[at]}
-        found = node[at]
+        index = _index(node, key, path)
+        if isinstance(node[index], str):
+            node[index] = {"kind": node[index]}
+        child = node[index]
     else:
-        found = node.setdefault(key, {})
-    if not isinstance(found, dict | list):
-        raise OverrideError(f"{path}: {key} is {found!r}, which has no keys: set {key} itself")
-    return found
+        child = node.setdefault(key, {})
+    if not isinstance(child, dict | list):
+        raise OverrideError(f"{path}: {key} is {child!r}, which has no keys: set {key} itself")
+    return child
 
 
-def _place(items: list[Any], key: str, path: str) -> int:
+def _index(items: list[Any], key: str, path: str) -> int:
     if not key.isdecimal() or int(key) >= len(items):
         raise OverrideError(
-            f"{path}: {key} is no place in a list of {len(items)}: give 0"
+            f"{path}: {key} is not an index of a list of {len(items)}: give 0"
             + (f" to {len(items) - 1}" if len(items) > 1 else "")
             + ", or set the list itself"
         )
@@ -65,7 +66,7 @@ def _place(items: list[Any], key: str, path: str) -> int:
 
 
 def absolute_paths(config: dict[str, Any], model: Model, folder: Path) -> dict[str, Any]:
-    """A copy of `config` with the relative file names in it taken from `folder`."""
+    """A copy of `config` in which relative file names are absolute, resolved from `folder`."""
     fields = model.model_fields
     return {
         key: _absolute(value, fields[key].annotation, folder) if key in fields else value
@@ -83,22 +84,24 @@ def _absolute(value: Any, annotation: Any, folder: Path) -> Any:
 
 
 def _members(path: str, model: Model) -> dict[str, Model]:
-    """The members of a union by tag where `path` is the tag of one; else none."""
-    here: list[Any] = [model]  # the types that may stand at the place reached so far
+    """The members of a union by tag if `path` is the union's tag, else an empty dict."""
+    options: list[Any] = [model]  # the types allowed at the key reached so far
     *parents, name = path.split(".")
     for parent in parents:
         if parent.isdecimal():
-            here = [item for annotation in here for item in items_in(annotation)]
+            options = [item for annotation in options for item in items_in(annotation)]
         else:
-            models = [each for annotation in here for each in models_in(annotation)]
-            here = [each.model_fields[parent].annotation for each in models if parent in each.model_fields]
-    holders = [each for annotation in here for each in models_in(annotation)]
+            models = [each for annotation in options for each in models_in(annotation)]
+            options = [each.model_fields[parent].annotation for each in models if parent in each.model_fields]
+    holders = [each for annotation in options for each in models_in(annotation)]
     if len(holders) < 2:
         return {}
     annotations = [
         (holder, holder.model_fields[name].annotation) for holder in holders if name in holder.model_fields
     ]
-    tags = {  # each pair once, though several unions may lead to it
+    tags = {  # a set, as several unions may contain the same pair
         (tag, holder) for holder, kind in annotations if get_origin(kind) is Literal for tag in get_args(kind)
     }
-    return dict(tags) if len(dict(tags)) == len(tags) else {}  # a value that two of them have tells none
+    return (
+        dict(tags) if len(dict(tags)) == len(tags) else {}
+    )  # a tag that two members have identifies neither

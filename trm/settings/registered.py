@@ -1,4 +1,4 @@
-"""Configs that are found by their name: the tables of mixers and of tasks."""
+"""Tables of config classes by name, for mixers and tasks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 def configs_in(package: str, names: Sequence[str], base: type[Config], tag: str) -> dict[str, type[Config]]:
-    """From each module PACKAGE.NAME its one subclass of `base` whose field `tag` has the default NAME.
+    """By name, the subclass of `base` in module PACKAGE.NAME whose field `tag` has the default NAME.
 
-    Raises TypeError, naming the module, where there is none.
+    Raises TypeError, which names the module, if it has no such class.
     """
     return {name: _config_in(f"{package}.{name}", name, base, tag) for name in names}
 

@@ -1,4 +1,4 @@
-"""YAML as people mean it: scalars by YAML 1.2's core schema, duplicate keys refused, errors with their line.
+"""YAML with the scalars of YAML 1.2's core schema, errors for duplicate keys, and line numbers in errors.
 
 PyYAML follows YAML 1.1, where `1e-4` is a string, `off` is False and `010` is 8. Here `1e-4` is a number,
 `on`, `off`, `yes`, `no` and dates are strings, and only true and false (True, TRUE, ...) are booleans.
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-_SCALARS: list[tuple[str, str, str]] = [  # tag, pattern, characters that such a scalar can begin with
+_SCALARS: list[tuple[str, str, str]] = [  # tag, pattern, possible first characters
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
@@ -27,23 +27,23 @@ _SCALARS: list[tuple[str, str, str]] = [  # tag, pattern, characters that such a
 
 
 class YamlError(ValueError):
-    """A file that cannot be read as YAML; the message names file, line and problem."""
+    """A file is not valid YAML; the message gives file, line and problem."""
 
 
-MAX_NODES = 100_000  # values in a document, aliases followed: more is a mistake, or a bomb
+MAX_NODES = 100_000  # values in a document, with aliases expanded; more is a mistake or an attack
 
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's name
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        # Always deep: a node that contains itself is then an error instead of an endless structure.
+        # Always deep, so that a node that contains itself is an error and not an infinite structure.
         return super().construct_object(node, deep=True)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)
         if len(node.value) > MAX_NODES:
-            problem = f"merges come to over {MAX_NODES:,} keys: shorten them"
+            problem = f"merges give more than {MAX_NODES:,} keys: shorten them"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -57,7 +57,7 @@ class _Loader(yaml.SafeLoader):
                 problem = f"a key must be a name, not a list or a mapping: {key!r}"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if key in lines:
-                problem = f"key {key!r} stands twice (first on line {lines[key]}): remove one"
+                problem = f"duplicate key {key!r} (first on line {lines[key]}): remove one"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             lines[key] = line
         return super().construct_mapping(node, deep=True)
@@ -81,7 +81,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes each string that YAML 1.1 or 1.2 would read as something else."""
+    """Quotes each string that YAML 1.1 or 1.2 would parse as another type."""
 
 
 _Dumper.yaml_implicit_resolvers = {
@@ -94,13 +94,13 @@ _Dumper.yaml_implicit_resolvers = {
 
 
 def dump_yaml(value: Any) -> str:
-    """Plain values (mappings, lists, scalars) as YAML that every reader takes for the same."""
+    """Plain values (mappings, lists, scalars) as YAML with one meaning in YAML 1.1 and 1.2."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
 
 
 def in_a_line(value: Any) -> str:
-    """A mapping or list as YAML in one line; anything else as it prints."""
+    """A mapping or list as YAML in one line; `str` of anything else."""
     if not isinstance(value, dict | list):
         return str(value)
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10**6)
@@ -112,8 +112,8 @@ def _parse(text: str, source: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{source}:{mark.line + 1}" if mark else source
-        raise YamlError(f"{place}: {error.problem or error.context}") from error
+        position = f"{source}:{mark.line + 1}" if mark else source
+        raise YamlError(f"{position}: {error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise YamlError(f"{source}: {' '.join(str(error).split())}") from error
     except RecursionError as error:
@@ -121,7 +121,7 @@ def _parse(text: str, source: str) -> Any:
 
 
 def load_yaml(path: Path) -> Any:
-    """The one document of a YAML file (None where it is empty). Raises YamlError."""
+    """The single document of a YAML file (None if it is empty). Raises YamlError."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -134,9 +134,9 @@ def load_yaml(path: Path) -> Any:
 
 
 def parse_scalar(text: str) -> Any:
-    """The value in `--set path=value`: a scalar as in a file; with [, { or a quote first, flow YAML.
+    """The value in `--set path=value`: flow YAML if it starts with [, { or a quote, else a scalar.
 
-    Anything else stays the string that it is, so that a path or `a: b` needs no quoting. Raises YamlError.
+    Other text, such as a file path or `a: b`, is a string and needs no quotes. Raises YamlError.
     """
     text = text.strip()
     if text[:1] in ("[", "{", '"', "'"):
@@ -146,5 +146,5 @@ def parse_scalar(text: str) -> Any:
         return text
     try:
         return _Loader("").construct_object(yaml.ScalarNode(tag, text))
-    except ValueError as error:  # more digits than Python reads
+    except ValueError as error:  # more digits than Python converts
         raise YamlError(f"the value {text[:40]!r}...: {error}") from error

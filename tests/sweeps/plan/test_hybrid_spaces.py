@@ -121,7 +121,7 @@ def test_bad_mixers_are_refused_before_anything_starts(
 
 def test_a_path_into_a_list_that_is_not_there(tmp_path: Path) -> None:
     message = refused(tmp_path, ablate={"model.mixer.mixers.2.d_state": [16, 64]})
-    assert "2 is no place in a list of 2: give 0 to 1, or set the list itself" in message
+    assert "2 is not an index of a list of 2: give 0 to 1, or set the list itself" in message
     message = refused(tmp_path, ablate={"model.mixer.mixers.0.d_sate": [16, 64]})
     assert "did you mean model.mixer.mixers.0.d_state?" in message
 

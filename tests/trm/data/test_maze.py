@@ -120,11 +120,11 @@ def test_a_seed_is_a_data_set(mazes):
 
 
 def test_what_cannot_be_found_is_refused(monkeypatch):
-    monkeypatch.setattr("trm.data.maze.generate._PATIENCE", 2**14)
+    monkeypatch.setattr("trm.data.maze.generate._MAX_DRAWS", 2**14)
     config = MazeConfig(size=6, min_rating=30, num_train=5)
     with pytest.raises(DataError, match=r"at least 30 steps \(min_rating\).*only 0 .*default: 13"):
         config.check()
-    with pytest.raises(DataError, match=r"2200 mazes of 4x4 .*lower min_rating .*or take another size"):
+    with pytest.raises(DataError, match=r"2200 mazes of 4x4 .*lower min_rating .*or choose another size"):
         MazeConfig(size=4, min_rating=9).check()
 
 
@@ -227,14 +227,14 @@ BAD_ROWS = {
         "the answer has ' ' at row ., column ., where the question has '#'",
     ),
     "path through a wall": (in_answer("#", "o"), "the answer has 'o' at .* the question has '#'"),
-    "gap": (in_answer("o", " "), "the o's of the answer are no path from S to G: correct the answer"),
-    "nothing marked": (lambda row: row.__setitem__(2, row[1]), "no path from S to G"),
+    "gap": (in_answer("o", " "), "the o's of the answer are not a path from S to G: correct the answer"),
+    "nothing marked": (lambda row: row.__setitem__(2, row[1]), "not a path from S to G"),
     "stray mark": (set_row("S G  #", "SoG o#"), "the answer marks 2 cells with o, but .* has 1 between"),
     "long way round": (
         set_row("S G###" + "   ###", "S G###" + "ooo###"),
         "the answer marks 3 cells with o, but a shortest path from S to G has 1 between them",
     ),
-    "walled in": (set_row("S#G###", "S#G###"), "no way leads from S to G"),
+    "walled in": (set_row("S#G###", "S#G###"), "no path leads from S to G"),
     "rating": (lambda row: row.__setitem__(3, "long"), "rating is 'long'"),
 }
 

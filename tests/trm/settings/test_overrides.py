@@ -83,7 +83,7 @@ def test_a_tag_in_a_list_drops_what_only_the_old_kind_has() -> None:
 
 @pytest.mark.parametrize("place", ["2", "first", "-1"])
 def test_a_place_that_a_list_does_not_have_is_refused(place: str) -> None:
-    with pytest.raises(OverrideError, match=rf"{place} is no place in a list of 2: give 0 to 1, or set"):
+    with pytest.raises(OverrideError, match=rf"{place} is not an index of a list of 2: give 0 to 1, or set"):
         override(hybrid("mamba2", "mlp"), [(f"model.mixer.mixers.{place}.d_state", 2)], TrialConfig)
 
 

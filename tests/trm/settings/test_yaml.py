@@ -72,8 +72,8 @@ def test_python_numbers_survive(value: float) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("a: 1\nb: 2\na: 3\n", 3, "'a' stands twice (first on line 1)"),
-        ("a:\n  b: 1\n  b: 1\n", 3, "'b' stands twice"),
+        ("a: 1\nb: 2\na: 3\n", 3, "duplicate key 'a' (first on line 1)"),
+        ("a:\n  b: 1\n  b: 1\n", 3, "duplicate key 'b'"),
         ("a: 1\nb: [1, 2\n", 3, "expected"),
         ("a: 1\n\tb: 2\n", 2, ""),
         ("a: 1\n? [1]\n: 2\n", 2, "a key must be a name"),

@@ -15,11 +15,11 @@ _MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 
 @dataclass(frozen=True)
 class RandomSymmetry(ABC):
-    """Inputs and labels of a row get the same map, under which pads stay what they are.
+    """Maps inputs and labels of a row by the same symmetry; padding is unchanged.
 
-    With `num_aug` None each visit draws a new map. Otherwise each row has `num_aug` maps for good, which
-    follow from its inputs and `seed`, and a visit draws one of them or the unchanged row: what the reference
-    implementation draws from a file of variants, without the file.
+    With `num_aug` None each visit draws a new symmetry. Otherwise each row has `num_aug` fixed symmetries,
+    which depend on its inputs and `seed` only, and a visit draws one of them or the unchanged row. The
+    reference implementation draws from a file of such variants instead.
     """
 
     size: int
@@ -27,7 +27,7 @@ class RandomSymmetry(ABC):
     seed: int = 0
 
     def __call__(self, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows (B, n*n) uint8 and the same mapped; draws from `generator`, which is on the rows' device."""
+        """The mapped rows, (B, n*n) uint8 each; draws from `generator`, which is on the rows' device."""
         if self.num_aug == 0:
             return inputs, labels
         device = inputs.device
@@ -41,14 +41,14 @@ class RandomSymmetry(ABC):
     @property
     @abstractmethod
     def _width(self) -> int:
-        """How many random numbers a map needs."""
+        """Number of random numbers that define a symmetry."""
 
     @abstractmethod
     def _map(self, inputs: Tensor, labels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Both boards of a row under the map that its random numbers (B, width) say."""
+        """Both boards of each row under the symmetry that its random numbers, (B, width), define."""
 
     def _hashed(self, inputs: Tensor, variant: Tensor) -> Tensor:
-        """(B, width) numbers in [0, 1) that depend on a row's inputs, its variant and the seed alone."""
+        """(B, width) numbers in [0, 1) that depend only on a row's inputs, its variant and the seed."""
         weights = _weights(self.seed, inputs.shape[1], inputs.device)
         row = _mix((_mix(inputs.long()) * weights).sum(dim=1, keepdim=True))
         draws = _mix(_mix(row + variant) + torch.arange(self._width, device=inputs.device))
@@ -57,7 +57,7 @@ class RandomSymmetry(ABC):
 
 @lru_cache(maxsize=8)
 def _weights(seed: int, cells: int, device: torch.device) -> Tensor:
-    """(cells,) int64, kept on the device: copying them at every step would have the host wait for it."""
+    """(cells,) int64, cached on the device: a copy at every step would make the host wait for the device."""
     seeded = torch.Generator().manual_seed(seed)
     return torch.randint(-(2**62), 2**62, (cells,), generator=seeded).to(device)
 

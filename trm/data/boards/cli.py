@@ -23,24 +23,24 @@ from trm.settings.messages import explain
 
 _HELP = {
     "source": "where the puzzles come from",
-    "size": "cells a side",
+    "size": "cells per side",
     "train": "csv: training file",
     "val": "csv: val file (default: cut from train)",
     "test": "csv: test file",
-    "path": "npy: folder with train/, test/ and perhaps val/",
+    "path": "npy: folder with train/, test/ and optionally val/",
     "repo": "hub: data set, such as OWNER/NAME",
     "num_train": "training puzzles (default: all)",
     "num_val": "val puzzles, cut from train by symmetry class",
     "num_test": "test puzzles (default: all)",
     "min_rating": "only puzzles at least this difficult",
     "num_aug": "prepare: variants of each training puzzle to write (default: 0)",
-    "seed": "of generation and draws (default: 0)",
+    "seed": "seed of generation and draws (default: 0)",
 }
 _TEXTS = ("source", "train", "val", "test", "path", "repo")  # the others are whole numbers
 
 
 def main(model: type[PuzzleTask], argv: Sequence[str] | None = None) -> int:
-    """The commands for one task. Exit status: 0, or 2 on bad input with one message on standard error."""
+    """Run a command for one task. Exit status: 0, or 2 for bad input (one message on standard error)."""
     args = _parser(model).parse_args(argv)
     try:
         args.run(args)
@@ -48,7 +48,7 @@ def main(model: type[PuzzleTask], argv: Sequence[str] | None = None) -> int:
         return _refuse(explain(error, model, "options"))
     except DataError as error:
         return _refuse(str(error))
-    except OSError as error:  # of writing; those of reading are DataErrors
+    except OSError as error:  # from writing; errors of reading are DataErrors
         return _refuse(
             f"{error.filename or '--out'}: cannot be written: {error.strerror}: choose another --out"
         )
@@ -56,10 +56,10 @@ def main(model: type[PuzzleTask], argv: Sequence[str] | None = None) -> int:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Write the splits as CSV files, or as a folder that the reference implementation reads."""
+    """Write the splits as CSV files, or as a folder in the reference implementation's format."""
     out: Path = args.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"--out {out}: exists already, and nothing is written over: name a new folder")
+        raise DataError(f"--out {out}: already exists and is not overwritten: give a new folder")
     config = _config(args)
     splits = load_splits(config)
     train, val, test = splits.train, splits.val, splits.test
@@ -71,14 +71,14 @@ def prepare(args: argparse.Namespace) -> None:
             write_csv(out / f"{name}.csv", puzzles, config.rules, config.source)
             print(f"{out / name}.csv: {len(puzzles)} rows")
         return
-    # The reference's format has no val: it looks at train/ and test/ only.
+    # The reference implementation uses train/ and test/ only, and ignores val/.
     for name, puzzles in (("train", train), ("val", val), ("test", test)):
         write_npy(out, name, puzzles, config.rules)
         print(f"{out / name}: {len(puzzles)} rows in {len(puzzles.groups) - 1} groups")
 
 
 def inspect(args: argparse.Namespace) -> None:
-    """Counts, boards, ratings, symmetry classes and their overlaps, and the data's hash."""
+    """Print counts, ratings, symmetry classes and their overlaps between splits, and the data's hash."""
     config = _config(args)
     rules = config.rules
     splits = load_splits(config)
@@ -104,7 +104,7 @@ def inspect(args: argparse.Namespace) -> None:
 
 
 def show(args: argparse.Namespace) -> None:
-    """Print a puzzle and its answer."""
+    """Print one puzzle and its answer."""
     config = _config(args)
     puzzles: Puzzles = getattr(load_splits(config), args.split)
     if not 0 <= args.index < len(puzzles):
@@ -121,20 +121,20 @@ def show(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Read files wholly: every rule, and whether each puzzle has the one answer."""
+    """Check every puzzle of some files: all rules, and that each puzzle has one answer."""
     rules = args.model.model_validate({"size": args.size}).rules
     for path in args.paths:
-        lots = {path: partial(read_csv, path, rules)}
+        readers = {path: partial(read_csv, path, rules)}
         if path.is_dir():
-            lots = {path / split: partial(read_npy, path, split, rules) for split in npy_splits(path)}
-        for name, read in lots.items():
+            readers = {path / split: partial(read_npy, path, split, rules) for split in npy_splits(path)}
+        for name, read in readers.items():
             puzzles = read()
             rules.check_answers(puzzles)
             print(f"{name}: {len(puzzles):,} puzzles, all valid, {rules.claim}")
 
 
 def _with_variants(puzzles: Puzzles, config: PuzzleTask) -> Puzzles:
-    """Groups of the original and `num_aug` random symmetries of it, as the reference's builder makes."""
+    """Groups of each puzzle and `num_aug` random symmetries of it, as in the reference's dataset builder."""
     copies = (config.num_aug or 0) + 1
     originals = puzzles.take_groups(np.arange(len(puzzles.groups) - 1), first_only=True)
     boards, solutions = (np.repeat(x, copies, axis=0) for x in (originals.boards, originals.solutions))
@@ -161,9 +161,9 @@ def _histogram(ratings: np.ndarray) -> str:
 
 
 def _config(args: argparse.Namespace) -> PuzzleTask:
-    given = {key: getattr(args, key) for key in _HELP}
+    options = {key: getattr(args, key) for key in _HELP}
     model: type[PuzzleTask] = args.model
-    return model.model_validate({key: value for key, value in given.items() if value is not None})
+    return model.model_validate({key: value for key, value in options.items() if value is not None})
 
 
 def _parser(model: type[PuzzleTask]) -> argparse.ArgumentParser:
@@ -190,7 +190,7 @@ def _parser(model: type[PuzzleTask]) -> argparse.ArgumentParser:
             command.add_argument("--format", choices=["npy", "csv"], default="npy", help="default: npy")
         elif run is show:
             command.add_argument("--split", choices=["train", "val", "test"], default="train")
-            command.add_argument("--index", type=int, default=0, help="place in its split (default: 0)")
+            command.add_argument("--index", type=int, default=0, help="index in the split (default: 0)")
         elif run is check:
             command.add_argument("paths", type=Path, nargs="+", help="CSV files, or npy folders")
             command.add_argument("--size", type=int, default=fields["size"].default, help=_HELP["size"])

@@ -1,4 +1,4 @@
-"""PuzzleConfig: the keys of every task whose puzzles are boards: their sources, splits and variants."""
+"""PuzzleConfig: the keys that all board tasks share: sources, splits and variants."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ _NEEDED = {"csv": ("train", "test"), "npy": ("path",), "hub": ("repo",)}
 
 
 class PuzzleConfig(TaskConfig, ABC):
-    """Three sources are every task's: `csv`, files with the columns of Sudoku-Extreme and Maze-Hard; `hub`,
-    the same from a data set on the Hugging Face hub; `npy`, a folder in the reference's format.
+    """All tasks have three sources: `csv`, files with the columns of Sudoku-Extreme and Maze-Hard; `hub`, the
+    files from a data set on the Hugging Face hub; `npy`, a folder in the reference's format.
     """
 
     source: str
-    size: int  # cells a side
+    size: int  # cells per side
     train: Path | None = None  # csv: the training file
-    val: Path | None = None  # csv: default: num_val are cut from train, by symmetry class
+    val: Path | None = None  # csv; default: num_val puzzles are cut from train, by symmetry class
     test: Path | None = None  # csv: the test file
-    path: Path | None = None  # npy: the folder that holds train/, test/, perhaps val/
-    repo: str | None = None  # hub: such as sapientinc/sudoku-extreme
-    # Numbers of puzzles; of those that are generated the task has defaults.
+    path: Path | None = None  # npy: the folder with train/, test/ and optionally val/
+    repo: str | None = None  # hub: a name such as sapientinc/sudoku-extreme
+    # Numbers of puzzles; for generated puzzles the task has its own defaults.
     num_train: int | None = Field(None, ge=1)  # drawn with `seed`; default: all
     num_val: int | None = Field(None, ge=1)  # default: a tenth of train, at most 1,000
     num_test: int | None = Field(None, ge=1)  # default: all
     min_rating: int | None = Field(None, ge=0)  # only puzzles at least this difficult
-    # Fixed variants of each training row, drawn from at each visit (0: none); null: a new one at each visit,
-    # but none where a folder (npy) holds variants already, of which each epoch draws one a puzzle.
+    # Number of fixed variants of each training row, one of which is drawn at each visit (0: none). null: a
+    # new random variant at each visit, or none if a folder (npy) already contains variants, of which each
+    # epoch draws one per puzzle.
     num_aug: int | None = Field(None, ge=0)
-    seed: int = Field(0, ge=0)  # of generation, draws and fixed variants; independent of the trial's seed
+    seed: int = Field(0, ge=0)  # for generation, draws and fixed variants; independent of the trial's seed
 
-    # The keys that belong to some sources only; every other key is for all.
+    # Keys that only some sources have; all sources have the other keys.
     only_for: ClassVar[dict[str, tuple[str, ...]]] = {
         "train": ("csv",),
         "val": ("csv",),
@@ -64,23 +65,23 @@ class PuzzleConfig(TaskConfig, ABC):
     @property
     @abstractmethod
     def rules(self) -> Rules:
-        """Of the boards of this size."""
+        """The rules of boards of this size."""
 
     @abstractmethod
     def augment(self, num_aug: int | None) -> Augment:
-        """Random symmetries with this number of variants, `num_aug` where the data hold none already."""
+        """Random symmetries with `num_aug` variants of each row, as in the field."""
 
     @property
     @abstractmethod
     def generated_counts(self) -> dict[str, int]:
-        """Puzzles of train, val and test, where they are generated and nothing else is asked for."""
+        """Default numbers of puzzles of train, val and test if they are generated."""
 
     @abstractmethod
     def generate(self, count: int) -> Puzzles:
-        """Puzzles of `count` different classes from `seed`; more begin with the same. Raises DataError."""
+        """Puzzles of `count` different classes, from `seed`; larger counts append. Raises DataError."""
 
     def packaged_files(self) -> dict[str, Path]:
-        """Of a source whose files are inside the package."""
+        """Files by split, if the source's files are inside the package."""
         return {}
 
     @property

@@ -18,14 +18,14 @@ from trm.data.boards.rules import Boards, Puzzles, Rules
 
 COLUMNS = ("source", "question", "answer", "rating")
 
-_CHUNK = 100_000  # rows that are held as strings
+_CHUNK = 100_000  # rows held as strings at a time
 _MAX_RATING = 2**31 - 1
 
 
 def read_csv(path: Path, rules: Rules) -> Puzzles:
-    """Every puzzle of a file (.csv or .csv.gz), in order, as `Rules.checked` returns it. Raises DataError.
+    """All puzzles of a file (.csv or .csv.gz), in order, as `Rules.checked` returns them. Raises DataError.
 
-    The columns `question` and `answer` are needed, `rating` is -1 where there is none, others are not read.
+    The columns `question` and `answer` are required. A missing `rating` is -1. Other columns are ignored.
     """
     boards, answers = [np.empty((0, rules.cells), np.uint8)], [np.empty((0, rules.cells), np.uint8)]
     lines, ratings = array("q"), array("i")
@@ -51,12 +51,12 @@ def read_csv(path: Path, rules: Rules) -> Puzzles:
         file=f"{path}:",
     )
     if not len(puzzles):
-        raise DataError(f"{path}: holds no puzzle: give a file with rows below its header")
+        raise DataError(f"{path}: contains no puzzle: give a file with rows below its header")
     return rules.checked(puzzles)
 
 
 def write_csv(path: Path, puzzles: Puzzles, rules: Rules, source: str) -> None:
-    """The same format, with line ends as in the published files (CRLF)."""
+    """Write puzzles in the same format, with the line endings of the published files (CRLF)."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
@@ -72,12 +72,12 @@ def _open(path: Path) -> IO[str]:
 
 
 def _chunks(path: Path, file: IO[str]) -> Iterator[tuple[list[str], list[str], list[int], list[str]]]:
-    """Questions, answers, line numbers and ratings of some rows at a time."""
+    """Questions, answers, line numbers and ratings of up to _CHUNK rows at a time."""
     reader = csv.reader(file)
     questions, answers, numbers, ratings = [], [], [], []
     try:
         header = [name.strip() for name in next(reader, [])]
-        question, answer, rating = _places(path, header)
+        question, answer, rating = _column_indices(path, header)
         for row in reader:
             if not row:
                 continue
@@ -94,12 +94,13 @@ def _chunks(path: Path, file: IO[str]) -> Iterator[tuple[list[str], list[str], l
                 yield questions, answers, numbers, ratings
                 questions, answers, numbers, ratings = [], [], [], []
     except csv.Error as error:
-        place = f"{path}:{reader.line_num}"
-        raise DataError(f"{place}: is no CSV ({error}): save it as plain CSV text") from error
+        raise DataError(
+            f"{path}:{reader.line_num}: is not CSV ({error}): save it as plain CSV text"
+        ) from error
     yield questions, answers, numbers, ratings
 
 
-def _places(path: Path, header: list[str]) -> tuple[int, int, int | None]:
+def _column_indices(path: Path, header: list[str]) -> tuple[int, int, int | None]:
     missing = [name for name in ("question", "answer") if name not in header]
     if missing:
         raise DataError(
@@ -111,7 +112,7 @@ def _places(path: Path, header: list[str]) -> tuple[int, int, int | None]:
 
 
 def _symbols(path: Path, column: str, texts: list[str], lines: list[int], rules: Rules) -> Boards:
-    """(N, cells) symbols of N strings."""
+    """The symbols of N strings, (N, cells)."""
     cells, allowed = rules.cells, rules.symbols[column]
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     if (lengths != cells).any():
@@ -147,7 +148,7 @@ def _ratings(path: Path, texts: list[str], lines: list[int]) -> list[int]:
         if abs(rating) > _MAX_RATING:
             raise DataError(
                 f"{path}:{line}: rating is {text[:40]!r}; allowed are whole numbers up to {_MAX_RATING}, and "
-                f"nothing where it is unknown: correct it or leave it empty"
+                f"an empty field if it is unknown: correct it or leave it empty"
             )
         ratings.append(rating)
     return ratings

@@ -1,7 +1,7 @@
 """Puzzles in the reference implementation's folders: {train,test}/all__*.npy, dataset.json, identifiers.json.
 
-Inputs and labels (N, cells) hold token ids, 0 pads. Rows of a group are variants of one puzzle. Ratings have
-no place in this format.
+Inputs and labels (N, cells) are token ids, with 0 as padding. Rows of a group are variants of one puzzle. The
+format has no ratings.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from trm.data.boards.rules import Boards, Puzzles, Rules
 
 
 def read_npy(folder: Path, split: str, rules: Rules) -> Puzzles:
-    """One split, of any integer dtype, as `Rules.checked` returns it. Raises DataError."""
+    """The puzzles of one split, of any integer dtype, as `Rules.checked` returns them. Raises DataError."""
     part = folder / split
     if not part.is_dir():
         raise DataError(
-            f"{part}: no such folder: path must name a folder that holds train/ and test/ as the reference "
+            f"{part}: no such folder: path must name a folder with train/ and test/ as the reference "
             f"implementation writes them (`python -m trm.data.{rules.task} prepare` writes one)"
         )
     _check_metadata(part / "dataset.json", rules)
@@ -30,7 +30,7 @@ def read_npy(folder: Path, split: str, rules: Rules) -> Puzzles:
     solutions = _boards(part / "all__labels.npy", rules, "answer")
     count = len(boards)
     if count == 0:
-        raise DataError(f"{part / 'all__inputs.npy'}: holds no puzzle")
+        raise DataError(f"{part / 'all__inputs.npy'}: contains no puzzle")
     if len(solutions) != count:
         raise DataError(f"{part / 'all__labels.npy'}: {len(solutions)} rows, but all__inputs.npy has {count}")
     ids = _integers(part / "all__puzzle_identifiers.npy")
@@ -54,12 +54,12 @@ def read_npy(folder: Path, split: str, rules: Rules) -> Puzzles:
 
 
 def npy_splits(folder: Path) -> list[str]:
-    """Train and test, and val where this project wrote one: the reference implementation has no val."""
+    """Train and test, and val if it exists: this project writes it, the reference implementation does not."""
     return ["train", "test"] + ["val"] * (folder / "val").is_dir()
 
 
 def write_npy(folder: Path, split: str, puzzles: Puzzles, rules: Rules) -> None:
-    """One split, with the names, the shapes and the ten keys of the reference's builder."""
+    """Write one split with the names, shapes and metadata keys of the reference's dataset builder."""
     part = folder / split
     part.mkdir(parents=True)
     count, groups = len(puzzles), len(puzzles.groups) - 1
@@ -76,7 +76,7 @@ def write_npy(folder: Path, split: str, puzzles: Puzzles, rules: Rules) -> None:
         **_required_metadata(rules),
         "total_groups": groups,
         "mean_puzzle_examples": 1,
-        "total_puzzles": groups,  # so the reference's builder has it, not the number of rows
+        "total_puzzles": groups,  # as in the reference's dataset builder: not the number of rows
         "sets": ["all"],
     }
     (part / "dataset.json").write_text(json.dumps(metadata), encoding="utf-8")
@@ -100,7 +100,7 @@ def _check_metadata(path: Path, rules: Rules) -> None:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): build the folder anew") from error
     except ValueError as error:
-        raise DataError(f"{path}: is no JSON ({error}): build the folder anew") from error
+        raise DataError(f"{path}: is not JSON ({error}): build the folder anew") from error
     if not isinstance(metadata, dict):
         raise DataError(f"{path}: must be a JSON object, but is {str(metadata)[:80]!r}")
     for key, expected in {**_required_metadata(rules), "sets": ["all"]}.items():
@@ -113,18 +113,18 @@ def _check_metadata(path: Path, rules: Rules) -> None:
 
 def _integers(path: Path) -> NDArray[Any]:
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # np.load would take an npz archive, too
+        array = np.lib.format.open_memmap(path, mode="r")  # np.load would also accept an npz archive
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file: build the folder anew") from error
-    except Exception as error:  # of a torn header numpy passes on whatever reading it as Python code raises
-        raise DataError(f"{path}: is no npy file ({error}): build the folder anew") from error
+    except Exception as error:  # numpy evaluates a damaged header as Python code, which raises any type
+        raise DataError(f"{path}: is not an npy file ({error}): build the folder anew") from error
     if array.dtype.kind not in "iu":
         raise DataError(f"{path}: dtype is {array.dtype}: must be an integer type")
     return array
 
 
 def _boards(path: Path, rules: Rules, column: str) -> Boards:
-    """(N, cells) symbols of an array of token ids, of a question or an answer."""
+    """The symbols, (N, cells), of a file of token ids; `column` is "question" or "answer"."""
     tokens = _integers(path)
     if tokens.ndim != 2 or tokens.shape[1] != rules.cells:
         needed = f"{rules.name} needs (rows, {rules.cells})"
@@ -141,7 +141,7 @@ def _boards(path: Path, rules: Rules, column: str) -> Boards:
 
 
 def _check_groups(part: Path, puzzles: Puzzles, rules: Rules) -> None:
-    """A group must be variants of one puzzle: val is cut from train by groups."""
+    """Raise DataError unless the rows of each group are variants of one puzzle: val is cut by groups."""
     if len(puzzles.groups) == len(puzzles) + 1:
         return
     keys = rules.class_keys(puzzles.boards, puzzles.solutions)
@@ -150,13 +150,13 @@ def _check_groups(part: Path, puzzles: Puzzles, rules: Rules) -> None:
         row = int(stray.argmax())
         group = int(np.searchsorted(puzzles.groups, row, side="right")) - 1
         raise DataError(
-            f"{part / 'all__group_indices.npy'}: row {row} is no symmetry of row {puzzles.groups[group]}, "
+            f"{part / 'all__group_indices.npy'}: row {row} is not a symmetry of row {puzzles.groups[group]}, "
             f"the first of its group {group}: give each puzzle a group of its own"
         )
 
 
 def _edges(path: Path, count: int) -> NDArray[np.int64]:
-    """Indices that cut `count` rows into parts."""
+    """Indices that divide `count` rows into parts. Raises DataError."""
     edges = np.asarray(_integers(path), np.int64)
     rises = edges.ndim == 1 and len(edges) > 1 and (np.diff(edges) > 0).all()
     if not rises or edges[0] != 0 or edges[-1] != count:

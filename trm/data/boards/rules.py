@@ -1,7 +1,7 @@
-"""What files, splits and the command line must know of a kind of puzzle, and N puzzles of that kind.
+"""Rules: the interface of a kind of puzzle for files, splits and the command line. Puzzles: N of its puzzles.
 
-A cell holds a symbol, 0, 1, 2, ..., which is a character in CSV and the token id less one everywhere else
-(id 0 pads). Boards are uint8 arrays (N, cells), row after row.
+A cell holds a symbol 0, 1, 2, ...: a character in CSV, and token id minus one elsewhere (id 0 is padding).
+Boards are uint8 arrays (N, cells), row by row.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Puzzles:
 
     boards: Boards  # (N, cells) symbols
     solutions: Boards  # (N, cells) symbols
-    ratings: NDArray[np.int32]  # (N,), -1 where unknown
+    ratings: NDArray[np.int32]  # (N,), -1 if unknown
     groups: NDArray[np.int64]  # (groups + 1,): group i is rows groups[i] to groups[i + 1]
-    places: NDArray[np.int64] | None = None  # (N,) lines or rows of the file that they were read from, ...
-    file: str = ""  # ... and what stands before these in messages, such as "train.csv:"
+    places: NDArray[np.int64] | None = None  # (N,) line or row numbers in the file, if read from one
+    file: str = ""  # prefix of these numbers in messages, such as "train.csv:"
 
     def __len__(self) -> int:
         return len(self.boards)
@@ -39,7 +39,7 @@ class Puzzles:
         return cls(boards, solutions, ratings, np.arange(len(boards) + 1))
 
     def place(self, row: int) -> str:
-        """Where a row stands, for a message."""
+        """The position of a row in its file, for a message."""
         return f"{self.file}{row if self.places is None else self.places[row]}"
 
     def take_groups(self, which: NDArray[np.intp], first_only: bool = False) -> Puzzles:
@@ -67,9 +67,9 @@ class Rules(ABC):
 
     task: ClassVar[str]
     title: ClassVar[str]  # in messages: "Sudoku"
-    claim: ClassVar[str]  # what has been checked of every answer: "each with one solution"
+    claim: ClassVar[str]  # the property that is checked of every answer: "each with one solution"
     samples_answers: ClassVar[bool] = False  # whether `check_answers` has anything to do
-    aliases: ClassVar[dict[str, str]] = {}  # other characters for a symbol in a question
+    aliases: ClassVar[dict[str, str]] = {}  # other characters for a symbol
 
     @property
     @abstractmethod
@@ -79,39 +79,39 @@ class Rules(ABC):
     @property
     @abstractmethod
     def symbols(self) -> dict[str, range]:
-        """Those that may stand in a "question" and in an "answer"."""
+        """The symbols allowed in a "question" and in an "answer"."""
 
     @property
     @abstractmethod
     def explained(self) -> dict[str, str]:
-        """For messages: what may stand in a "question" and an "answer", and what an "id" is."""
+        """For messages: what is allowed in a "question" and an "answer", and what an "id" means."""
 
     @property
     @abstractmethod
     def grid(self) -> Grid:
-        """The board."""
+        """The shape of the board."""
 
     @abstractmethod
     def checked(self, puzzles: Puzzles) -> Puzzles:
-        """The puzzles, rated where the rules say how; the first that breaks a rule raises DataError."""
+        """The puzzles, with ratings if the rules define them. Raises DataError at an invalid puzzle."""
 
     def check_answers(self, puzzles: Puzzles, most: int | None = None) -> None:  # noqa: B027
-        """Refuse a puzzle whose answer cannot be inferred, of at most `most` groups (None: all).
+        """Raise DataError if a puzzle's answer cannot be inferred; check at most `most` groups (None: all).
 
-        For what takes too long to be in `checked`. Raises DataError.
+        For checks that are too slow for `checked`.
         """
 
     @abstractmethod
     def class_keys(self, puzzles: Boards, solutions: Boards) -> Keys:
-        """(N,): a key for each puzzle that is equal for all puzzles of its symmetry class."""
+        """(N,) keys that are equal for all puzzles of a symmetry class."""
 
     @abstractmethod
     def summary(self, puzzles: Puzzles) -> str:
-        """What the boards are like, in a few words: "clues 5 to 8 (mean 6.1)"."""
+        """A short description of the boards: "clues 5 to 8 (mean 6.1)"."""
 
     @abstractmethod
     def picture(self, board: Boards) -> str:
-        """One board, (cells,), as text, a line a row."""
+        """One board, (cells,), as text with a line per row."""
 
     @property
     def name(self) -> str:
@@ -137,7 +137,7 @@ class Rules(ABC):
 
 
 def span(values: NDArray[Any]) -> str:
-    """The range and the mean of whole numbers, for people."""
+    """Range and mean of numbers, as text."""
     if len(values) == 1:
         return f"{values[0]:g}"
     return f"{values.min():g} to {values.max():g} (mean {values.mean():.1f})"

@@ -1,4 +1,4 @@
-"""From a config to the three splits: read or generate, cut by symmetry class, draw, keep in a cache."""
+"""The three splits of a config: read or generate, cut by symmetry class, draw, and cache."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from trm.data.tensor_cache import Content, cached, file_digest
 
 log = logging.getLogger(__name__)
 
-CHECKED = (
-    20_000  # puzzles of a split whose answers are checked when it is drawn; the command `check` takes all
-)
+# The most puzzles of a split whose answers are checked when it is drawn; the command `check` checks all.
+CHECKED = 20_000
 
-_VERSION = 3  # of what this module and those below it compute: a change makes the cached splits anew
+_VERSION = (
+    3  # increment when this module or one that it imports computes other splits: it is part of the cache key
+)
 _MAX_VAL = 1000
 _SPLITS = ("train", "val", "test")
 _NO_KEYS = np.empty(0, np.uint64)
@@ -30,12 +31,12 @@ _NO_KEYS = np.empty(0, np.uint64)
 
 @dataclass(frozen=True)
 class Splits:
-    """Three lots of puzzles; no symmetry class is in two of them."""
+    """The puzzles of the three splits; no symmetry class is in two of them."""
 
     train: Puzzles
     val: Puzzles
     test: Puzzles
-    left_out: str = ""  # how many puzzles of the files had to be left out for that; empty where none had
+    left_out: str = ""  # says how many puzzles of the files are left out for that reason; empty if none
 
     @property
     def parts(self) -> dict[str, Puzzles]:
@@ -43,7 +44,7 @@ class Splits:
 
 
 def load(config: PuzzleConfig) -> TaskData:
-    """See TaskConfig.load."""
+    """Load the data as `TaskConfig.load` says."""
     content = _content(config)
     train, val, test = (_split(content, name) for name in _SPLITS)
     groups = _tensor(content, "train/groups")
@@ -53,11 +54,11 @@ def load(config: PuzzleConfig) -> TaskData:
 
 
 def load_splits(config: PuzzleConfig) -> Splits:
-    """The puzzles of each split; from the cache when config and files are as before. Raises DataError.
+    """The puzzles of each split, from the cache if config and files are unchanged. Raises DataError.
 
-    When they are made, each puzzle of a split goes through `Rules.check_answers` (where a split has more than
-    20,000 of them, a seeded sample of 20,000), and a warning says how many puzzles of the files are left out
-    because their class is in another split.
+    If they are not cached, `Rules.check_answers` checks the puzzles of each split (a seeded sample of 20,000
+    if there are more), and a warning says how many puzzles of the files are left out because their class is
+    in another split.
     """
     content = _content(config)
     train, val, test = (_puzzles(content, name) for name in _SPLITS)
@@ -65,7 +66,7 @@ def load_splits(config: PuzzleConfig) -> Splits:
 
 
 def _content(config: PuzzleConfig) -> Content:
-    """Of each split the tensors that a trainer takes; a process that maps them from the cache copies none."""
+    """The tensors of each split as the trainer uses them, so that they are memory-mapped without a copy."""
     files = _files(config)
     key = config.model_dump(mode="json", exclude={"train", "val", "test", "path", "repo", "num_aug"})
     digests = {}
@@ -75,7 +76,7 @@ def _content(config: PuzzleConfig) -> Content:
 
 
 def read_sources(config: PuzzleConfig) -> dict[str, Puzzles]:
-    """What the files hold, before any cut: train, test, and val where it has a file. Raises DataError."""
+    """The puzzles of the files before any cut: train, test, and val if it has a file. Raises DataError."""
     files = _files(config)
     if config.source == "npy":
         folder = files["path"]
@@ -100,11 +101,11 @@ def cut_val(
     rng: np.random.Generator,
     taken: Keys = _NO_KEYS,
 ) -> tuple[Puzzles, Puzzles, str]:
-    """Train and val, drawn by `rng` so that they share no class and have none that is `taken` by test.
+    """Train and val, drawn with `rng`, without a class in common or in `taken`, the keys of test.
 
     Val has one puzzle from each of `num_val` classes; train has `num_train` groups of other classes, or all.
-    Only as many puzzles are looked at as are needed; the text says how many of these were left out, or is
-    empty. Raises DataError when there are too few.
+    Examines only as many puzzles as are needed. The returned text says how many of these were left out; it is
+    empty if none were. Raises DataError if there are too few.
     """
     order = rng.permutation(len(puzzles.groups) - 1)
     looked = len(order) if num_train is None else num_train + num_val
@@ -141,10 +142,10 @@ def draw(
     taken: Keys = _NO_KEYS,
     by: str = "",
 ) -> tuple[Puzzles, str]:
-    """`count` random groups for the split `name`, in their order, or all, of classes not `taken` by others.
+    """`count` random groups, or all, for the split `name`, in file order, without the classes in `taken`.
 
-    Only as many are looked at as are needed; the text says how many of these were left out, or is empty.
-    Raises DataError when there are too few.
+    Examines only as many groups as are needed. The returned text says how many of these were left out because
+    their class is in the splits `by`; it is empty if none were. Raises DataError if there are too few.
     """
     groups = len(puzzles.groups) - 1
     order = np.arange(groups) if count is None else rng.permutation(groups)
@@ -174,7 +175,7 @@ def _left_out(name: str, looked: int, free: int, by: str) -> str:
 
 
 def generated(config: PuzzleConfig) -> Splits:
-    """Generated puzzles; val and test are the first ones, so that they stay when num_train changes."""
+    """Generated puzzles; val and test are the first ones, so that they do not depend on num_train."""
     default = config.generated_counts
     num_val, num_test = config.num_val or default["val"], config.num_test or default["test"]
     first = num_val + num_test
@@ -196,7 +197,7 @@ def _make(config: PuzzleConfig, files: dict[str, Path]) -> Splits:
 
 
 def _divide(config: PuzzleConfig, found: dict[str, Puzzles]) -> Splits:
-    """Test is drawn first; what it has is left out of val and train, and what a val file has, of train."""
+    """Draw test first; leave its classes out of val and train, and those of a val file out of train."""
     rules, rng = config.rules, np.random.default_rng(config.seed)
     test, _ = draw("test", found["test"], config.num_test, rules, rng)
     taken = rules.keys(test)
@@ -214,8 +215,8 @@ def _divide(config: PuzzleConfig, found: dict[str, Puzzles]) -> Splits:
 def _files(config: PuzzleConfig) -> dict[str, Path]:
     match config.source:
         case "csv":
-            given = {"train": config.train, "val": config.val, "test": config.test}
-            return {split: path for split, path in given.items() if path is not None}
+            paths = {"train": config.train, "val": config.val, "test": config.test}
+            return {split: path for split, path in paths.items() if path is not None}
         case "npy":
             assert config.path is not None
             return {"path": config.path}
@@ -228,21 +229,24 @@ def _files(config: PuzzleConfig) -> dict[str, Path]:
 
 def _download(repo: str, name: str) -> Path:
     """A file of a data set on the Hugging Face hub, fetched once."""
-    from huggingface_hub import hf_hub_download  # not at the top: only this source needs it, and it is slow
+    from huggingface_hub import (
+        hf_hub_download,
+    )  # not at the top: only this source needs it, and the import is slow
     from huggingface_hub.errors import LocalEntryNotFoundError
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # a failure is told once, by the message below
+    logging.set_verbosity_error()  # the message below reports a failure
     try:
         try:
             return Path(hf_hub_download(repo, name, repo_type="dataset", local_files_only=True))
         except LocalEntryNotFoundError:
             return Path(hf_hub_download(repo, name, repo_type="dataset"))
-    except Exception as error:  # the client raises its own, httpx's and the system's
+    except Exception as error:  # of the client, httpx or the system
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"data: repo {repo!r}: {name} cannot be had from the Hugging Face hub ({type(error).__name__}: "
-            f"{reason}): check the name and the network, or download it and set source: csv"
+            f"data: repo {repo!r}: {name} cannot be downloaded from the Hugging Face hub "
+            f"({type(error).__name__}: {reason}): check the name and the network, or download it and set "
+            f"source: csv"
         ) from error
 
 
@@ -254,11 +258,11 @@ def _digest(path: Path) -> str:
     try:
         return file_digest(path)
     except OSError:
-        return "unreadable"  # reading it says why
+        return "unreadable"  # reading the file raises the error
 
 
 def _to_content(splits: Splits) -> Content:
-    """Token 0 pads: a symbol's token is the number after it."""
+    """Tensors of token ids: symbol + 1, as token 0 is padding."""
     content: dict[str, torch.Tensor | str] = {"left_out": splits.left_out}
     for name, part in splits.parts.items():
         content[f"{name}/inputs"] = torch.from_numpy(part.boards + np.uint8(1))

@@ -1,4 +1,4 @@
-"""A task whose puzzles are boards: what `PuzzleConfig` says, loaded."""
+"""PuzzleTask: a `PuzzleConfig` that can load its data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trm.data.boards.splits import load
 
 
 class PuzzleTask(PuzzleConfig):
-    """The base class of Sudoku's and the mazes' config."""
+    """The base class of the configs of Sudoku and mazes."""
 
     def load(self) -> TaskData:
         return load(self)

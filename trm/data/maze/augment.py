@@ -14,10 +14,10 @@ from trm.data.maze.symmetry import cell_maps
 
 @dataclass(frozen=True)
 class MazeAugment(RandomSymmetry):
-    """One of the eight, drawn evenly.
+    """One of the eight symmetries, drawn uniformly.
 
-    The image of a labelled path is a shortest path of the image, but seldom the one that its label would be:
-    the rule that picks one (`trm.data.maze.paths.answer`) looks left before right and down before up.
+    The image of a labelled path is a shortest path of the mapped maze, but seldom the one that would be its
+    label: the rule that picks one (`trm.data.maze.paths.answer`) tries left before right and down before up.
     """
 
     @property

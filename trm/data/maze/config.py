@@ -17,17 +17,17 @@ from trm.data.maze.rules import MazeRules
 class MazeConfig(PuzzleTask):
     """`data: {task: maze, size: 10}` needs no file and no network.
 
-    Sources: `generated`, mazes like those of Maze-Hard in any size; and those of every task. The rating is
-    the number of steps from S to G. The label is one of many shortest paths, and exact accuracy asks for it.
+    Sources: `generated`, mazes like those of Maze-Hard in any size; and those of all tasks. The rating is the
+    number of steps from S to G. The label is one of many shortest paths; exact accuracy requires it.
     """
 
     task: Literal["maze"] = "maze"
     source: Literal["generated", "csv", "hub", "npy"] = "generated"
     size: int = Field(30, ge=4, le=MAX_SIZE)
-    # Only mazes with a path of so many steps or more; of generated ones by default 4 x size - 11 (109 at 30).
+    # The fewest steps of a maze's path; default for generated mazes: 4 x size - 11 (109 at size 30).
     min_rating: int | None = Field(None, ge=1)
-    # As in PuzzleConfig, but none by default, as in the reference: of the seven images of a label at 30x30
-    # one is the label of the image nine times in ten, and the other six never are.
+    # As in PuzzleConfig, but none by default, as in the reference: of the seven images of a label at 30x30,
+    # one equals the label of the mapped maze nine times in ten, and the other six never do.
     num_aug: int | None = Field(0, ge=0)
 
     generated_sources: ClassVar[tuple[str, ...]] = ("generated",)
@@ -39,27 +39,29 @@ class MazeConfig(PuzzleTask):
 
     @property
     def least_length(self) -> int:
-        """Steps of the shortest path that a generated maze may have."""
+        """The fewest steps of a generated maze's path."""
         return self.min_rating or default_length(self.size)
 
     @property
     def rating_bounds(self) -> tuple[int, ...]:
-        """Path lengths crowd just above the least one: they thin out exponentially."""
+        """Bounds close to the least length, because the frequency of path lengths falls exponentially."""
         return (0, *(self.least_length + more for more in (2, 4, 8)))
 
     def augment(self, num_aug: int | None) -> Augment:
-        from trm.data.maze.augment import MazeAugment  # not at the top: a config is read without torch
+        from trm.data.maze.augment import (
+            MazeAugment,
+        )  # not at the top: loading a config must not import torch
 
         return MazeAugment(self.size, num_aug, self.seed)
 
     @property
     def generated_counts(self) -> dict[str, int]:
-        return {"train": 1000, "val": 200, "test": 1000}  # Maze-Hard, and a val apart
+        return {"train": 1000, "val": 200, "test": 1000}  # as in Maze-Hard, which has no val
 
     def generate(self, count: int) -> Puzzles:
         return generate(self.size, count, self.seed, self.least_length)
 
     def check(self) -> str | None:
-        # At the default length there are always enough; another one may be out of reach.
+        # Enough mazes exist with the default length; with another one there may be too few.
         is_sure = self.is_generated and self.min_rating is None and self.size >= 6
         return None if is_sure else super().check()

@@ -1,6 +1,6 @@
-"""Shortest paths in mazes: the lengths of many at once, and the one that is the answer.
+"""Shortest paths in mazes: lengths for a batch of mazes, and the path that is the label.
 
-A row of a maze is a word of `size` bits, so that one operation moves a whole row: words are (size, N), and
+A row of a maze is a word of `size` bits, so that one operation shifts a whole row: words are (size, N), and
 bit c of [r, i] is row r and column c of maze i.
 """
 
@@ -17,12 +17,12 @@ from trm.data.boards.rules import Boards
 WALL, FREE, START, GOAL, PATH = range(5)  # the symbols of a cell
 MAX_SIZE = 64  # bits in a word
 
-Cells = NDArray[np.intp]  # numbers of cells, row after row
-Words = NDArray[Any]  # uint32 or, of boards wider than that, uint64
+Cells = NDArray[np.intp]  # cell indices, row by row
+Words = NDArray[Any]  # uint32, or uint64 for boards wider than 32 cells
 
 
 def pack(cells: NDArray[np.bool_], size: int) -> Words:
-    """(cells, N) flags as words."""
+    """Words from flags (cells, N)."""
     kind = np.dtype(np.uint32 if size <= 32 else np.uint64)
     by_column = cells.reshape(size, size, -1)
     words = np.zeros((size, by_column.shape[2]), kind)
@@ -39,14 +39,14 @@ def unpack(words: Words, size: int) -> NDArray[np.bool_]:
 
 
 def one_cell(cells: Cells, size: int) -> Words:
-    """Words of N mazes in which this one cell of each is set."""
+    """Words of N mazes with one cell set in each, the one in `cells`."""
     flags = np.zeros((size * size, len(cells)), bool)
     flags[cells, np.arange(len(cells))] = True
     return pack(flags, size)
 
 
 def spread(front: Words, unseen: Words) -> Words:
-    """The unseen neighbours of `front`; they are taken out of `unseen`."""
+    """The unseen neighbours of `front`, which are removed from `unseen` in place."""
     one = front.dtype.type(1)
     reached = front << one
     reached |= front >> one
@@ -58,7 +58,7 @@ def spread(front: Words, unseen: Words) -> Words:
 
 
 def lengths(is_open: NDArray[np.bool_], starts: Cells, goals: Cells, size: int) -> NDArray[np.int32]:
-    """(N,) steps from start to goal through the open cells of (N, cells); -1 where there is no way."""
+    """(N,) steps from start to goal through open cells, (N, cells); -1 if there is no path."""
     goal = one_cell(goals, size)
     front = one_cell(starts, size)
     unseen = pack(is_open.T, size) & ~front
@@ -72,24 +72,24 @@ def lengths(is_open: NDArray[np.bool_], starts: Cells, goals: Cells, size: int) 
 
 
 def answer(board: Boards, size: int) -> Boards:
-    """The maze with its path marked: of the shortest ones the one that a breadth-first search from S finds
-    which looks down, left, right, up. It reproduces every label of Maze-Hard.
+    """The maze with its path marked: the shortest path that a breadth-first search from S finds if it visits
+    neighbours in the order down, left, right, up. Reproduces every label of Maze-Hard.
 
-    `board` is (cells,) symbols, and G can be reached.
+    `board` is (cells,) symbols; G must be reachable.
     """
-    width = size + 2  # with walls around it no neighbour is off the board
+    width = size + 2  # with walls around the board every cell has four neighbours
     cells = np.pad(board.reshape(size, size), 1, constant_values=WALL).ravel().tolist()
     start, goal = cells.index(START), cells.index(GOAL)
     came_from = {start: start}
     queue = deque([start])
     while goal not in came_from:
-        here = queue.popleft()
-        for there in (here + width, here - 1, here + 1, here - width):
-            if cells[there] != WALL and there not in came_from:
-                came_from[there] = here
-                queue.append(there)
-    here = came_from[goal]
-    while here != start:
-        cells[here] = PATH
-        here = came_from[here]
+        cell = queue.popleft()
+        for neighbour in (cell + width, cell - 1, cell + 1, cell - width):
+            if cells[neighbour] != WALL and neighbour not in came_from:
+                came_from[neighbour] = cell
+                queue.append(neighbour)
+    cell = came_from[goal]
+    while cell != start:
+        cells[cell] = PATH
+        cell = came_from[cell]
     return np.array(cells, np.uint8).reshape(width, width)[1:-1, 1:-1].ravel()

@@ -1,4 +1,4 @@
-"""Mazes for the files, splits and commands that all puzzles share."""
+"""MazeRules: mazes for the files, splits and commands that all board tasks share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SYMBOLS = "# SGo"
 class MazeRules(Rules):
     """One S and one G on free cells; the answer marks a shortest path between them with o.
 
-    Which one it marks is not checked: there are millions of them in a maze of Maze-Hard.
+    Any shortest path is accepted: a maze of Maze-Hard has millions of them.
     """
 
     task: ClassVar[str] = "maze"
@@ -48,7 +48,7 @@ class MazeRules(Rules):
         return Grid(self.size, self.size)
 
     def checked(self, puzzles: Puzzles) -> Puzzles:
-        """Where a file has no ratings, they are the lengths of the paths."""
+        """The puzzles, with the path's length as the rating of those without one. Raises DataError."""
         self._check_ends(puzzles)
         self._check_agreement(puzzles)
         self._check_paths(puzzles)
@@ -78,7 +78,7 @@ class MazeRules(Rules):
             )
 
     def _check_paths(self, puzzles: Puzzles) -> None:
-        """The marked cells are a shortest path: as many as one has, and a way through them alone."""
+        """Raise DataError unless the marked cells are a path, with the number of cells of a shortest one."""
         start, goal = ((puzzles.boards == symbol).argmax(axis=1) for symbol in (START, GOAL))
         shortest = lengths(puzzles.boards != WALL, start, goal, self.size)
         is_marked = (puzzles.solutions != WALL) & (puzzles.solutions != FREE)
@@ -89,15 +89,15 @@ class MazeRules(Rules):
             return
         row = int(wrong.argmax())
         if shortest[row] < 0:
-            said = "no way leads from S to G: correct or remove the row"
+            problem = "no path leads from S to G: correct or remove the row"
         elif marked[row] < 0:
-            said = "the o's of the answer are no path from S to G: correct the answer or remove the row"
+            problem = "the o's of the answer are not a path from S to G: correct the answer or remove the row"
         else:
-            said = (
+            problem = (
                 f"the answer marks {cells[row]} cells with o, but a shortest path from S to G has "
                 f"{shortest[row] - 1} between them: correct the answer or remove the row"
             )
-        raise DataError(f"{puzzles.place(row)}: {said}")
+        raise DataError(f"{puzzles.place(row)}: {problem}")
 
     def class_keys(self, puzzles: Boards, solutions: Boards) -> Keys:
         return class_keys(puzzles, self.size)
@@ -106,7 +106,7 @@ class MazeRules(Rules):
         return f"walls (%) {span((100 * (puzzles.boards == WALL).mean(axis=1)).round())}"
 
     def picture(self, board: Boards) -> str:
-        """In a frame, which is not part of the maze."""
+        """The maze in a frame, which is not part of it."""
         text, rule = self.text(board), f"+{'-' * self.size}+"
         rows = [f"|{text[i : i + self.size]}|" for i in range(0, self.cells, self.size)]
         return "\n".join([rule, *rows, rule])

@@ -1,4 +1,4 @@
-"""The eight rotations and reflections of a square board, and which mazes they map onto each other."""
+"""The eight rotations and reflections of a square board, and the symmetry classes of mazes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 
 from trm.data.boards.rules import Boards, Keys
 
-_CHUNK = 1024  # mazes at once
+_CHUNK = 1024  # mazes at a time
 
 
 @lru_cache(maxsize=8)
 def cell_maps(size: int) -> NDArray[np.int64]:
-    """(8, cells): image k has the content of cell [k, c] in its cell c. The first one changes nothing."""
+    """(8, cells): cell c of image k is cell [k, c] of the board. Image 0 is the board itself."""
     cells = np.arange(size * size).reshape(size, size)
     return np.stack([np.rot90(board, turns).ravel() for board in (cells, cells.T) for turns in range(4)])
 
 
 def class_keys(boards: Boards, size: int) -> Keys:
-    """(N,): a key that is equal for the eight images of a maze: the least of their hashes.
+    """(N,) keys that are equal for the eight images of a maze: the smallest of their hashes.
 
-    A hash is the sum of a random number for each cell and symbol. Two classes may share a key, which a split
-    by key survives: it keeps them on one side.
+    A hash is the sum of a random number for each cell and symbol. Two classes may share a key; a split by key
+    is still correct, because it puts both in the same split.
     """
     chunks = range(0, len(boards), _CHUNK)
     return np.concatenate([np.empty(0, np.uint64), *(_keys(boards[i : i + _CHUNK], size) for i in chunks)])

@@ -15,12 +15,12 @@ from trm.data.sudoku.board import BOX_SHAPES
 class SudokuAugment(RandomSymmetry):
     """Permutes digits, bands, rows in a band, stacks, columns in a stack; transposes with probability 1/2.
 
-    6x6 boards are not transposed: their boxes are 2x3. Blanks stay what they are.
+    6x6 boards are not transposed, because their boxes are 2x3. Blanks are unchanged.
     """
 
     @property
     def _parts(self) -> list[int]:
-        """How many random numbers a map needs: digits, bands and rows, stacks and columns, transposition."""
+        """Numbers of random numbers: digits, bands and rows, stacks and columns, transposition."""
         box_rows, box_cols = BOX_SHAPES[self.size]
         return [self.size, self.size // box_rows + self.size, self.size // box_cols + self.size, 1]
 

@@ -1,8 +1,8 @@
-"""The board: its boxes, its rules, and which puzzles are the same puzzle written otherwise.
+"""The Sudoku board: its boxes, its rules, and its symmetry classes.
 
-A board is n*n digits row by row as uint8, 0 for a blank; functions take a batch (B, n*n). Its symmetries are
+A board is n*n digits as uint8, row by row, 0 for a blank; functions take a batch (B, n*n). The symmetries are
 the permutations of the digits, of the bands, of the rows in a band, of the stacks, of the columns in a stack,
-and, where boxes are square, the transposition. Puzzles that they map onto each other form a class.
+and, if boxes are square, the transposition. Puzzles that a symmetry maps onto each other form a class.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trm.data.boards.rules import Boards, Keys
 
 BOX_SHAPES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # rows and columns of a box, by board size
 
-_CHUNK = 1024  # boards a chunk: what a round of class_keys touches stays in the cache
+_CHUNK = 1024  # boards in a chunk, so that the data of a round of class_keys fit in the CPU's cache
 
 
 def units(boards: Boards, size: int) -> tuple[Boards, Boards, Boards]:
@@ -26,7 +26,7 @@ def units(boards: Boards, size: int) -> tuple[Boards, Boards, Boards]:
 
 
 def is_solution(boards: Boards, size: int) -> NDArray[np.bool_]:
-    """(B,): whether every row, column and box holds every digit once."""
+    """(B,): whether every row, column and box has every digit once."""
     valid = np.ones(len(boards), bool)
     for kind in units(boards, size):
         bits = np.bitwise_or.reduce(np.left_shift(1, kind, dtype=np.uint16), axis=2)
@@ -35,11 +35,11 @@ def is_solution(boards: Boards, size: int) -> NDArray[np.bool_]:
 
 
 def class_keys(puzzles: Boards, solutions: Boards, size: int) -> Keys:
-    """(B,): a key for each puzzle that is equal for all puzzles of its class.
+    """(B,) keys that are equal for all puzzles of a class.
 
-    Cells are coloured by whether they hold a clue, and the colours are refined by those of the cell's row,
-    column, box, band, stack and digit (as in the Weisfeiler-Lehman test for graphs). Sums make the key blind
-    to order. Two classes may share a key, which a split by key survives: it keeps them on one side.
+    A cell's colour is whether it has a clue, and is refined by the colours of its row, column, box, band,
+    stack and digit (as in the Weisfeiler-Lehman test for graphs). Sums make the key independent of order. Two
+    classes may share a key; a split by key is still correct, because it puts both in the same split.
     """
     chunks = range(0, len(puzzles), _CHUNK)
     keys = [_class_keys(puzzles[i : i + _CHUNK], solutions[i : i + _CHUNK], size) for i in chunks]
@@ -63,13 +63,15 @@ def _class_keys(puzzles: Boards, solutions: Boards, size: int) -> Keys:
         boxes = boxes.repeat(box_rows, axis=1).repeat(box_cols, axis=2)
         same = _mix(np.take_along_axis(mixed, by_digit, axis=1).reshape(-1, size, size).sum(axis=2))
         same = np.take_along_axis(same, digits, axis=1)
-        around = (rows + cols + 5 * boxes).reshape(len(puzzles), -1)  # + : a transposition swaps the two
+        around = (rows + cols + 5 * boxes).reshape(
+            len(puzzles), -1
+        )  # a symmetric sum, as a transposition swaps rows and columns
         colours = mixed + around + 7 * same
     return _mix(_mix(colours).sum(axis=1))
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A bijection of the 64-bit integers that scatters them (the finaliser of splitmix64)."""
+    """A hash that is a bijection of the 64-bit integers (the finaliser of splitmix64)."""
     values = (values + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xBF58476D1CE4E5B9)
     values ^= values >> np.uint64(29)
     values *= np.uint64(0x94D049BB133111EB)

@@ -19,8 +19,8 @@ from trm.data.sudoku.rules import SudokuRules
 class SudokuConfig(PuzzleTask):
     """`data: {task: sudoku, source: embedded, size: 4}` needs no file and no network.
 
-    Sources: `embedded`, generated easy puzzles (singles solve them); `generated_hard`, 9x9 files inside the
-    package; and those of every task. The rating is what the files say: guesses of a solver.
+    Sources: `embedded`, generated easy puzzles (solvable by singles); `generated_hard`, 9x9 files inside the
+    package; and those of all tasks. The rating is the one in the files: the number of a solver's guesses.
     """
 
     task: Literal["sudoku"] = "sudoku"
@@ -37,7 +37,7 @@ class SudokuConfig(PuzzleTask):
     @model_validator(mode="after")
     def _size_fits_the_source(self) -> Self:
         if self.source in ("generated_hard", "hub") and self.size != 9:
-            raise ValueError(f"source {self.source} holds 9x9 puzzles, but size is {self.size}: set size: 9")
+            raise ValueError(f"source {self.source} has 9x9 puzzles, but size is {self.size}: set size: 9")
         return self
 
     @property
@@ -45,7 +45,9 @@ class SudokuConfig(PuzzleTask):
         return SudokuRules(self.size)
 
     def augment(self, num_aug: int | None) -> Augment:
-        from trm.data.sudoku.augment import SudokuAugment  # not at the top: a config is read without torch
+        from trm.data.sudoku.augment import (
+            SudokuAugment,
+        )  # not at the top: loading a config must not import torch
 
         return SudokuAugment(self.size, num_aug, self.seed)
 
@@ -63,5 +65,5 @@ class SudokuConfig(PuzzleTask):
         return {split: package / f"generated_hard_{split}.csv.gz" for split in ("train", "test")}
 
     def check(self) -> str | None:
-        # 6x6 and 9x9 puzzles can always be generated, which takes seconds; 4x4 may run out of classes.
+        # 6x6 and 9x9 puzzles can always be generated, in seconds; 4x4 may run out of symmetry classes.
         return None if self.is_generated and self.size != 4 else super().check()

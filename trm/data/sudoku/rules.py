@@ -1,4 +1,4 @@
-"""Sudoku for the files, splits and commands that all puzzles share."""
+"""SudokuRules: Sudoku for the files, splits and commands that all board tasks share."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class SudokuRules(Rules):
         return Grid(self.size, self.size, BOX_SHAPES[self.size])
 
     def checked(self, puzzles: Puzzles) -> Puzzles:
-        """Refuse the first row whose answer is not valid or does not agree with the clues."""
+        """Raise DataError at the first row whose answer is invalid or contradicts the clues."""
         size = self.size
         wrong = ~is_solution(puzzles.solutions, size)
         if wrong.any():
             row = int(wrong.argmax())
             unit = _broken_unit(puzzles.solutions[row], size)
             raise DataError(
-                f"{puzzles.place(row)}: the answer is no solved {size}x{size} board: {unit}, in "
+                f"{puzzles.place(row)}: the answer is not a solved {size}x{size} board: {unit}, in "
                 f"{self.text(puzzles.solutions[row])}: correct the answer or remove the row"
             )
         contradicted = (puzzles.boards > 0) & (puzzles.boards != puzzles.solutions)
@@ -65,10 +65,10 @@ class SudokuRules(Rules):
         return puzzles
 
     def check_answers(self, puzzles: Puzzles, most: int | None = None) -> None:
-        """Refuse the first puzzle that has a second solution.
+        """Raise DataError at the first puzzle that has a second solution.
 
-        Of a group only the first row is looked at, since the others are symmetries of it; of more than `most`
-        groups, a seeded sample of that many, since a hard puzzle takes a millisecond or two.
+        Checks only the first row of a group, since the others are symmetries of it. If there are more than
+        `most` groups, checks a seeded sample of `most`, since a hard puzzle takes a millisecond or two.
         """
         rows = puzzles.groups[:-1]
         if most is not None and most < len(rows):
@@ -88,7 +88,7 @@ class SudokuRules(Rules):
         return f"clues {span((puzzles.boards > 0).sum(axis=1))}"
 
     def picture(self, board: Boards) -> str:
-        """With its boxes ruled; `.` for a blank."""
+        """The board with lines between boxes; `.` is a blank."""
         box_rows, box_cols = BOX_SHAPES[self.size]
         rule = "+".join(["-" * (2 * box_cols + 1)] * (self.size // box_cols)).join("++")
         lines = []

@@ -1,4 +1,4 @@
-"""Solves a batch of boards at once: bit masks of candidates, naked and hidden singles, then branching."""
+"""A solver for batches of boards: bit masks of candidates, naked and hidden singles, then branching."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 from trm.data.boards.rules import Boards
 from trm.data.sudoku.board import BOX_SHAPES
 
-Candidates = NDArray[np.uint16]  # (n, n, nodes): bit d-1 is set where digit d is still possible
+Candidates = NDArray[np.uint16]  # (n, n, nodes): bit d-1 is set if digit d is still possible
 
-_WIDTH = 2048  # nodes worked on at a time
+_WIDTH = 2048  # nodes processed at a time
 _POPCOUNT = np.array([bits.bit_count() for bits in range(2**9)], np.uint8)
 
 
 def solve(boards: Boards, size: int, limit: int = 2) -> tuple[NDArray[np.int64], Boards]:
-    """How many solutions each board has, at most `limit`, and one of them.
+    """The number of solutions of each board, up to `limit`, and one of them.
 
-    Returns counts (B,) and solutions (B, n*n), all 0 where there is none.
+    Returns counts (B,) and solutions (B, n*n), which are all 0 for a board without a solution.
     """
     counts = np.zeros(len(boards), np.int64)
     solutions = np.zeros_like(boards)
     owners = np.arange(len(boards))
-    # A stack of nodes, the deepest on top: memory grows with depth, not with the size of the tree.
+    # A stack with the deepest nodes on top: memory grows with the depth, not with the size of the tree.
     stack = [(candidates_of(boards[part], size), part) for part in _parts(owners)[::-1]]
     while stack:
         nodes, owner = _pop(stack)
@@ -43,7 +43,7 @@ def solve(boards: Boards, size: int, limit: int = 2) -> tuple[NDArray[np.int64],
 
 
 def solved_by_singles(boards: Boards, size: int) -> NDArray[np.bool_]:
-    """(B,): whether naked and hidden singles alone lead to the solution, which is then the only one."""
+    """(B,): whether naked and hidden singles alone solve the board; its solution is then unique."""
     result = np.zeros(len(boards), bool)
     for part in _parts(np.arange(len(boards))):
         nodes, owner = candidates_of(boards[part], size), part
@@ -55,7 +55,7 @@ def solved_by_singles(boards: Boards, size: int) -> NDArray[np.bool_]:
 
 
 def candidates_of(boards: Boards, size: int) -> Candidates:
-    """Clues as single bits, blanks as all bits."""
+    """Candidates of boards (B, n*n): one bit for a clue, all bits for a blank."""
     bits = np.array([2**size - 1] + [2**digit for digit in range(size)], np.uint16)
     return np.ascontiguousarray(bits[boards].T).reshape(size, size, -1)
 
@@ -71,8 +71,8 @@ def propagate(
 ) -> tuple[Candidates, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """One pass of naked and hidden singles over rows, columns and boxes.
 
-    Returns the new candidates and three masks (nodes,) of which at most one holds: changed (and neither dead
-    nor solved), dead (a contradiction), solved.
+    Returns the new candidates and three masks (nodes,), at most one of which is true for a node: changed (and
+    not dead), dead (a contradiction), solved.
     """
     full = np.uint16(2**size - 1)
     before = nodes
@@ -105,9 +105,9 @@ def propagate(
 
 
 def _unit_cells(nodes: Candidates, size: int) -> list[list[Candidates]]:
-    """For rows, columns and boxes: n views (units, nodes), the units' first cells, second cells, ...
+    """For rows, columns and boxes: n views (units, nodes) of the units' first cells, second cells, ...
 
-    Of boxes the views are (bands, stacks, nodes).
+    For boxes the views are (bands, stacks, nodes).
     """
     box_rows, box_cols = BOX_SHAPES[size]
     boxed = nodes.reshape(size // box_rows, box_rows, size // box_cols, box_cols, -1)
@@ -118,7 +118,7 @@ def _unit_cells(nodes: Candidates, size: int) -> list[list[Candidates]]:
 
 
 def _branch(nodes: Candidates) -> tuple[Candidates, Candidates]:
-    """Two children of each node: in its cell with the fewest candidates, all but the lowest, or that one."""
+    """Two children of each node: its cell with the fewest candidates without the lowest, or only that."""
     flat = nodes.reshape(-1, nodes.shape[2])
     choices = _POPCOUNT[flat]
     cell = np.where(choices > 1, choices, 99).argmin(axis=0)
@@ -136,7 +136,7 @@ def _parts(owners: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def _pop(stack: list[tuple[Candidates, NDArray[np.int64]]]) -> tuple[Candidates, NDArray[np.int64]]:
-    """The top of the stack, about _WIDTH nodes of it: numpy is slow on a few nodes at a time."""
+    """About _WIDTH nodes from the top of the stack: numpy is slow on a few nodes at a time."""
     taken = [stack.pop()]
     while stack and sum(len(owner) for _, owner in taken) + len(stack[-1][1]) <= _WIDTH:
         taken.append(stack.pop())

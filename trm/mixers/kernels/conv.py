@@ -1,4 +1,4 @@
-"""The short causal convolution, each channel by itself, before a state-space model, and the SiLU after it."""
+"""The short causal depthwise convolution before a state-space model, followed by SiLU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 
 class CausalConv1d(nn.Module):
-    """SiLU of a depthwise convolution whose parameters are named, shaped and initialised as `nn.Conv1d`'s."""
+    """SiLU of a depthwise convolution with parameters named, shaped and initialised as in `nn.Conv1d`."""
 
     def __init__(self, channels: int, taps: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class CausalConv1d(nn.Module):
     def forward(
         self, x: Float[Tensor, "B L E"], start: int = 0, backwards: bool = False
     ) -> Float[Tensor, "B L E"]:
-        """Convolve x with the filters of the channels from `start` on; `backwards` as in `causal_conv1d`."""
+        """Convolve x with the filters from channel `start` on; `backwards` as in `causal_conv1d`."""
         own = slice(start, start + x.shape[-1])
         weight, bias = self.weight[own].to(x.dtype), self.bias[own].to(x.dtype)
         return F.silu(causal_conv1d(x, weight, bias, backwards))
@@ -35,11 +35,11 @@ def causal_conv1d(
     bias: Float[Tensor, " E"],
     backwards: bool = False,
 ) -> Float[Tensor, "B L E"]:
-    """y[t] = bias + sum_j weight[k - 1 - j] x[t - j], channel by channel; x is 0 before the first token.
+    """y[t] = bias + sum_j weight[k - 1 - j] x[t - j] for each channel; x is 0 before the first token.
 
-    Where the tokens are read `backwards`, it is x[t + j], and 0 after the last one. A sum of shifted products
-    in (B, L, E), as the layers around it have it: on a CPU four times as fast, forward and backward, as
-    `F.conv1d` with its two transpositions.
+    With `backwards`, x[t + j] replaces x[t - j], and x is 0 after the last token. Computed as a sum of
+    shifted products in the layout (B, L, E) of the surrounding layers: on a CPU, forward and backward are
+    four times as fast as `F.conv1d` with its two transpositions.
     """
     y: Tensor = _ShiftedSum.apply(x, weight, bias, backwards)
     return y
@@ -75,13 +75,13 @@ class _ShiftedSum(torch.autograd.Function):
 
 
 def _shifted(later: Tensor, earlier: Tensor, delay: int, backwards: bool) -> tuple[Tensor, Tensor]:
-    """Views of the two, (B, L, E), in which a token of the one meets that read `delay` tokens before it of
-    the other."""
+    """Views of both tensors, (B, L, E), that align each token of `later` with the one scanned `delay` tokens
+    before it in `earlier`."""
     if backwards:
         return later[:, :-delay], earlier[:, delay:]
     return later[:, delay:], earlier[:, :-delay]
 
 
 def _by_delay(weight: Tensor, length: int) -> Tensor:
-    """The taps in order of their delay, (k, E), without those that would reach before the first token."""
+    """The taps by delay, (k, E), without those whose delay exceeds the sequence."""
     return weight[:, 0].t().flip(0)[:length].contiguous()

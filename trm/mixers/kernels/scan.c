@@ -1,4 +1,4 @@
-/* The selective scan of trm/mixers/kernels/scan.py and its gradients, in one pass over each tile of channels.
+/* The selective scan of trm/mixers/kernels/scan.py and its gradients, each in one pass over a tile of channels.
  *
  * Names and layouts are those of the Python file; all arrays are float32 and contiguous:
  *
@@ -7,14 +7,13 @@
  *     B, C                    (rows, length, states)
  *     checkpoints             (segments, rows, states, channels): the states before steps 0, every, 2 every, ...
  *     dA, dD                  (rows, states, channels), (rows, channels): the caller sums over the rows
- *     dB, dC                  (rows, length, states), zero at first
+ *     dB, dC                  (rows, length, states): the caller fills them with zeros
  *
- * dt is 0 or more and A 0 or less: the exponential is made for that. Forward, a tile's states stay in the first-level
- * cache for the whole sequence; backward, those of a segment in the second level.
+ * dt >= 0 and A <= 0, as the exponential requires. In the forward pass a tile's states stay in the first-level cache
+ * for the whole sequence; in the backward pass those of a segment stay in the second-level cache.
  *
- * Arrays are (rows, length, channels) unless said otherwise. TILE is a compile-time constant, so that the compiler makes
- * vectors of the loops over it; the last tile of a row is filled up with zeros. Rows go to threads; what a row gets does
- * not depend on how many there are.
+ * TILE is a compile-time constant, so that the compiler vectorises the loops over it; the last tile of a row is padded
+ * with zeros. Rows are distributed over threads; the result of a row does not depend on the number of threads.
  */
 
 #include <stdint.h>
@@ -27,11 +26,11 @@ typedef float tile[TILE];
 
 /* exp(x) for x <= 0 to two units in the last place; 0 below 1e-38, NaN for NaN.
  *
- * exp(x) = 2^n exp(r) with |r| <= log(2) / 2, and a polynomial for exp(r) (Moshier, Cephes, expf). Written out, as a
- * call to the library's expf is not made a vector of. */
-static inline float exp_of_negative(float given)
+ * exp(x) = 2^n exp(r) with |r| <= log(2) / 2, and a polynomial for exp(r) (Moshier, Cephes, expf). Written out, because
+ * the compiler does not vectorise calls to the library's expf. */
+static inline float exp_of_negative(float argument)
 {
-    float x = given < -87.0f ? -87.0f : given;
+    float x = argument < -87.0f ? -87.0f : argument;
     float shifted = x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: rounds to the nearest integer */
     float n = shifted - 12582912.0f;
     float r = x - n * 0.693359375f - n * -2.12194440e-4f;
@@ -44,7 +43,7 @@ static inline float exp_of_negative(float given)
     p = p * r * r + r + 1.0f;
     union { float value; uint32_t bits; } power = {.value = shifted};
     power.bits = (power.bits - 0x4B400000 + 127) << 23;
-    return given < -87.0f ? 0.0f : p * power.value;
+    return argument < -87.0f ? 0.0f : p * power.value;
 }
 
 static inline int64_t width_of_tile(int64_t first, int64_t channels)
@@ -54,7 +53,7 @@ static inline int64_t width_of_tile(int64_t first, int64_t channels)
 
 static inline void load(tile to, const float *from, int64_t width)
 {
-    if (width == TILE) { /* of a known size: two or four moves, and no call */
+    if (width == TILE) { /* the size is a constant: two or four moves instead of a call */
         memcpy(to, from, sizeof(tile));
         return;
     }
@@ -70,7 +69,7 @@ static inline void store(float *to, const tile from, int64_t width)
         memcpy(to, from, (size_t)width * sizeof(float));
 }
 
-/* The same tile of `count` arrays that follow each other, as those of the states or of the taps do. */
+/* Load the same tile of `count` consecutive arrays, such as those of the states. */
 static inline void load_each(tile *to, const float *from, int64_t count, int64_t channels, int64_t width)
 {
     for (int64_t n = 0; n < count; n++)
@@ -83,14 +82,13 @@ static inline void store_each(float *to, const tile *from, int64_t count, int64_
         store(to + n * channels, from[n], width);
 }
 
-/* Where step t of a row's reading stands: with `reverse` the tokens are read from the last to the first one, and stay
- * where they are. */
+/* Index of the token at step t of a row's scan; with `reverse` the scan runs from the last token to the first. */
 static inline int64_t token_of(int64_t row, int64_t t, int64_t length, int64_t reverse)
 {
     return row * length + (reverse ? length - 1 - t : t);
 }
 
-/* Where `every` is 0, no checkpoints are kept. Gives 0, or 1 where there is no memory. */
+/* Without checkpoints if `every` is 0. Returns 0, or 1 if memory could not be allocated. */
 int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t states, int64_t every, int64_t reverse,
                    int64_t threads, const float *x, const float *dt, const float *A, const float *B, const float *C,
                    const float *D, float *y, float *checkpoints)
@@ -136,7 +134,8 @@ int selective_scan(int64_t rows, int64_t length, int64_t channels, int64_t state
     return failed;
 }
 
-/* Back through time, a segment between two checkpoints after the other: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}. */
+/* Backpropagation through time, one segment between two checkpoints after the other:
+ * dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}. Returns 0, or 1 if memory could not be allocated. */
 int selective_scan_gradients(int64_t rows, int64_t length, int64_t channels, int64_t states, int64_t every,
                              int64_t reverse, int64_t threads, const float *x, const float *dt, const float *A,
                              const float *B, const float *C, const float *D, const float *dy,

@@ -1,16 +1,16 @@
 """The selective scan of Mamba (arXiv 2312.00752, algorithm 2), step by step.
 
-For every channel e of E, with N states (B and C are the channels' in common, A[e, n] < 0):
+For every channel e of E, with N states (all channels share B and C; A[e, n] < 0):
 
     h_t[n, e] = exp(dt_t[e] A[e, n]) h_{t-1}[n, e] + dt_t[e] x_t[e] B_t[n]
     y_t[e] = sum_n C_t[n] h_t[n, e] + D[e] x_t[e]
 
-All states at once would be L x E x N numbers a row. Only every sqrt(L)-th is kept, and the backward pass
-computes those between two of them again (section 3.3.2's idea, for machines without its kernel). A state is
-held as (B, N, E): the long axis is the inner one.
+All states of a row would be L x E x N numbers. Only every sqrt(L)-th state is kept as a checkpoint, and the
+backward pass recomputes those in between (the idea of section 3.3.2, without its GPU kernel). A state is
+stored as (B, N, E), so that the long axis is the inner one.
 
-Two steppers do the same: C, compiled on first use (`scan.c`), for float32 on a CPU; and PyTorch, a
-token at a time, for everything else and where there is no compiler. They differ by rounding.
+There are two implementations, which differ by rounding: C (`scan.c`), compiled on first use, for float32 on a
+CPU; and PyTorch, one token at a time, for all other cases and if there is no compiler.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from trm.mixers.kernels.native import call, library
 SOURCE = Path(__file__).with_suffix(".c")
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # x, dt, A, B, C, D
-# In both: one dtype, and A turned to (N, E), the layout of a state; whether the tokens are read from the last
-# to the first; and the tokens between two checkpoints.
+# Arguments of both: inputs of one dtype, with A transposed to (N, E), the layout of a state; whether to scan
+# from the last token to the first; and the number of tokens between two checkpoints.
 Scan = Callable[[Inputs, bool, int], tuple[Tensor, Tensor]]
 Gradients = Callable[[Inputs, Tensor, Tensor, bool, int], Inputs]
 
 
 class Stepper(NamedTuple):
-    scan: Scan  # y, and the states before steps 0, every, 2 every, ..., stacked; none where `every` is 0
-    gradients: Gradients  # of the inputs, from dy and those states
+    scan: Scan  # returns y and the stacked states before steps 0, every, 2 every, ... (none if `every` is 0)
+    gradients: Gradients  # returns the gradients of the inputs, from dy and those states
 
 
 def selective_scan(
@@ -52,8 +52,7 @@ def selective_scan(
 ) -> Float[Tensor, "B L E"]:
     """The recurrence's y in the dtype of x, computed in the dtype of dt (float32 or wider); dt >= 0, A <= 0.
 
-    With `reverse` the tokens are read from the last to the first. Without `in_c`, by PyTorch's operations
-    alone.
+    With `reverse` the scan runs from the last token to the first. Without `in_c` it never uses C.
     """
     inputs = (x, dt, A, B, C, D)
     needs_gradients = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
@@ -62,39 +61,39 @@ def selective_scan(
     return y
 
 
-# The scan and its gradients are operators, so that a compiler of graphs takes each for one node. What follows
-# says what they do, what they give where only shapes are asked for, and that the one is the other's gradient.
+# The scan and its gradients are registered as operators, so that torch.compile treats each as one node. The
+# functions below are their implementations, their shapes for tracing, and their autograd formulas.
 
 
-def _scan(*given: Any) -> tuple[Tensor, Tensor]:
-    *inputs, reverse, every, in_c = given
+def _scan(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *inputs, reverse, every, in_c = arguments
     x, dt, *_ = inputs
     y, checkpoints = _stepper(dt, in_c).scan(_in_dtype_of_dt(inputs), reverse, every)
     return y.to(x.dtype).contiguous(), checkpoints
 
 
-def _scan_shapes(*given: Any) -> tuple[Tensor, Tensor]:
-    x, dt, A, *_, every, _ = given
+def _scan_shapes(*arguments: Any) -> tuple[Tensor, Tensor]:
+    x, dt, A, *_, every, _ = arguments
     return x.new_empty(x.shape), dt.new_empty(_segments(x, every), x.shape[0], *A.shape[::-1])
 
 
-def _gradients(*given: Any) -> tuple[Tensor, ...]:
-    *inputs, dy, checkpoints, reverse, every, in_c = given
+def _gradients(*arguments: Any) -> tuple[Tensor, ...]:
+    *inputs, dy, checkpoints, reverse, every, in_c = arguments
     stepper, same = _stepper(inputs[1], in_c), _in_dtype_of_dt(inputs)
     dx, ddt, dA, *rest = stepper.gradients(same, dy.to(same[0].dtype), checkpoints, reverse, every)
     gradients = (dx, ddt, dA.t(), *rest)
     return tuple(g.to(v.dtype).contiguous() for g, v in zip(gradients, inputs, strict=True))
 
 
-def _gradients_shapes(*given: Any) -> tuple[Tensor, ...]:
-    return tuple(v.new_empty(v.shape) for v in given[:6])
+def _gradients_shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    return tuple(v.new_empty(v.shape) for v in arguments[:6])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, reverse, every, in_c = inputs
     ctx.save_for_backward(*tensors, output[1])
     ctx.settings = reverse, every, in_c
-    ctx.set_materialize_grads(False)  # or zeros would be made for the checkpoints
+    ctx.set_materialize_grads(False)  # or autograd would allocate a zero gradient for the checkpoints
 
 
 def _backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -106,12 +105,14 @@ def _backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tensor | N
 
 
 def _backward_of_gradients(*_: Any) -> NoReturn:
-    raise RuntimeError("selective_scan can be differentiated once, and its gradients cannot")
+    raise RuntimeError("selective_scan has no second derivative: differentiate it only once")
 
 
 def _register() -> torch.library.Library:
-    """Once a process, and without `torch.library.custom_op`, which loads that compiler, a second's work, at
-    the first call."""
+    """Register the operators, once per process.
+
+    Not with `torch.library.custom_op`, whose first call imports the compiler, which takes a second.
+    """
     operators = torch.library.Library("trm", "FRAGMENT")
     tensors = "Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D"
     settings = "bool reverse, int every, bool in_c"
@@ -127,13 +128,13 @@ def _register() -> torch.library.Library:
     return operators
 
 
-_OPERATORS = _register()  # they are there as long as this is
+_OPERATORS = _register()  # the operators exist as long as this object
 
 
 def _stepper(dt: Tensor, in_c: bool) -> Stepper:
-    """The C stepper, where it can do this and can be had."""
-    suits = in_c and dt.device.type == "cpu" and dt.dtype == torch.float32
-    return IN_C if suits and library(SOURCE) is not None else IN_TORCH
+    """The C implementation if it supports these tensors and is available, else PyTorch's."""
+    is_supported = in_c and dt.device.type == "cpu" and dt.dtype == torch.float32
+    return IN_C if is_supported and library(SOURCE) is not None else IN_TORCH
 
 
 def _in_dtype_of_dt(inputs: list[Tensor]) -> Inputs:
@@ -142,7 +143,7 @@ def _in_dtype_of_dt(inputs: list[Tensor]) -> Inputs:
 
 
 def _segments(x: Tensor, every: int) -> Any:
-    """A number, or a tracer's symbol for one."""
+    """Number of checkpoints: an int, or a symbolic int while tracing."""
     return -(-x.shape[1] // every) if every else 0
 
 
@@ -162,7 +163,7 @@ def _scan_in_torch(inputs: Inputs, reverse: bool, every: int) -> tuple[Tensor, T
 
 
 def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bool, every: int) -> Inputs:
-    """Back through time: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}."""
+    """Backpropagation through time: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}."""
     x, dt, A, B, C, D = inputs
     A, u, tokens = A.contiguous(), dt * x, _tokens(x, reverse)
     du, ddt, dB, dC = (torch.empty_like(v) for v in (u, dt, B, C))
@@ -190,13 +191,13 @@ def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse
 
 
 def _tokens(x: Tensor, reverse: bool) -> range:
-    """In the order of their reading."""
+    """Token indices in scan order."""
     tokens = range(x.shape[1])
     return tokens[::-1] if reverse else tokens
 
 
 def _step(state: Tensor, decay: Tensor, A: Tensor, u: Tensor, dt: Tensor, B: Tensor, out: Tensor) -> None:
-    """out = decay * state + B u with decay = exp(dt A), which is left in `decay`. `out` may be `state`."""
+    """out = decay * state + B u, with decay = exp(dt A), stored in `decay`. `out` may be `state`."""
     torch.mul(dt[:, None], A, out=decay).exp_()
     torch.mul(decay, state, out=out).addcmul_(B[:, :, None], u[:, None])
 
@@ -223,9 +224,9 @@ def _gradients_in_c(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bo
 
 def _call(name: str, inputs: Inputs, reverse: bool, every: int, *arrays: Tensor) -> None:
     """Call the C function; `arrays` are contiguous float32."""
-    given = [v.contiguous() for v in inputs]
-    numbers = [*given[0].shape, len(given[2]), every, int(reverse), torch.get_num_threads()]
-    call(SOURCE, name, numbers, [*given, *arrays])
+    dense = [v.contiguous() for v in inputs]
+    numbers = [*dense[0].shape, len(dense[2]), every, int(reverse), torch.get_num_threads()]
+    call(SOURCE, name, numbers, [*dense, *arrays])
 
 
 IN_C = Stepper(_scan_in_c, _gradients_in_c)

@@ -29,7 +29,7 @@ def ssd(
 ) -> Float[Tensor, "B L H P"]:
     """The recurrence's y, from the quadratic form for short sequences and the chunked one for long ones.
 
-    x, B and C have one dtype, that of the matrix products; dt and A are float32 or wider.
+    x, B and C have the dtype of the matrix products; dt and A are float32 or wider.
     """
     log_decay = (dt * A).transpose(1, 2)  # (B, H, L)
     u = (x * dt[..., None]).to(x.dtype).transpose(1, 2)  # (B, H, L, P)
@@ -48,9 +48,9 @@ def quadratic(u: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk_size: in
 
 
 def chunked(u: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk_size: int) -> Tensor:
-    """The block decomposition (section 6): quadratic within chunks, states handed from chunk to chunk.
+    """The block decomposition (section 6): quadratic within chunks, a recurrence of states between chunks.
 
-    Shapes as in `quadratic`. A last chunk that is not full is filled up with tokens that change nothing.
+    Shapes as in `quadratic`. The last chunk is padded with tokens that leave the states unchanged.
     """
     length, heads = u.shape[-2], u.shape[-3]
     size = min(chunk_size, length)
@@ -61,10 +61,10 @@ def chunked(u: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk_size: int)
     prefix = log_decay.double().cumsum(-1)
     total = prefix[..., -1:]
     to_end, from_start = (v.exp().to(u.dtype)[..., None] for v in (total - prefix, prefix))
-    gathered = (_per_head(B, heads) * to_end).mT @ u  # by each chunk alone, (B, chunks, H, N, P)
+    gathered = (_per_head(B, heads) * to_end).mT @ u  # state of each chunk alone, (B, chunks, H, N, P)
     between = decay_matrix(total[..., 0].mT).to(u.dtype)  # (B, H, chunks, chunks)
     after = between @ gathered.movedim(1, 2).flatten(3)
-    before = F.pad(after, (0, 0, 1, -1)).unflatten(-1, gathered.shape[-2:])  # where each chunk starts
+    before = F.pad(after, (0, 0, 1, -1)).unflatten(-1, gathered.shape[-2:])  # state before each chunk
     across = (_per_head(C, heads) * from_start) @ before.movedim(2, 1)
     y = quadratic(u, log_decay, B, C) + across
     return y.movedim(1, 2).flatten(2, 3)[:, :, :length]
@@ -73,8 +73,8 @@ def chunked(u: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk_size: int)
 def decay_matrix(log_decay: Tensor) -> Tensor:
     """(..., T) -> (..., T, T): at (t, s) exp(log_decay[s + 1] + ... + log_decay[t]) for s <= t, else 0.
 
-    Sums are taken in float64: in float32 their difference loses the digits of slow decays after fast ones.
-    The mask comes before the exponential, which overflows above the diagonal.
+    Sums are in float64: in float32 their differences lose the digits of slow decays after fast ones. The mask
+    is applied before the exponential, which would overflow above the diagonal.
     """
     prefix = log_decay.double().cumsum(-1)
     difference = (prefix[..., :, None] - prefix[..., None, :]).to(log_decay.dtype)

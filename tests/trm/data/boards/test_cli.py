@@ -53,7 +53,7 @@ def test_prepare_csv_and_check_it(tmp_path, capsys):
 def test_nothing_is_written_over(tmp_path, capsys):
     (tmp_path / "mine").touch()
     message = refused(capsys, "prepare", *SMALL, "--out", str(tmp_path))
-    assert "exists already" in message
+    assert "already exists" in message
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert "mine" in refused(capsys, "prepare", *SMALL, "--out", str(tmp_path / "mine" / "out"))
 

@@ -107,7 +107,7 @@ BAD_ROWS = {
     "blank in answer": (lambda r: replaced(r, 2, lambda a: "." + a[1:]), "answer has '.'.*1 to 4"),
     "zero in answer": (lambda r: replaced(r, 2, lambda a: "0" + a[1:]), "answer has '0'.*1 to 4"),
     "clue": (contradiction, "the clue . at row ., column . contradicts the answer"),
-    "answer": (lambda r: replaced(r, 2, lambda a: a[1] + a[1:]), "no solved 4x4 board: row 1 has . twice"),
+    "answer": (lambda r: replaced(r, 2, lambda a: a[1] + a[1:]), "not a solved 4x4 board: row 1 has . twice"),
     "fields": (lambda r: r + ",extra", "5 fields"),
     "few fields": (lambda r: r.rsplit(",", 2)[0], "2 fields"),
     "rating": (lambda r: replaced(r, 3, lambda _: "hard"), "rating is 'hard'.* up to 2147483647"),
@@ -134,7 +134,7 @@ def test_a_bad_row_is_refused_with_its_place(puzzles, name, tmp_path):
 
 BAD_FILES = {
     "empty": (b"", ":1: no column question"),
-    "header only": (HEADER.encode(), "holds no puzzle"),
+    "header only": (HEADER.encode(), "contains no puzzle"),
     "columns": (
         b"puzzle,solution\r\n1,2\r\n",
         ":1: no column question and no column answer .*'puzzle,solution'",
@@ -142,7 +142,7 @@ BAD_FILES = {
     "one column": (b"question\r\n1\r\n", "no column answer"),
     "binary": (b"\xff\xfe\x00\x01", "not UTF-8"),
     "gzip": (b"\x1f\x8b\x08\x00", "not UTF-8"),
-    "long field": (HEADER.encode() + b"\r\n" + b"1" * 200_000, ":2: is no CSV"),
+    "long field": (HEADER.encode() + b"\r\n" + b"1" * 200_000, ":2: is not CSV"),
 }
 
 

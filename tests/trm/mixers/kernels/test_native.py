@@ -25,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CC", raising=False)
     library.cache_clear()
-    native._tell.cache_clear()
+    native._warn_once.cache_clear()
     yield tmp_path / "cache" / "trm"
     library.cache_clear()
 
@@ -87,14 +87,14 @@ def test_a_compiler_that_lacks_some_flags_is_asked_without_them(source, tmp_path
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("echo 'add.c:1: error: no' >&2; exit 1", "does not compile it: add.c:1: error: no"),
-        ("touch ${@: -1}; exit 1", "does not compile it"),
+        ("echo 'add.c:1: error: no' >&2; exit 1", "does not compile add.c: add.c:1: error: no"),
+        ("touch ${@: -1}; exit 1", "does not compile add.c"),
         ("sleep 5", "does not run: .*timed out"),
         ("for last; do :; done; [ $last = --version ] || echo 'no library' > $last", "ELF|too short"),
     ],
 )
 def test_a_compiler_that_fails_is_told_once(source, tmp_path, monkeypatch, caplog, script, reason):
-    monkeypatch.setattr(native, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(native, "_TIMEOUT_S", 0.5)
     monkeypatch.setenv("CC", compiler(tmp_path, script))
     with caplog.at_level(logging.WARNING):
         assert library(source) is None
