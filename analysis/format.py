@@ -1,19 +1,19 @@
-"""Numbers as a reader wants them: accuracies in percent, counts with a prefix, no more digits than meant."""
+"""Numbers as text: accuracies in percent, counts with an SI prefix, significant digits only."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-NAMED = 5  # of many, in a sentence
+NAMED = 5  # items of a long list that a sentence names
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 @dataclass(frozen=True)
 class Unit:
-    """How a metric is shown: times `factor`, with `decimals`; `difference` names the unit of differences.
+    """The display of a metric: value x `factor` with `decimals`; `difference` is the unit of differences.
 
-    `limits` are the least and greatest value that the metric can have.
+    `limits` are the smallest and largest possible value of the metric.
     """
 
     factor: float
@@ -23,7 +23,7 @@ class Unit:
     limits: tuple[float, float] = (-math.inf, math.inf)
 
     def text(self, value: float, sign: bool = False) -> str:
-        """Shown value without its unit; a dash where there is none."""
+        """The value as text, without its unit; a dash if it is not finite."""
         if not math.isfinite(value):
             return "–"
         spec = f".{self.decimals}f" if self.decimals is not None else ".4g"
@@ -31,7 +31,7 @@ class Unit:
 
 
 def unit_of(metric: str) -> Unit:
-    """Accuracies and other shares of rows are shown in percent; all else as it is."""
+    """Percent for accuracies and other shares of rows; no unit for other metrics."""
     if "accuracy" in metric or "solved_then_lost" in metric:
         return Unit(100.0, "%", "points", 1, (0.0, 1.0))
     return Unit(1.0, "", "", None)
@@ -49,7 +49,7 @@ def title_of(metric: str) -> str:
 
 
 def si(value: float, digits: int = 3) -> str:
-    """1234567 -> "1.23M"; a dash where there is no number."""
+    """1234567 -> "1.23M"; a dash if it is not finite."""
     if not math.isfinite(value):
         return "–"
     for size, prefix in _PREFIXES:
@@ -71,7 +71,7 @@ def duration(seconds: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """Two significant digits, and no false zero."""
+    """p with two significant digits; "< 0.001" instead of a rounded 0."""
     if not math.isfinite(p):
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
@@ -88,5 +88,5 @@ def join(words: list[str]) -> str:
 
 
 def few(words: list[str], most: int = NAMED) -> str:
-    """The same of a long list, of which the first few are named: "a, b, c, d, e and 4 more"."""
+    """`join` for a long list, with the first `most` items named: "a, b, c, d, e and 4 more"."""
     return join(words if len(words) <= most + 1 else [*words[:most], f"{len(words) - most} more"])

@@ -1,7 +1,7 @@
 """Read a sweep's results, from its folder or from MLflow, into pandas.
 
-Both ways give the same `Sweep`: `trials` has a row a trial, `history` a row a report, `decisions` a row for
-each time the scheduler looked at a trial, and `space` is the search space as it was resolved.
+Both sources give the same `Sweep`: `trials` has a row per trial, `history` a row per report, `decisions` a
+row per decision of the scheduler on a trial, and `space` is the resolved search space.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-READS_UP_TO = 1  # the major version of results that this code understands
+READS_UP_TO = 1  # the latest major version of results that this code can read
 
 STATUSES = ("completed", "pruned", "diverged", "failed", "interrupted", "not_started", "running")
 _TEXT = ("trial_id", "arm", "phase", "status", "reason", "mlflow_run_id")
@@ -31,20 +31,20 @@ _DECISIONS = ("trial_id", "member", "rung", "value", "cutoff", "action")
 
 
 class AnalysisError(ValueError):
-    """Results that cannot be analysed. The message says what is wrong, where, and what to do."""
+    """Results that cannot be analysed. The message gives the problem, the file and the remedy."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The results of one sweep. Missing numbers are NaN; `folder` is None where they came from MLflow."""
+    """The results of one sweep. Missing numbers are NaN; `folder` is None if they are from MLflow."""
 
     trials: pd.DataFrame
     history: pd.DataFrame
     decisions: pd.DataFrame
     space: Mapping[str, Any]
     folder: Path | None = None
-    codes: tuple[str, ...] = ()  # version of the code at each launch, where the journal is there
-    ran_with: str = ""  # the versions of Python and of libraries at the last launch, likewise
+    codes: tuple[str, ...] = ()  # version of the code at each launch, if there is a journal
+    ran_with: str = ""  # versions of Python and libraries at the last launch, likewise
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class Sweep:
 
     @property
     def metric(self) -> str:
-        """The objective, by which arms are ranked."""
+        """The objective's metric, which ranks the arms."""
         return str(self.space["objective"]["metric"])
 
     @property
@@ -68,7 +68,7 @@ class Sweep:
 
     @property
     def audited(self) -> pd.Series:
-        """Which trials were to be stopped, and ran on for the audit of stopping alone."""
+        """Mask of the trials that the scheduler would have stopped, but that ran on for the audit."""
         if "audited" not in self.trials:
             return pd.Series(False, index=self.trials.index)
         return self.trials["audited"].astype(str).str.lower() == "true"
@@ -79,13 +79,13 @@ class Sweep:
 
     @property
     def arms(self) -> list[str]:
-        """Every arm, in the order of the plan."""
+        """All arms, in the order of the plan."""
         planned = list(self.resolved.get("arms") or {})
         return planned + [arm for arm in self.trials["arm"].unique() if arm not in planned]
 
     @property
     def baseline(self) -> str:
-        """The arm that the others are compared with: the one that the plan names, else the first."""
+        """The arm that the others are compared with: the one named in the plan, else the first."""
         named = str(self.resolved.get("baseline") or "")
         return named if named in self.arms else self.arms[0]
 
@@ -94,7 +94,7 @@ class Sweep:
         return list(self.resolved.get("factors") or self.space.get("ablate") or {})
 
     def arm_number(self, arm: str, name: str) -> float:
-        """`num_params` or `flops_per_sample` of an arm; NaN where the trainer does not say."""
+        """`num_params` or `flops_per_sample` of an arm; NaN if the trainer does not give it."""
         value = ((self.resolved.get("arms") or {}).get(arm) or {}).get(name)
         if value is None:
             value = self.trials.loc[self.trials["arm"] == arm, name].median()
@@ -102,14 +102,14 @@ class Sweep:
 
 
 def records(frame: pd.DataFrame) -> Iterator[Any]:
-    """The rows as named tuples, untyped: a row's fields are as mixed as its columns."""
+    """The rows as named tuples, typed Any because columns have different types."""
     yield from frame.itertuples(index=False)
 
 
 def load_sweep(path: Path | str) -> Sweep:
     """The sweep in folder `path` (`results/NAME`).
 
-    Raises AnalysisError where the folder or one of its files is missing, broken, or of a later version.
+    Raises AnalysisError if the folder or one of its files is missing, damaged, or of a later version.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -129,12 +129,11 @@ def load_sweep(path: Path | str) -> Sweep:
 
 
 def load_mlflow(experiment_name: str, tracking_uri: str = "sqlite:///mlflow.db") -> Sweep:
-    """The sweep that MLflow keeps as experiment `experiment_name`.
+    """The sweep in MLflow experiment `experiment_name`; the newest if there are several.
 
-    Where several sweeps had that name, the newest. The space comes from the parent run's artifact
-    `sweep.yaml`, or else from its params. Params come as strings and are turned back into numbers, truth
-    values and lists. What only the journal knows (decisions) is empty.
-    Raises AnalysisError where there is no such experiment, or no sweep in it.
+    The space is read from the parent run's artifact `sweep.yaml`, or from its params if it has none. Params
+    are strings, and are parsed to numbers, booleans and lists. `decisions` is empty, because only the journal
+    has them. Raises AnalysisError if there is no such experiment, or no sweep in it.
     """
     from mlflow.tracking import MlflowClient
 
@@ -160,7 +159,7 @@ def load_mlflow(experiment_name: str, tracking_uri: str = "sqlite:///mlflow.db")
 
 
 def _best_of(history: pd.DataFrame, objective: Mapping[str, Any]) -> pd.DataFrame:
-    """best/METRIC and best_step of each trial, as trials.parquet has them: the first of equals."""
+    """best/METRIC and best_step of each trial, as in trials.parquet: of equal values, the first."""
     metric = str(objective["metric"])
     if metric not in history:
         return pd.DataFrame({"trial_id": history["trial_id"].unique()})
@@ -177,7 +176,7 @@ def _sweep(
     space: dict[str, Any],
     folder: Path | None,
 ) -> Sweep:
-    """Bring the tables into the one shape that all else relies on."""
+    """A Sweep of tables with all columns and types that the analysis requires."""
     missing = [column for column in _NEEDED if column not in trials]
     if missing:
         raise AnalysisError(f"the trials of {space.get('name')} have no column {', '.join(missing)}")
@@ -231,7 +230,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _read_events(path: Path) -> list[dict[str, Any]]:
-    """The journal's launches and decisions. A torn last line, as a crash leaves one, is passed over."""
+    """The journal's launches and decisions. An incomplete line, as after a crash, is skipped."""
     events = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
@@ -301,7 +300,7 @@ def _history_of_run(client: Any, run: Any) -> pd.DataFrame:
 
 
 def parse_param(text: str) -> Any:
-    """An MLflow param, always text, as the value that it was: `"1e-4"` -> 0.0001, `"mlp"` -> "mlp"."""
+    """The value of an MLflow param, which is always text: `"1e-4"` -> 0.0001, `"mlp"` -> "mlp"."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -1,9 +1,9 @@
-"""Beyond one number: accuracy over supervision steps and by rating, and how the halting head is calibrated.
+"""TRM's test metrics: accuracy by supervision step and by rating, and the calibration of the halting head.
 
-From what completed trials read on test at their end, with the weights that val chose. A trial is one value of
-its seed: intervals are those of analysis.inference.intervals over the seeds of the trials that count
-(`stats.counted_trials`), cut at 0 and 1, and say nothing of the rows, which are the same ones for every trial
-of an arm. Where no trial that counts reported a figure, its rows are absent.
+Completed trials report them at their end, with the weights that were best on val. A trial gives one value for
+its seed. Intervals are those of analysis.inference.intervals over the seeds of the trials that count
+(`analysis.compare.ranking.counted_trials`), clipped to [0, 1]. They do not cover the choice of puzzles, which
+are the same for all trials of an arm. A metric that no counted trial reported has no rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INTERVAL = ["n", "mean", "low", "high"]
 def depth_curve(sweep: Sweep) -> pd.DataFrame:
     """Exact accuracy after each number of supervision steps: arm, supervision_steps, n, mean, low, high.
 
-    In the order of arms and steps; n is how many seeds. Arms may differ in the steps that were read.
+    In the order of arms and steps; n is the number of seeds. Arms may have different steps.
     """
     found = {name: int(match[1]) for name, match in _columns(sweep, _AT_STEP)}
     rows = [
@@ -39,7 +39,7 @@ def depth_curve(sweep: Sweep) -> pd.DataFrame:
 def by_rating(sweep: Sweep) -> pd.DataFrame:
     """Exact accuracy by the puzzles' rating: arm, rating ("0", "1–9", "100+"), rows, n, mean, low, high.
 
-    In the order of arms and ratings. `rows` is how many puzzles of test have such a rating.
+    In the order of arms and ratings. `rows` is the number of test puzzles with such a rating.
     """
     rows = []
     for name, match in sorted(_columns(sweep, _OF_RATING), key=lambda found: int(found[1][2])):
@@ -54,11 +54,11 @@ def by_rating(sweep: Sweep) -> pd.DataFrame:
 
 
 def halting(sweep: Sweep) -> pd.DataFrame:
-    """A row an arm, of those that reported any of it: arm, then for each measure X its mean X, X_low, X_high
+    """A row per arm that reported any of the metrics: arm, for each metric X: X (the mean), X_low, X_high
     and X_n.
 
-    The measures: q_auroc and q_ece (does the halting head know when the answer is right?),
-    solved_then_lost, and solved_then_lost_at_T for each T that was read.
+    The metrics are q_auroc and q_ece (how well the halting head predicts a right answer), solved_then_lost,
+    and solved_then_lost_at_T for each reported T.
     """
     by_arm: dict[str, dict[str, float]] = {}
     names = ["q_auroc", "q_ece", "solved_then_lost"]
@@ -78,7 +78,7 @@ def _columns(sweep: Sweep, pattern: re.Pattern[str]) -> list[tuple[str, re.Match
 
 
 def _by_arm(sweep: Sweep, metric: str) -> list[tuple[str, dict[str, float]]]:
-    """The metric's interval over seeds, for every arm that has a value of it."""
+    """The metric's interval over seeds, for every arm with a value."""
     table = seed_table(sweep, metric)
     intervals = [(arm, mean_interval(table[arm]).cut((0.0, 1.0))) for arm in sweep.arms]
     return [(arm, {name: getattr(found, name) for name in _INTERVAL}) for arm, found in intervals if found.n]

@@ -2,8 +2,8 @@
 
 Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice". A value is a run
 on a task, in the same unit on all tasks (a share that is solved needs no scaling). Intervals are 95%
-percentiles of a bootstrap stratified by task: each task's seeds are resampled by themselves, so that they are
-about these tasks, not about tasks at large.
+percentiles of a bootstrap stratified by task: each task's seeds are resampled separately, so that they
+are about these tasks, not about tasks in general.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from analysis.inference.intervals import ALPHA
 from analysis.sweep import AnalysisError, Sweep
 
 RESAMPLES = 2_000
-Tables = Mapping[str, pd.DataFrame]  # task -> a row a seed, a column an arm
-Runs = list[np.ndarray]  # a task each: its runs' values
+Tables = Mapping[str, pd.DataFrame]  # task -> a row per seed, a column per arm
+Runs = list[np.ndarray]  # the values of each task's runs
 
 
 def tables_of(sweeps: Sequence[Sweep], metric: str | None = None) -> dict[str, pd.DataFrame]:
-    """The input of the functions below: a sweep a task, by its name, with the arms that all of them have.
+    """The input of the functions below: one table per sweep (task), by name, with the arms that all have.
 
-    `metric`: default each sweep's test objective. Raises AnalysisError where no arm is in all of them, or two
-    sweeps have one name.
+    The default `metric` is each sweep's test objective. Raises AnalysisError if no arm is in all sweeps, or
+    if two sweeps have the same name.
     """
     names = [sweep.name for sweep in sweeps]
     shared = [arm for arm in sweeps[0].arms if all(arm in sweep.arms for sweep in sweeps)] if sweeps else []
@@ -43,7 +43,7 @@ def tables_of(sweeps: Sequence[Sweep], metric: str | None = None) -> dict[str, p
 def interquartile_means(tables: Tables, seed: int = 0) -> pd.DataFrame:
     """`arm`, `n` (runs), `iqm`, `low`, `high`: the mean of the middle half of all runs of all tasks.
 
-    Runs count alike: a task with more seeds weighs more.
+    All runs have equal weight: a task with more seeds counts more.
     """
     rows = []
     for arm, runs in _by_arm(tables).items():
@@ -53,7 +53,7 @@ def interquartile_means(tables: Tables, seed: int = 0) -> pd.DataFrame:
 
 
 def probability_of_improvement(tables: Tables, baseline: str, seed: int = 0) -> pd.DataFrame:
-    """`arm`, `probability`, `low`, `high`: that a run of the arm beats one of the baseline, a tie for half.
+    """`arm`, `probability`, `low`, `high`: that a run of the arm beats one of the baseline; ties count half.
 
     The mean over tasks of the Mann-Whitney statistic; higher values are better.
     """
@@ -79,7 +79,7 @@ def performance_profiles(tables: Tables, thresholds: Sequence[float], seed: int 
 
 
 def _by_arm(tables: Tables) -> dict[str, Runs]:
-    """Raises AnalysisError where an arm has no value on some task."""
+    """Raises AnalysisError if an arm has no value on some task."""
     arms = list(next(iter(tables.values())).columns)
     found = {arm: [table[arm].dropna().to_numpy(dtype=float) for table in tables.values()] for arm in arms}
     for arm, runs in found.items():
@@ -113,7 +113,7 @@ def _profile(runs: Runs, thresholds: Sequence[float]) -> np.ndarray:
 def _bootstrap(
     samples: list[Runs], statistic: Callable[[list[Runs]], np.ndarray], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile ends of `statistic`, with each task's runs of each sample drawn anew."""
+    """Percentile interval of `statistic`; each task's runs are resampled separately."""
     rng = np.random.default_rng(seed)
     drawn = [
         [values[rng.integers(0, len(values), (RESAMPLES, len(values)))] for values in runs]

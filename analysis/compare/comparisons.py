@@ -1,9 +1,9 @@
-"""Arms against the baseline, and the verdict on each: better, worse, equivalent, not settled, too few seeds.
+"""Arms against the baseline, and a verdict on each: better, worse, equivalent, not settled, too few seeds.
 
-Both tests are made, paired over the seeds that two arms share and unpaired; the search space's `evidence`
-says which of them decides (`test`, `pairing`), and within which `margin` a difference does not matter. The
-difference tests and the equivalence tests are two families, each with Holm's procedure over all comparisons
-that the sweep plans.
+Tests are made both paired, over the seeds that two arms share, and unpaired; the search space's `evidence`
+says which one decides (`test`, `pairing`), and the `margin` within which a difference does not matter. The
+difference tests and the equivalence tests are two families, each with Holm's procedure over all planned
+comparisons.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ COMPARED = (
 
 @dataclass(frozen=True)
 class Rule:
-    """What decides a comparison, as the search space's `evidence` says. `margin` is in the metric's units."""
+    """How a comparison is decided, from the search space's `evidence`; `margin` in the metric's units."""
 
     test: Test = "t"
     pairing: Pairing = "paired"
@@ -60,7 +60,7 @@ class Rule:
 
     @classmethod
     def of(cls, sweep: Sweep) -> Rule:
-        """Raises AnalysisError for a test, a pairing or a margin that there is not."""
+        """Raises AnalysisError for an unknown test or pairing, or an invalid margin."""
         given = sweep.space.get("evidence") or {}
         for key, kind in (("test", Test), ("pairing", Pairing)):
             if given.get(key) not in (None, *get_args(kind)):
@@ -78,15 +78,15 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """The deciding test: "sign-flip test", for one."""
+        """The name of the deciding test, such as "sign-flip test"."""
         return NAMES[self.test, self.pairing]
 
     def seeds_needed(self, family: int) -> int:
-        """The least number of seeds an arm at which one of so many comparisons could be significant."""
+        """The fewest seeds per arm with which one of this many comparisons can be significant."""
         return seeds_needed(family, self.test, self.pairing)
 
     def smallest_p(self, n_pairs: int, n: int, n_baseline: int) -> float:
-        """The least p that the deciding test can give."""
+        """The smallest p that the deciding test can give."""
         if self.pairing == "paired":
             return smallest_p(n_pairs, self.test)
         return smallest_p(n, self.test, self.pairing, n_baseline)
@@ -101,15 +101,15 @@ def comparisons(
     family: int | None = None,
     limits: Limits = (-math.inf, math.inf),
 ) -> pd.DataFrame:
-    """A row a column of `table` (a row a seed, NaN where a value does not count); the columns are COMPARED.
+    """A row per column of `table` (a row per seed, NaN if a value does not count); columns: COMPARED.
 
-    `n`, `mean`, `low`, `high` and `interval` (t or BCa) are of the arm itself; `paired_...` of its
-    differences from the baseline over the `n_pairs` seeds that both have; `unpaired_...` of the difference
-    of the two means. `diff`, `diff_low`, `diff_high`, `diff_interval` and `p` are those that `rule` lets
-    decide, `p_holm` and `q` adjusted over `family` comparisons (default: all columns but the baseline).
-    `p_equivalent`: that the difference is within the margin (TOST). `too_small`: it could not be
-    significant even if all seeds of every arm agreed. `correlation`: Pearson's, over the shared seeds.
-    Interval ends are cut at the metric's `limits`, and at those of its differences.
+    `n`, `mean`, `low`, `high` and `interval` (t or BCa) describe the arm itself; `paired_...` its differences
+    from the baseline over the `n_pairs` seeds that both have; `unpaired_...` the difference of the two means.
+    `diff`, `diff_low`, `diff_high`, `diff_interval` and `p` are those that `rule` selects; `p_holm` and
+    `q` are adjusted over `family` comparisons (default: all columns except the baseline).
+    `p_equivalent`: TOST, small if the difference is within the margin. `too_small`: the result could not
+    be significant even if all seeds of every arm agreed. `correlation`: Pearson's, over the shared seeds.
+    Intervals are clipped to the metric's `limits`, and to those of its differences.
     """
     values = {str(arm): table[arm].to_numpy(dtype=float) for arm in table}
     family = len(values) - 1 if family is None else family
@@ -152,7 +152,7 @@ def _cut(row: dict[str, Any], limits: Limits) -> dict[str, Any]:
 
 
 def _difference(a: np.ndarray, b: np.ndarray, rule: Rule) -> dict[str, Any]:
-    """The columns of one comparison, but for those that need the others."""
+    """The columns of one comparison that do not depend on the other comparisons."""
     both = np.isfinite(a) & np.isfinite(b)
     gaps = a[both] - b[both]
     paired, unpaired = mean_interval(gaps), difference_interval(a, b)
@@ -174,14 +174,14 @@ def _difference(a: np.ndarray, b: np.ndarray, rule: Rule) -> dict[str, Any]:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's; NaN below three pairs, or where one of the two has no spread."""
+    """Pearson's correlation; NaN below three pairs, or if one of the two has no variance."""
     if len(a) < 3 or not a.std() or not b.std():
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])
 
 
 def _verdict(row: dict[str, Any], baseline: str, maximise: bool) -> str:
-    """Equivalent comes first: within the margin a difference does not matter, even where it is sure."""
+    """Equivalence has priority: within the margin even a significant difference does not matter."""
     if row["arm"] == baseline:
         return BASELINE
     if not math.isfinite(row["diff"]):

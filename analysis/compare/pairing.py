@@ -1,5 +1,7 @@
-"""Does pairing over seeds buy anything? Runs of one seed share data order and split, yet a chaotic mixer may
-forget them within a few steps: then pairing halves the degrees of freedom and narrows nothing."""
+"""Whether pairing over seeds narrows the intervals.
+
+Runs of one seed share data order and split, but if training is chaotic their results may be uncorrelated.
+Pairing then halves the degrees of freedom without a narrower interval."""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ from analysis.sweep import Sweep, records
 
 
 def correlations(sweep: Sweep, metric: str) -> pd.DataFrame:
-    """A row an arm but the baseline, over the seeds that it shares with the baseline.
+    """A row per arm except the baseline, over the seeds that it shares with the baseline.
 
     `arm`, `n_pairs`, `correlation` (Pearson's, NaN below three) with its 95% interval `low`, `high` (Fisher's
-    z, from four pairs on), `paired_width` and `unpaired_width` of the two 95% intervals of the difference,
-    and `helps`: the paired one is narrower.
+    z, from four pairs), `paired_width` and `unpaired_width` of the two 95% intervals of the difference,
+    and `helps`: whether the paired one is narrower.
     """
     table = compare(sweep, metric)
     table = table[(table["arm"] != sweep.baseline) & (table["n_pairs"] > 0)]
@@ -41,13 +43,13 @@ def _fisher(correlation: float, n: int) -> tuple[float, float]:
 
 
 def idle_arms(sweep: Sweep, metric: str) -> list[str]:
-    """Arms against which pairing buys nothing: the paired interval is no narrower than the unpaired one."""
+    """Arms for which pairing does not help: the paired interval is no narrower than the unpaired one."""
     known = correlations(sweep, metric).dropna(subset=["correlation", "paired_width"])
     return list(known.loc[~known["helps"], "arm"])
 
 
 def pairing_text(sweep: Sweep, metric: str) -> str:
-    """What the seeds have in common, and against whom pairing buys nothing; '' where it is not known."""
+    """Text: what seeds share, and the arms for which pairing does not help; '' if it is not known."""
     known = correlations(sweep, metric).dropna(subset=["correlation", "paired_width"])
     if known.empty:
         return ""

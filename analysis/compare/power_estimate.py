@@ -1,4 +1,4 @@
-"""What the evidence of a sweep will be able to tell, before it is run."""
+"""The differences that a sweep's evidence can detect, estimated before it is run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from analysis.inference import power
 from analysis.inference.significance import NAMES, Pairing, Test, seeds_needed
 from analysis.sweep import AnalysisError, load_sweep
 
-SEED_SD = 0.013  # of an accuracy over seeds, where no pilot says: 1.3 points
+SEED_SD = 0.013  # of an accuracy over seeds, if there is no pilot: 1.3 points
 
 
 @dataclass(frozen=True)
 class PowerEstimate:
-    """Of `comparisons` with a baseline, each over the same number of seeds.
+    """Power of `comparisons` with a baseline, each over the same number of seeds.
 
-    `sd` is of the difference between a trial of one arm and one of another, in the units of `metric`; None
-    where nothing is known of it. `spread` says where it is from.
+    `sd` is the SD of the difference between trials of two arms, in the units of `metric`; None if it is
+    unknown. `spread` is a text that gives its source.
     """
 
     metric: str
@@ -31,17 +31,17 @@ class PowerEstimate:
 
     @property
     def rule(self) -> str:
-        """By which a difference is found."""
+        """The rule that decides whether a difference is found, as text."""
         family = f"5% over all {self.comparisons} (Holm)" if self.comparisons > 1 else "5%"
         return f"by the {NAMES[self.test, self.pairing]} on {self.pairing} seeds, {family}"
 
     @property
     def fewest_seeds(self) -> int:
-        """With fewer no result can be significant."""
+        """The fewest seeds with which a result can be significant."""
         return seeds_needed(self.comparisons, self.test, self.pairing)
 
     def smallest(self, seeds: int) -> str:
-        """The smallest difference that so many seeds find, as it is read; '' where they can find none."""
+        """The smallest difference that this many seeds detect, as text; '' if they can detect none."""
         found = power.detectable(seeds, self.sd or 1.0, self.comparisons, self.test, self.pairing)
         if math.isinf(found):
             return ""
@@ -51,7 +51,7 @@ class PowerEstimate:
 def estimate_power(
     metric: str, comparisons: int, test: Test, pairing: Pairing, pilot: Path | None
 ) -> PowerEstimate:
-    """`pilot` is the folder of a sweep that was run. Raises AnalysisError where it does not tell a spread."""
+    """The estimate; `pilot` is the folder of a finished sweep. Raises AnalysisError if that gives no SD."""
     sd, spread = _assumed(metric, pairing) if pilot is None else pilot_spread(pilot, metric, pairing)
     return PowerEstimate(metric, comparisons, test, pairing, sd, spread)
 
@@ -67,12 +67,14 @@ def _assumed(metric: str, pairing: str) -> tuple[float | None, str]:
 
 
 def pilot_spread(folder: Path, metric: str, pairing: str) -> tuple[float, str]:
-    """The SD of a difference between two trials in a sweep's results, and where it is from.
+    """The SD of a difference between two trials in a sweep's results, and a text that gives its source.
 
-    Paired: of its arms' differences to its baseline over shared seeds, pooled. Unpaired: sqrt(2) times the SD
-    within its arms, pooled. Of the metric on test where the sweep has it. Raises AnalysisError.
+    Paired: the pooled SD of the arms' differences to the baseline over shared seeds. Unpaired: sqrt(2) times
+    the pooled SD within arms. Uses the metric on test if the sweep has it. Raises AnalysisError.
     """
-    from analysis.compare.ranking import seed_table  # loads scipy.stats, which a dry run need not wait for
+    from analysis.compare.ranking import (
+        seed_table,
+    )  # imports scipy.stats, which is slow, and a dry run does not need
 
     sweep = load_sweep(folder)
     names = ("test/" + metric.removeprefix("val/"), metric)

@@ -1,9 +1,9 @@
-"""What a sweep's numbers allow one to say: which trials count, the arms against the baseline, their ranking.
+"""Which trials count, the arms against the baseline, and the ranking of the arms.
 
-Only a completed trial carries a number: the last value of a stopped one is not what it would have reached,
-and which trials are stopped depends on how they did, so that a mean over both, or over the survivors alone,
-is biased. Only trials of the evidence phase, neither selected on their own result nor stopped early, carry
-claims. What was stopped is compared in analysis.stopping.common_samples.
+Only completed trials have a final value. The last value of a stopped trial is not the one it would have
+reached, and stopping depends on the values, so that a mean over all trials, or over the survivors, is biased.
+Only trials of the evidence phase, neither selected on their own result nor stopped early, support claims.
+Stopped trials are compared in analysis.stopping.common_samples.
 
 Seeds are the unit of replication. Intervals, tests and verdicts are those of analysis.compare.comparisons.
 """
@@ -38,21 +38,21 @@ OPEN = ("interrupted", "not_started", "running")
 
 
 def claim_of(sweep: Sweep) -> str:
-    """Confirmatory once a trial of the evidence phase has completed, else exploratory."""
+    """ "confirmatory" if a trial of the evidence phase has completed, else "exploratory"."""
     done = sweep.trials["status"] == "completed"
     return "confirmatory" if (done & (sweep.trials["phase"] == "evidence")).any() else "exploratory"
 
 
 def ranking_phase(sweep: Sweep) -> str:
-    """The phase whose trials rank the arms: the evidence once there is any, else the search."""
+    """The phase whose trials rank the arms: evidence if it has begun, else search."""
     return "evidence" if claim_of(sweep) == "confirmatory" else "search"
 
 
 def counted_trials(sweep: Sweep) -> pd.DataFrame:
-    """The trials that the ranking rests on: completed, and of one phase alone.
+    """The trials that the ranking uses: the completed ones of one phase.
 
-    The evidence's, once there are any. Before, the survivors of the search; of an arm with several draws, the
-    draw that most seeds completed and, among those, did best: it was chosen on the result shown.
+    Those of the evidence phase if there are any, else the survivors of the search. For an arm with several
+    draws, the draw that most seeds completed, and the best of these: it was selected on the result shown.
     """
     phase = ranking_phase(sweep)
     is_done = (sweep.trials["status"] == "completed") & ~sweep.audited
@@ -67,9 +67,9 @@ def counted_trials(sweep: Sweep) -> pd.DataFrame:
 
 
 def seed_table(sweep: Sweep, metric: str) -> pd.DataFrame:
-    """Last value of `metric`: a row a seed, a column an arm, NaN where it does not count.
+    """Last value of `metric`: a row per seed, a column per arm, NaN if it does not count.
 
-    An arm whose evidence has several draws is their mean, at the seeds where all of them completed.
+    For an arm whose evidence has several draws: their mean, at the seeds where all of them completed.
     """
     rows = counted_trials(sweep)
     values = rows.assign(value=rows[metric].where(np.isfinite(rows[metric])))
@@ -84,12 +84,12 @@ def seed_table(sweep: Sweep, metric: str) -> pd.DataFrame:
 
 
 def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
-    """A row an arm, with the columns of `analysis.compare.comparisons.comparisons`; the family are all
+    """A row per arm, with the columns of `analysis.compare.comparisons.comparisons`; the family is all
     planned arms.
 
-    Interval ends are cut at the bounds of the metric, and of its differences. Exploratory arms get no p, and
-    "exploratory" for a verdict: no claim may rest on trials that were selected on the result shown. Raises
-    AnalysisError where the space's `evidence` asks for what there is not.
+    Intervals are clipped to the limits of the metric, and of its differences. Exploratory arms have no p, and
+    the verdict "exploratory": trials that were selected on the result shown cannot support a claim. Raises
+    AnalysisError if the space's `evidence` is invalid.
     """
     table = seed_table(sweep, metric)
     limits = unit_of(metric).limits
@@ -101,13 +101,14 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
 
 
 def rank_arms(sweep: Sweep) -> pd.DataFrame:
-    """The arms, best first by the objective's mean; those of which no trial counts come last.
+    """The arms by the objective's mean, best first; arms without a counted trial are last.
 
     Columns: those of `compare` on the objective; the same on its test counterpart as `test_mean`,
-    `test_diff`, and so on, where there is one (rank on val, claim on test); `claim`; `num_params`,
-    `flops_per_sample`; `samples` and `wall_s`, means over the trials that count (where none does, the samples
-    of the arm's furthest trial); and, of the phase that the ranking rests on, how many trials of the arm
-    there are (`n_trials`) and were `n_pruned`, `n_diverged`, `n_failed`, or are `n_open`.
+    `test_diff`, and so on, if there is one (rank on val, claim on test); `claim`; `num_params`,
+    `flops_per_sample`; `samples` and `wall_s`, means over the trials that count (if none does, the most
+    samples of a trial of the arm); and, for the phase that the ranking uses, the number of trials of the arm
+    (`n_trials`), and how many of them are pruned, diverged, failed or unfinished (`n_pruned`, `n_diverged`,
+    `n_failed`, `n_open`).
     """
     table = compare(sweep, sweep.metric)
     if sweep.test_metric:
@@ -131,7 +132,7 @@ def rank_arms(sweep: Sweep) -> pd.DataFrame:
 
 
 def _count(sweep: Sweep, statuses: Sequence[str]) -> pd.Series:
-    """Trials of each arm with one of these statuses, in the phase that the ranking rests on."""
+    """Number of trials of each arm with one of these statuses, in the phase that the ranking uses."""
     phase = sweep.trials["phase"] == ranking_phase(sweep)
     matching = sweep.trials[phase & sweep.trials["status"].isin(statuses)]
     return matching.groupby("arm").size().reindex(sweep.arms, fill_value=0)

@@ -1,8 +1,8 @@
-"""The way from the baseline to the best arm, one factor at a time, each time the one that gains the most.
+"""The path from the baseline to the best arm: one factor at a time, the one with the largest gain first.
 
 Fawcett and Hoos 2016, "Analysing differences between algorithm configurations through ablation", over arms
-that the sweep has run instead of runs made for it: where an arm on the way is missing, the path says so. Each
-step takes the best of several means, which flatters it a little; the path explains, it claims nothing.
+that the sweep has run instead of new runs; the path names missing arms. Each step takes the best of several
+means, which biases its gain upwards: the path is an explanation, not a claim.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Levels = dict[str, Any]
 
 
 def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
-    """A row a step, the baseline first; empty where the baseline has no value or is itself the best.
+    """A row per step, the baseline first; empty if the baseline has no value or is the best arm.
 
-    `flipped` says which factors changed and to what, more than one where no arm lies between. `mean` is over
-    the arm's `n` seeds; `gain` over the arm before, with a 95% interval, paired over the seeds that both
-    have; `share` of the whole gain. `not_run` names single flips that the sweep has no completed trial of.
-    The way is chosen by the objective; `metric` (default: its test counterpart) is what is shown.
+    `flipped` names the changed factors and their new levels, more than one if no arm is in between. `mean` is
+    over the arm's `n` seeds; `gain` is the difference to the previous arm, with a 95% interval, paired over
+    the seeds that both have; `share` is its share of the whole gain. `not_run` names single changes without a
+    completed trial. The objective selects the path; `metric` (default: its test counterpart) is shown.
     """
     metric = metric or sweep.test_metric or sweep.metric
     shown, limits = seed_table(sweep, metric), of_differences(unit_of(metric).limits)
@@ -56,9 +56,9 @@ def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
 
 
 def _flips(table: pd.DataFrame, here: str, best: str) -> dict[str, Levels]:
-    """Each single change towards the best arm, in words, and the levels that it leads to.
+    """Each single change towards the best arm, as text, and the resulting levels.
 
-    What exists only with the new level comes along, as d_state does with an SSM mixer.
+    Factors that apply only with the new level change with it, as d_state does with an SSM mixer.
     """
     now, goal = (_levels_at(table, arm) for arm in (here, best))
     found: dict[str, Levels] = {}

@@ -1,4 +1,4 @@
-"""The effect of a factor: a level against the baseline's, over the pairs of arms that differ in it alone."""
+"""The effect of a factor: a level against the baseline's, over pairs of arms that differ in it only."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ COLUMNS = ("factor", "level", "reference", "n_arms", "n", "effect", "low", "high
 
 
 def effects(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
-    """A row a level of each factor but its reference: the baseline's, or where it has none the plan's first.
+    """A row per level of each factor except its reference: the baseline's level, else the plan's first.
 
     `effect` is the mean over the `n_arms` matched pairs of arms (the same levels of all other factors) and
-    the `n` seeds at which all of these have a value of `metric` (default: the test split's objective);
-    `low`, `high` its 95% interval over seeds. Where a factor depends on the one in question, as d_state on
-    the mixer, the arm is the mean over its levels. Marginal effects are averages: where an interaction is
-    large they describe no single arm. Levels without a matched pair have n_arms 0.
+    the `n` seeds at which all of them have a value of `metric` (default: the test split's objective);
+    `low`, `high` its 95% interval over seeds. If another factor depends on this one, as d_state on the
+    mixer, the value is the mean over its levels. Effects are averages: if an interaction is large, they
+    describe no single arm. Levels without a matched pair have n_arms 0.
     """
     metric = metric or sweep.test_metric or sweep.metric
     values, table = seed_table(sweep, metric), levels(sweep)
@@ -47,7 +47,7 @@ def effects(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
 def _gaps(
     values: pd.DataFrame, level_of: pd.Series, where: pd.Series, level: str, reference: str
 ) -> pd.DataFrame:
-    """Differences at each seed (rows), a column a context that has both levels."""
+    """Differences at each seed (rows); a column per context that has both levels."""
     found = {}
     for context in dict.fromkeys(where):
         here = level_of[where == context]

@@ -1,11 +1,11 @@
 """How much of the variance between trials each factor, tuned value and the seed account for.
 
 The main-effect index of functional ANOVA (Sobol' 1993; Hutter et al. 2014): the variance of the means of a
-factor's levels, as a share of all variance. It is taken from the trials themselves, not from a model of them,
-less what chance alone would give (epsilon squared, Kelley 1935); tuned numbers are cut into quarters. Only
-trials that were not chosen on their own result count, those that were stopped by their value before anyone
-was. A factor that exists for some arms alone is judged among these. Shares of main effects leave out
-interactions (analysis.explain.interactions), and need not add up to 1.
+factor's levels, as a share of all variance. It is computed from the trials, not from a fitted model, and
+corrected for chance (epsilon squared, Kelley 1935); tuned numbers are binned into quarters. Only trials that
+were not selected on their own result count; if some were stopped, values are those before the first stop. A
+factor that applies to some arms only is evaluated among these. Main effects do not include interactions
+(analysis.explain.interactions), and their shares need not add up to 1.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ COLUMNS = ("name", "kind", "n", "n_levels", "share", "low", "high", "samples")
 
 
 def importances(sweep: Sweep, metric: str | None = None, seed: int = 0) -> pd.DataFrame:
-    """A row a factor, tuned value and "seed", the largest share first; the columns are COLUMNS.
+    """A row per factor, tuned value and "seed", the largest share first; columns: COLUMNS.
 
     `share` of the variance of `metric` (default: the objective) among the `n` trials of all arms that have
-    it, from 0 to 1, with a 95% percentile interval of resampled trials (`seed`), which is rough and leans
-    upwards (docs/statistics.md); NaN where nothing varies.
-    `kind` is "factor", "tuned" or "seed"; `samples` after how many, NaN where at the end.
+    it, from 0 to 1, with a 95% percentile interval of resampled trials (`seed`), which is approximate
+    and biased upwards (docs/statistics.md); NaN if nothing varies. `kind` is "factor", "tuned" or "seed".
+    `samples` is the number of samples of the values, NaN for final values.
     """
     pool = unselected(sweep, metric)
     y = pool.trials["value"].to_numpy(dtype=float)
@@ -68,7 +68,7 @@ def share_of(codes: np.ndarray, values: np.ndarray) -> float:
 
 
 def _groups(sweep: Sweep, trials: pd.DataFrame) -> list[tuple[str, str, np.ndarray]]:
-    """Name, kind, and each trial's group, -1 where it has none."""
+    """Name, kind, and the group of each trial (-1: none)."""
     table = levels(sweep)
     found = [
         (factor, "factor", pd.factorize(trials["arm"].map(table[factor]))[0])
@@ -84,7 +84,7 @@ def _groups(sweep: Sweep, trials: pd.DataFrame) -> list[tuple[str, str, np.ndarr
 
 
 def _binned(values: pd.Series) -> np.ndarray:
-    """Numbers into quarters of about equal size, all else as it is; -1 where there is none."""
+    """Groups of values: numbers in quarters of about equal size, others by value; -1 if missing."""
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers[values.notna()].isna().any() or numbers.nunique() <= BINS:
         return pd.factorize(values.astype(str).where(values.notna()))[0]

@@ -1,11 +1,10 @@
-"""Do two factors act on each other? A mixed model over the arms in which they are fully crossed.
+"""Interactions of two factors, by a mixed model over the arms in which they are fully crossed.
 
 y ~ A * B + context + (1 | seed), by restricted maximum likelihood (statsmodels' MixedLM): context are the
 levels of the other factors, seed a random intercept. The F test of the A:B terms has the denominator's
-degrees of freedom of the stratum within seeds, N - rank(X) - (seeds - 1), with which it is, on complete data,
-the analysis of variance in randomised blocks, which are the seeds. (A repeated-measures one, AnovaRM, would
-have an error for each effect, and fewer degrees of freedom.) statsmodels' own chi-squared test takes them for
-infinite.
+degrees of freedom of the stratum within seeds, N - rank(X) - (seeds - 1). On complete data it is the analysis
+of variance in randomised blocks, with seeds as blocks. (A repeated-measures one, AnovaRM, would have an error
+term per effect, and fewer degrees of freedom.) statsmodels' own chi-squared test assumes infinitely many.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from analysis.inference.intervals import ALPHA, mean_interval
 from analysis.inference.significance import benjamini_hochberg
 from analysis.sweep import Sweep
 
-FEWEST_SEEDS = 3  # below, nothing tells what seeds have in common from what they have not
+FEWEST_SEEDS = 3  # with fewer, the variance between seeds cannot be estimated
 MIXED, BLOCKS = "mixed model", "least squares, seeds as blocks"
 TESTS = (
     "factor_a", "factor_b", "n_arms", "n_seeds", "f", "df", "df_error", "p", "q", "seed_sd", "residual_sd",
@@ -38,7 +37,7 @@ ESTIMATES = ("factor_a", "factor_b", "level_a", "level_b", "estimate", "low", "h
 
 @dataclass(frozen=True)
 class _Fit:
-    """The A:B terms: estimates and their covariance, the error; `note` says why there are none, or how."""
+    """The A:B terms: estimates, covariance, the error; `note` says why there are none, or the method."""
 
     note: str = ""
     method: str = ""
@@ -56,11 +55,11 @@ class _Fit:
 
 
 def interactions(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
-    """A row a pair of factors that is fully crossed among the arms; the columns are TESTS.
+    """A row per pair of factors that is fully crossed among the arms; columns: TESTS.
 
-    `f` with `df` and `df_error` degrees of freedom and its `p`; `q` adjusts p for the pairs looked at
-    (Benjamini and Hochberg): interactions are screened, they are no planned claims. `n_arms` arms and
-    `n_seeds` seeds enter. Where there is no test, `note` says why; exploratory sweeps have no p.
+    `f` with `df` and `df_error` degrees of freedom and its `p`; `q` adjusts p for all tested pairs
+    (Benjamini and Hochberg): interactions are a screening, not planned claims. `n_arms` and `n_seeds` are the
+    arms and seeds used. If there is no test, `note` gives the reason; exploratory sweeps have no p.
     """
     metric = metric or sweep.test_metric or sweep.metric
     is_claim = claim_of(sweep) == "confirmatory"
@@ -84,10 +83,10 @@ def interactions(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
 
 
 def interaction_estimates(sweep: Sweep, a: str, b: str, metric: str | None = None) -> pd.DataFrame:
-    """How much more (or less) a level of `b` does at a level of `a` than at a's reference; ESTIMATES.
+    """The effect of a level of `b` at a level of `a`, minus that at the reference of `a`; columns: ESTIMATES.
 
-    A row a pair of levels but the references (those of the baseline), with a 95% interval. Empty where the
-    two are not crossed or the model cannot be fitted.
+    A row per pair of levels except the references (the baseline's levels), with a 95% interval. Empty if the
+    factors are not crossed or the model cannot be fitted.
     """
     if (a, b) not in crossed(sweep):
         return pd.DataFrame(columns=list(ESTIMATES))
@@ -103,7 +102,7 @@ def interaction_estimates(sweep: Sweep, a: str, b: str, metric: str | None = Non
 
 
 def cell_means(sweep: Sweep, a: str, b: str, metric: str | None = None) -> pd.DataFrame:
-    """`level_a`, `level_b`, `n`, `mean`, `low`, `high` of each cell of a crossed pair: what a plot draws.
+    """`level_a`, `level_b`, `n`, `mean`, `low`, `high` of each cell of a crossed pair, for a plot.
 
     The mean over the cell's arms at each seed, and its 95% interval over seeds.
     """
@@ -116,12 +115,12 @@ def cell_means(sweep: Sweep, a: str, b: str, metric: str | None = None) -> pd.Da
 
 
 def crossed(sweep: Sweep) -> list[tuple[str, str]]:
-    """Pairs of factors of which every combination of levels is an arm, in at least one context."""
+    """Pairs of factors for which every combination of levels is an arm, in at least one context."""
     return [pair for pair in itertools.combinations(sweep.factors, 2) if len(_arms(sweep, *pair))]
 
 
 def _arms(sweep: Sweep, a: str, b: str) -> pd.DataFrame:
-    """The arms of the contexts in which `a` and `b` are fully crossed: columns a, b and context; or none."""
+    """The arms of the contexts in which `a` and `b` are fully crossed, if any: columns a, b and context."""
     table = levels(sweep)
     where = contexts(table, [a, b])
     both = table[table[a].notna() & table[b].notna()]
@@ -134,7 +133,7 @@ def _arms(sweep: Sweep, a: str, b: str) -> pd.DataFrame:
 
 
 def _data(sweep: Sweep, a: str, b: str, metric: str) -> pd.DataFrame:
-    """A row a cell, context and seed: `y`, `a`, `b` (the baseline's level first), `context`, `seed`."""
+    """A row per cell, context and seed: `y`, `a`, `b` (the baseline's level first), `context`, `seed`."""
     arms, table = _arms(sweep, a, b), levels(sweep)
     values = seed_table(sweep, metric)[list(arms.index)].reset_index()
     data = values.melt("seed", var_name="arm", value_name="y").dropna().join(arms, on="arm")
@@ -171,11 +170,11 @@ def _fit(data: pd.DataFrame) -> _Fit:
 
 
 def _mixed(data: pd.DataFrame, formula: str) -> _Fit | None:
-    """None where it does not converge, or ends at the bound, a variance of 0 between seeds."""
+    """The mixed model; None if it does not converge, or ends at the bound of 0 variance between seeds."""
     from statsmodels.formula.api import mixedlm
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # told by `converged`
+        warnings.simplefilter("ignore")  # `converged` reports it
         try:
             result = mixedlm(formula, data, groups=data["seed"]).fit(reml=True, method=["powell"])
         except (np.linalg.LinAlgError, ValueError):
@@ -189,7 +188,7 @@ def _mixed(data: pd.DataFrame, formula: str) -> _Fit | None:
 
 
 def _blocks(data: pd.DataFrame, formula: str) -> _Fit:
-    """Ordinary least squares with a constant for each seed: exact where the data are complete."""
+    """Ordinary least squares with a constant per seed; exact if the data are complete."""
     from statsmodels.formula.api import ols
 
     result = ols(formula + " + C(seed)", data).fit()

@@ -1,11 +1,11 @@
-"""Confidence intervals of a mean and of a difference of means: Student t below 20 values, BCa from there on.
+"""Confidence intervals of a mean and of a difference of means: Student t below 20 values, else BCa.
 
-BCa (Efron 1987, "Better bootstrap confidence intervals") covers only 84% at n = 5 on normal data, and from
-20 on follows skewed data better than t does. Two deviations: its quantiles are drawn from t instead of the
-normal, and widened for the bootstrap's variance being that of the sample, not of the population (Hesterberg
-2015, "What teachers should know about the bootstrap", the expanded percentile interval); without either it
-covers 92% of normal samples of 20. And the resamples are the same at every call: their weights are drawn
-once for each n, so that equal values have equal intervals.
+BCa (Efron 1987, "Better bootstrap confidence intervals") covers only 84% at n = 5 on normal data; from n = 20
+it fits skewed data better than t. Two deviations: its quantiles are those of t instead of the normal, and are
+widened because the bootstrap's variance is that of the sample, not of the population (Hesterberg 2015, "What
+teachers should know about the bootstrap", the expanded percentile interval). Without both, it covers 92% on
+normal samples of 20. The weights of the resamples are drawn once for each n, so that equal values have equal
+intervals.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from scipy import special
 
 ALPHA = 0.05
-BCA_FROM = 20  # values (of the smaller sample, where there are two)
+BCA_FROM = 20  # the fewest values for BCa (of the smaller of two samples)
 RESAMPLES = 9_999
 ROUNDING = 1e-12  # relative
 
@@ -31,7 +31,7 @@ Limits = tuple[float, float]
 class Interval:
     """A mean, or a difference of means, and its 95% confidence interval over n values.
 
-    The ends are NaN, and `method` is empty, where there are too few values. `method` is "t" or "BCa".
+    The ends are NaN, and `method` is empty, if there are too few values. `method` is "t" or "BCa".
     """
 
     n: int
@@ -41,20 +41,20 @@ class Interval:
     method: str = ""
 
     def cut(self, limits: Limits) -> Interval:
-        """With its ends no farther out than the least and the greatest value that there can be."""
+        """The interval with its ends clipped to `limits`, the smallest and largest possible value."""
         low, high = (float(np.clip(end, *limits)) for end in (self.low, self.high))
         return replace(self, low=low, high=high)
 
 
 def of_differences(limits: Limits) -> Limits:
-    """The limits of a difference of two values that have these."""
+    """The limits of a difference of two values with these limits."""
     least, most = limits
     return least - most, most - least
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate, its standard error, and the degrees of freedom of Student's t that go with the two."""
+    """An estimate, its standard error, and the degrees of freedom of its t distribution."""
 
     value: float
     error: float
@@ -62,7 +62,7 @@ class Estimate:
 
     @property
     def has_spread(self) -> bool:
-        """Beyond what rounding leaves of equal values."""
+        """Whether the error is larger than the rounding error of equal values."""
         return self.error > ROUNDING * abs(self.value)
 
     def t_ends(self, confidence: float) -> tuple[float, float]:
@@ -71,13 +71,13 @@ class Estimate:
 
 
 def finite(values: Values) -> np.ndarray:
-    """Without what is not finite."""
+    """The finite values."""
     array = np.asarray(values, dtype=float)
     return array[np.isfinite(array)]
 
 
 def mean_of(values: np.ndarray) -> Estimate:
-    """The mean of two values or more."""
+    """The mean of at least two values."""
     n = len(values)
     return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n), n - 1)
 
@@ -91,7 +91,7 @@ def difference_of(a: np.ndarray, b: np.ndarray) -> Estimate:
 
 
 def t_interval(values: Values, confidence: float = 1 - ALPHA) -> Interval:
-    """Student-t interval of the mean. Values that are not finite are left out."""
+    """Student-t interval of the mean. Ignores values that are not finite."""
     array = finite(values)
     if len(array) < 2:
         return Interval(len(array), float(array[0]) if len(array) else math.nan, math.nan, math.nan)
@@ -100,7 +100,7 @@ def t_interval(values: Values, confidence: float = 1 - ALPHA) -> Interval:
 
 
 def mean_interval(values: Values, confidence: float = 1 - ALPHA) -> Interval:
-    """Interval of the mean, by the method that its n asks for. Of paired samples: give the differences."""
+    """Interval of the mean, by the method for its n. For paired samples, pass the differences."""
     array = finite(values)
     if len(array) < BCA_FROM:
         return t_interval(array, confidence)
@@ -109,7 +109,7 @@ def mean_interval(values: Values, confidence: float = 1 - ALPHA) -> Interval:
 
 
 def difference_interval(a: Values, b: Values, confidence: float = 1 - ALPHA) -> Interval:
-    """Interval of mean(a) - mean(b), unpaired: Welch's t (1947), or BCa, each sample resampled by itself.
+    """Interval of mean(a) - mean(b), unpaired: Welch's t (1947), or BCa with each sample resampled by itself.
 
     Its n is that of the smaller sample.
     """
@@ -126,13 +126,13 @@ def difference_interval(a: Values, b: Values, confidence: float = 1 - ALPHA) -> 
 
 @lru_cache(maxsize=32)
 def _weights(n: int, sample: int) -> np.ndarray:
-    """[RESAMPLES, n]: what each value counts in each: the means of resamples are `weights @ values`."""
+    """[RESAMPLES, n] weights of the values; the means of the resamples are `weights @ values`."""
     rng = np.random.default_rng([n, sample])
     return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
 
 
 def _bca(samples: tuple[np.ndarray, ...], found: Estimate, confidence: float) -> tuple[float, float]:
-    """The ends for the mean of one sample, or the difference of the means of two."""
+    """The ends of the interval of one sample's mean, or of the difference of two means."""
     if not found.has_spread:
         return found.value, found.value
     signs = (1.0, -1.0)[: len(samples)]

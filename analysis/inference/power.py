@@ -1,11 +1,11 @@
-"""How large a true difference has to be for a comparison of two arms to find it, and how many seeds it takes.
+"""The smallest true difference that a comparison of two arms detects, and the number of seeds it requires.
 
-A comparison is one of a family, of which Holm's procedure asks for alpha / comparisons first. `sd` is the
-standard deviation of the difference between a trial of one arm and a trial of the other, over shared seeds
-where they are paired; differences are in the units of `sd`. Values are taken to be normal. The power of the
-t-tests is that of the noncentral t (Cohen 1988, chapter 2). A permutation test has a floor: with n pairs no
-p below 2^(1-n), with n values against n none below 2 / C(2n, n). Its power is simulated where there are few
-patterns; where there are many, it is that of the t-test at the highest level that it can attain.
+A comparison belongs to a family; Holm's procedure requires alpha / comparisons for the first. `sd` is the
+standard deviation of the difference between a trial of one arm and a trial of the other, over shared seeds if
+they are paired; differences are in the units of `sd`. Values are assumed to be normal. The power of the
+t-tests is that of the noncentral t (Cohen 1988, chapter 2). A permutation test has a smallest p: 2^(1-n) with
+n pairs, 2 / C(2n, n) with n values against n. Its power is simulated if there are few patterns; otherwise it
+is taken as that of the t-test at the largest level that it can attain.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from analysis.inference.significance import Pairing, Test, seeds_needed
 
 POWER = 0.8
 MOST_SEEDS = 2_000
-SIMULATED_UP_TO = 1_800  # patterns, but for their mirror images
+SIMULATED_UP_TO = 1_800  # patterns, without mirror images
 REPEATS = 4_000
 PRECISION = 1e-3  # of a simulated difference, in SDs
 
@@ -37,9 +37,9 @@ def detectable(
     power: float = POWER,
     alpha: float = ALPHA,
 ) -> float:
-    """The smallest true difference that n seeds find with probability `power`, two-sided.
+    """The smallest true difference that n seeds detect with probability `power`, two-sided.
 
-    Infinite where no result could be significant, however large the difference.
+    Infinite if no result can be significant, however large the difference.
     """
     level = alpha / max(comparisons, 1)
     if test == "t":
@@ -61,12 +61,12 @@ def seeds_needed_for(
     power: float = POWER,
     alpha: float = ALPHA,
 ) -> int | None:
-    """The fewest seeds that find a true difference of this size; None where MOST_SEEDS do not."""
+    """The fewest seeds that detect a true difference of this size; None if MOST_SEEDS do not."""
     if not (math.isfinite(difference) and math.isfinite(sd)) or difference == 0:
         return None
     level = alpha / max(comparisons, 1)
     quantiles = special.ndtri(1 - level / 2) + special.ndtri(power)
-    normal = (quantiles * sd / abs(difference)) ** 2  # with the SD known: no test needs fewer
+    normal = (quantiles * sd / abs(difference)) ** 2  # with a known SD: a lower bound for all tests
     begin = max(seeds_needed(comparisons, test, pairing, alpha), math.floor(0.9 * min(normal, MOST_SEEDS)))
     found = (
         n
@@ -85,14 +85,16 @@ def seeds_for_equivalence(
     power: float = POWER,
     alpha: float = ALPHA,
 ) -> int | None:
-    """The fewest seeds at which two one-sided t-tests hold a true difference of this size within +-margin;
-    None where MOST_SEEDS do not, or it is no smaller than the margin."""
+    """The fewest seeds with which two one-sided t-tests show that a true difference is within +-margin.
+
+    None if MOST_SEEDS do not suffice, or if the difference is not smaller than the margin.
+    """
     room = margin - abs(difference)
     if not (math.isfinite(room) and math.isfinite(sd) and room > 0 and sd > 0):
         return None
     level = alpha / max(comparisons, 1)
     quantiles = special.ndtri(1 - level) + special.ndtri(power)
-    normal = (quantiles * sd / room) ** 2  # with the SD known, and the other bound far away
+    normal = (quantiles * sd / room) ** 2  # with a known SD, and the other bound far away
     for n in range(max(2, math.floor(0.9 * min(normal, MOST_SEEDS))), MOST_SEEDS + 1):
         df, error = n - 1 if pairing == "paired" else 2 * n - 2, sd / math.sqrt(n)
         edge = special.stdtrit(df, 1 - level)
@@ -104,8 +106,10 @@ def seeds_for_equivalence(
 
 
 def _patterns(n: int, pairing: str) -> int:
-    """Of an exact test, but for mirror images: one by this is its least p. As of many seeds, where there are
-    too many to matter."""
+    """Number of patterns of an exact test without mirror images; its smallest p is 1 over this number.
+
+    n is limited to 40, beyond which the number no longer matters.
+    """
     n = min(n, 40)
     return 2 ** (n - 1) if pairing == "paired" else math.comb(2 * n, n) // 2
 
@@ -117,12 +121,12 @@ def _by_t(n: int, level: float, pairing: str, power: float) -> float:
         return math.inf
     df = n - 1 if pairing == "paired" else 2 * n - 2
     edge = special.stdtrit(df, 1 - level / 2)
-    return float(special.nctdtrinc(df, 1 - power, edge)) / math.sqrt(n)  # the shift that is beyond the edge
+    return float(special.nctdtrinc(df, 1 - power, edge)) / math.sqrt(n)  # the noncentrality with this power
 
 
 @lru_cache
 def _by_simulation(n: int, level: float, pairing: str, power: float) -> float:
-    """The difference in SDs, over REPEATS seeded data sets; every pattern of each is enumerated."""
+    """The difference in SDs, over REPEATS seeded data sets, with all patterns of each."""
     contrasts = _sign_patterns(n) if pairing == "paired" else _splits(n)
     noise = np.random.default_rng(0).standard_normal((REPEATS, len(contrasts)))
     shifted = np.ones(n) if pairing == "paired" else np.repeat([1.0, 0.0], n)
@@ -132,19 +136,19 @@ def _by_simulation(n: int, level: float, pairing: str, power: float) -> float:
 
     def found(difference: float) -> float:
         statistics = np.abs(sums + difference * shifts)
-        as_far = statistics >= statistics[:, :1] * (1 - 1e-12)  # the first is what was seen
+        as_far = statistics >= statistics[:, :1] * (1 - 1e-12)  # the first pattern is the observed one
         return float(np.mean(np.count_nonzero(as_far, axis=1) <= allowed))
 
     return _where(found, power)
 
 
 def _sign_patterns(n: int) -> np.ndarray:
-    """(n, 2^(n-1)): all patterns of signs but for mirror images; the first has no minus."""
+    """(n, 2^(n-1)): all patterns of signs without mirror images; the first has no minus."""
     return np.array([(1.0, *signs) for signs in itertools.product((1.0, -1.0), repeat=n - 1)]).T
 
 
 def _splits(n: int) -> np.ndarray:
-    """(2n, C(2n, n) / 2): all splits into two arms but for mirror images; the first is as drawn."""
+    """(2n, C(2n, n) / 2): all splits into two arms without mirror images; the first is the observed one."""
     chosen = list(itertools.combinations(range(1, 2 * n), n - 1))
     columns = np.full((2 * n, len(chosen)), -1.0)
     columns[0] = 1.0
@@ -154,7 +158,7 @@ def _splits(n: int) -> np.ndarray:
 
 
 def _where(found: Callable[[float], float], power: float) -> float:
-    """The difference at which `found`, which grows with it, comes to `power`."""
+    """The difference at which `found`, which increases with it, reaches `power`."""
     low, high = 0.0, 1.0
     while found(high) < power:
         low, high = high, 2 * high

@@ -1,8 +1,7 @@
-"""Tests of a difference of means, paired and not, by permutation and by t; many of them at once; equivalence.
+"""Tests of a difference of means, paired and unpaired, by permutation and by t; equivalence; families.
 
-The permutation tests are exact: they assume no distribution, but cannot give less than their floor
-(`smallest_p`), which few seeds and a family of comparisons can lift above 5%. The t-tests have no floor, and
-assume that means are about normal.
+The permutation tests are exact and assume no distribution, but have a smallest p (`smallest_p`), which can
+exceed 5% with few seeds and many comparisons. The t-tests have none, and assume that means are about normal.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ NAMES: dict[tuple[Test, Pairing], str] = {
     ("t", "paired"): "paired t-test",
     ("t", "unpaired"): "Welch t-test",
 }
-EXACT_UP_TO = 200_000  # splits of two samples that are enumerated; beyond, they are drawn
-PAIRS_UP_TO = 16  # of paired samples: 2^16 patterns of signs
+EXACT_UP_TO = 200_000  # splits of two samples to enumerate; random ones if there are more
+PAIRS_UP_TO = 16  # pairs whose 2^16 patterns of signs are enumerated
 DRAWN = 20_000
 MOST_SEEDS = 1_000
 
@@ -34,33 +33,32 @@ def sign_flip_p(differences: Values, seed: int = 0) -> float:
     """Two-sided p of the sign-flip permutation test that the mean difference is 0.
 
     Exact up to PAIRS_UP_TO differences: the share of all 2^n sign patterns whose sum is at least as far from
-    0 as the one seen. Beyond, patterns drawn with `seed`, the seen one counted in. NaN without any value.
+    0 as the observed one. Beyond, random patterns from `seed`, and the observed one. NaN without values.
     """
     array = finite(differences)
     if len(array) == 0:
         return math.nan
-    seen = abs(array.sum()) - ROUNDING * np.abs(array).sum()  # what ties but for rounding counts as a tie
+    seen = abs(array.sum()) - ROUNDING * np.abs(array).sum()  # sums equal up to rounding are ties
     if len(array) > PAIRS_UP_TO:
         sums = _drawn_signs(len(array), seed) @ array
         return float((np.count_nonzero(np.abs(sums) >= seen) + 1) / (DRAWN + 1))
-    sums = array[:1]  # the first sign may stay: the other half of the patterns mirrors this one
+    sums = array[:1]  # the first sign is fixed: the other half of the patterns is a mirror image
     for value in array[1:]:
         sums = np.concatenate([sums + value, sums - value])
     return float(np.mean(np.abs(sums) >= seen))
 
 
 def two_sample_p(a: Values, b: Values, seed: int = 0) -> float:
-    """Two-sided p of the two-sample permutation test that a and b have one distribution.
+    """Two-sided p of the two-sample permutation test that a and b have the same distribution.
 
-    Exact where there are at most EXACT_UP_TO ways to split them: the share of splits whose means are at least
-    as far apart as those seen. Beyond, splits drawn with `seed`, the seen one counted in. NaN where one is
-    empty.
+    Exact with at most EXACT_UP_TO splits: the share of splits whose means are at least as far apart as
+    the observed ones. Beyond, random splits from `seed`, and the observed one. NaN if a sample is empty.
     """
     a, b = finite(a), finite(b)
     if not len(a) or not len(b):
         return math.nan
     pooled = np.concatenate([a, b])
-    pooled = pooled - pooled.mean()  # then the first sample's sum alone tells how far apart the means are
+    pooled = pooled - pooled.mean()  # the first sample's sum then determines the difference
     seen = abs(pooled[: len(a)].sum()) - ROUNDING * np.abs(pooled).sum()
     if math.comb(len(pooled), len(a)) <= EXACT_UP_TO:
         return float(np.mean(np.abs(_sums_of(pooled, len(a))) >= seen))
@@ -76,29 +74,29 @@ def _drawn_signs(n: int, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _drawn_splits(n: int, size: int, seed: int) -> np.ndarray:
-    """[DRAWN, size]: places, out of n, of those that a random split puts into the first sample."""
+    """[DRAWN, size]: indices of the values in the first sample of each random split of n values."""
     places = np.tile(np.arange(n, dtype=np.int16), (DRAWN, 1))
     return np.random.default_rng(seed).permuted(places, axis=1)[:, :size].copy()
 
 
 def _sums_of(values: np.ndarray, size: int) -> np.ndarray:
-    """The sum of every subset of so many values."""
+    """The sums of all subsets of `size` values."""
     sums = [np.zeros(1), *[np.zeros(0)] * size]
     for done, value in enumerate(values):
-        least = max(1, size - (len(values) - done - 1))  # smaller ones can no longer get there
+        least = max(1, size - (len(values) - done - 1))  # smaller subsets can no longer reach `size`
         for chosen in range(min(size, done + 1), least - 1, -1):
             sums[chosen] = np.concatenate([sums[chosen], sums[chosen - 1] + value])
     return sums[size]
 
 
 def paired_t_p(differences: Values) -> float:
-    """Two-sided p of the paired t-test; NaN below two values, and where they have no spread."""
+    """Two-sided p of the paired t-test; NaN below two values, or if they are equal."""
     array = finite(differences)
     return _t_p(mean_of(array)) if len(array) > 1 else math.nan
 
 
 def welch_p(a: Values, b: Values) -> float:
-    """Two-sided p of Welch's t-test; NaN below two values each, and where they have no spread."""
+    """Two-sided p of Welch's t-test; NaN below two values each, or without variance."""
     a, b = finite(a), finite(b)
     return _t_p(difference_of(a, b)) if min(len(a), len(b)) > 1 else math.nan
 
@@ -110,13 +108,13 @@ def _t_p(found: Estimate) -> float:
 
 
 def paired_equivalence_p(differences: Values, margin: float) -> float:
-    """p of two one-sided t-tests (Schuirmann 1987): small where the mean difference is within +-margin."""
+    """p of two one-sided t-tests (Schuirmann 1987): small if the mean difference is within +-margin."""
     array = finite(differences)
     return _equivalence_p(mean_of(array), margin) if len(array) > 1 else math.nan
 
 
 def unpaired_equivalence_p(a: Values, b: Values, margin: float) -> float:
-    """The same of mean(a) - mean(b), unpaired and of unequal variance (Welch)."""
+    """The same for mean(a) - mean(b), unpaired with unequal variances (Welch)."""
     a, b = finite(a), finite(b)
     return _equivalence_p(difference_of(a, b), margin) if min(len(a), len(b)) > 1 else math.nan
 
@@ -133,9 +131,9 @@ def _equivalence_p(found: Estimate, margin: float) -> float:
 def smallest_p(
     n: int, test: Test = "permutation", pairing: Pairing = "paired", other: int | None = None
 ) -> float:
-    """The least p that the test can give with n pairs, or with n values against `other` (default: n).
+    """The smallest p that the test can give with n pairs, or with n values against `other` (default: n).
 
-    A t-test has no floor from two values on: 0. NaN where there is nothing to test.
+    0 for a t-test of two or more values. NaN if there is nothing to test.
     """
     other = n if other is None else other
     if test == "t":
@@ -151,7 +149,7 @@ def smallest_p(
 def seeds_needed(
     comparisons: int, test: Test = "permutation", pairing: Pairing = "paired", alpha: float = ALPHA
 ) -> int:
-    """The least number of seeds at which one of so many comparisons could be significant."""
+    """The fewest seeds with which one of this many comparisons can be significant."""
     wanted = alpha / max(comparisons, 1)
     return next(n for n in range(1, MOST_SEEDS) if smallest_p(n, test, pairing) <= wanted)
 
@@ -173,7 +171,7 @@ def holm(p_values: Values, family: int | None = None) -> np.ndarray:
 
 
 def benjamini_hochberg(p_values: Values, family: int | None = None) -> np.ndarray:
-    """q, the false discovery rate at which each would be taken up (1995): for screening, never for a claim.
+    """q, the false discovery rate at which each is accepted (1995): for screening, never for a claim.
 
     NaN stays NaN; `family` as in `holm`.
     """
@@ -185,7 +183,7 @@ def benjamini_hochberg(p_values: Values, family: int | None = None) -> np.ndarra
 
 
 def _ordered(p_values: Values, family: int | None) -> tuple[np.ndarray, np.ndarray, int]:
-    """The p, the places of the finite ones from the least up, and how many comparisons there are."""
+    """The p, the indices of the finite ones in ascending order, and the number of comparisons."""
     p = np.asarray(p_values, dtype=float)
     members = np.flatnonzero(np.isfinite(p))
     order = members[np.argsort(p[members], kind="stable")]

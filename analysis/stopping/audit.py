@@ -1,8 +1,8 @@
-"""Was early stopping right? What the audit says of it, and where a tie kept it from judging.
+"""The audit of early stopping: would stopped members have won, and where did ties prevent a decision.
 
-With `scheduler.audit` p, each member that was to be stopped ran on with probability p. Those that did stand
-for all that were stopped: each counts 1/p times beside the survivors (inverse-probability weights, Horvitz
-and Thompson 1952). With few of them the correlation errs towards 0.
+With `scheduler.audit` p, each member that would be stopped runs on with probability p. They represent
+all stopped ones: each has weight 1/p beside the survivors (inverse-probability weights, Horvitz and Thompson
+1952). With few of them the correlation is biased towards 0.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from scipy import stats
 from analysis.format import name_of, si
 from analysis.sweep import Sweep
 
-FEWEST = 3  # audited members, below which a correlation says nothing
+FEWEST = 3  # audited members for a correlation
 
 
 @dataclass(frozen=True)
 class Audit:
-    """`stopped` members in all were to be stopped; `seen` of them ran to their end, `won` of these beat
-    every survivor of their pool. `correlation` of rung and final values by rung, with the number of members
-    that it is of, where enough of these were audited.
+    """Of the `stopped` members, including those that ran on, `seen` ran to their end, and `won` of these beat
+    every survivor of their pool. `correlation` has, by rung, the correlation of rung and final values and its
+    number of members, if enough of them were audited.
     """
 
     stopped: int
@@ -34,13 +34,13 @@ class Audit:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Exact 95% interval (Clopper and Pearson 1934) of the chance that a stopped one would have won."""
+        """95% interval (Clopper and Pearson 1934) of the probability that a stopped member would have won."""
         found = stats.binomtest(self.won, self.seen).proportion_ci(0.95)
         return float(found.low), float(found.high)
 
 
 def audit(sweep: Sweep) -> Audit | None:
-    """None where nothing was audited, or no audited member has come to its end."""
+    """The audit; None if no audited member has finished."""
     share = float((sweep.space.get("scheduler") or {}).get("audit") or 0)
     decisions = sweep.decisions
     out = decisions[decisions["action"].isin(["stop", "audit"])].drop_duplicates("member")
@@ -59,10 +59,10 @@ def audit(sweep: Sweep) -> Audit | None:
 
 
 def _finals(sweep: Sweep) -> pd.DataFrame:
-    """Members of the search that came to an end: `member`, `pool`, `final` (the mean over the seeds of the
-    search; higher is better, and of one that diverged the worst there is)."""
+    """Finished members of the search: `member`, `pool`, `final` (the mean over the search's seeds; higher is
+    better, and a diverged member has the worst value)."""
     search = sweep.trials[sweep.trials["phase"] == "search"]
-    if sweep.space.get("tune"):  # evidence that a longer search has overtaken is no part of it
+    if sweep.space.get("tune"):  # leaves out evidence that a longer search has superseded
         search = search[search["seed"].isin((sweep.space.get("search") or {}).get("seeds") or [0])]
     scope = (sweep.space.get("scheduler") or {}).get("scope")
     value = (1 if sweep.maximise else -1) * search[sweep.metric]
@@ -77,7 +77,7 @@ def _finals(sweep: Sweep) -> pd.DataFrame:
 
 
 def _at_rung(sweep: Sweep, members: pd.DataFrame, rung: float) -> tuple[float, int]:
-    """The correlation of ranks within the pools, and of how many members; 0 where too few were audited."""
+    """The rank correlation within pools, and its number of members; 0 if too few were audited."""
     there = sweep.decisions[sweep.decisions["rung"] == rung].drop_duplicates("member", keep="last")
     sign = 1 if (sweep.space.get("scheduler") or {}).get("mode", "max") == "max" else -1
     table = members.merge(there[["member", "value"]], on="member").dropna()
@@ -88,8 +88,8 @@ def _at_rung(sweep: Sweep, members: pd.DataFrame, rung: float) -> tuple[float, i
 
 
 def weighted_rank_correlation(x: pd.Series, y: pd.Series, weights: pd.Series, pools: pd.Series) -> float:
-    """Spearman's within pools, where a row of weight w counts as w rows; NaN where one of the two does not
-    vary. Ranks are shares of their pool, so that pools of other sizes count by their rows."""
+    """Spearman's within pools, where a row of weight w counts as w rows; NaN if one variable is
+    constant. Ranks are relative to the pool's size, so that pools count by their number of rows."""
     w = weights.to_numpy(dtype=float)
     a, b = _ranks(x, weights, pools), _ranks(y, weights, pools)
     spread = math.sqrt(float(np.sum(w * a * a)) * float(np.sum(w * b * b)))
@@ -97,7 +97,7 @@ def weighted_rank_correlation(x: pd.Series, y: pd.Series, weights: pd.Series, po
 
 
 def _ranks(values: pd.Series, weights: pd.Series, pools: pd.Series) -> np.ndarray:
-    """The mean rank of each row in its pool, from -1/2 to 1/2, each row there as often as its weight says."""
+    """The mean rank of each row in its pool, from -1/2 to 1/2, with each row repeated by its weight."""
     v, w, p = values.to_numpy(dtype=float), weights.to_numpy(dtype=float), pools.to_numpy()
     ranks = []
     for value, pool in zip(v, p, strict=True):
@@ -108,7 +108,7 @@ def _ranks(values: pd.Series, weights: pd.Series, pools: pd.Series) -> np.ndarra
 
 
 def audit_text(sweep: Sweep) -> str:
-    """What the audit found, in sentences; '' where there was none."""
+    """The audit's results as sentences; '' if there was no audit."""
     found = audit(sweep)
     if found is None:
         return ""
@@ -131,7 +131,7 @@ def audit_text(sweep: Sweep) -> str:
 
 
 def ties_text(sweep: Sweep) -> str:
-    """Where members went on because they tied with the cut-off; '' where none did."""
+    """Text: rungs at which members continued because they tied with the cut-off; '' if none did."""
     decisions = sweep.decisions
     if "tied" not in decisions:
         return ""

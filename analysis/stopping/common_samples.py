@@ -1,8 +1,8 @@
-"""Arms of which trials were stopped, compared where nobody had been stopped yet.
+"""Comparison of arms with stopped trials, at a number of samples before the first stop.
 
-The last value of a stopped trial is not its final one, and those that went on were chosen for being ahead.
-At the last number of samples that every trial reached, all are there and none has been chosen: the stopped
-ones count up to that point (they are censored there) and are never shown as finished.
+The last value of a stopped trial is not its final one, and the trials that continued were selected for being
+ahead. At the largest number of samples that every trial reached, no trial has been selected yet: stopped
+trials count up to that point (they are censored there) and are never shown as finished.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from analysis.compare.comparisons import Rule, comparisons
 from analysis.format import unit_of
 from analysis.sweep import Sweep
 
-TPE_RANDOM = 10  # the first draws of Optuna's TPE are random; later ones follow from the results
+TPE_RANDOM = 10  # the first draws of Optuna's TPE are random; later ones depend on results
 COLUMNS = (
     "arm", "samples", "n", "n_stopped", "mean", "low", "high", "n_pairs", "diff", "diff_low", "diff_high",
     "p", "q",
@@ -26,9 +26,9 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Pool:
-    """Trials none of which was chosen on its own result, and the `value` of each after `samples` samples.
+    """Trials, none selected on its own result, and the `value` of each after `samples` samples.
 
-    `samples` is NaN where all ran to their end: the values are then the final ones.
+    `samples` is NaN if all ran to their end; the values are then the final ones.
     """
 
     trials: pd.DataFrame
@@ -38,9 +38,8 @@ class Pool:
 def unselected(sweep: Sweep, metric: str | None = None) -> Pool:
     """The search's trials, or those of a fixed grid, with their `value` (default: of the objective).
 
-    Final values where none was stopped, else those at the last common number of samples. Trials that
-    diverged, failed or have not ended are left out; of TPE's draws those after the first ten, which follow
-    from results.
+    Final values if none was stopped, else those at the largest common number of samples. Leaves out trials
+    that diverged, failed or have not ended, and TPE's draws after the first ten, which depend on results.
     """
     metric = metric or sweep.metric
     phase = "search" if (sweep.trials["phase"] == "search").any() else "evidence"
@@ -49,7 +48,7 @@ def unselected(sweep: Sweep, metric: str | None = None) -> Pool:
     ]
     if sweep.space.get("tune") and phase == "search":
         search = sweep.space.get("search") or {}
-        rows = rows[rows["seed"].isin(search.get("seeds") or [0])]  # evidence of old counts as search
+        rows = rows[rows["seed"].isin(search.get("seeds") or [0])]  # earlier evidence counts as search
         rows = rows[rows["draw"] < TPE_RANDOM] if search.get("algorithm") == "tpe" else rows
     if not (rows["status"] == "pruned").any() and not sweep.audited[rows.index].any():
         finals = rows.assign(value=rows[metric].where(np.isfinite(rows[metric])))
@@ -58,7 +57,7 @@ def unselected(sweep: Sweep, metric: str | None = None) -> Pool:
 
 
 def _cut(sweep: Sweep, rows: pd.DataFrame, metric: str) -> Pool:
-    """Each trial's last value at or before the samples that all of them reached."""
+    """Each trial's last value at or before the largest number of samples that all of them reached."""
     if metric not in sweep.history:
         return Pool(rows.iloc[:0].assign(value=math.nan), math.nan)
     history = sweep.history[sweep.history["trial_id"].isin(rows["trial_id"])]
@@ -69,11 +68,11 @@ def _cut(sweep: Sweep, rows: pd.DataFrame, metric: str) -> Pool:
 
 
 def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
-    """A row an arm: mean `metric` of its unselected trials after `samples` samples; the columns are COLUMNS.
+    """A row per arm: mean `metric` of its unselected trials after `samples` samples; columns: COLUMNS.
 
     A unit is a draw and a seed; arms share their draws, so that differences from the baseline are paired over
-    both. `n_stopped` of the arm's trials were stopped later. `p` is the deciding test's, `q` adjusted for
-    screening (Benjamini and Hochberg): what to look at next, never a claim.
+    both. `n_stopped` of the arm's trials were stopped later. `p` is the deciding test's, and `q` is adjusted
+    for screening (Benjamini and Hochberg): a hint what to study next, never a claim.
     """
     pool = unselected(sweep, metric)
     table = pool.trials.pivot_table(index=["draw", "seed"], columns="arm", values="value")
