@@ -54,7 +54,7 @@ def test_the_printed_command_is_taken_and_runs_what_it_is_priced_at(
     assert step.command in page and page.index("Comparisons still open") > page.index("To reproduce")
     assert run_sweep.main([*shlex.split(step.command)[2:], "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert f"{len(sweep.trials)} have run in results/toy already" in out
+    assert f"{len(sweep.trials)} have already run in results/toy" in out
     there = yaml.safe_load(Path(shlex.split(step.command)[2]).read_text())["seeds"]
     assert step.trials == 3 * (len(there) - 2) and f"x {len(there)} seeds = {3 * len(there)} trials" in out
 
