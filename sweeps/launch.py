@@ -95,17 +95,17 @@ def _launch(options: LaunchOptions) -> Outcome:
 def _show_finished(plan: Plan, folder: Path, options: LaunchOptions, storage: Storage) -> Outcome:
     """Write the tables of a finished sweep again, as a crash may have prevented it before; with --resume
     also write to MLflow what is missing there."""
-    notes, mirrored = ["This sweep is finished; its report again."], False
+    notes, in_mlflow = ["This sweep is finished; its report again."], False
     if update_evidence(plan, folder):
         notes.append("`evidence` has changed: the comparisons now follow the new rule.")
     rebuild(folder)
     if options.resume:
         try:
             sync(folder, options.tracking_uri)
-            mirrored = True
+            in_mlflow = True
         except Exception as error:  # each store raises its own kinds
             notes.append(sync_hint(folder, options.tracking_uri, f"{type(error).__name__}: {error}"))
-    return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes), storage, mirrored)
+    return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes), storage, in_mlflow)
 
 
 # Run
@@ -159,7 +159,7 @@ def _run(
     if options.notify is not None:
         error = notify(options.notify, summary(controller, folder, status, ending))
         notes += [error] if error else []
-    return Outcome(status, folder, tuple(notes), storage, mirrored=not mlflow_error)
+    return Outcome(status, folder, tuple(notes), storage, in_mlflow=not mlflow_error)
 
 
 def _make_folder(folder: Path, options: LaunchOptions) -> None:
@@ -273,7 +273,7 @@ def _write_report(folder: Path, outcome: Outcome, options: LaunchOptions) -> Non
     except (AnalysisError, OSError) as error:  # for example a full disk; it must not change the exit status
         print(f"No report yet: {error}")
     else:
-        if outcome.mirrored:
+        if outcome.in_mlflow:
             _attach_report(folder, options.tracking_uri)
     for note in outcome.notes:
         print(note)

@@ -32,7 +32,7 @@ class Outcome:
     folder: Path | None = None
     notes: tuple[str, ...] = ()
     storage: Storage | None = None
-    mirrored: bool = False
+    in_mlflow: bool = False
 
 
 @dataclass
