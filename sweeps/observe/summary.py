@@ -25,7 +25,7 @@ class Outcome:
     """The result of a launch.
 
     `status` is the exit status; `folder` is the sweep's folder, None for a preview; `notes` are printed after
-    the report; `mirrored` is whether MLflow has everything.
+    the report; `in_mlflow` is whether MLflow has everything.
     """
 
     status: int
