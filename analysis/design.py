@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 
 import pandas as pd
 
 from analysis.sweep import Sweep
-
-Context = tuple[Hashable, ...]
 
 
 def levels(sweep: Sweep) -> pd.DataFrame:

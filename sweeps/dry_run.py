@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from analysis.compare.power_estimate import PowerEstimate
 from sweeps.decide.placement import check_fits, concurrency_by_arm, share_for
 from sweeps.observe.forecast import comparisons
 from sweeps.observe.preview import preview
@@ -19,6 +19,9 @@ from sweeps.record.folder import JOURNAL, inspect_folder
 from sweeps.record.state import read_state
 from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
+
+if TYPE_CHECKING:  # it loads pandas, for which a plan need not wait
+    from analysis.compare.power_estimate import PowerEstimate
 
 
 def show_plan(plan: Plan, options: LaunchOptions) -> None:

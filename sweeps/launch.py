@@ -206,8 +206,7 @@ def _run_trials(
     signals: Signals,
 ) -> None:
     """Run trials until all have ended, a signal arrives, or the budget is spent."""
-    from sweeps.execute import cluster
-    from sweeps.execute import tuner as engine
+    from sweeps.execute import cluster, tuner
 
     plan = controller.plan
     if options.address is None:
@@ -218,8 +217,8 @@ def _run_trials(
     shares = controller.state.shares
     concurrency = max(concurrency_by_arm(plan, options.max_concurrent, available, shares).values())
     checkpoints = storage.checkpoints(plan.spec.name)
-    with suppress(engine.Interrupted):
-        engine.run(
+    with suppress(tuner.Interrupted):
+        tuner.run(
             controller,
             folder,
             checkpoints,

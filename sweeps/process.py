@@ -20,7 +20,7 @@ from sweeps.space.errors import SpecError
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of the sweep's folder. Raises SpecError if another process holds it."""
     try:
-        lock = FileLock(folder / ".lock", blocking=False).acquire()
+        lock = FileLock(folder / ".lock", blocking=False, fallback_to_soft=False).acquire()
     except Timeout as error:
         raise SpecError(f"{folder}: another process is running this sweep; wait for it or end it") from error
     with lock:

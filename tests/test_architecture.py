@@ -120,6 +120,12 @@ def test_a_library_is_known_in_few_places(library: str) -> None:
             assert where.startswith(ONLY[library]), f"{where} imports {library}"
 
 
+def test_nothing_of_the_analysis_comes_by_its_bare_name() -> None:
+    """`from analysis import write_report` would hide which part is meant."""
+    for module in files():
+        assert not (is_in(module, "sweeps") and "analysis" in imports(module)), module
+
+
 def test_decisions_know_of_the_analysis_its_inference_alone() -> None:
     for module in files():
         if is_in(module, "sweeps.decide"):
@@ -140,7 +146,7 @@ def test_the_tests_stand_where_the_code_does(package: str) -> None:
     [
         ("trm.trainer", ["ray", "mlflow", "optuna", "pandas", "torch._dynamo"]),
         ("analysis.report.build", ["torch", "ray", "mlflow"]),
-        ("sweeps.observe.preview", ["ray", "mlflow"]),
+        ("sweeps.observe.preview", ["ray", "mlflow", "pandas"]),
         ("sweeps", ["ray", "mlflow", "torch", "pandas"]),
         (
             "analysis.inference.intervals, analysis.inference.significance, analysis.inference.power",

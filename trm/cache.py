@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -26,7 +27,10 @@ def cached_file(name: str, make: Callable[[Path], None]) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
+    with ExitStack() as stack:
+        # A file system may have no locks: then several processes may make the file, and the last one stays.
+        with suppress(OSError, NotImplementedError):
+            stack.enter_context(FileLock(path.with_name(f"{path.name}.lock")))
         if not path.exists():
             partial = Path(tempfile.mkdtemp(dir=path.parent, suffix=".tmp"))
             try:

@@ -6,14 +6,17 @@ Each arm is compared with the baseline. The smallest detectable difference is co
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from analysis.compare.power_estimate import PowerEstimate
 from analysis.format import duration
 from sweeps.observe.cost import Cost, phases, total, trial_cost, wall_clock
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration
+
+if TYPE_CHECKING:  # it loads pandas, for which a plan need not wait
+    from analysis.compare.power_estimate import PowerEstimate
 
 MORE_SEEDS = (1, 3, 5)
 MAX_ROWS = 12  # of the table of comparisons

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from analysis.compare.power_estimate import PowerEstimate
 from sweeps.observe.cost import total, trial_cost
 from sweeps.observe.forecast import forecast, times
 from sweeps.plan.match import deviation
@@ -16,20 +16,23 @@ from sweeps.plan.resources import Calibration
 from sweeps.space.schema import SchedulerSpec
 from trm.settings.yaml import in_a_line
 
+if TYPE_CHECKING:  # it loads pandas, for which a plan need not wait
+    from analysis.compare.power_estimate import PowerEstimate
+
 MUCH = 1.1  # a ratio of parameters or FLOPs from which arms are not of one size
 
 
 def preview(
     plan: Plan,
     concurrency_by_arm: Mapping[str, int],
-    there: str,
+    resources: str,
     costs: Mapping[str, Calibration] | None = None,
     power: PowerEstimate | None = None,
 ) -> str:
     """The arms, the trials of each phase, the rungs, what the evidence can tell, and what else to know.
 
-    `fits` says how many trials of each arm run side by side, `there` what there is to run on; `costs` are
-    the arms' where they were measured. `power` is what so many seeds can tell.
+    `concurrency_by_arm` says how many trials of each arm run side by side, `resources` what there is to run
+    on; `costs` are those of the arms that were measured. `power` is what so many seeds can find.
     """
     console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
     spec = plan.spec
@@ -38,7 +41,7 @@ def preview(
     console.print(_arms(plan))
     lines = [*_factors(plan), *_matching(plan), *_phases(plan), *_stopping(plan)]
     at_once = str(max(concurrency_by_arm.values())) if all(concurrency_by_arm.values()) else "none"
-    lines.append(f"At once: {at_once} ({_a_trial(plan)}; {there})")
+    lines.append(f"At once: {at_once} ({_a_trial(plan)}; {resources})")
     lines += [*_limits(plan), *times(plan, concurrency_by_arm, costs or {})]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
@@ -67,7 +70,7 @@ def _about_stopping(plan: Plan) -> Iterator[str]:
     if not can_stop(scheduler, members):
         yield (
             f"scheduler {scheduler.kind} can never stop anything here: scope {scheduler.scope} gives it "
-            f"pools of {_many(members, 'draw')} at most, and it needs {scheduler.build().needed()}"
+            f"pools of {_many(members, 'draw')} at most, and it needs {scheduler.build().needed():g}"
         )
     if not plan.spec.tune:
         yield "with a scheduler and nothing to tune, the survivors are exploratory: they carry no claims"

@@ -97,7 +97,8 @@ def _with_overrides(spec: SweepSpec, sources: Sources, trainer: Trainer) -> Swee
     model, folder = trainer.config_model, Path.cwd()
     for key, _ in sources.changes:
         section = key.partition(".")[0]
-        if section in SweepSpec.model_fields and section not in model.model_fields:
+        known = section in model.model_fields or model.model_config.get("extra") == "allow"
+        if section in SweepSpec.model_fields and not known:
             raise SpecError(
                 f"--set {key}: {section} is a key of the search space, but --set changes the base, a trial's "
                 f"config: edit {sources.path}, or set one of {', '.join(model.model_fields)}"

@@ -66,6 +66,10 @@ def test_a_seed_gives_what_it_gave(name, empty_cache):
     assert small(name).load().hash == HASHES[name]
 
 
+def test_every_board_task_has_its_hash_here():
+    assert set(HASHES) == set(BOARDS), "add the hash of the new task's small data to HASHES"
+
+
 def test_the_hash_is_of_the_data_alone(task, data):
     assert small(task, num_aug=7).load().hash == data.hash != small(task, seed=1).load().hash
 
