@@ -66,6 +66,9 @@ class _SharedKeys(Section):
     max_t: float | None = Field(None, gt=0)
 
 
+if _clash := set(own_keys()) & {*_SharedKeys.model_fields, "audit"}:
+    raise TypeError(f"sweeps.schedulers: {min(_clash)} is a key of every scheduler: rename the field")
+
 if TYPE_CHECKING:
     _AllKeys = _SharedKeys
 else:
