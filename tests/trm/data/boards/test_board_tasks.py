@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trm.data.test_any_task import parts, seeded
 from trm.data import TASKS
-from trm.data.base import Split, TaskData
+from trm.data.base import TaskData
 from trm.data.boards.cli import main
 from trm.data.boards.config import PuzzleConfig
 from trm.data.boards.rules import Puzzles
@@ -35,14 +36,6 @@ def task(request) -> str:
 @pytest.fixture
 def data(task) -> TaskData:
     return small(task).load()
-
-
-def parts(data: TaskData) -> dict[str, Split]:
-    return {split: getattr(data, split) for split in COUNTS}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def puzzles_of(config: PuzzleConfig, inputs: torch.Tensor, labels: torch.Tensor) -> Puzzles:
