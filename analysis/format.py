@@ -1,4 +1,4 @@
-"""Numbers as text: accuracies in percent, counts with an SI prefix, significant digits only."""
+"""Numbers as text: metrics in their units, counts with an SI prefix, significant digits only."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ class Unit:
     limits: tuple[float, float] = (-math.inf, math.inf)
 
     def text(self, value: float, sign: bool = False) -> str:
-        """The value as text, without its unit; a dash if it is not finite."""
+        """The value as text, without its suffix; a dash if it is not finite."""
         if not math.isfinite(value):
             return "–"
         spec = f".{self.decimals}f" if self.decimals is not None else ".4g"
         return format(value * self.factor, ("+" if sign else "") + spec).replace("-", "−")
 
 
-def unit_of(metric: str) -> Unit:
-    """Percent for accuracies and other shares of rows; no unit for other metrics."""
-    if "accuracy" in metric or "solved_then_lost" in metric:
-        return Unit(100.0, "%", "points", 1, (0.0, 1.0))
-    return Unit(1.0, "", "", None)
+SHARE = Unit(100.0, "%", "points", 1, (0.0, 1.0))
+PERCENT = Unit(1.0, "%", "points", 1, (0.0, 100.0))
+NO_UNIT = Unit(1.0, "", "", None)
+UNITS = {"share": SHARE, "percent": PERCENT, "none": NO_UNIT}
 
 
 def name_of(metric: str) -> str:
@@ -42,10 +41,9 @@ def name_of(metric: str) -> str:
     return metric.replace("/", " ").replace("_", " ")
 
 
-def title_of(metric: str) -> str:
+def title_of(metric: str, unit: Unit) -> str:
     """`val/exact_accuracy` -> "val exact accuracy (%)"."""
-    suffix = unit_of(metric).suffix
-    return name_of(metric) + (f" ({suffix})" if suffix else "")
+    return name_of(metric) + (f" ({unit.suffix})" if unit.suffix else "")
 
 
 def si(value: float, digits: int = 3) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from analysis.format import NO_UNIT, SHARE, UNITS, Unit
+
 READS_UP_TO = 1  # the latest major version of results that this code can read
 
 STATUSES = ("completed", "pruned", "diverged", "failed", "interrupted", "not_started", "running")
@@ -27,6 +29,13 @@ _NEEDED = ("trial_id", "arm", "seed", "status")
 _HISTORY = ("trial_id", "step", "samples", "flops", "wall_s")
 _PARENT = "mlflow.parentRunId"
 _DOMAIN = re.compile(r"\.(?:values|levels|when|uniform|loguniform|int|logint|choice)(?:\.|$)")
+# Sweeps from before units were recorded: the metrics of TRM's trainer that are shares, 0 to 1.
+_TRM = "trm.trainer:train"
+_TRM_SHARES = re.compile(
+    r"(train|val|test)/(cell|exact|q_halt)_accuracy(_low|_high|_raw)?"
+    r"|test/chosen_exact_accuracy(_low|_high)?|test/exact_accuracy_(at|rating)_\w+"
+    r"|test/q_auroc|test/q_ece|test/solved_then_lost(_at_\d+)?"
+)
 _DECISIONS = ("trial_id", "member", "rung", "value", "cutoff", "action")
 
 
@@ -60,11 +69,30 @@ class Sweep:
         return self.space["objective"].get("mode", "max") == "max"
 
     @property
+    def judged_maximise(self) -> bool:
+        """Whether higher is better in the metric by which the scheduler judges trials."""
+        mode = (self.space.get("scheduler") or {}).get("mode")
+        return self.maximise if mode is None else bool(mode == "max")
+
+    @property
     def test_metric(self) -> str | None:
         """The objective's counterpart on the test split, if some trial reported it."""
         name = "test/" + self.metric.removeprefix("val/")
         reported = self.metric.startswith("val/") and name in self.trials and self.trials[name].notna().any()
         return name if reported else None
+
+    def unit(self, metric: str) -> Unit:
+        """The metric's unit, as sweep.yaml has it; no unit if it has none.
+
+        A sweep from before units were recorded has those of TRM's metrics, if TRM's trainer ran it.
+        """
+        recorded, objective = self.resolved.get("units"), self.space["objective"].get("unit")
+        if metric in (recorded or {}):
+            return UNITS[(recorded or {})[metric]]
+        if objective and metric in (self.metric, self.test_metric):
+            return UNITS[objective]
+        is_share = recorded is None and self.space.get("trainer") == _TRM and _TRM_SHARES.fullmatch(metric)
+        return SHARE if is_share else NO_UNIT
 
     @property
     def audited(self) -> pd.Series:

@@ -2,8 +2,8 @@
 
 Completed trials report them at their end, with the weights that were best on val. A trial gives one value for
 its seed. Intervals are those of analysis.inference.intervals over the seeds of the trials that count
-(`analysis.compare.ranking.counted_trials`), clipped to [0, 1]. They do not cover the choice of puzzles, which
-are the same for all trials of an arm. A metric that no counted trial reported has no rows.
+(`analysis.compare.ranking.counted_trials`), clipped to the metric's limits. They do not cover the choice of
+puzzles, which are the same for all trials of an arm. A metric that no counted trial reported has no rows.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def _columns(sweep: Sweep, pattern: re.Pattern[str]) -> list[tuple[str, re.Match
 def _by_arm(sweep: Sweep, metric: str) -> list[tuple[str, dict[str, float]]]:
     """The metric's interval over seeds, for every arm with a value."""
     table = seed_table(sweep, metric)
-    intervals = [(arm, mean_interval(table[arm]).cut((0.0, 1.0))) for arm in sweep.arms]
+    limits = sweep.unit(metric).limits
+    intervals = [(arm, mean_interval(table[arm]).cut(limits)) for arm in sweep.arms]
     return [(arm, {name: getattr(found, name) for name in _INTERVAL}) for arm, found in intervals if found.n]
 
 

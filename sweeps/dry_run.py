@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.format import UNITS
 from sweeps.decide.placement import check_fits, concurrency_by_arm, share_for
 from sweeps.observe.forecast import comparisons
 from sweeps.observe.preview import preview
@@ -46,7 +47,8 @@ def power_estimate(plan: Plan, folder: Path | None = None) -> PowerEstimate:
     from analysis.sweep import AnalysisError
 
     evidence, number = plan.spec.evidence, comparisons(plan)
-    arguments = (plan.spec.objective.metric, number, evidence.test, evidence.pairing)
+    metric = plan.spec.objective.metric
+    arguments = (metric, UNITS[plan.units[metric]], number, evidence.test, evidence.pairing)
     if evidence.pilot is None and folder is not None:
         with suppress(AnalysisError):  # too few trials have run to estimate the spread
             return estimate_power(*arguments, folder)

@@ -29,7 +29,7 @@ FOLDERS = {
     "trm": ("settings", "cache", "grid", "layers", "mixers", "data", "config", "*"),
     "analysis": (
         "inference",
-        *("sweep", "format", "design"),
+        *("format", "sweep", "design"),
         *("compare", "trm_metrics", "stopping", "explain", "figures", "report", "*"),
     ),
     "sweeps": ("schedulers", "space", "plan", "record", "decide", "execute", "observe", "*"),

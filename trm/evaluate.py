@@ -29,6 +29,7 @@ from trm.data.base import Split
 from trm.losses import supervision_loss
 from trm.model import TRM, Carry, Output
 
+SHARE = "share"  # the unit of a metric from 0 to 1
 ECE_BINS = 10  # of equal width; few, because the noise of a bin's rows adds to its gap
 _NO_UPPER_BOUND = 2**31
 _SUBSET_SEED = 0  # the same for all trials, whatever their seeds: they are compared on the same puzzles
@@ -113,7 +114,7 @@ def accuracies(config: TrialConfig, results: RowResults) -> dict[str, float]:
 
 
 def depth_metrics(config: TrialConfig, whole: RowResults, deep: RowResults) -> dict[str, float]:
-    """The metrics named by `depth_metric_names`; a metric that the rows do not define is left out.
+    """The metrics named by `depth_metric_units`; a metric that the rows do not define is left out.
 
     From `whole`, all rows after `halt_max_steps` steps:
         chosen_exact_accuracy           with its 95% interval
@@ -148,16 +149,20 @@ def depth_metrics(config: TrialConfig, whole: RowResults, deep: RowResults) -> d
     return {f"test/{name}": value for name, value in metrics.items()}
 
 
-def depth_metric_names(config: TrialConfig) -> list[str]:
-    """Names of all metrics that `depth_metrics` may return for this config, in the order of tables."""
+def depth_metric_units(config: TrialConfig) -> dict[str, str | None]:
+    """All metrics that `depth_metrics` may return for this config, in the order of tables: the unit of each,
+    SHARE or None."""
     halt_max_steps, buckets = config.model.halt_max_steps, rating_buckets(config.data.rating_bounds)
-    names = [f"chosen_exact_accuracy{end}" for end in ("", "_low", "_high")]
-    names += [f"exact_accuracy_at_{t}" for t in curve_steps(halt_max_steps, config.eval.depth_steps)]
-    names += [f"{what}_rating_{bucket}" for what in ("exact_accuracy", "rows") for bucket in buckets]
-    names += [*["q_auroc", "q_ece"] * config.model.learns_to_halt, "solved_then_lost"]
+    shares = [f"chosen_exact_accuracy{end}" for end in ("", "_low", "_high")]
+    shares += [f"exact_accuracy_at_{t}" for t in curve_steps(halt_max_steps, config.eval.depth_steps)]
+    shares += [f"exact_accuracy_rating_{bucket}" for bucket in buckets]
+    units: dict[str, str | None] = dict.fromkeys(shares, SHARE)
+    units |= dict.fromkeys([f"rows_rating_{bucket}" for bucket in buckets])
+    shares = [*["q_auroc", "q_ece"] * config.model.learns_to_halt, "solved_then_lost"]
     if config.eval.depth_steps > halt_max_steps:
-        names.append(f"solved_then_lost_at_{config.eval.depth_steps}")
-    return [f"test/{name}" for name in names]
+        shares.append(f"solved_then_lost_at_{config.eval.depth_steps}")
+    units |= dict.fromkeys(shares, SHARE)
+    return {f"test/{name}": unit for name, unit in units.items()}
 
 
 def curve_steps(halt_max_steps: int, depth_steps: int) -> list[int]:

@@ -29,8 +29,9 @@ from trm.data import AnyTaskConfig
 from trm.data.base import Split, TaskData
 from trm.device import Compilation, forward_dtype, keep_freed_memory
 from trm.evaluate import (
+    SHARE,
     accuracies,
-    depth_metric_names,
+    depth_metric_units,
     depth_metrics,
     evaluate,
     fixed_subset,
@@ -44,26 +45,28 @@ from trm.trial import Trial
 from trm.weights import EMA, ChosenWeights
 
 Q_CONTINUE = "train/q_continue_loss"  # reported only if q_continue is learned
-METRICS = [
-    *("step", "samples", "flops", "wall_s", "samples_per_s", "lr"),
-    *("train/loss", "train/lm_loss", "train/q_halt_loss", Q_CONTINUE),
-    *("train/cell_accuracy", "train/exact_accuracy", "train/q_halt_accuracy", "train/halt_steps"),
-    *("val/loss", "val/cell_accuracy", "val/exact_accuracy", "val/exact_accuracy_low"),
-    *("val/exact_accuracy_high", "val/q_halt_accuracy", "val/cell_accuracy_raw", "val/exact_accuracy_raw"),
-    *("test/cell_accuracy", "test/exact_accuracy", "test/exact_accuracy_low", "test/exact_accuracy_high"),
-    *("test/q_halt_accuracy", "chosen_step"),  # followed by those of `depth_metric_names`
-]
+_ACCURACIES = ("cell_accuracy", "exact_accuracy", "exact_accuracy_low", "exact_accuracy_high")
+METRICS: dict[str, str | None] = {  # each metric's unit, in the order of a report
+    **dict.fromkeys(("step", "samples", "flops", "wall_s", "samples_per_s", "lr")),
+    **dict.fromkeys(("train/loss", "train/lm_loss", "train/q_halt_loss", Q_CONTINUE)),
+    **dict.fromkeys(("train/cell_accuracy", "train/exact_accuracy", "train/q_halt_accuracy"), SHARE),
+    **dict.fromkeys(("train/halt_steps", "val/loss")),
+    **dict.fromkeys([f"val/{name}" for name in (*_ACCURACIES, "q_halt_accuracy")], SHARE),
+    **dict.fromkeys(("val/cell_accuracy_raw", "val/exact_accuracy_raw"), SHARE),
+    **dict.fromkeys([f"test/{name}" for name in (*_ACCURACIES, "q_halt_accuracy")], SHARE),
+    "chosen_step": None,  # followed by those of `depth_metric_units`
+}
 # Means over all rows; the other training metrics are means over the rows that halt.
 _LOSSES = ("loss", "lm_loss", "q_halt_loss", "q_continue_loss")
 _SUMS = (*_LOSSES, "count", "cell_accuracy", "exact_accuracy", "q_halt_accuracy", "halt_steps")
 
 
-def metric_names(config: TrialConfig) -> list[str]:
-    """Names of all metrics that a trial may report, in the order of a report."""
+def metric_units(config: TrialConfig) -> dict[str, str | None]:
+    """All metrics that a trial may report, in the order of a report: the unit of each, SHARE or None."""
     model = config.model
     learned = [name for name in METRICS if name != Q_CONTINUE or model.learns_to_continue]
     learned = [name for name in learned if "q_halt" not in name or model.learns_to_halt]
-    return learned + depth_metric_names(config)
+    return {name: METRICS[name] for name in learned} | depth_metric_units(config)
 
 
 class Trainer:
@@ -201,7 +204,7 @@ class Trainer:
         return metrics | {"chosen_step": self.chosen.step} | depth_metrics(self.config, whole, deep)
 
     def _report(self, metrics: dict[str, float]) -> None:
-        ordered = {name: metrics[name] for name in metric_names(self.config) if name in metrics}
+        ordered = {name: metrics[name] for name in metric_units(self.config) if name in metrics}
         with tempfile.TemporaryDirectory(prefix="trm-checkpoint-") as directory:
             save_checkpoint(Path(directory), self._state())
             self.trial.report(ordered, checkpoint=directory)

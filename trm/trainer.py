@@ -13,7 +13,7 @@ from trm.config import TrialConfig
 from trm.cost import flops_per_sample, num_params
 from trm.data.base import Split
 from trm.evaluate import evaluate
-from trm.loop import Trainer, metric_names
+from trm.loop import Trainer, metric_units
 from trm.trial import NullTrial, Trial
 
 WARM_UP_STEPS = 2  # not timed: they compile, and use every kernel for the first time
@@ -22,13 +22,15 @@ TIMED_S = 3.0  # seconds
 
 def describe(config: TrialConfig) -> dict[str, Any]:
     """The facts about a trial that are known before training."""
+    units = metric_units(config)
     return {
         "num_params": num_params(config),
         "flops_per_sample": flops_per_sample(config),
         "effective_depth": config.model.effective_depth,
         "horizon_key": "train.max_samples",
         "warmup_samples": config.warmup_steps * config.train.batch_size,
-        "metrics": metric_names(config),
+        "metrics": list(units),
+        "units": {name: unit for name, unit in units.items() if unit},
         "needs_gpu": config.model.mixer.needs_gpu,
         "effective": config.effective(),
         "extendable": config.is_extendable,

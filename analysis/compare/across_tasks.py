@@ -26,8 +26,8 @@ Runs = list[np.ndarray]  # the values of each task's runs
 def tables_of(sweeps: Sequence[Sweep], metric: str | None = None) -> dict[str, pd.DataFrame]:
     """The input of the functions below: one table per sweep (task), by name, with the arms that all have.
 
-    The default `metric` is each sweep's test objective. Raises AnalysisError if no arm is in all sweeps, or
-    if two sweeps have the same name.
+    The default `metric` is each sweep's test objective. Raises AnalysisError if no arm is in all sweeps, if
+    two sweeps have the same name, or if their objectives differ in unit or mode.
     """
     names = [sweep.name for sweep in sweeps]
     shared = [arm for arm in sweeps[0].arms if all(arm in sweep.arms for sweep in sweeps)] if sweeps else []
@@ -35,9 +35,14 @@ def tables_of(sweeps: Sequence[Sweep], metric: str | None = None) -> dict[str, p
         raise AnalysisError(f"no arm is in all of {', '.join(names) or 'no sweeps'}: they cannot be compared")
     if len(set(names)) < len(names):
         raise AnalysisError(f"{', '.join(names)}: a sweep is a task here, and two have the same name")
-    return {
-        sweep.name: seed_table(sweep, metric or sweep.test_metric or sweep.metric)[shared] for sweep in sweeps
-    }
+    metrics = {sweep.name: metric or sweep.test_metric or sweep.metric for sweep in sweeps}
+    if len({(sweep.maximise, sweep.unit(metrics[sweep.name])) for sweep in sweeps}) > 1:
+        given = ", ".join(f"{metric} of {name}" for name, metric in metrics.items())
+        raise AnalysisError(
+            f"{given} differ in objective.unit or objective.mode: give sweeps in which both are equal, as "
+            f"runs are compared over tasks"
+        )
+    return {sweep.name: seed_table(sweep, metrics[sweep.name])[shared] for sweep in sweeps}
 
 
 def interquartile_means(tables: Tables, seed: int = 0) -> pd.DataFrame:
@@ -52,12 +57,15 @@ def interquartile_means(tables: Tables, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "n", "iqm", "low", "high"])
 
 
-def probability_of_improvement(tables: Tables, baseline: str, seed: int = 0) -> pd.DataFrame:
+def probability_of_improvement(
+    tables: Tables, baseline: str, seed: int = 0, *, maximise: bool
+) -> pd.DataFrame:
     """`arm`, `probability`, `low`, `high`: that a run of the arm beats one of the baseline; ties count half.
 
-    The mean over tasks of the Mann-Whitney statistic; higher values are better.
+    The mean over tasks of the Mann-Whitney statistic; higher values are better if `maximise`, else lower.
     """
-    by_arm = _by_arm(tables)
+    sign = 1.0 if maximise else -1.0
+    by_arm = _by_arm({task: sign * table for task, table in tables.items()})
     rows = []
     for arm, runs in by_arm.items():
         if arm != baseline:
@@ -67,12 +75,16 @@ def probability_of_improvement(tables: Tables, baseline: str, seed: int = 0) -> 
     return pd.DataFrame(rows, columns=["arm", "probability", "low", "high"])
 
 
-def performance_profiles(tables: Tables, thresholds: Sequence[float], seed: int = 0) -> pd.DataFrame:
-    """`arm`, `threshold`, `share`, `low`, `high`: the share of runs above each threshold, over all tasks."""
-    parts = []
-    for arm, runs in _by_arm(tables).items():
-        share = _profile(runs, thresholds)
-        low, high = _bootstrap([runs], lambda picked: _profile(picked[0], thresholds), seed)
+def performance_profiles(
+    tables: Tables, thresholds: Sequence[float], seed: int = 0, *, maximise: bool
+) -> pd.DataFrame:
+    """`arm`, `threshold`, `share`, `low`, `high`: the share of runs that are better than each threshold, over
+    all tasks: above it if `maximise`, else below it."""
+    sign, parts = 1.0 if maximise else -1.0, []
+    limits = [sign * threshold for threshold in thresholds]
+    for arm, runs in _by_arm({task: sign * table for task, table in tables.items()}).items():
+        share = _profile(runs, limits)
+        low, high = _bootstrap([runs], lambda picked: _profile(picked[0], limits), seed)
         columns = {"arm": arm, "threshold": thresholds, "share": share, "low": low, "high": high}
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)

@@ -6,23 +6,23 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.format import unit_of
+from analysis.format import Unit
 from analysis.inference import power
 from analysis.inference.significance import NAMES, Pairing, Test, seeds_needed
 from analysis.sweep import AnalysisError, load_sweep
 
-SEED_SD = 0.013  # of an accuracy over seeds, if there is no pilot: 1.3 points
+SEED_SD = 1.3  # points: of a share or a percentage over seeds, if there is no pilot
 
 
 @dataclass(frozen=True)
 class PowerEstimate:
     """Power of `comparisons` with a baseline, each over the same number of seeds.
 
-    `sd` is the SD of the difference between trials of two arms, in the units of `metric`; None if it is
-    unknown. `spread` is a text that gives its source.
+    `sd` is the SD of the difference between trials of two arms, in the units of the metric; None if it is
+    unknown. `unit` is the metric's. `spread` is a text that gives the source of `sd`.
     """
 
-    metric: str
+    unit: Unit
     comparisons: int
     test: Test
     pairing: Pairing
@@ -45,28 +45,30 @@ class PowerEstimate:
         found = power.detectable(seeds, self.sd or 1.0, self.comparisons, self.test, self.pairing)
         if math.isinf(found):
             return ""
-        return f"{found:.2g} SD" if self.sd is None else _read(self.metric, found)
+        return f"{found:.2g} SD" if self.sd is None else _read(self.unit, found)
 
 
 def estimate_power(
-    metric: str, comparisons: int, test: Test, pairing: Pairing, pilot: Path | None
+    metric: str, unit: Unit, comparisons: int, test: Test, pairing: Pairing, pilot: Path | None
 ) -> PowerEstimate:
-    """The estimate; `pilot` is the folder of a finished sweep. Raises AnalysisError if that gives no SD."""
-    sd, spread = _assumed(metric, pairing) if pilot is None else pilot_spread(pilot, metric, pairing)
-    return PowerEstimate(metric, comparisons, test, pairing, sd, spread)
+    """The estimate for a metric in `unit`; `pilot` is the folder of a finished sweep. Raises AnalysisError if
+    that gives no SD."""
+    sd, spread = _assumed(unit, pairing) if pilot is None else pilot_spread(pilot, metric, unit, pairing)
+    return PowerEstimate(unit, comparisons, test, pairing, sd, spread)
 
 
-def _assumed(metric: str, pairing: str) -> tuple[float | None, str]:
+def _assumed(unit: Unit, pairing: str) -> tuple[float | None, str]:
     remedy = "evidence.pilot takes it from a sweep's results."
-    if unit_of(metric).difference != "points":
+    if unit.difference != "points":
         return None, f"Differences are in SDs of a difference, as no pilot says how large one is: {remedy}"
-    sd = math.sqrt(2.0) * SEED_SD
-    each = f"{_read(metric, SEED_SD)} over an arm's seeds"
+    seed_sd = SEED_SD / unit.factor
+    sd = math.sqrt(2.0) * seed_sd
+    each = f"{_read(unit, seed_sd)} over an arm's seeds"
     each += ", the arms uncorrelated over shared ones" if pairing == "paired" else ""
-    return sd, f"SD of a difference: {_read(metric, sd)}, assumed ({each}); {remedy}"
+    return sd, f"SD of a difference: {_read(unit, sd)}, assumed ({each}); {remedy}"
 
 
-def pilot_spread(folder: Path, metric: str, pairing: str) -> tuple[float, str]:
+def pilot_spread(folder: Path, metric: str, unit: Unit, pairing: str) -> tuple[float, str]:
     """The SD of a difference between two trials in a sweep's results, and a text that gives its source.
 
     Paired: the pooled SD of the arms' differences to the baseline over shared seeds. Unpaired: sqrt(2) times
@@ -99,9 +101,8 @@ def pilot_spread(folder: Path, metric: str, pairing: str) -> tuple[float, str]:
     if not sd > 0:
         raise AnalysisError(f"{folder}: {shown} does not vary over seeds: give another sweep, or none")
     pairs = f"{pairing}, {freedom} degrees of freedom"
-    return sd, f"SD of a difference: {_read(metric, sd)}, as of {shown} in {folder.name} ({pairs})."
+    return sd, f"SD of a difference: {_read(unit, sd)}, as of {shown} in {folder.name} ({pairs})."
 
 
-def _read(metric: str, value: float) -> str:
-    unit = unit_of(metric)
+def _read(unit: Unit, value: float) -> str:
     return f"{unit.text(value)} {unit.difference}".strip()

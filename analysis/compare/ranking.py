@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare.comparisons import EXPLORATORY, P_VALUES, Rule, comparisons
-from analysis.format import unit_of
 from analysis.inference.intervals import ALPHA
 from analysis.sweep import STATUSES, Sweep
 
@@ -92,7 +91,7 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
     AnalysisError if the space's `evidence` is invalid.
     """
     table = seed_table(sweep, metric)
-    limits = unit_of(metric).limits
+    limits = sweep.unit(metric).limits
     result = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise, limits=limits)
     if claim_of(sweep) == "exploratory":
         result[list(P_VALUES)] = np.nan

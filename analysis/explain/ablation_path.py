@@ -14,7 +14,6 @@ import pandas as pd
 
 from analysis.compare.ranking import seed_table
 from analysis.design import dependents, levels
-from analysis.format import unit_of
 from analysis.inference.intervals import Limits, mean_interval, of_differences
 from analysis.sweep import Sweep
 
@@ -31,7 +30,7 @@ def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     completed trial. The objective selects the path; `metric` (default: its test counterpart) is shown.
     """
     metric = metric or sweep.test_metric or sweep.metric
-    shown, limits = seed_table(sweep, metric), of_differences(unit_of(metric).limits)
+    shown, limits = seed_table(sweep, metric), of_differences(sweep.unit(metric).limits)
     means = seed_table(sweep, sweep.metric).mean() * (1 if sweep.maximise else -1)
     table, ran = levels(sweep), means.dropna()
     if sweep.baseline not in ran.index or ran.idxmax() == sweep.baseline:

@@ -8,7 +8,6 @@ import pandas as pd
 
 from analysis.compare.ranking import claim_of, seed_table
 from analysis.design import contexts, levels, levels_of
-from analysis.format import unit_of
 from analysis.inference.intervals import mean_interval, of_differences
 from analysis.sweep import Sweep
 
@@ -26,7 +25,7 @@ def effects(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     """
     metric = metric or sweep.test_metric or sweep.metric
     values, table = seed_table(sweep, metric), levels(sweep)
-    limits = of_differences(unit_of(metric).limits)
+    limits = of_differences(sweep.unit(metric).limits)
     rows: list[dict[str, Any]] = []
     for factor in sweep.factors:
         there = table[table[factor].notna()]

@@ -21,7 +21,6 @@ from scipy import stats
 
 from analysis.compare.ranking import claim_of, seed_table
 from analysis.design import contexts, levels, levels_of
-from analysis.format import unit_of
 from analysis.inference.intervals import ALPHA, mean_interval
 from analysis.inference.significance import benjamini_hochberg
 from analysis.sweep import Sweep
@@ -107,7 +106,7 @@ def cell_means(sweep: Sweep, a: str, b: str, metric: str | None = None) -> pd.Da
     The mean over the cell's arms at each seed, and its 95% interval over seeds.
     """
     metric = metric or sweep.test_metric or sweep.metric
-    data, limits, rows = _data(sweep, a, b, metric), unit_of(metric).limits, []
+    data, limits, rows = _data(sweep, a, b, metric), sweep.unit(metric).limits, []
     for pair, cell in data.groupby(["a", "b"], observed=True):
         found = mean_interval(cell.groupby("seed")["y"].mean()).cut(limits)
         rows.append((*pair, found.n, found.mean, found.low, found.high))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.compare.ranking import counted_trials, rank_arms
 from analysis.figures.plot import INTERVAL, Plot
 from analysis.figures.style import INK, finish_x, label_ends, looks, make_axes, styled, titled
-from analysis.format import name_of, title_of, unit_of
+from analysis.format import name_of, title_of
 from analysis.sweep import Sweep, records
 
 TITLE = "Accuracy against size and compute"
@@ -23,7 +23,7 @@ def accuracy_against(sweep: Sweep, cost: str = "num_params") -> Figure:
 
     The dashed steps are the Pareto front of the means; arms on it are filled, the others open.
     """
-    unit, how, ranked = unit_of(sweep.metric), looks(sweep), costs(sweep, cost)
+    unit, how, ranked = sweep.unit(sweep.metric), looks(sweep), costs(sweep, cost)
     figure, axes = make_axes(2.5 + 0.14 * max(0, len(ranked) - 10), list(ranked["arm"]))
     axes.margins(x=0.08, y=0.12)
     front = ranked[ranked["front"]].sort_values(cost)
@@ -40,7 +40,7 @@ def accuracy_against(sweep: Sweep, cost: str = "num_params") -> Figure:
         axes.set_xscale("log")
     finish_x(axes, COSTS[cost])
     label_ends(axes, ends, how)
-    titled(axes, title_of(sweep.metric))
+    titled(axes, title_of(sweep.metric, unit))
     return figure
 
 

@@ -13,7 +13,7 @@ from analysis.design import levels, levels_of
 from analysis.explain.interactions import cell_means, crossed
 from analysis.figures.plot import INTERVAL, Plot
 from analysis.figures.style import draw_whiskers, label_ends, looks_of, make_column, short, styled, titled
-from analysis.format import Unit, name_of, title_of, unit_of
+from analysis.format import Unit, name_of, title_of
 from analysis.sweep import Sweep
 
 PANELS = 3  # pairs of factors that are drawn
@@ -24,7 +24,7 @@ def interactions(sweep: Sweep) -> Figure:
     """For each two crossed factors: a line a level of the one over the levels of the other, mean and 95%
     interval over seeds. Where lines do not run alike, one factor's effect depends on the other's level."""
     metric = sweep.test_metric or sweep.metric
-    unit, pairs, table = unit_of(metric), crossed_pairs(sweep)[:PANELS], levels(sweep)
+    unit, pairs, table = sweep.unit(metric), crossed_pairs(sweep)[:PANELS], levels(sweep)
     names = [level for _, b in pairs for level in levels_of(table, b, sweep.baseline)]
     figure, panels = make_column(len(pairs), 2.3, names)
     for axes, (a, b) in zip(panels, pairs, strict=True):
@@ -33,7 +33,7 @@ def interactions(sweep: Sweep) -> Figure:
             axes, found.astype({"level_a": str, "level_b": str}), levels_of(table, b, sweep.baseline), unit
         )
         axes.set_xlabel(a)
-        titled(axes, f"{title_of(metric)}, a line a level of {b}")
+        titled(axes, f"{title_of(metric, unit)}, a line a level of {b}")
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.compare.ranking import counted_trials
 from analysis.figures.plot import Plot
 from analysis.figures.style import Look, draw_band, finish_x, label_ends, looks, make_axes, styled, titled
-from analysis.format import name_of, title_of, unit_of
+from analysis.format import name_of, title_of
 from analysis.sweep import Sweep, records
 
 TITLE = "Learning curves"
@@ -25,7 +25,7 @@ def learning_curves(sweep: Sweep, metric: str | None = None, over: str = "sample
     ones.
     """
     metric = metric or sweep.metric
-    unit, how = unit_of(metric), looks(sweep)
+    unit, how = sweep.unit(metric), looks(sweep)
     table = sweep.history.dropna(subset=[over]).assign(y=lambda rows: rows[metric] * unit.factor)
     table = table[np.isfinite(table["y"])]
     counted = counted_trials(sweep)
@@ -44,7 +44,7 @@ def learning_curves(sweep: Sweep, metric: str | None = None, over: str = "sample
             ends[arm] = last
     finish_x(axes, "training FLOPs" if over == "flops" else "training samples")
     label_ends(axes, ends, how)
-    titled(axes, title_of(metric))
+    titled(axes, title_of(metric, unit))
     return figure
 
 

@@ -7,7 +7,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.figures.plot import INTERVAL, Plot
 from analysis.figures.style import INK, draw_band, label_ends, looks, make_axes, styled, titled
-from analysis.format import title_of, unit_of
+from analysis.format import title_of
 from analysis.sweep import Sweep
 from analysis.trm_metrics import depth_curve
 
@@ -18,7 +18,7 @@ METRIC = "test/exact_accuracy"
 def plot_depth_curve(sweep: Sweep) -> Figure:
     """Exact accuracy after 1, 2, 4, ... supervision steps, mean and 95% interval over seeds; the dotted line
     is where training and evaluation end."""
-    found, how, unit = depth_curve(sweep), looks(sweep), unit_of(METRIC)
+    found, how, unit = depth_curve(sweep), looks(sweep), sweep.unit(METRIC)
     arms = [arm for arm in sweep.arms if arm in set(found["arm"])]
     figure, axes = make_axes(2.5 + 0.14 * max(0, len(arms) - 10), arms)
     axes.set_xscale("log", base=2)
@@ -36,7 +36,7 @@ def plot_depth_curve(sweep: Sweep) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("supervision steps")
     label_ends(axes, ends, how)
-    titled(axes, title_of(METRIC))
+    titled(axes, title_of(METRIC, unit))
     return figure
 
 

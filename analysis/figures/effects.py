@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from analysis.explain.effects import effects
 from analysis.figures.plot import INTERVAL, Plot
 from analysis.figures.style import INK, make_axes, short, styled
-from analysis.format import name_of, unit_of
+from analysis.format import name_of
 from analysis.sweep import Sweep, records
 
 
@@ -15,7 +15,7 @@ from analysis.sweep import Sweep, records
 def factor_effects(sweep: Sweep) -> Figure:
     """A row a level: the mean difference to its factor's reference level (open circle), its 95% interval."""
     metric = sweep.test_metric or sweep.metric
-    unit, found = unit_of(metric), effects(sweep, metric)
+    unit, found = sweep.unit(metric), effects(sweep, metric)
     found = found[found["n"] > 0]
     labels: list[str] = []
     heads, places = [], []

@@ -7,11 +7,16 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.figures.plot import INTERVAL, Plot
 from analysis.figures.style import looks, make_row, styled
-from analysis.format import unit_of
+from analysis.format import SHARE
 from analysis.sweep import Sweep
 from analysis.trm_metrics import halting
 
-TITLES = {"q_auroc": "AUROC of q", "q_ece": "ECE of q", "solved_then_lost": "solved,\nthen lost (%)"}
+# Each measure's title, and the factor by which it is shown.
+MEASURES = {
+    "q_auroc": ("AUROC of q", 1.0),
+    "q_ece": ("ECE of q", 1.0),
+    "solved_then_lost": ("solved,\nthen lost (%)", SHARE.factor),
+}
 
 
 @styled
@@ -20,11 +25,11 @@ def halting_calibration(sweep: Sweep) -> Figure:
     solved, and the share of rows solved after some step and not at the end; 95% intervals over seeds."""
     found, how = halting(sweep), looks(sweep)
     arms = [arm for arm in sweep.arms if arm in set(found["arm"])]
-    measures = [measure for measure in TITLES if found[measure].notna().any()]
-    figure, panels = make_row([TITLES[measure] for measure in measures], arms)
+    measures = [measure for measure in MEASURES if found[measure].notna().any()]
+    figure, panels = make_row([MEASURES[measure][0] for measure in measures], arms)
     for axes, measure in zip(panels, measures, strict=True):
         columns = [measure, f"{measure}_low", f"{measure}_high"]
-        rows = found.set_index("arm")[columns].astype(float) * unit_of(measure).factor
+        rows = found.set_index("arm")[columns].astype(float) * MEASURES[measure][1]
         for y, arm in enumerate(arms):
             mean, low, high = rows.loc[arm].to_numpy()
             axes.plot([low, high], [y, y], color=how[arm].color, lw=1.4)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from analysis.compare.ranking import rank_arms, seed_table
 from analysis.figures.plot import INTERVAL, Plot
 from analysis.figures.style import looks, make_axes, short, styled
-from analysis.format import name_of, title_of, unit_of
+from analysis.format import name_of, title_of
 from analysis.sweep import Sweep
 
 
@@ -17,7 +17,7 @@ def ranked_intervals(sweep: Sweep) -> Figure:
     """The arms, best first: every seed's value as a small open mark, mean and 95% interval beside it."""
     metric = sweep.test_metric or sweep.metric
     prefix = "test_" if sweep.test_metric else ""
-    unit, how = unit_of(metric), looks(sweep)
+    unit, how = sweep.unit(metric), looks(sweep)
     ranked, seeds = rank_arms(sweep), seed_table(sweep, metric) * unit.factor
     ranked = ranked[ranked[f"{prefix}n"] > 0]
     figure, axes = make_axes(0.75 + 0.32 * max(len(ranked), 1), [], left=list(ranked["arm"]))
@@ -30,7 +30,7 @@ def ranked_intervals(sweep: Sweep) -> Figure:
     axes.set_yticks(range(len(ranked)), [short(arm) for arm in ranked["arm"]])
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(title_of(metric), loc="right")
+    axes.set_xlabel(title_of(metric, unit), loc="right")
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.plot import INTERVAL, Plot
 from analysis.figures.style import draw_whiskers, label_ends, looks, make_axes, styled, titled
-from analysis.format import title_of, unit_of
+from analysis.format import title_of
 from analysis.sweep import Sweep
 from analysis.trm_metrics import by_rating
 
@@ -16,7 +16,7 @@ METRIC = "test/exact_accuracy"
 @styled
 def accuracy_by_rating(sweep: Sweep) -> Figure:
     """Exact accuracy on puzzles of each rating, mean and 95% interval over seeds."""
-    found, how, unit = by_rating(sweep), looks(sweep), unit_of(METRIC)
+    found, how, unit = by_rating(sweep), looks(sweep), sweep.unit(METRIC)
     arms = [arm for arm in sweep.arms if arm in set(found["arm"])]
     buckets = {rating: place for place, rating in enumerate(dict.fromkeys(found["rating"]))}
     counts = found.groupby("rating")["rows"].max()
@@ -32,7 +32,7 @@ def accuracy_by_rating(sweep: Sweep) -> Figure:
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("rating (puzzles of test)", labelpad=1)
     label_ends(axes, ends, how)
-    titled(axes, title_of(METRIC))
+    titled(axes, title_of(METRIC, unit))
     return figure
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.compare.comparisons import EQUIVALENT, NOT_SETTLED, WORSE, Rule
 from analysis.compare.pairing import idle_arms
 from analysis.compare.ranking import ALPHA, OPEN, claim_of
-from analysis.format import Unit, few, join, name_of, p_text, p_words, si, unit_of
+from analysis.format import Unit, few, join, name_of, p_text, p_words, si
 from analysis.sweep import Sweep, records
 
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
@@ -48,7 +48,7 @@ def design(sweep: Sweep) -> str:
 def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
     """The one sentence to remember."""
     best, prefix = ranked.iloc[0], "test_" if sweep.test_metric else ""
-    unit = unit_of(sweep.metric)
+    unit = sweep.unit(sweep.metric)
     metric = sweep.test_metric or sweep.metric
     claims = best["claim"] == "confirmatory"
     rival = best if best["arm"] != sweep.baseline else None
@@ -96,7 +96,7 @@ def _decision(sweep: Sweep, row: pd.Series, prefix: str) -> str:
 
 
 def _equivalent(sweep: Sweep, arms: list[str]) -> str:
-    unit = unit_of(sweep.metric)
+    unit = sweep.unit(sweep.metric)
     margin = f"±{unit.text(Rule.of(sweep).margin or 0.0)} {unit.difference}".rstrip()
     return (
         f"{join(arms)} {'is' if len(arms) == 1 else 'are'} equivalent to {sweep.baseline} within {margin} "
@@ -161,7 +161,7 @@ def _limits_of_the_order(sweep: Sweep) -> list[str]:
     """Members that were stopped at a rung where a worse one, which had come before, went on."""
     decisions = sweep.decisions
     found: list[tuple[str, str, str]] = []
-    sign = 1.0 if (sweep.space.get("scheduler") or {}).get("mode", "max") == "max" else -1.0
+    sign = 1.0 if sweep.judged_maximise else -1.0
     for stop in records(decisions[decisions["action"] == "stop"]):
         there = decisions[(decisions["rung"] == stop.rung) & (decisions["action"] == "continue")]
         worse = there[sign * there["value"] < sign * stop.value]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.compare.ranking import claim_of, rank_arms
-from analysis.format import name_of, si, title_of, unit_of
+from analysis.format import name_of, si, title_of
 from analysis.sweep import Sweep, load_sweep
 
 
@@ -35,7 +35,7 @@ def _with_levels(sweep: Sweep, ranked: pd.DataFrame) -> pd.DataFrame:
 def ranking_text(folder: Path | str) -> str:
     """The ranking for a terminal: mean and interval of the objective, and what became of the trials."""
     sweep = load_sweep(folder)
-    unit = unit_of(sweep.metric)
+    unit = sweep.unit(sweep.metric)
     rows = []
     for row in rank_arms(sweep).to_dict("records"):
         interval = f"[{unit.text(row['low'])}, {unit.text(row['high'])}]" if row["n"] > 1 else ""
@@ -44,7 +44,7 @@ def ranking_text(folder: Path | str) -> str:
         interval = "no spread" if row["low"] == row["high"] else interval
         counts = ", ".join(f"{row[key]} {word}" for key, word in outcomes.items() if row[key])
         rows.append((row["arm"], unit.text(row["mean"]), interval, si(row["num_params"]), counts))
-    heads = ("arm", title_of(sweep.metric), "95% interval", "parameters", "trials")
+    heads = ("arm", title_of(sweep.metric, unit), "95% interval", "parameters", "trials")
     widths = [max(len(str(line[place])) for line in [heads, *rows]) for place in range(len(heads))]
     lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
              for line in [heads, *rows]]  # fmt: skip

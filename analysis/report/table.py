@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.compare.comparisons import Rule
 from analysis.compare.ranking import claim_of, rank_arms
-from analysis.format import Unit, duration, name_of, p_text, si, title_of, unit_of
+from analysis.format import Unit, duration, name_of, p_text, si, title_of
 from analysis.inference.intervals import BCA_FROM
 from analysis.sweep import Sweep
 
@@ -41,7 +41,7 @@ class Match:
 def columns(sweep: Sweep) -> list[Column]:
     """All but the arm itself. The difference and its p are those of the test split where there is one."""
     prefix = "test_" if sweep.test_metric else ""
-    metric, unit = sweep.test_metric or sweep.metric, unit_of(sweep.metric)
+    metric, unit = sweep.test_metric or sweep.metric, sweep.unit(sweep.metric)
     found = [Column("n", lambda row: str(row["n"]), lambda row: row["n"])]
     found.append(_mean(sweep.metric, "", unit))
     if prefix:
@@ -133,7 +133,7 @@ def _mean(metric: str, prefix: str, unit: Unit) -> Column:
         return f"[{unit.text(low)}, {unit.text(high)}]" if pd.notna(low) else ""
 
     return Column(
-        title_of(metric),
+        title_of(metric, unit),
         lambda row: unit.text(row[f"{prefix}mean"]),
         lambda row: row[f"{prefix}mean"] * unit.factor,
         lambda row: (row[f"{prefix}low"] * unit.factor, row[f"{prefix}high"] * unit.factor),
@@ -173,7 +173,7 @@ def how_to_read(sweep: Sweep) -> str:
     family, metric = len(sweep.arms) - 1, sweep.test_metric or sweep.metric
     rule = Rule.of(sweep)
     split = f"Ranked on {name_of(sweep.metric)}, claims on {name_of(metric)}. " if sweep.test_metric else ""
-    cut = " (cut where no accuracy can be)" if unit_of(sweep.metric).suffix == "%" else ""
+    cut = " (cut where no value can be)" if math.isfinite(sweep.unit(sweep.metric).limits[0]) else ""
     p = "exploratory, therefore without p"
     if claim_of(sweep) == "confirmatory":
         p = f"p is that of the {rule.name}, Holm-adjusted over {family} comparison{'s' * (family != 1)}"

@@ -79,7 +79,7 @@ def _finals(sweep: Sweep) -> pd.DataFrame:
 def _at_rung(sweep: Sweep, members: pd.DataFrame, rung: float) -> tuple[float, int]:
     """The rank correlation within pools, and its number of members; 0 if too few were audited."""
     there = sweep.decisions[sweep.decisions["rung"] == rung].drop_duplicates("member", keep="last")
-    sign = 1 if (sweep.space.get("scheduler") or {}).get("mode", "max") == "max" else -1
+    sign = 1 if sweep.judged_maximise else -1
     table = members.merge(there[["member", "value"]], on="member").dropna()
     if table["audited"].sum() < FEWEST:
         return math.nan, 0

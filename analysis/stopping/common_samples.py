@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare.comparisons import Rule, comparisons
-from analysis.format import unit_of
 from analysis.sweep import Sweep
 
 TPE_RANDOM = 10  # the first draws of Optuna's TPE are random; later ones depend on results
@@ -77,7 +76,7 @@ def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     pool = unselected(sweep, metric)
     table = pool.trials.pivot_table(index=["draw", "seed"], columns="arm", values="value")
     table = table.reindex(columns=sweep.arms).astype(float)
-    limits = unit_of(metric or sweep.metric).limits
+    limits = sweep.unit(metric or sweep.metric).limits
     found = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise, limits=limits)
     stopped = pool.trials[pool.trials["status"] == "pruned"].groupby("arm").size()
     found["samples"] = pool.samples

@@ -20,6 +20,7 @@ from sweeps.decide.search import TPESearch
 from sweeps.decide.selection import ranked
 from sweeps.decide.stopping import Stopping
 from sweeps.plan.model import Arm, Draw, Plan, TrialPlan
+from sweeps.plan.units import contradiction
 from sweeps.record.journal import Event, Journal
 from sweeps.record.state import SweepState, TrialState
 
@@ -168,12 +169,26 @@ class Controller:
         self._journal.append("start", trial_id=trial_id, attempt=trial.attempts + 1, **fields)
 
     def report(self, trial_id: str, metrics: Mapping[str, float]) -> bool:
-        """Record a report. Returns whether the trial continues; if not, its end has been recorded."""
+        """Record a report. Returns whether the trial continues; if not, its end has been recorded.
+
+        A report whose objective contradicts its unit fails the trial, without a retry, and is not recorded.
+        """
         trial = self.state.trials[trial_id]
+        if wrong := self._contradiction(trial, metrics):
+            self.ended(trial_id, "failed", wrong)
+            return False
         self._write_report(trial_id, metrics)
         self.stopping.on_report(trial, metrics)
         # A trial at max_t completes by itself; its last report only counts in the comparison with others.
         return self._reached_max_t(metrics) or not self._prune_if_stopped(trial)
+
+    def _contradiction(self, trial: TrialState, metrics: Mapping[str, float]) -> str:
+        """Why the report's objective cannot be in its unit; '' if it can, or is not reported."""
+        metric = self.plan.spec.objective.metric
+        if metric not in metrics:
+            return ""
+        described = metric in self._arms[trial.arm].units
+        return contradiction(metric, metrics[metric], self.plan.units[metric], described)
 
     def _reached_max_t(self, metrics: Mapping[str, float]) -> bool:
         scheduler = self.plan.spec.scheduler

@@ -187,6 +187,8 @@ def _payload(controller: Controller, trial: TrialPlan, checkpoints: str, logs: P
         gpu=allocation.gpu,
         journal_step=controller.state.trials[trial.trial_id].last_step,
         is_measured=trial.arm in controller.state.shares,
+        factors=list(spec.ablate),
+        tuned=list(spec.tune),
         sys_path=[path for path in sys.path if path],
     )
 

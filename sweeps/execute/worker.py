@@ -34,7 +34,7 @@ from ray import tune
 from sweeps.plan.trainer import import_trainer
 from sweeps.record.checkpoints import UploadFailed
 from sweeps.record.storage import checkpoint_store
-from sweeps.space.names import RESERVED, name_problem
+from sweeps.space.names import RESERVED, name_problem, same_name
 
 
 class StopTrial(BaseException):
@@ -48,7 +48,8 @@ class Payload:
     a dict.
 
     `checkpoints` is the trial's folder or URL, `log` the file for a traceback; `metric` and `mode` are the
-    objective's; `cpu` and `gpu` are the trial's resources.
+    objective's; `factors` and `tuned` are names that no metric may have; `cpu` and `gpu` are the trial's
+    resources.
     """
 
     trial_id: str
@@ -63,6 +64,8 @@ class Payload:
     gpu: float
     journal_step: int = -1  # the last step that the journal has a report of
     is_measured: bool = False  # `gpu` follows from measured memory, and limits the memory of the trial
+    factors: list[str] = field(default_factory=list)
+    tuned: list[str] = field(default_factory=list)
     sys_path: list[str] = field(default_factory=list)
 
     def dumps(self) -> str:
@@ -117,6 +120,7 @@ class TrialHandle:
         self.seed = payload.seed
         self.device = device
         self.checkpoint: Path | None = None
+        self._factors, self._tuned = payload.factors, payload.tuned
         self._store = checkpoint_store(payload.checkpoints, payload.metric, payload.mode)
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._turn = threading.Semaphore(0)
@@ -143,7 +147,10 @@ class TrialHandle:
         if missing:
             raise ValueError(f"trial.report needs {sorted(missing)} among its metrics; got {sorted(values)}")
         for name in values:
-            if why := name_problem(name, RESERVED):
+            why = name_problem(name, RESERVED)
+            if not why and name in {*self._factors, *self._tuned}:
+                why = same_name(name, self._factors)
+            if why:
                 raise ValueError(f"trial.report: the metric {name!r} {why}")
         bad = sorted(name for name, value in values.items() if not math.isfinite(value))
         if bad:

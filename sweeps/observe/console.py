@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from analysis.format import duration
+from analysis.format import UNITS, duration
 from sweeps.decide.controller import Controller
 from sweeps.record.state import Status, TrialState
 
@@ -27,6 +27,7 @@ class Display:
         plan = controller.plan
         self._name = plan.spec.name
         self._objective = plan.spec.objective
+        self._unit = UNITS[plan.units[self._objective.metric]]
         self._horizon = plan.horizon  # samples of a whole trial, None if unknown
         self._quiet = quiet
         self._console = Console()
@@ -65,7 +66,7 @@ class Display:
         counts = Counter(trial.status for trial in self._trials())
         parts = [f"{counts[status]} {status.replace('_', ' ')}" for status in _STATUSES if counts[status]]
         best = self._best(self._trials())
-        value = f", best {self._objective.metric} {best[0]:.4f} ({best[1]})" if best else ""
+        value = f", best {self._objective.metric} {self._text(best[0])} ({best[1]})" if best else ""
         return f"{self._name}: {', '.join(parts) or 'nothing planned yet'}{value}, {self._clock()}"
 
     def table(self) -> Group:
@@ -88,7 +89,7 @@ class Display:
         for arm, trials in by_arm.items():
             counts = Counter(trial.status for trial in trials)
             best = self._best(trials)
-            value = f"{best[0]:.4f}" if best else "-"
+            value = self._text(best[0]) if best else "-"
             style = "bold green" if leader and best and best[0] == leader[0] else ""
             table.add_row(
                 arm,
@@ -103,6 +104,9 @@ class Display:
 
     def _trials(self) -> list[TrialState]:
         return list(self._controller.state.trials.values())
+
+    def _text(self, value: float) -> str:
+        return f"{self._unit.text(value)}{self._unit.suffix}"
 
     def _best(self, trials: list[TrialState]) -> tuple[float, str] | None:
         """The best value of the objective so far, and the trial that has it; None before the first report."""

@@ -36,7 +36,8 @@ def preview(
     """
     console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
     spec = plan.spec
-    goal = f"{spec.objective.mode}imise {spec.objective.metric}"
+    unit = spec.objective.unit
+    goal = f"{spec.objective.mode}imise {spec.objective.metric}{'' if unit == 'none' else f' ({unit})'}"
     console.print(f"[bold]{spec.name}[/bold]: {goal}; {spec.trainer}", soft_wrap=True)
     console.print(_arms(plan))
     lines = [*_factors(plan), *_matching(plan), *_phases(plan), *_stopping(plan)]

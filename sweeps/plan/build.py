@@ -1,9 +1,9 @@
 """Builds the plan of a sweep: reads the search space, fills in defaults, and builds and checks the arms.
 
 `sweeps.launch` calls `load_plan`. It calls `space.load` for the YAML, `plan.trainer` to import the trainer,
-`plan.arms` for the combinations of levels, `plan.match` for arms of equal size, `plan.checks` for everything
-that can be refused without looking at data, and `plan.identity` for the sweep's identity. The trials follow
-from the plan's arms, draws and seeds (`plan.model`).
+`plan.arms` for the combinations of levels, `plan.match` for arms of equal size, `plan.units` for the units of
+metrics, `plan.checks` for everything that can be refused without looking at data, and `plan.identity` for the
+sweep's identity. The trials follow from the plan's arms, draws and seeds (`plan.model`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sweeps.plan.identity import identity
 from sweeps.plan.match import Matched, match_arms
 from sweeps.plan.model import Arm, Plan
 from sweeps.plan.trainer import Trainer, import_trainer
+from sweeps.plan.units import described_units, resolved_units
 from sweeps.space.dotted import absolute_at, get, overlap
 from sweeps.space.errors import SpecError
 from sweeps.space.load import Sources, load_spec
@@ -51,7 +52,12 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
     spec = spec.model_copy(update={"scheduler": scheduler})
     check_metrics(spec, description)
     check_names(spec, description)
-    plan = Plan(spec, sources, trainer, _arms(spec, trainer, sources), horizon)
+    arms = _arms(spec, trainer, sources)
+    described = described_units(spec.trainer, description)
+    units = resolved_units(spec, [described, *(arm.units for arm in arms)])
+    objective = spec.objective.model_copy(update={"unit": units[spec.objective.metric]})
+    spec = spec.model_copy(update={"objective": objective})
+    plan = Plan(spec, sources, trainer, arms, horizon, units)
     check_plan(plan)
     return replace(plan, identity=identity(plan))
 
@@ -192,5 +198,6 @@ def _arm(builder: ArmBuilder, draft: ArmDraft, matched: Matched | None) -> Arm:
         cpu=cpu,
         gpu=gpu,
         effective_depth=description.get("effective_depth"),
+        units=described_units(builder.trainer.name, description),
         match=matched,
     )

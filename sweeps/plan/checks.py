@@ -14,7 +14,7 @@ from sweeps.plan.draws import drawn_for, known_draws
 from sweeps.plan.model import Arm, Plan
 from sweeps.space.dotted import absolute_at, get
 from sweeps.space.errors import SpecError
-from sweeps.space.names import REPORTED, RESERVED, name_problem
+from sweeps.space.names import REPORTED, RESERVED, name_problem, same_name
 from sweeps.space.schema import SIZES, SchedulerSpec, SweepSpec
 
 MAX_RUNGS = 1000
@@ -45,6 +45,11 @@ def check_names(spec: SweepSpec, known: dict[str, Any]) -> None:
     for what, name, reserved in asked:
         if why := name_problem(name, reserved):
             raise SpecError(f"{what}: {name!r} {why}")
+    metrics = [("objective.metric", spec.objective.metric), ("scheduler.metric", spec.scheduler.metric)]
+    metrics += [(f"trainer: {spec.trainer}: the metric", name) for name in known.get("metrics") or []]
+    for what, name in metrics:
+        if name in {*spec.ablate, *spec.tune}:
+            raise SpecError(f"{what}: {name!r} {same_name(name, spec.ablate)}")
 
 
 def check_horizon(scheduler: SchedulerSpec, horizon: float | None) -> SchedulerSpec:

@@ -24,7 +24,7 @@ def identity(plan: Plan) -> dict[str, Any]:
     base = flatten(plan.trainer.configure(spec.base, [], "base").model_dump(mode="json"))
     content = {
         "trainer": spec.trainer,
-        "objective": spec.objective.model_dump(),
+        "objective": spec.objective.model_dump(include={"metric", "mode"}),
         "base": base,
         "arms": {arm.name: _changed_keys(base, flatten(arm.config)) for arm in plan.arms},
         "tune": _tune(plan),
@@ -110,6 +110,7 @@ def resolved(plan: Plan) -> dict[str, Any]:
         "horizon": plan.horizon,
         "baseline": plan.baseline,
         "factors": list(spec.ablate),
+        "units": plan.units,
         "arms": arms,
     }
     copied: dict[str, Any] = json.loads(json.dumps(space, default=str))  # YAML would alias shared objects

@@ -21,7 +21,7 @@ class Arm:
 
     `config` is the trial's config without tuned values; `tune` holds the domains that apply to the arm, whose
     `when` names only other tuned values; `sets` holds the keys that the levels set. `cpu` and `gpu` are those
-    of one trial; `gpu` may be "auto".
+    of one trial; `gpu` may be "auto". `units` are those of metrics that the trainer describes for the arm.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Arm:
     cpu: float
     gpu: float | str
     effective_depth: int | None = None
+    units: dict[str, str] = field(default_factory=dict)
     match: Matched | None = None
 
 
@@ -62,9 +63,10 @@ class TrialPlan:
 class Plan:
     """Everything that follows from a search space before the launch.
 
-    `spec` is resolved: its paths are absolute, `--set` is in the base, and the scheduler's defaults are
-    filled in. `horizon` is the number of samples of a whole trial, None if the trainer does not name its key.
-    Two plans with the same `identity` are the same sweep; see `sweeps.plan.identity`.
+    `spec` is resolved: its paths are absolute, `--set` is in the base, and the scheduler's defaults and the
+    objective's unit are filled in. `horizon` is the number of samples of a whole trial, None if the trainer
+    does not name its key. `units` holds the units of metrics that are known, and always the objective's. Two
+    plans with the same `identity` are the same sweep; see `sweeps.plan.identity`.
     """
 
     spec: SweepSpec
@@ -72,6 +74,7 @@ class Plan:
     trainer: Trainer
     arms: tuple[Arm, ...]
     horizon: float | None
+    units: dict[str, str] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -27,9 +27,10 @@ class Trainer:
 
     `describe(config)` returns a dict of what is known before training: num_params, flops_per_sample,
     effective_depth, horizon_key (the config key of a trial's length in samples), warmup_samples, metrics
-    (names), needs_gpu, effective (the part of the config that has an effect), extendable (a longer run begins
-    exactly as a shorter one). `check(config)` raises ValueError for data that cannot be used, and returns the
-    data's hash or None. `calibrate(config, device)` runs a few steps; see sweeps.execute.measure.
+    (names), units (share, percent or none, by the metric's name), needs_gpu, effective (the part of the
+    config that has an effect), extendable (a longer run begins exactly as a shorter one).
+    `check(config)` raises ValueError for data that cannot be used, and returns the data's hash or None.
+    `calibrate(config, device)` runs a few steps; see sweeps.execute.measure.
     """
 
     name: str

@@ -110,8 +110,8 @@ def refuse_other_data(folder: Path, data: str, extended: bool) -> None:
 
 
 def write_space(plan: Plan, folder: Path, data: str, extended: bool) -> dict[str, Any]:
-    """Write sweep.yaml if it does not exist or the sweep is extended; else only update its `evidence`.
-    Returns its content."""
+    """Write sweep.yaml if it does not exist or the sweep is extended; else only update its `evidence` and
+    units. Returns its content."""
     path = folder / SPACE
     if extended or not path.exists():
         space = resolved(plan)
@@ -129,15 +129,16 @@ def write_space(plan: Plan, folder: Path, data: str, extended: bool) -> dict[str
 
 
 def update_evidence(plan: Plan, folder: Path) -> bool:
-    """Set `evidence` in sweep.yaml to the plan's, and return whether it has changed. `evidence` is not part
-    of the sweep's identity: the report uses the current rule."""
-    path, evidence = folder / SPACE, resolved(plan)["evidence"]
+    """Set `evidence` and the units in sweep.yaml to the plan's, and return whether `evidence` has changed.
+    They are not part of the sweep's identity: the report uses the current ones."""
+    path, current = folder / SPACE, resolved(plan)
     space = load_yaml(path)
     assert isinstance(space, dict)
-    if space.get("evidence") == evidence:
-        return False
-    _write(path, space | {"evidence": evidence})
-    return True
+    updated = space | {key: current[key] for key in ("evidence", "objective")}
+    updated["resolved"] = space["resolved"] | {"units": current["resolved"]["units"]}
+    if updated != space:
+        _write(path, updated)
+    return bool(space.get("evidence") != current["evidence"])
 
 
 def _write(path: Path, space: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Collection
 
 TRIAL_COLUMNS = [
     "trial_id", "arm", "draw", "phase", "seed", "status", "reason",
@@ -15,6 +16,13 @@ _EVENT_FIELDS = {"time", "event"}
 RESERVED = ({*TRIAL_COLUMNS, "best_step", "audited"} | _EVENT_FIELDS) - REPORTED
 
 _MLFLOW_NAME = re.compile(r"[A-Za-z0-9_\-. :/]{1,250}")
+
+
+def same_name(name: str, factors: Collection[str]) -> str:
+    """Why a metric cannot have the name of a factor (one of `factors`) or of a tuned value, to follow it in a
+    message."""
+    section = "ablate" if name in factors else "tune"
+    return f"is also the name of {section}.{name}, and both are columns of the tables: rename the metric"
 
 
 def name_problem(name: str, reserved: set[str]) -> str:

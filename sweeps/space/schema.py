@@ -18,9 +18,15 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(refuse_duplicates)]
 
 
+UnitName = Literal["share", "percent", "none"]  # 0 to 1, 0 to 100, any number
+
+
 class Objective(Section):
+    """The metric that ranks the arms. The plan fills in `unit` where it is left out."""
+
     metric: str
     mode: Literal["min", "max"]
+    unit: UnitName | None = None
 
 
 class SearchSpec(Section):
@@ -182,7 +188,7 @@ class Evidence(Section):
         if margin is not None and margin <= 0:
             raise ValueError(
                 f"is {margin:g}, but it is a distance from no difference at all: give it above 0, in the "
-                f"metric's own units (0.01 is one point of accuracy), or leave it out"
+                f"metric's own units (0.01 of a share from 0 to 1 is one point), or leave it out"
             )
         return margin
 

@@ -6,12 +6,7 @@ import math
 
 import pytest
 
-from analysis.format import duration, few, p_text, si, title_of, unit_of
-
-
-@pytest.mark.parametrize("metric", ["val/exact_accuracy", "test/solved_then_lost_at_128"])
-def test_shares_of_rows_are_shown_in_percent(metric: str) -> None:
-    assert unit_of(metric).text(0.125) == "12.5" and title_of(metric).endswith("(%)")
+from analysis.format import NO_UNIT, PERCENT, SHARE, duration, few, p_text, si, title_of
 
 
 @pytest.mark.parametrize(
@@ -38,12 +33,21 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_accuracy_is_percent_and_its_difference_points() -> None:
-    unit = unit_of("val/exact_accuracy")
-    assert unit.text(0.8741) == "87.4" and unit.text(-0.0123, sign=True) == "−1.2"
-    assert title_of("val/exact_accuracy") == "val exact accuracy (%)" and unit.difference == "points"
-    assert unit.limits == (0.0, 1.0) and unit_of("train/loss").limits == (-math.inf, math.inf)
-    assert unit_of("train/loss").text(0.123456) == "0.1235" and title_of("train/loss") == "train loss"
+def test_a_share_is_shown_in_percent_and_its_difference_in_points() -> None:
+    assert SHARE.text(0.8741) == "87.4" and SHARE.text(-0.0123, sign=True) == "−1.2"
+    assert title_of("val/exact_accuracy", SHARE) == "val exact accuracy (%)" and SHARE.difference == "points"
+    assert SHARE.limits == (0.0, 1.0)
+
+
+def test_a_percentage_is_shown_as_it_is() -> None:
+    assert PERCENT.text(92.25) == "92.2" and PERCENT.text(-1.26, sign=True) == "−1.3"
+    assert title_of("val/accuracy", PERCENT) == "val accuracy (%)" and PERCENT.difference == "points"
+    assert PERCENT.limits == (0.0, 100.0)
+
+
+def test_without_a_unit_there_are_four_digits_and_no_limits() -> None:
+    assert NO_UNIT.text(0.123456) == "0.1235" and title_of("val/accuracy", NO_UNIT) == "val accuracy"
+    assert NO_UNIT.limits == (-math.inf, math.inf) and NO_UNIT.difference == ""
 
 
 def test_p_has_no_false_zero() -> None:

@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,12 @@ import pytest
 import yaml
 
 from analysis.compare.ranking import rank_arms
-from analysis.sweep import AnalysisError, load_mlflow, load_sweep, parse_param
+from analysis.format import NO_UNIT, PERCENT, SHARE
+from analysis.report.summary import ranking_text
+from analysis.sweep import AnalysisError, Sweep, load_mlflow, load_sweep, parse_param
 from tests.analysis.synthetic import OBJECTIVE, RECORDED, Fake, write_sweep
+from trm.config import TrialConfig
+from trm.trainer import describe
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +36,54 @@ def test_a_sweep_knows_its_objective_arms_and_baseline(folder: Path) -> None:
     assert sweep.test_metric == "test/exact_accuracy"
     assert sweep.arm_number("mlp", "num_params") == 250_000
     assert set(sweep.decisions["action"]) == {"stop"}
+
+
+def _record(folder: Path, trainer: str, unit: str, units: dict[str, str], metric: str = OBJECTIVE) -> Sweep:
+    """The sweep with this trainer and these units in its sweep.yaml."""
+    space = yaml.safe_load((folder / "sweep.yaml").read_text())
+    space |= {"trainer": trainer, "objective": {"metric": metric, "mode": "max", "unit": unit}}
+    space["resolved"]["units"] = units
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(space))
+    return load_sweep(folder)
+
+
+def test_units_are_those_that_the_sweep_recorded(folder: Path) -> None:
+    sweep = _record(
+        folder, "trm.trainer:train", "percent", {OBJECTIVE: "percent", "val/cell_accuracy": "none"}
+    )
+    assert sweep.unit(OBJECTIVE) is sweep.unit("test/exact_accuracy") is PERCENT
+    assert sweep.unit("val/cell_accuracy") is sweep.unit("val/q_halt_accuracy") is NO_UNIT
+
+
+def test_a_sweep_from_before_units_has_those_of_trms_metrics(folder: Path) -> None:
+    sweep, config = load_sweep(folder), TrialConfig()
+    known = describe(config)
+    assert {name for name in known["metrics"] if sweep.unit(name) is SHARE} == set(known["units"])
+    assert sweep.unit("val/accuracy") is sweep.unit("my/exact_accuracy") is NO_UNIT
+    foreign = replace(sweep, space={**sweep.space, "trainer": "mine:train"})
+    assert foreign.unit(OBJECTIVE) is NO_UNIT
+
+
+def test_percentages_are_shown_as_they_are_and_cut_at_100(folder: Path) -> None:
+    for name in ("trials", "history"):
+        path = folder / f"{name}.parquet"
+        table = pd.read_parquet(path)
+        accuracies = [column for column in table if "exact_accuracy" in column]
+        assert accuracies
+        table.assign(**dict.fromkeys(accuracies, 92.25)).to_parquet(path)
+    sweep = _record(folder, "mine:train", "percent", {OBJECTIVE: "percent", "test/exact_accuracy": "percent"})
+    assert "val exact accuracy (%)" in ranking_text(folder) and "92.2 " in ranking_text(folder)
+    trials = sweep.trials.assign(**{OBJECTIVE: [99.0, 100.0, 99.0, 100.0]}, status="completed")
+    high = rank_arms(replace(sweep, trials=trials))["high"]
+    assert list(high) == [100.0, 100.0]
+
+
+def test_a_loss_has_no_limits(folder: Path) -> None:
+    sweep = load_sweep(folder)
+    trials = sweep.trials.assign(**{OBJECTIVE: [0.0, 1.0, 0.0, 1.0]}, status="completed")
+    space = {**sweep.space, "trainer": "mine:train"}
+    ranked = rank_arms(replace(sweep, trials=trials, space=space))
+    assert (ranked["low"] < 0).all() and (ranked["high"] > 1).all()
 
 
 def test_the_recorded_summary_is_the_ranking_of_its_trials() -> None:
@@ -163,6 +216,7 @@ def _log_to_mlflow(folder: Path, uri: str, tmp_path: Path, artifact: bool) -> No
         client.log_artifact(parent, str(folder / "sweep.yaml"))
     else:
         given = {"name": "demo", "objective.metric": OBJECTIVE, "objective.mode": "max",
+                 "objective.unit": "share",
                  "ablate.model.mixer.kind": "['mlp', 'mamba']", "seeds": "[0, 1]"}  # fmt: skip
         client.log_batch(parent, params=[Param(key, value) for key, value in given.items()])
     for trial in sweep.trials.to_dict("records"):

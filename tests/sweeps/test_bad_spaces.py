@@ -115,7 +115,12 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "seeds-are-no-list": ({"seeds": 5}, ["seeds: must be a valid list", "(given 5)"]),
     "negative-margin": (
         {"evidence": {"margin": -0.01}},
-        ["evidence.margin: is -0.01", "above 0", "0.01 is one point of accuracy", "or leave it out"],
+        [
+            "evidence.margin: is -0.01",
+            "above 0",
+            "0.01 of a share from 0 to 1 is one point",
+            "or leave it out",
+        ],
     ),
     "margin-of-nothing": ({"evidence": {"margin": 0}}, ["evidence.margin: is 0", "above 0"]),
     "evidence-misspelt": ({"evidence": {"marign": 1}}, ["evidence.marign", "did you mean evidence.margin?"]),
@@ -246,6 +251,18 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "metric-not-reported": (
         {"objective": {"metric": "acuracy", "mode": "max"}},
         ["objective.metric", "'acuracy'", "toy_trainer:train", "did you mean accuracy?"],
+    ),
+    "unknown-unit": (
+        {"objective": {"metric": "accuracy", "mode": "max", "unit": "%"}},
+        ["objective.unit", "'share', 'percent' or 'none'", "'%'"],
+    ),
+    "margin-of-a-whole-share": (
+        {"objective": {"metric": "accuracy", "mode": "max", "unit": "share"}, "evidence": {"margin": 1}},
+        ["evidence.margin: is 1", "accuracy is a share (0 to 1)", "0.01 is one point"],
+    ),
+    "metric-with-the-name-of-a-factor": (
+        {"ablate": {"total": {"levels": {"x": {"lr": 0.1}, "y": {"lr": 0.2}}}}},
+        ["the metric: 'total'", "also the name of ablate.total", "rename the metric"],
     ),
     "objective-without-mode": ({"objective": {"metric": "accuracy"}}, ["objective.mode: is required"]),
     "search-on-the-test-split": (

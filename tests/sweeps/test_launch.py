@@ -207,6 +207,20 @@ def test_bad_input_is_refused_in_one_message_before_anything_is_written(
     assert {path.name for path in tmp_path.iterdir()} == {"toy.yaml"}
 
 
+def test_a_trial_whose_values_contradict_the_unit_fails_and_its_worker_stops(tmp_path: Path) -> None:
+    objective = {"metric": "accuracy", "mode": "max", "unit": "share"}
+    levels = {"percent": {"model.bonus": 99}, "share": {"model.bonus": 0}}
+    space = write_space(tmp_path, objective=objective, ablate={"case": {"levels": levels}}, seeds=[1])
+    assert run_here(tmp_path, space).returncode == 1
+    trials = pd.read_parquet(tmp_path / "results" / "toy" / "trials.parquet").set_index("case")
+    assert dict(trials.status) == {"percent": "failed", "share": "completed"}
+    assert trials.reason["percent"] == (
+        "accuracy is 9.941, but objective.unit is share (0 to 1): set unit: percent"
+    )
+    events = list(read_journal(tmp_path / "results" / "toy" / "journal.jsonl"))
+    assert sum(event["event"] == "start" for event in events) == 2  # none is tried again
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -20,7 +20,7 @@ from trm.evaluate import (
     auroc,
     calibration_error,
     curve_steps,
-    depth_metric_names,
+    depth_metric_units,
     depth_metrics,
     evaluate,
     fixed_subset,
@@ -78,8 +78,7 @@ def test_rating_buckets() -> None:
 def test_names_suit_mlflow_and_differ() -> None:
     from sweeps.space.names import RESERVED, name_problem
 
-    names = depth_metric_names(configured(depth_steps=8))
-    assert len(set(names)) == len(names)
+    names = depth_metric_units(configured(depth_steps=8))
     assert not any(name_problem(name, RESERVED) for name in names)
 
 
@@ -138,8 +137,8 @@ def test_figures_of_rows_counted_by_hand() -> None:
     assert rows == [1, 2, 1, 0, 0]  # the row of unknown rating is in none
     assert found["test/q_auroc"] == (3 + 2.5) / 6
     missing = {"test/exact_accuracy_rating_30_99", "test/exact_accuracy_rating_100_up"}
-    assert set(depth_metric_names(config)) - set(found) == missing
-    assert set(found) <= set(depth_metric_names(config))
+    assert set(depth_metric_units(config)) - set(found) == missing
+    assert set(found) <= set(depth_metric_units(config))
 
 
 @pytest.mark.parametrize("all_solved", [True, False])
@@ -157,7 +156,7 @@ def test_a_halting_head_that_is_not_trained_is_not_judged() -> None:
     solved = torch.tensor([[True] * 3, [False] * 3])
     reading = RowResults(solved, torch.ones(2), torch.zeros(2), torch.zeros(2, dtype=torch.int32))
     found = depth_metrics(config, reading, reading._replace(solved=solved.repeat(1, 43)))
-    for names in (found, depth_metric_names(config)):
+    for names in (found, depth_metric_units(config)):
         assert "test/solved_then_lost" in names and not any("q_" in name for name in names)
 
 

@@ -36,6 +36,14 @@ def make_config(kind: str = "mlp", **changes: Any) -> TrialConfig:
     return TrialConfig.model_validate(tree)
 
 
+def test_shares_and_nothing_else_have_a_unit() -> None:
+    known = describe(make_config())
+    assert set(known["units"].values()) == {"share"} and set(known["units"]) <= set(known["metrics"])
+    plain = set(known["metrics"]) - set(known["units"])
+    counts = {"step", "samples", "flops", "wall_s", "samples_per_s", "lr", "chosen_step", "train/halt_steps"}
+    assert {name for name in plain if "loss" not in name and "rows_rating" not in name} == counts
+
+
 class Killed(BaseException):
     pass
 

@@ -8,7 +8,7 @@ from analysis.compare.ranking import claim_of
 from analysis.explain.ablation_path import ablation_path
 from analysis.explain.importance import importances
 from analysis.explain.interactions import interaction_estimates, interactions
-from analysis.format import Unit, name_of, p_text, si, title_of, unit_of
+from analysis.format import Unit, name_of, p_text, si, title_of
 from analysis.report import page
 from analysis.report.cells import interval_cell
 from analysis.report.sections.base import Results, Section, has_figures
@@ -39,7 +39,7 @@ def _interactions(sweep: Sweep) -> str:
         ]
         for _, row in found.iterrows()
     ]
-    unit = unit_of(sweep.test_metric or sweep.metric)
+    unit = sweep.unit(sweep.test_metric or sweep.metric)
     suffix = f" ({unit.difference})" if unit.difference else ""
     sizes = [
         [page.cell(f"{row['level_a']} × {row['level_b']}"), interval_cell(row, "estimate", unit, sign=True)]
@@ -88,7 +88,7 @@ def _path(sweep: Sweep) -> str:
     if len(found) < 3:  # one step is the difference that the ranking has
         return ""
     metric = sweep.test_metric or sweep.metric
-    unit = unit_of(metric)
+    unit = sweep.unit(metric)
     rows = []
     for _, row in found.iterrows():
         missing = f"not run: {row['not_run']}" if row["not_run"] else ""
@@ -100,7 +100,7 @@ def _path(sweep: Sweep) -> str:
         "claims nothing."
     )
     suffix = f" ({unit.difference})" if unit.difference else ""
-    heads = ["change", title_of(metric), f"gain{suffix}", "share of the whole (%)"]
+    heads = ["change", title_of(metric, unit), f"gain{suffix}", "share of the whole (%)"]
     return page.paragraph(note, "note") + page.table(heads, rows, wrap=0, cards=True)
 
 

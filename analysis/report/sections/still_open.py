@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from analysis.compare.comparisons import Rule
 from analysis.compare.ranking import OPEN, claim_of
-from analysis.format import duration, join, unit_of
+from analysis.format import duration, join
 from analysis.inference.power import MOST_SEEDS
 from analysis.report import page
 from analysis.report.export import FOLDER
@@ -19,7 +19,7 @@ def _show(results: Results) -> list[str]:
     sweep, questions, steps = results.sweep, results.questions, results.steps
     if not questions:
         return [page.paragraph(f"None: each is settled against {sweep.baseline}.")]
-    unit = unit_of(sweep.metric)
+    unit = sweep.unit(sweep.metric)
     suffix = f" ({unit.difference})" if unit.difference else ""
     rows = [
         [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.format import p_text, si, title_of, unit_of
+from analysis.format import p_text, si, title_of
 from analysis.report import page
 from analysis.report.cells import interval_cell
 from analysis.report.sections.base import Results, Section
@@ -36,7 +36,7 @@ def common_samples(sweep: Sweep) -> str:
     found = at_common_samples(sweep)
     if not (found["n_stopped"] > 0).any():
         return ""
-    unit = unit_of(sweep.metric)
+    unit = sweep.unit(sweep.metric)
     rows = []
     for _, row in found.iterrows():
         cells = [page.cell(str(row[name])) for name in ("arm", "n", "n_stopped")]
@@ -48,7 +48,14 @@ def common_samples(sweep: Sweep) -> str:
         "Hochberg): what to look at next, no claim."
     )
     suffix = f" ({unit.difference})" if unit.difference else ""
-    heads = ["arm", "trials", "stopped later", title_of(sweep.metric), f"difference to baseline{suffix}", "q"]
+    heads = [
+        "arm",
+        "trials",
+        "stopped later",
+        title_of(sweep.metric, unit),
+        f"difference to baseline{suffix}",
+        "q",
+    ]
     return page.paragraph(note, "note") + page.table(heads, rows, cards=True)
 
 
@@ -58,7 +65,7 @@ def _stop_table(sweep: Sweep) -> str:
     if pruned.empty:
         return ""
     judged = str((sweep.space.get("scheduler") or {}).get("metric", "value"))
-    unit, stops = unit_of(judged), sweep.decisions[sweep.decisions["action"] == "stop"].set_index("member")
+    unit, stops = sweep.unit(judged), sweep.decisions[sweep.decisions["action"] == "stop"].set_index("member")
     rows = []
     for trial in records(pruned.sort_values(["samples", "trial_id"])):
         member, at = f"{trial.arm}-d{trial.draw}", ["–"] * 3
@@ -66,7 +73,7 @@ def _stop_table(sweep: Sweep) -> str:
             stop = stops.loc[[member]].iloc[-1]
             at = [si(stop["rung"]), unit.text(stop["value"]), unit.text(stop["cutoff"])]
         rows.append([page.cell(text) for text in (trial.trial_id, si(trial.samples), *at)])
-    return page.table(["trial", "samples trained", "rung", title_of(judged), "cut-off"], rows)
+    return page.table(["trial", "samples trained", "rung", title_of(judged, unit), "cut-off"], rows)
 
 
 SECTION = Section(TITLE, _show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +72,7 @@ def test_interquartile_mean(tables, rliable) -> None:
 
 
 def test_probability_of_improvement(tables, rliable) -> None:
-    (row,) = probability_of_improvement(tables, "old").to_dict("records")
+    (row,) = probability_of_improvement(tables, "old", maximise=True).to_dict("records")
     given = {"new,old": (scores(tables, "new"), scores(tables, "old"))}
     points, ends = rliable.library.get_interval_estimates(
         given,
@@ -84,7 +85,7 @@ def test_probability_of_improvement(tables, rliable) -> None:
 
 
 def test_performance_profiles(tables, rliable) -> None:
-    found = performance_profiles(tables, THRESHOLDS)
+    found = performance_profiles(tables, THRESHOLDS, maximise=True)
     given = {arm: scores(tables, arm) for arm in ("old", "new")}
     points, ends = rliable.library.create_performance_profile(given, np.array(THRESHOLDS), reps=1_000)
     for arm in given:
@@ -92,6 +93,17 @@ def test_performance_profiles(tables, rliable) -> None:
         assert mine["share"].to_numpy() == pytest.approx(points[arm])
         assert mine["low"].to_numpy() == pytest.approx(ends[arm][0], abs=0.06)
         assert mine["high"].to_numpy() == pytest.approx(ends[arm][1], abs=0.06)
+
+
+def test_where_lower_is_better_the_better_is_the_lower(tables: dict[str, pd.DataFrame]) -> None:
+    """Of losses, which are the negative of what they were."""
+    losses = {task: -table for task, table in tables.items()}
+    gains = probability_of_improvement(tables, "old", maximise=True)
+    pd.testing.assert_frame_equal(probability_of_improvement(losses, "old", maximise=False), gains)
+    assert (probability_of_improvement(losses, "old", maximise=True)["probability"] < 0.5).all()
+    shares = performance_profiles(tables, THRESHOLDS, maximise=True)["share"]
+    limits = [-threshold for threshold in THRESHOLDS]
+    pd.testing.assert_series_equal(performance_profiles(losses, limits, maximise=False)["share"], shares)
 
 
 def test_the_same_seed_gives_the_same_interval(tables) -> None:
@@ -108,7 +120,7 @@ def test_tables_come_from_sweeps_of_shared_arms(tmp_path: Path) -> None:
     ]
     tables = tables_of(sweeps)
     assert list(tables) == ["sudoku", "maze"] and list(tables["maze"].columns) == ["a", "b"]
-    assert set(probability_of_improvement(tables, "a")["arm"]) == {"b"}
+    assert set(probability_of_improvement(tables, "a", maximise=True)["arm"]) == {"b"}
 
 
 def test_what_cannot_be_put_together_is_refused(tmp_path: Path) -> None:
@@ -120,6 +132,9 @@ def test_what_cannot_be_put_together_is_refused(tmp_path: Path) -> None:
         tables_of([one, other])
     with pytest.raises(AnalysisError, match="two have the same name"):
         tables_of([one, one])
+    space = {**one.space, "name": "loss", "objective": {"metric": one.metric, "mode": "min"}}
+    with pytest.raises(AnalysisError, match="of loss differ in objective"):
+        tables_of([one, replace(one, space=space)])
     with pytest.raises(AnalysisError, match="no arm is in all of no sweeps"):
         tables_of([])
     with pytest.raises(AnalysisError, match="a has no completed trial on z"):

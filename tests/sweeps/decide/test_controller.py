@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,30 @@ def test_without_tune_and_scheduler_every_trial_is_evidence_and_completes(tmp_pa
     assert made.finished
     assert statuses(made.state) == {"completed": 6}
     assert {trial.phase for trial in made.state.trials.values()} == {"evidence"}
+
+
+@pytest.mark.parametrize(("unit", "bonus"), [("share", 0.2), ("percent", 200)])
+def test_a_value_that_contradicts_the_unit_fails_the_trial_at_that_report(
+    tmp_path: Path, unit: str, bonus: float
+) -> None:
+    objective = {"metric": "accuracy", "mode": "max", "unit": unit}
+    base = {"model": {"kind": "b"}, "max_samples": 100}
+    made = controller(
+        toy_plan(
+            tmp_path, objective=objective, base=base, ablate={"model.bonus": [0, bonus]}, max_failures=3
+        ),
+        tmp_path,
+    )
+    play(made)
+    assert made.finished and statuses(made.state) == {"completed": 2, "failed": 2}
+    limits = {"share": r"\(0 to 1\): set unit: percent", "percent": r"\(0 to 100\): set unit: none"}[unit]
+    for trial in made.state.trials.values():
+        if trial.status == "failed":
+            assert re.fullmatch(rf"accuracy is \S+, but objective.unit is {unit} {limits}", trial.reason)
+            assert trial.attempts == 1 and trial.reports  # no retry; what came before is kept
+            assert all(
+                each["accuracy"] <= {"share": 1, "percent": 100}[unit] for each in trial.reports.values()
+            )
 
 
 def test_asha_over_the_arms_stops_an_arms_seeds_together(tmp_path: Path) -> None:

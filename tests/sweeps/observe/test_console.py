@@ -49,19 +49,28 @@ def test_a_row_an_arm_with_what_became_of_its_trials(tmp_path: Path) -> None:
     made.started("b-d0-s2")
     run(made, "c-d0-s1", 0.1, "failed")
     rows = {line.split()[0]: line.split()[1:] for line in text(display).splitlines()[1:]}
-    assert rows["a"] == ["-", "2", "-", "-", "-", "0.4000"]
-    assert rows["b"] == ["1", "1", "-", "-", "-", "0.7000"]
-    assert rows["c"] == ["-", "-", "-", "1", "1", "0.1000"]
+    assert rows["a"] == ["-", "2", "-", "-", "-", "0.4"]
+    assert rows["b"] == ["1", "1", "-", "-", "-", "0.7"]
+    assert rows["c"] == ["-", "-", "-", "1", "1", "0.1"]
     line = display.line()
     assert "toy: 1 running, 3 completed, 1 failed, 1 not started" in line
-    assert "best accuracy 0.7000 (b seed 1)" in line
+    assert "best accuracy 0.7 (b seed 1)" in line
+
+
+@pytest.mark.parametrize(("unit", "value"), [("share", 0.7041), ("percent", 70.41)])
+def test_a_value_is_shown_in_its_unit(tmp_path: Path, unit: str, value: float) -> None:
+    made = begun(tmp_path, objective={"metric": "accuracy", "mode": "max", "unit": unit})
+    display = Display(made, quiet=False)
+    run(made, "a-d0-s1", value)
+    assert "best accuracy 70.4% (a seed 1)" in display.line()
+    assert "70.4%" in text(display)
 
 
 def test_for_a_loss_the_best_is_the_lowest(tmp_path: Path) -> None:
     made = begun(tmp_path, objective={"metric": "accuracy", "mode": "min"})
     run(made, "a-d0-s1", 0.4)
     run(made, "b-d0-s1", 0.7)
-    assert "best accuracy 0.4000 (a seed 1)" in Display(made, quiet=False).line()
+    assert "best accuracy 0.4 (a seed 1)" in Display(made, quiet=False).line()
 
 
 def test_the_time_left_is_that_of_the_samples_left(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.sweeps.spaces import write_space as write_yaml
 
 EXACT = {"test": "permutation"}
 HOUR = Calibration(36.0)  # a trial of a hundred samples
+SHARE = {"metric": "accuracy", "mode": "max", "unit": "share"}
 
 
 def shown(plan: Plan, costs: dict[str, Calibration] | None = None) -> str:
@@ -34,7 +35,7 @@ def row(text: str, first: str) -> list[str]:
 
 
 def test_a_sweep_without_tune_is_told_what_its_seeds_find_and_what_more_would_buy(tmp_path: Path) -> None:
-    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3, 4, 5, 6, 7], evidence=EXACT))
+    text = shown(toy_plan(tmp_path, objective=SHARE, seeds=[1, 2, 3, 4, 5, 6, 7], evidence=EXACT))
     assert "To settle: 2 comparisons with a, by the sign-flip test on paired seeds, 5% over all 2" in text
     assert "SD of a difference: 1.8 points, assumed" in text
     assert row(text, "7 ")[1:] == ["3.4", "points", "21", "2,100", "2.1e+05"]
@@ -46,11 +47,11 @@ def test_a_sweep_without_tune_is_told_what_its_seeds_find_and_what_more_would_bu
 
 
 def test_too_few_seeds_are_named_with_the_number_that_would_do(tmp_path: Path) -> None:
-    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3], evidence=EXACT))
+    text = shown(toy_plan(tmp_path, objective=SHARE, seeds=[1, 2, 3], evidence=EXACT))
     assert "Too few seeds: no result can be significant; 7 would be needed" in text
     assert row(text, "3 ")[1] == "none" and row(text, "4 (+1)")[2] == "none"
     assert row(text, "7 (+4)")[2:4] == ["3.4", "points"]
-    by_t = shown(toy_plan(tmp_path, seeds=[1, 2, 3]))
+    by_t = shown(toy_plan(tmp_path, objective=SHARE, seeds=[1, 2, 3]))
     assert "Too few seeds" not in by_t and "by the paired t-test" in by_t and row(by_t, "3 ")[2] == "points"
 
 
@@ -85,7 +86,7 @@ def test_the_spread_is_taken_from_a_pilot_beside_the_space(tmp_path: Path) -> No
     pilot = write_sweep(tmp_path / "results" / "earlier", arms, seeds=(1, 2, 3), phase="evidence")
     trials = pd.read_parquet(pilot / "trials.parquet")
     trials.assign(accuracy=[0.1, 0.1, 0.1, 0.2, 0.3, 0.4]).to_parquet(pilot / "trials.parquet")
-    text = shown(toy_plan(tmp_path, evidence={"pilot": "results/earlier"}))
+    text = shown(toy_plan(tmp_path, objective=SHARE, evidence={"pilot": "results/earlier"}))
     assert "SD of a difference: 10.0 points, as of accuracy in earlier (paired, 2 degrees" in text
 
 
@@ -102,6 +103,22 @@ def test_a_pilot_that_cannot_be_read_is_refused_before_anything_starts(
     out, err = capsys.readouterr()
     assert out == "" and not (tmp_path / "results").exists()
     assert f"{path}: evidence.pilot: {pilot}" in err and "is not a readable parquet file" in err
+
+
+def test_without_a_unit_and_a_pilot_differences_are_in_sds(tmp_path: Path) -> None:
+    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3, 4, 5, 6, 7], evidence=EXACT))
+    assert "no pilot says how large" in text and row(text, "7 ")[1:3] == ["1.9", "SD"]
+
+
+def test_a_unit_given_later_is_kept_in_sweep_yaml(tmp_path: Path) -> None:
+    """Also in that of a sweep from before units."""
+    plan, share = toy_plan(tmp_path), toy_plan(tmp_path, objective=SHARE)
+    space = write_space(plan, tmp_path, "", False)
+    del space["objective"]["unit"], space["resolved"]["units"]
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(space))
+    assert not update_evidence(share, tmp_path)
+    again = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
+    assert again["objective"] == SHARE and again["resolved"]["units"] == {"accuracy": "share"}
 
 
 def test_evidence_is_kept_in_sweep_yaml_and_is_no_part_of_the_identity(tmp_path: Path) -> None:
