@@ -36,6 +36,7 @@ _TRM_SHARES = re.compile(
     r"|test/chosen_exact_accuracy(_low|_high)?|test/exact_accuracy_(at|rating)_\w+"
     r"|test/q_auroc|test/q_ece|test/solved_then_lost(_at_\d+)?"
 )
+_ON_EVIDENCE = ("stage", "look", "extend")
 _DECISIONS = ("trial_id", "member", "rung", "value", "cutoff", "action")
 
 
@@ -54,6 +55,9 @@ class Sweep:
     folder: Path | None = None
     codes: tuple[str, ...] = ()  # version of the code at each launch, if there is a journal
     ran_with: str = ""  # versions of Python and libraries at the last launch, likewise
+    events: tuple[
+        Mapping[str, Any], ...
+    ] = ()  # the journal's events on the evidence: stages, looks, extensions
 
     @property
     def name(self) -> str:
@@ -93,6 +97,12 @@ class Sweep:
             return UNITS[objective]
         is_share = recorded is None and self.space.get("trainer") == _TRM and _TRM_SHARES.fullmatch(metric)
         return SHARE if is_share else NO_UNIT
+
+    @property
+    def is_exploratory(self) -> bool:
+        """Whether no trial of the evidence phase has completed: the others carry no claims."""
+        done = self.trials["status"] == "completed"
+        return not bool((done & (self.trials["phase"] == "evidence")).any())
 
     @property
     def audited(self) -> pd.Series:
@@ -153,7 +163,12 @@ def load_sweep(path: Path | str) -> Sweep:
     sweep = _sweep(trials, history, _decisions_of(events), space, folder)
     launches = [event for event in events if event["event"] == "launch"]
     codes = tuple(str(event["code"]) for event in launches if event.get("code"))
-    return replace(sweep, codes=codes, ran_with=str(launches[-1].get("libraries") or "") if launches else "")
+    return replace(
+        sweep,
+        codes=codes,
+        ran_with=str(launches[-1].get("libraries") or "") if launches else "",
+        events=tuple(event for event in events if event["event"] in _ON_EVIDENCE),
+    )
 
 
 def load_mlflow(experiment_name: str, tracking_uri: str = "sqlite:///mlflow.db") -> Sweep:
@@ -258,14 +273,14 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _read_events(path: Path) -> list[dict[str, Any]]:
-    """The journal's launches and decisions. An incomplete line, as after a crash, is skipped."""
+    """The journal's launches, decisions and looks. An incomplete line, as after a crash, is skipped."""
     events = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and event.get("event") in ("decision", "launch"):
+        if isinstance(event, dict) and event.get("event") in ("decision", "launch", *_ON_EVIDENCE):
             events.append(event)
     return events
 

@@ -46,9 +46,10 @@ def power_estimate(plan: Plan, folder: Path | None = None) -> PowerEstimate:
     from analysis.compare.power_estimate import estimate_power
     from analysis.sweep import AnalysisError
 
-    evidence, number = plan.spec.evidence, comparisons(plan)
+    evidence, number, rule = plan.spec.evidence, comparisons(plan), plan.rule
+    assert rule is not None
     metric = plan.spec.objective.metric
-    arguments = (metric, UNITS[plan.units[metric]], number, evidence.test, evidence.pairing)
+    arguments = (metric, UNITS[plan.units[metric]], number, rule.test, rule.pairing)
     if evidence.pilot is None and folder is not None:
         with suppress(AnalysisError):  # too few trials have run to estimate the spread
             return estimate_power(*arguments, folder)

@@ -43,7 +43,14 @@ from sweeps.plan.model import Plan
 from sweeps.plan.resources import ClusterResources, local_resources
 from sweeps.process import Signals, locked, logging_to
 from sweeps.record.disk import DiskBudget
-from sweeps.record.folder import JOURNAL, inspect_folder, refuse_other_data, update_evidence, write_space
+from sweeps.record.folder import (
+    JOURNAL,
+    as_recorded,
+    inspect_folder,
+    refuse_other_data,
+    update_units,
+    write_space,
+)
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.state import read_state
 from sweeps.record.storage import PRIMARY_FILES, Storage
@@ -79,6 +86,7 @@ def _launch(options: LaunchOptions) -> Outcome:
         power_estimate(plan)  # only to refuse a pilot that cannot be read
     storage = Storage(options.storage)
     folder = storage.folder(plan.spec.name)
+    plan = as_recorded(plan, folder)
     status = inspect_folder(plan, folder, options.resume, options.extend)
     if status.finished:
         return _show_finished(plan, folder, options, storage)
@@ -96,8 +104,7 @@ def _show_finished(plan: Plan, folder: Path, options: LaunchOptions, storage: St
     """Write the tables of a finished sweep again, as a crash may have prevented it before; with --resume
     also write to MLflow what is missing there."""
     notes, in_mlflow = ["This sweep is finished; its report again."], False
-    if update_evidence(plan, folder):
-        notes.append("`evidence` has changed: the comparisons now follow the new rule.")
+    update_units(plan, folder)
     rebuild(folder)
     if options.resume:
         try:

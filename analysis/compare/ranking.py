@@ -10,13 +10,19 @@ Seeds are the unit of replication. Intervals, tests and verdicts are those of an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from analysis.compare.comparisons import EXPLORATORY, P_VALUES, Rule, comparisons
-from analysis.inference.intervals import ALPHA
+from analysis.compare.claims import Claims, claims_of, seeds_looked_at
+from analysis.compare.comparisons import EXPLORATORY, NOT_SETTLED, P_VALUES, columns_of, comparisons
+from analysis.inference.decision import Comparison
+from analysis.inference.intervals import ALPHA, Limits
+from analysis.inference.rule import Rule
+from analysis.inference.samples import Pair
+from analysis.inference.selection import corrected_best
 from analysis.sweep import STATUSES, Sweep
 
 __all__ = [
@@ -38,8 +44,7 @@ OPEN = ("interrupted", "not_started", "running")
 
 def claim_of(sweep: Sweep) -> str:
     """ "confirmatory" if a trial of the evidence phase has completed, else "exploratory"."""
-    done = sweep.trials["status"] == "completed"
-    return "confirmatory" if (done & (sweep.trials["phase"] == "evidence")).any() else "exploratory"
+    return "exploratory" if sweep.is_exploratory else "confirmatory"
 
 
 def ranking_phase(sweep: Sweep) -> str:
@@ -50,13 +55,16 @@ def ranking_phase(sweep: Sweep) -> str:
 def counted_trials(sweep: Sweep) -> pd.DataFrame:
     """The trials that the ranking uses: the completed ones of one phase.
 
-    Those of the evidence phase if there are any, else the survivors of the search. For an arm with several
-    draws, the draw that most seeds completed, and the best of these: it was selected on the result shown.
+    Those of the evidence phase if there are any, up to the last look that was taken; else the survivors of
+    the search: for an arm with several draws, the draw that most seeds completed, and the best of these, as
+    it was selected on the result shown.
     """
     phase = ranking_phase(sweep)
     is_done = (sweep.trials["status"] == "completed") & ~sweep.audited
     done = sweep.trials[is_done & (sweep.trials["phase"] == phase)]
-    if phase == "evidence" or done.empty:
+    if phase == "evidence":
+        return done[_looked_at(sweep, done)]
+    if done.empty:
         return done
     sign = 1.0 if sweep.maximise else -1.0
     draws = done.groupby(["arm", "draw"])[sweep.metric].agg(["count", "mean"]).reset_index()
@@ -83,20 +91,84 @@ def seed_table(sweep: Sweep, metric: str) -> pd.DataFrame:
 
 
 def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
-    """A row per arm, with the columns of `analysis.compare.comparisons.comparisons`; the family is all
-    planned arms.
+    """A row per arm, with the columns of `analysis.compare.comparisons.comparisons`, and `against`, the arm
+    that it is compared with; the family is all planned comparisons.
 
-    Intervals are clipped to the limits of the metric, and of its differences. Exploratory arms have no p, and
-    the verdict "exploratory": trials that were selected on the result shown cannot support a claim. Raises
+    On the metric of the claims the comparisons are those that the looks recorded. Intervals are cut to the
+    limits of the metric, and of its differences. Exploratory arms, and other metrics of a sweep with looks,
+    have no p: whatever was selected or stopped on the result shown cannot support a claim. Raises
     AnalysisError if the space's `evidence` is invalid.
     """
-    table = seed_table(sweep, metric)
-    limits = sweep.unit(metric).limits
-    result = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise, limits=limits)
-    if claim_of(sweep) == "exploratory":
+    claims, table = claims_of(sweep), seed_table(sweep, metric)
+    limits, lost = sweep.unit(metric).limits, lost_seeds(sweep)
+    result = comparisons(
+        table,
+        sweep.baseline,
+        claims.rule,
+        maximise=sweep.maximise,
+        family=number_of_comparisons(sweep, claims.rule),
+        limits=limits,
+        lost=lost,
+        level=claims.level,
+    )
+    result["against"] = sweep.baseline
+    others = result["arm"] != sweep.baseline
+    if sweep.is_exploratory:
         result[list(P_VALUES)] = np.nan
-        result.loc[result["arm"] != sweep.baseline, "verdict"] = EXPLORATORY
+        result.loc[others, "verdict"] = EXPLORATORY
+    elif claims.recorded and metric == claims.metric:
+        means = {str(arm): float(mean) for arm, mean in result["mean"].items()}
+        for arm in result.index:
+            if (row := claims.of_arm(arm, means, sweep.maximise)) is not None:
+                _record(result, row, claims, table, limits, sweep.maximise)
+    elif claims.recorded:
+        result[list(P_VALUES)] = np.nan
+        result.loc[others, "verdict"] = NOT_SETTLED
     return result
+
+
+def _record(
+    result: pd.DataFrame, row: Comparison, claims: Claims, table: pd.DataFrame, limits: Limits, maximise: bool
+) -> None:
+    """Put a recorded comparison into its arm's row."""
+    a, b = (
+        {seed: float(table[arm].get(seed, np.nan)) for seed in seeds}
+        for arm, seeds in ((row.arm, row.seeds), (row.against, row.seeds_against))
+    )
+    pair = Pair(a, b, claims.rule, maximise, limits)
+    for name, value in {**columns_of(row, pair, claims.level), "against": row.against}.items():
+        result.loc[row.arm, name] = value
+    if not row.look:
+        result.loc[row.arm, "verdict"] = NOT_SETTLED
+
+
+def winners_mean(sweep: Sweep, metric: str) -> float | None:
+    """The mean of the arm that ranks first, corrected for selection (`inference.selection`)."""
+    table = seed_table(sweep, metric)
+    return corrected_best([table[arm].dropna().to_numpy() for arm in table], sweep.maximise)
+
+
+def number_of_comparisons(sweep: Sweep, rule: Rule) -> int:
+    """How many comparisons of arms the rule plans."""
+    arms = len(sweep.arms)
+    return math.comb(arms, 2) if rule.question == "best" else arms - 1
+
+
+def lost_seeds(sweep: Sweep) -> dict[str, set[int]]:
+    """The seeds of each arm's evidence with a run that diverged or failed."""
+    trials = sweep.trials[sweep.trials["phase"] == "evidence"]
+    trials = trials[_looked_at(sweep, trials)]
+    bad = trials[trials["status"].isin(("diverged", "failed"))]
+    return {str(arm): {int(seed) for seed in group["seed"]} for arm, group in bad.groupby("arm")}
+
+
+def _looked_at(sweep: Sweep, trials: pd.DataFrame) -> pd.Series:
+    """Mask of the trials that a look has seen, and of those of arms that no look has seen."""
+    seen = seeds_looked_at(sweep)
+    counts = [
+        arm not in seen or seed in seen[arm] for arm, seed in zip(trials["arm"], trials["seed"], strict=True)
+    ]
+    return pd.Series(counts, index=trials.index, dtype=bool)
 
 
 def rank_arms(sweep: Sweep) -> pd.DataFrame:

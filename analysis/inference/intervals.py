@@ -20,6 +20,7 @@ from scipy import special
 
 ALPHA = 0.05
 BCA_FROM = 20  # the fewest values for BCa (of the smaller of two samples)
+MIN_FOR_INTERVAL = 4  # seeds; below, the values themselves say more than an interval
 RESAMPLES = 9_999
 ROUNDING = 1e-12  # relative
 

@@ -13,9 +13,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.compare.comparisons import BASELINE, BETTER, EQUIVALENT, WORSE, Rule
+from analysis.compare.claims import rule_of
+from analysis.compare.comparisons import BASELINE, BETTER, EQUIVALENT, WORSE
 from analysis.compare.ranking import OPEN, claim_of, counted_trials, rank_arms, seed_table
 from analysis.inference.power import seeds_for_equivalence, seeds_needed_for
+from analysis.inference.rule import Rule
+from analysis.inference.significance import seeds_needed
 from analysis.sweep import Sweep
 
 SETTLED = (BASELINE, BETTER, WORSE, EQUIVALENT)
@@ -54,7 +57,7 @@ def open_questions(sweep: Sweep) -> list[Question]:
     """The arms of which nothing is settled, in the order of the ranking; all of them where nothing carries
     claims."""
     prefix, metric = ("test_", sweep.test_metric) if sweep.test_metric else ("", sweep.metric)
-    table, rule, found = seed_table(sweep, metric), Rule.of(sweep), []
+    table, rule, found = seed_table(sweep, metric), rule_of(sweep), []
     ranked = rank_arms(sweep)
     for _, row in ranked[~ranked[f"{prefix}verdict"].isin(SETTLED)].iterrows():
         arm, base = table[row["arm"]], table[sweep.baseline]
@@ -91,7 +94,8 @@ def next_steps(sweep: Sweep, questions: list[Question]) -> list[Step]:
     if fresh and sweep.space.get("tune"):
         return []
     if fresh:
-        least = Rule.of(sweep).seeds_needed(len(sweep.arms) - 1)
+        rule = rule_of(sweep)
+        least = seeds_needed(len(sweep.arms) - 1, rule.test, rule.pairing)
         wanted = max([least, *(question.seeds or 0 for question in questions)])
         return [_evidence(sweep, wanted)] if questions else []
     by_seeds: dict[int, list[Question]] = {}

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.compare.comparisons import EQUIVALENT, NOT_SETTLED, WORSE, Rule
+from analysis.compare.claims import Claims, claims_of, rule_of
+from analysis.compare.comparisons import BETTER, EQUIVALENT, NOT_SETTLED, TOO_FEW, WORSE
 from analysis.compare.pairing import idle_arms
-from analysis.compare.ranking import ALPHA, OPEN, claim_of
+from analysis.compare.ranking import OPEN, claim_of, winners_mean
 from analysis.format import Unit, few, join, name_of, p_text, p_words, si
+from analysis.inference.significance import seeds_needed, smallest_p
 from analysis.sweep import Sweep, records
 
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
 
 
 def question(sweep: Sweep) -> str:
-    """What the sweep asks, in a sentence."""
+    """What the sweep asks, in a sentence: the question of its rule."""
     goal, metric = "highest" if sweep.maximise else "lowest", name_of(sweep.metric)
     if len(sweep.arms) == 1:
         return f"How well does {sweep.arms[0]} do on {metric}?"
     varied = join([f"`{factor}`" for factor in sweep.factors])
-    return f"Which of {len(sweep.arms)} arms ({varied} varied) reaches the {goal} {metric}?"
+    arms = f"{len(sweep.arms)} arms ({varied} varied)"
+    return {
+        "baseline": f"Which of {arms} differ from {sweep.baseline} in {metric}?",
+        "best": f"Which of {arms} reaches the {goal} {metric}?",
+        "effects": f"What does each of {varied} change in {metric}?",
+        "spread": f"Which of {arms} differ from {sweep.baseline} in the spread of {metric} over seeds?",
+    }[rule_of(sweep).question]
 
 
 def design(sweep: Sweep) -> str:
@@ -46,62 +54,84 @@ def design(sweep: Sweep) -> str:
 
 
 def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
-    """The one sentence to remember."""
+    """The answer to the sweep's question, in a few sentences."""
     best, prefix = ranked.iloc[0], "test_" if sweep.test_metric else ""
-    unit = sweep.unit(sweep.metric)
-    metric = sweep.test_metric or sweep.metric
-    claims = best["claim"] == "confirmatory"
-    rival = best if best["arm"] != sweep.baseline else None
+    unit, metric = sweep.unit(sweep.metric), sweep.test_metric or sweep.metric
+    n = int(best[f"{prefix}n"])
     head = (
-        f"{best['arm']} ranks first, with {unit.text(best[f'{prefix}mean'])}{unit.suffix} {name_of(metric)}"
+        f"{best['arm']} ranks first, with {unit.text(best[f'{prefix}mean'])}{unit.suffix} {name_of(metric)} "
+        f"over {n} seed{'s' * (n != 1)}"
     )
-    head += f" over {best[f'{prefix}n']} seed{'s' if best[f'{prefix}n'] != 1 else ''}"
     ties = ranked.loc[(ranked["mean"] == best["mean"]) & (ranked["arm"] != best["arm"]), "arm"]
     if len(ties):
         head += f", tied on {name_of(sweep.metric)} with {join(list(ties))}"
-    compared = rival is not None and pd.notna(best[f"{prefix}diff"])
-    if not compared:
-        head += " (it is the baseline)." if rival is None and len(ranked) > 1 else "."
-    else:
-        over = f" over {best[f'{prefix}n_pairs']} shared seeds"
-        head += (
-            f", {_span(best, f'{prefix}diff', unit, claims)} {unit.difference} from {sweep.baseline}"
-            f"{over if Rule.of(sweep).pairing == 'paired' else ''}."
-        )
-    if not claims:
-        return head + " This is exploratory: it may guide the next sweep, it proves nothing."
-    if compared:
-        head += f" {_decision(sweep, best, prefix)}"
-    worse = list(ranked.loc[ranked[f"{prefix}verdict"] == WORSE, "arm"])
-    if rival is None and worse:
-        head += (
-            f" By the {best['decided_by']} {few(worse)} {'is' if len(worse) == 1 else 'are'} worse than it."
-        )
-    others = ranked[(ranked[f"{prefix}verdict"] == EQUIVALENT) & (ranked["arm"] != best["arm"])]
-    if len(others):
-        head += f" {_equivalent(sweep, list(others['arm']))}"
-    return head
+    if best["arm"] == sweep.baseline and len(ranked) > 1:
+        head += " (it is the baseline)"
+    if best["claim"] != "confirmatory":
+        gap = best[f"{prefix}diff"]
+        if best["arm"] != sweep.baseline and pd.notna(gap):
+            head += f", {unit.text(gap, sign=True)} {unit.difference} from {sweep.baseline}"
+        return f"{head}. This is exploratory: it may guide the next sweep, it proves nothing."
+    claims = claims_of(sweep)
+    answer = _best_set(sweep, claims) if claims.rule.question == "best" else _against_baseline(sweep, ranked)
+    shrunk = _corrected(sweep, best, metric, unit)
+    note = "" if claims.carried else f" No claim: {claims.note}."
+    return f"{head}.{shrunk} {answer}{note}"
 
 
-def _decision(sweep: Sweep, row: pd.Series, prefix: str) -> str:
-    """The verdict on one arm, and what it rests on."""
-    p, found = row[f"{prefix}p_holm"], row[f"{prefix}verdict"]
-    if row[f"{prefix}too_small"] and found != EQUIVALENT:
-        return "These are too few seeds for a test."
-    if pd.isna(p):
-        return f"The {row['decided_by']} says nothing here: the values have no spread."
-    held = "the difference is significant" if p <= ALPHA else "the difference is not significant"
-    text = f"By the {row['decided_by']} {held} ({p_words(p)}, Holm-adjusted)."
-    return f"{text} {_equivalent(sweep, [row['arm']])}" if found == EQUIVALENT else text
-
-
-def _equivalent(sweep: Sweep, arms: list[str]) -> str:
-    unit = sweep.unit(sweep.metric)
-    margin = f"±{unit.text(Rule.of(sweep).margin or 0.0)} {unit.difference}".rstrip()
+def _corrected(sweep: Sweep, best: pd.Series, metric: str, unit: Unit) -> str:
+    """The winner's mean, corrected for having been picked as the highest."""
+    found = winners_mean(sweep, metric)
+    if found is None or len(sweep.arms) < 3:
+        return ""
     return (
-        f"{join(arms)} {'is' if len(arms) == 1 else 'are'} equivalent to {sweep.baseline} within {margin} "
-        "(two one-sided t-tests, Holm-adjusted): what tells them apart does not matter at this margin."
+        f" Picking the best of {len(sweep.arms)} flatters it: corrected for that, its mean is "
+        f"{unit.text(found)}{unit.suffix}."
     )
+
+
+def _best_set(sweep: Sweep, claims: Claims) -> str:
+    """Under question best: the arms that may be the best."""
+    arms, out = claims.best_set, [arm for arm in sweep.arms if arm not in claims.best_set]
+    if not out:
+        return "No arm is shown to be worse than another one: each may be the best."
+    said = f"{arms[0]} is the best" if len(arms) == 1 else f"The best is one of {join(arms)}"
+    return f"{said}, with 95% confidence: each other arm ({few(out)}) is worse than some arm."
+
+
+def _against_baseline(sweep: Sweep, ranked: pd.DataFrame) -> str:
+    """The arms by verdict, each with its difference from the baseline."""
+    prefix, unit = "test_" if sweep.test_metric else "", sweep.unit(sweep.metric)
+    others = ranked[ranked["arm"] != sweep.baseline]
+    if others.empty:
+        return ""
+    found = []
+    for kind, said in ((BETTER, "better than"), (WORSE, "worse than"), (EQUIVALENT, "equivalent to")):
+        rows = others[others[f"{prefix}verdict"] == kind]
+        if len(rows):
+            named = [f"{row['arm']} ({_decided(row, prefix, unit)})" for _, row in rows.iterrows()]
+            found.append(f"{said} {sweep.baseline}: {few(named)}")
+    unsettled = others[~others[f"{prefix}verdict"].isin((BETTER, WORSE, EQUIVALENT))]
+    if len(unsettled):
+        named = [
+            f"{row['arm']}{' (too few seeds)' if row[f'{prefix}verdict'] == TOO_FEW else ''}"
+            for _, row in unsettled.iterrows()
+        ]
+        found.append(f"not settled: {few(named)}")
+    text = f"By the {others.iloc[0]['decided_by']}, Holm-adjusted over {len(others)}: {'; '.join(found)}."
+    looks = others[f"{prefix}look"]
+    if (looks > 1).any() or len(claims_of(sweep).looks) > 1:
+        text += " An arm that stopped early stopped on a favourable look, which exaggerates its difference."
+    return text
+
+
+def _decided(row: pd.Series, prefix: str, unit: Unit) -> str:
+    """ "+8.8 [+3.4, +14.2] points, p = 0.012, look 2"."""
+    text = f"{_span(row, f'{prefix}diff', unit, True)} {unit.difference}".rstrip()
+    equivalent = row[f"{prefix}verdict"] == EQUIVALENT
+    p = row[f"{prefix}p_equivalent_adjusted" if equivalent else f"{prefix}p_adjusted"]
+    look = f", look {row[f'{prefix}look']}" if row[f"{prefix}look"] else ""
+    return f"{text}, {p_words(p)}{look}"
 
 
 def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
@@ -197,19 +227,19 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
         arms = few(list(ranked.loc[ranked["n"] == 1, "arm"]))
         found.append(f"How much luck is in {arms}: with one seed there is no interval.")
     pairs = others[others[f"{prefix}diff"].notna() & (others[f"{prefix}verdict"] != EQUIVALENT)]
-    rule = Rule.of(sweep)
-    small = pairs[pairs[f"{prefix}too_small"]]
+    rule = rule_of(sweep)
+    small = pairs[pairs[f"{prefix}verdict"] == TOO_FEW]
     if len(small):
         family, own = len(sweep.arms) - 1, small.sort_values(f"{prefix}n_pairs").iloc[-1]
         there = int(ranked.loc[ranked["arm"] == sweep.baseline, f"{prefix}n"].max())
         n = int(own[f"{prefix}n_pairs"] if rule.pairing == "paired" else own[f"{prefix}n"])
         seeds = f"{n} {'shared ' if rule.pairing == 'paired' else ''}seed{'s' * (n != 1)}"
-        least = p_text(rule.smallest_p(n, n, there))
+        least = p_text(smallest_p(n, rule.test, rule.pairing, None if rule.pairing == "paired" else there))
         found.append(
             f"Whether {few(list(small['arm']))} differ{'s' if len(small) == 1 else ''} from "
             f"{sweep.baseline}: n too small. With {seeds} the {rule.name} cannot give less than p = {least}, "
             f"and {family} comparison{'s are' if family > 1 else ' is'} made; from "
-            f"{rule.seeds_needed(family)} seeds on it could."
+            f"{seeds_needed(family, rule.test, rule.pairing)} seeds on it could."
         )
     open_ = pairs[pairs[f"{prefix}verdict"] == NOT_SETTLED]
     if len(open_):
@@ -223,7 +253,7 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
 
 
 def _limits_of_the_pairing(sweep: Sweep) -> list[str]:
-    if claim_of(sweep) == "exploratory" or Rule.of(sweep).pairing == "unpaired":
+    if claim_of(sweep) == "exploratory" or rule_of(sweep).pairing == "unpaired":
         return []
     idle = idle_arms(sweep, sweep.test_metric or sweep.metric)
     if not idle:

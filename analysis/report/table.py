@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare.comparisons import Rule
+from analysis.compare.claims import rule_of
 from analysis.compare.ranking import claim_of, rank_arms
 from analysis.format import Unit, duration, name_of, p_text, si, title_of
 from analysis.inference.intervals import BCA_FROM
@@ -164,14 +164,14 @@ def _p(sweep: Sweep, prefix: str) -> Column:
     def note(row: pd.Series) -> str:
         return "" if row["arm"] == sweep.baseline else str(row[f"{prefix}verdict"])
 
-    key = f"{prefix}p_holm"
+    key = f"{prefix}p_adjusted"
     return Column("p (Holm)", lambda row: p_text(row[key]), lambda row: row[key], below=note)
 
 
 def how_to_read(sweep: Sweep) -> str:
     """What the table's numbers are, in sentences."""
     family, metric = len(sweep.arms) - 1, sweep.test_metric or sweep.metric
-    rule = Rule.of(sweep)
+    rule = rule_of(sweep)
     split = f"Ranked on {name_of(sweep.metric)}, claims on {name_of(metric)}. " if sweep.test_metric else ""
     cut = " (cut where no value can be)" if math.isfinite(sweep.unit(sweep.metric).limits[0]) else ""
     p = "exploratory, therefore without p"

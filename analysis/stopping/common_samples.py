@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.compare.comparisons import Rule, comparisons
+from analysis.compare.claims import rule_of
+from analysis.compare.comparisons import comparisons
 from analysis.sweep import Sweep
 
 TPE_RANDOM = 10  # the first draws of Optuna's TPE are random; later ones depend on results
@@ -77,7 +78,7 @@ def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     table = pool.trials.pivot_table(index=["draw", "seed"], columns="arm", values="value")
     table = table.reindex(columns=sweep.arms).astype(float)
     limits = sweep.unit(metric or sweep.metric).limits
-    found = comparisons(table, sweep.baseline, Rule.of(sweep), maximise=sweep.maximise, limits=limits)
+    found = comparisons(table, sweep.baseline, rule_of(sweep), maximise=sweep.maximise, limits=limits)
     stopped = pool.trials[pool.trials["status"] == "pruned"].groupby("arm").size()
     found["samples"] = pool.samples
     found["n_stopped"] = stopped.reindex(found.index, fill_value=0)

@@ -14,12 +14,14 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from sweeps.decide.budget import BudgetUsage
+from sweeps.decide.looks import EvidenceLooks
 from sweeps.decide.placement import Placement
 from sweeps.decide.reuse import ReusableTrials
 from sweeps.decide.search import TPESearch
 from sweeps.decide.selection import ranked
 from sweeps.decide.stopping import Stopping
-from sweeps.plan.model import Arm, Draw, Plan, TrialPlan
+from sweeps.plan.evidence import has_evidence
+from sweeps.plan.model import Arm, Draw, Plan, TrialPlan, trial_id
 from sweeps.plan.units import contradiction
 from sweeps.record.journal import Event, Journal
 from sweeps.record.state import SweepState, TrialState
@@ -46,6 +48,7 @@ class Controller:
         self._reusable = reusable
         self._arms = {arm.name: arm for arm in plan.arms}
         self.stopping = Stopping(plan, self.state, journal)
+        self.looks = EvidenceLooks(plan, self.state, journal)
         for event in history:
             self.state.apply(event)
             self.usage.apply(event)
@@ -59,7 +62,8 @@ class Controller:
         If the plan was extended since the last launch, completed trials that are now to train longer are
         opened again. `launch` holds further fields of the journal's launch event.
         """
-        if self.state.plan_hash not in ("", self.plan.hash):  # first, so that a crash earlier changes nothing
+        is_extended = self.state.plan_hash not in ("", self.plan.hash)
+        if is_extended:  # first, so that a crash earlier changes nothing
             reopened = self._trials_to_reopen()
             self._journal.append("extend", hash=self.plan.hash, reopened=reopened)
             self.stopping.on_extended(reopened)
@@ -67,14 +71,17 @@ class Controller:
         self._journal.append("launch", hash=self.plan.hash, max_t=max_t, **launch)
         self._warn_of_changed_code(old_code)
         self.stopping.write_missing_decisions()
+        self.looks.begin()
         for trial in self.plan.first_trials():
-            self._plan_trial(trial)
+            if trial.phase == "search":
+                self._plan_trial(trial)
         # A crash may have left a draw with only some of its seeds, or an arm without its selection.
         for trial_state in [trial for trial in self.state.trials.values() if trial.phase == "search"]:
             self._plan_draw(self._arms[trial_state.arm], Draw(trial_state.draw, trial_state.values))
         self._searches = self._open_searches()
         for arm in self.plan.arms:
             self._select(arm)
+        self._plan_evidence()
 
     def _trials_to_reopen(self) -> list[str]:
         """Completed trials that ended before the plan's `max_t`, if it is longer than the last launch's."""
@@ -139,13 +146,18 @@ class Controller:
 
     @property
     def unplanned_trials(self) -> int:
-        """The number of trials still to be planned: draws that TPE has not made yet, and the evidence of arms
-        whose search has not ended."""
-        spec = self.plan.spec
+        """The number of trials that may still be planned: draws that TPE has not made yet, and the evidence
+        up to the last look."""
+        spec, plan = self.plan.spec, self.plan
         draws = sum(search.missing for search in self._searches.values())
-        searching = [arm for arm in self.plan.arms if spec.tune and arm.name not in self.state.selected]
-        kept = sum(min(spec.search.keep, self.plan.number_of_draws(arm)) for arm in searching)
-        return draws * len(self.plan.search_seeds) + kept * len(spec.seeds)
+        evidence = 0
+        for arm in plan.arms if has_evidence(spec) else ():
+            if spec.tune and arm.name not in self.state.selected:
+                kept = min(spec.search.keep, plan.number_of_draws(arm))
+            else:
+                kept = len(self._draws_shown(arm))
+            evidence += kept * self.looks.seeds_ahead(arm.name)
+        return draws * len(plan.search_seeds) + evidence
 
     def _ask_search(self, exclude: Collection[str]) -> TrialPlan | None:
         """A trial of a new TPE draw, of the arm with the fewest draws; None if no arm needs another."""
@@ -195,11 +207,17 @@ class Controller:
         return scheduler.max_t is not None and metrics.get(scheduler.time_attr, 0) >= scheduler.max_t
 
     def ended(
-        self, trial_id: str, status: str, reason: str = "", metrics: Mapping[str, float] | None = None
+        self,
+        trial_id: str,
+        status: str,
+        reason: str = "",
+        metrics: Mapping[str, float] | None = None,
+        cause: str = "",
     ) -> None:
         """Record how a trial ended: completed, diverged or failed. A second end of the same trial is ignored.
 
         `metrics` are those of a last report that came together with the end, such as the diverged one.
+        `cause` is LOST for a failure that is not the trainer's.
         """
         trial = self.state.trials[trial_id]
         if trial.ended:
@@ -215,7 +233,8 @@ class Controller:
             reason = f"audit, was to stop: {audit.why}" + (f"; {reason}" if reason else "")
         if status == "completed" and (text := self.stopping.unjudged_reason(trial)):
             self.warned(trial_id, text)
-        self._journal.append("end", trial_id=trial_id, status=status, reason=reason)
+        more = {"cause": cause} if cause else {}
+        self._journal.append("end", trial_id=trial_id, status=status, reason=reason, **more)
         self._after_end(trial)
 
     def warned(self, trial_id: str, text: str) -> None:
@@ -223,14 +242,14 @@ class Controller:
         logger.warning("%s: %s", trial_id, text)
         self._journal.append("warning", trial_id=trial_id, text=text)
 
-    def failed(self, trial_id: str, reason: str) -> None:
+    def failed(self, trial_id: str, reason: str, cause: str = "") -> None:
         """Record that a trial failed. It is retried from its last checkpoint, at most `max_failures` times
         over all launches; after that its end is recorded."""
         trial = self.state.trials[trial_id]
         if not trial.ended and trial.failures < self.plan.spec.max_failures:
             self._journal.append("retry", trial_id=trial_id, reason=reason)
         else:
-            self.ended(trial_id, "failed", reason)
+            self.ended(trial_id, "failed", reason, cause=cause)
 
     def finish(self, status: str) -> None:
         """Record the end of the launch: completed, budget or interrupted."""
@@ -274,26 +293,40 @@ class Controller:
 
     def _after_end(self, trial: TrialState) -> None:
         self.stopping.on_end(trial)
-        if trial.phase != "search":
-            return
-        self._select(self._arms[trial.arm])
+        if trial.phase == "search":
+            self._select(self._arms[trial.arm])
+        self._plan_evidence()
 
     def _select(self, arm: Arm) -> None:
-        """If all search trials of the arm have ended, plan the evidence trials of its best draws."""
+        """If all search trials of the arm have ended, record its best draws, which are repeated as
+        evidence."""
         spec = self.plan.spec
-        if not spec.tune:
+        if not spec.tune or arm.name in self.state.selected:
             return
-        if arm.name not in self.state.selected:
-            search = [t for t in self.state.trials.values() if t.arm == arm.name and t.phase == "search"]
-            has_missing_draws = arm.name in self._searches and self._searches[arm.name].missing
-            if has_missing_draws or not all(trial.ended for trial in search):
-                return
-            draws = ranked(search, spec, self.stopping.audited)[: spec.search.keep]
-            self._journal.append("select", arm=arm.name, draws=draws)
+        search = [t for t in self.state.trials.values() if t.arm == arm.name and t.phase == "search"]
+        has_missing_draws = arm.name in self._searches and self._searches[arm.name].missing
+        if has_missing_draws or not all(trial.ended for trial in search):
+            return
+        draws = ranked(search, spec, self.stopping.audited)[: spec.search.keep]
+        self._journal.append("select", arm=arm.name, draws=draws)
+
+    def _plan_evidence(self) -> None:
+        """Take the looks that are due, and plan the evidence trials up to each arm's next look."""
+        while self.looks.take():
+            pass
+        for arm in self.plan.arms if has_evidence(self.plan.spec) else ():
+            seeds = self.looks.seeds(arm.name)
+            for draw in self._draws_shown(arm):
+                for seed in seeds:
+                    if trial_id(arm.name, draw.index, seed) not in self.state.trials:
+                        self._plan_trial(self.plan.trial(arm, draw, seed, "evidence"))
+
+    def _draws_shown(self, arm: Arm) -> list[Draw]:
+        """The arm's draws that are repeated as evidence, as far as they are known."""
+        if not self.plan.spec.tune:
+            return list(self.plan.draws(arm))
         values = {t.draw: t.values for t in self.state.trials.values() if t.arm == arm.name}
-        for index in self.state.selected[arm.name]:
-            for trial in self.plan.evidence_trials(arm, Draw(index, values[index])):
-                self._plan_trial(trial)
+        return [Draw(index, values[index]) for index in self.state.selected.get(arm.name, [])]
 
     # From TrialPlan (the plan's) to TrialState (the state's), and back
 

@@ -22,13 +22,17 @@ from sweeps.execute import cluster  # noqa: F401  before ray: it sets the variab
 
 # isort: split
 
-from ray import tune
+from ray import exceptions, tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.decide.controller import Controller
+from sweeps.decide.looks import LOST
 from sweeps.execute.worker import Payload, TrialActor
 from sweeps.plan.model import TrialPlan
+
+# The worker's process or its node died: no error of the trainer's function.
+NOT_THE_TRAINER = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.WorkerCrashedError)
 
 
 class Interrupted(BaseException):
@@ -150,7 +154,10 @@ class CallbackAdapter(_NotSaved, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         with self._first_error.kept():
-            self._controller.failed(_id(trial), _reason(trial))
+            error = _error(trial)
+            self._controller.failed(
+                _id(trial), _reason(error), LOST if isinstance(error, NOT_THE_TRAINER) else ""
+            )
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._first_error.error is not None:
@@ -163,9 +170,13 @@ def _id(trial: Any) -> str:
     return Payload.loads(trial.config["payload"]).trial_id
 
 
-def _reason(trial: Any) -> str:
+def _error(trial: Any) -> Exception:
+    error: Exception = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # Ray has just written it
+    return error
+
+
+def _reason(error: Exception) -> str:
     """The last line of the trainer's error, without Ray's traceback around it."""
-    error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # Ray has just written this file
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).splitlines() if line.strip()]
     return lines[-1].strip().removeprefix("RuntimeError: ") if lines else type(cause).__name__

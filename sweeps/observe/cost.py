@@ -61,10 +61,13 @@ def phases(plan: Plan) -> dict[str, dict[str, int]]:
     """The number of trials by phase and arm; a sweep that tunes nothing has one phase, "sweep"."""
     spec, draws = plan.spec, {arm.name: plan.number_of_draws(arm) for arm in plan.arms}
     if not spec.tune:
-        return {"sweep": dict.fromkeys(draws, len(spec.seeds))}
+        return {"sweep": {arm: len(plan.evidence_seeds(arm)) for arm in draws}}
     return {
         "search": {arm: number * len(spec.search.seeds) for arm, number in draws.items()},
-        "evidence": {arm: min(spec.search.keep, number) * len(spec.seeds) for arm, number in draws.items()},
+        "evidence": {
+            arm: min(spec.search.keep, number) * len(plan.evidence_seeds(arm))
+            for arm, number in draws.items()
+        },
     }
 
 

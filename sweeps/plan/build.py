@@ -16,6 +16,7 @@ from typing import Any
 from sweeps.plan.arms import ArmBuilder, ArmDraft
 from sweeps.plan.checks import check_horizon, check_metrics, check_names, check_plan
 from sweeps.plan.draws import in_dependency_order
+from sweeps.plan.evidence import baseline_seeds, resolve_rule
 from sweeps.plan.identity import identity
 from sweeps.plan.match import Matched, match_arms
 from sweeps.plan.model import Arm, Plan
@@ -57,7 +58,9 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
     units = resolved_units(spec, [described, *(arm.units for arm in arms)])
     objective = spec.objective.model_copy(update={"unit": units[spec.objective.metric]})
     spec = spec.model_copy(update={"objective": objective})
-    plan = Plan(spec, sources, trainer, arms, horizon, units)
+    rule = resolve_rule(spec, len(arms))
+    more = tuple(baseline_seeds(spec, rule, len(arms)))
+    plan = Plan(spec, sources, trainer, arms, horizon, units, rule, more)
     check_plan(plan)
     return replace(plan, identity=identity(plan))
 

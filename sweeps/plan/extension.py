@@ -22,6 +22,7 @@ def refusals(plan: Plan, stored: dict[str, Any]) -> list[str]:
     _forget_new_draws(stored, current)
     _forget_new_seeds(plan, stored, current)
     _forget_longer_runs(plan, stored, current)
+    _forget_more_looks(stored, current)
     return [line + _allowed_change(line) for line in differences(stored, current)]
 
 
@@ -64,6 +65,15 @@ def _forget_longer_runs(plan: Plan, stored: dict[str, Any], current: dict[str, A
         # Only a max_t in samples is written into the base.
         if key in stored["base"] and plan.spec.scheduler.time_attr == "samples":
             current["base"][key] = stored["base"][key]
+
+
+def _forget_more_looks(stored: dict[str, Any], current: dict[str, Any]) -> None:
+    # Looks follow from the seeds; the plan's were recorded when it was begun. More seeds may only be added.
+    if "evidence" in stored and "evidence" in current:
+        current["evidence"]["looks"] = stored["evidence"]["looks"]
+        old, new = (each["evidence"]["baseline_seeds"] for each in (stored, current))
+        if set(old) <= {*new, *current["seeds"]}:
+            current["evidence"]["baseline_seeds"] = old
 
 
 def _allowed_change(line: str) -> str:

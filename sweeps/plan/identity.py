@@ -15,7 +15,8 @@ _MAX_SHOWN = 100  # characters of a value in a message
 
 
 def identity(plan: Plan) -> dict[str, Any]:
-    """Trainer, objective, base, arms, draws, search, scheduler and seeds, as JSON values.
+    """Trainer, objective, base, arms, draws, search, scheduler, seeds and the rule of the evidence, as JSON
+    values.
 
     An arm is stored as the keys in which its config differs from the base, so that a changed key of the base
     is one difference and not one for each arm.
@@ -33,6 +34,12 @@ def identity(plan: Plan) -> dict[str, Any]:
         "scheduler": spec.scheduler.effective_keys(),
         "seeds": list(spec.seeds),
     }
+    if spec.seed_keys:
+        content["seed_keys"] = list(spec.seed_keys)
+    if plan.rule is not None:
+        rule = {**dataclasses.asdict(plan.rule), "looks": list(plan.rule.looks)}
+        evidence = {**rule, "baseline_seeds": list(plan.more_baseline_seeds)}
+        content |= {"baseline": plan.baseline, "evidence": evidence, "objective": spec.objective.model_dump()}
     as_json: dict[str, Any] = json.loads(json.dumps(encode(content), allow_nan=False, default=str))
     return as_json
 
@@ -92,6 +99,8 @@ def resolved(plan: Plan) -> dict[str, Any]:
         "max_concurrent": spec.max_concurrent,
         "max_failures": spec.max_failures,
     }
+    if spec.seed_keys:
+        space["seed_keys"] = list(spec.seed_keys)
     if spec.max_checkpoint_gb is not None:
         space["max_checkpoint_gb"] = spec.max_checkpoint_gb
     if limits := spec.budget.model_dump(exclude_none=True):

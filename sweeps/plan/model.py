@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from analysis.format import UNITS
+from analysis.inference.rule import Rule
 from sweeps.plan.draws import drawn_for, known_draws
+from sweeps.plan.evidence import has_evidence
 from sweeps.plan.match import Matched
 from sweeps.plan.trainer import Trainer
 from sweeps.space.encoding import digest
@@ -65,8 +69,10 @@ class Plan:
 
     `spec` is resolved: its paths are absolute, `--set` is in the base, and the scheduler's defaults and the
     objective's unit are filled in. `horizon` is the number of samples of a whole trial, None if the trainer
-    does not name its key. `units` holds the units of metrics that are known, and always the objective's. Two
-    plans with the same `identity` are the same sweep; see `sweeps.plan.identity`.
+    does not name its key. `units` holds the units of metrics that are known, and always the objective's.
+    `rule` decides the comparisons; None in a sweep that was recorded before rules were. Only the baseline
+    runs `more_baseline_seeds`. Two plans with the same `identity` are the same sweep; see
+    `sweeps.plan.identity`.
     """
 
     spec: SweepSpec
@@ -75,6 +81,8 @@ class Plan:
     arms: tuple[Arm, ...]
     horizon: float | None
     units: dict[str, str] = field(default_factory=dict)
+    rule: Rule | None = None
+    more_baseline_seeds: tuple[int, ...] = ()
     identity: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -85,6 +93,11 @@ class Plan:
     def baseline(self) -> str:
         """The name of the arm with each factor's first level; under one_at_a_time, of the base."""
         return self.arms[0].name
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The objective's smallest and largest possible value."""
+        return UNITS[self.units[self.spec.objective.metric]].limits
 
     def draws(self, arm: Arm) -> tuple[Draw, ...]:
         """The arm's draws that are known before the launch: none under TPE; one draw without values if the
@@ -129,7 +142,7 @@ class Plan:
 
         They are search trials; in a sweep that neither tunes nor stops early, they are the evidence trials.
         """
-        is_evidence = not self.spec.tune and not self.spec.scheduler.stops
+        is_evidence = not self.spec.tune and has_evidence(self.spec)
         phase = "evidence" if is_evidence else "search"
         by_arm = [(arm, self.draws(arm)) for arm in self.arms]
         rounds = max(len(draws) for _, draws in by_arm)
@@ -138,7 +151,7 @@ class Plan:
             for index in range(rounds)
             for arm, draws in by_arm
             if index < len(draws)
-            for seed in self.search_seeds
+            for seed in (self.evidence_seeds(arm.name) if is_evidence else self.search_seeds)
         ]
 
     @property
@@ -146,18 +159,37 @@ class Plan:
         """The seeds of each draw in the search; in a sweep that tunes nothing, those of the evidence."""
         return self.spec.search.seeds if self.spec.tune else self.spec.seeds
 
-    def evidence_trials(self, arm: Arm, draw: Draw) -> list[TrialPlan]:
-        return [self.trial(arm, draw, seed, "evidence") for seed in self.spec.seeds]
+    def evidence_seeds(self, arm: str) -> list[int]:
+        """The seeds of an arm's evidence."""
+        return [*self.spec.seeds, *(self.more_baseline_seeds if arm == self.baseline else ())]
+
+    @property
+    def comparisons(self) -> list[tuple[str, str]]:
+        """The comparisons that the rule decides look by look, as (arm, against): with the baseline, or of all
+        pairs. None for a question that is answered once at the end, of other contrasts."""
+        names = [arm.name for arm in self.arms]
+        if self.rule is None or not has_evidence(self.spec) or self.rule.question in ("effects", "spread"):
+            return []
+        if self.rule.question == "best":
+            return [(arm, against) for against, arm in itertools.combinations(names, 2)]
+        return [(arm, self.baseline) for arm in names[1:]]
 
     def trial(self, arm: Arm, draw: Draw, seed: int, phase: str) -> TrialPlan:
         """The trial of an arm, a draw and a seed. Raises SpecError if the drawn values do not fit the
         config."""
         what = f"{self.source}: {arm.name}, draw {draw.index}"
-        config = self.trainer.configure(arm.config, draw.values.items(), what).model_dump(mode="json")
-        trial_id = f"{arm.name}-d{draw.index}-s{seed}"
-        return TrialPlan(trial_id, arm.name, draw.index, draw.values, seed, phase, config)
+        values = [*draw.values.items(), *((key, seed) for key in self.spec.seed_keys)]
+        config = self.trainer.configure(arm.config, values, what).model_dump(mode="json")
+        return TrialPlan(
+            trial_id(arm.name, draw.index, seed), arm.name, draw.index, draw.values, seed, phase, config
+        )
 
     @cached_property
     def hash(self) -> str:
         """The hash of the identity: plans with the same hash are the same sweep."""
         return digest(self.identity)
+
+
+def trial_id(arm: str, draw: int, seed: int) -> str:
+    """The name of a trial."""
+    return f"{arm}-d{draw}-s{seed}"

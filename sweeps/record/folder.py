@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from analysis.inference.rule import SMALLEST_LEVEL
 from sweeps.plan.extension import refusals
-from sweeps.plan.identity import differences, resolved
+from sweeps.plan.identity import differences, identity, resolved
 from sweeps.plan.model import Plan
 from sweeps.record.files import atomic_write
 from sweeps.record.state import SweepState, read_state
@@ -48,6 +49,8 @@ def inspect_folder(plan: Plan, folder: Path, resume: bool, extend: bool) -> Fold
     if extended:
         _refuse_changes(plan, folder, stored["identity"], extend)
     state = read_state(folder / JOURNAL)
+    if extended:
+        _refuse_without_reserve(plan, state)
     if state.finished == "completed" and state.plan_hash == plan.hash:  # an extended plan has another hash
         return FolderStatus(finished=True)
     if not (resume or extend):
@@ -73,6 +76,27 @@ def _refuse_changes(plan: Plan, folder: Path, stored: dict[str, Any], extend: bo
             f"{folder} holds another sweep with the name {plan.spec.name!r}:\n{lines}\n"
             f"{hint}choose another --name, or another --storage"
         )
+
+
+def as_recorded(plan: Plan, folder: Path) -> Plan:
+    """The plan without a rule, if the folder holds a sweep that was recorded before rules were part of the
+    identity: it is compared as it was then, without looks. Else the plan itself."""
+    if not (folder / SPACE).exists() or "evidence" in read_resolved(folder)["identity"]:
+        return plan
+    old = replace(plan, rule=None, more_baseline_seeds=())
+    return replace(old, identity=identity(old))
+
+
+def _refuse_without_reserve(plan: Plan, state: SweepState) -> None:
+    """Raise SpecError if an extension could claim nothing, as the reserve is spent."""
+    number = len(state.stages)
+    if plan.rule is None or not number or plan.rule.level(number) >= SMALLEST_LEVEL:
+        return
+    raise SpecError(
+        f"--extend: evidence.reserve is spent: it was {plan.rule.reserve:g} of the 5%, and {number - 1} "
+        f"extensions have halved what was left, so that this one could claim nothing: launch what is still "
+        f"open as a new sweep, on fresh seeds, under another --name"
+    )
 
 
 def _remaining(state: SweepState) -> str:
@@ -110,8 +134,8 @@ def refuse_other_data(folder: Path, data: str, extended: bool) -> None:
 
 
 def write_space(plan: Plan, folder: Path, data: str, extended: bool) -> dict[str, Any]:
-    """Write sweep.yaml if it does not exist or the sweep is extended; else only update its `evidence` and
-    units. Returns its content."""
+    """Write sweep.yaml if it does not exist or the sweep is extended; else only update its units. Returns
+    its content."""
     path = folder / SPACE
     if extended or not path.exists():
         space = resolved(plan)
@@ -122,23 +146,21 @@ def write_space(plan: Plan, folder: Path, data: str, extended: bool) -> dict[str
         space["resolved"] |= {"data": data, "version": __version__, **origin}
         _write(path, space)
     else:
-        update_evidence(plan, folder)
+        update_units(plan, folder)
     space = load_yaml(path)
     assert isinstance(space, dict)
     return space
 
 
-def update_evidence(plan: Plan, folder: Path) -> bool:
-    """Set `evidence` and the units in sweep.yaml to the plan's, and return whether `evidence` has changed.
-    They are not part of the sweep's identity: the report uses the current ones."""
+def update_units(plan: Plan, folder: Path) -> None:
+    """Set the units in sweep.yaml to the plan's: a trainer may have learnt to describe them."""
     path, current = folder / SPACE, resolved(plan)
     space = load_yaml(path)
     assert isinstance(space, dict)
-    updated = space | {key: current[key] for key in ("evidence", "objective")}
+    updated = space | {"objective": current["objective"]}
     updated["resolved"] = space["resolved"] | {"units": current["resolved"]["units"]}
     if updated != space:
         _write(path, updated)
-    return bool(space.get("evidence") != current["evidence"])
 
 
 def _write(path: Path, space: dict[str, Any]) -> None:

@@ -15,8 +15,12 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
     decision  the scheduler judged a member of a pool: member, trial_id, rung, value, cutoff, tied, action
     warning   a problem after which the sweep continues: text; trial_id, if it concerns one trial
     retry     a trial failed and will be retried: trial_id, reason; gpu, if it gets a larger share of a GPU
-    end       a trial ended: trial_id, status, reason
+    end       a trial ended: trial_id, status, reason; cause, if it was not the trainer's
     select    the draws of an arm that are repeated as evidence: arm, draws
+    stage     the comparisons that the plan or an extension asks for: number, level, looks, and of each
+              comparison its arms and seeds
+    look      arms were compared: stage, look, seeds, metric, arms (the seeds of each that were seen), and the
+              stage's comparisons after it (analysis.inference.decision.Comparison)
     mlflow    the MLflow run of a trial: trial_id, run_id
     finish    the process stopped: status
 """

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.inference.decision import Comparison
 from sweeps.record.journal import Event, read_journal
 
 Status = Literal["not_started", "running", "completed", "pruned", "diverged", "failed", "interrupted"]
@@ -29,6 +30,7 @@ class TrialState:
     phase: str
     status: Status = "not_started"
     reason: str = ""
+    cause: str = ""  # of a failure: "lost" if the process died or could not be placed, else the trainer's
     attempts: int = 0
     failures: int = 0  # those after which it was retried
     mlflow_run_id: str = ""
@@ -84,6 +86,8 @@ class SweepState:
     selected: dict[str, list[int]] = field(default_factory=dict)  # arm -> draws
     audited: set[str] = field(default_factory=set)  # members that run on despite a decision to stop
     shares: dict[str, float] = field(default_factory=dict)  # arm -> its measured share of a GPU
+    stages: list[Event] = field(default_factory=list)  # of the evidence: the plan's, then the extensions'
+    looks: list[Event] = field(default_factory=list)
     launches: int = 0
     plan_hash: str = ""  # of the last launch or extension
     max_t: float | None = None  # of the last launch
@@ -106,6 +110,15 @@ class SweepState:
         """The phase that a reader is told: evidence of a draw that a longer search has overtaken is none."""
         chosen = self.selected.get(trial.arm)
         return "search" if chosen is not None and trial.draw not in chosen else trial.phase
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """The comparisons of all stages after their last look, the latest stage of each."""
+        found: dict[tuple[str, str], Comparison] = {}
+        for look in self.looks:
+            rows = (Comparison.read(row) for row in look["comparisons"])
+            found |= {row.arm_and_against: row for row in rows}
+        return list(found.values())
 
     def apply(self, event: Event) -> None:
         """Take one event in. Unknown names are passed over, so that older code reads newer journals."""
@@ -172,10 +185,17 @@ class SweepState:
     def _on_end(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
         trial.status, trial.reason = event["status"], event.get("reason", "")
+        trial.cause = event.get("cause", "")
         self.open.pop(trial.trial_id, None)
 
     def _on_select(self, event: Event) -> None:
         self.selected[event["arm"]] = list(event["draws"])
+
+    def _on_stage(self, event: Event) -> None:
+        self.stages.append(event)
+
+    def _on_look(self, event: Event) -> None:
+        self.looks.append(event)
 
     def _on_mlflow(self, event: Event) -> None:
         if event["trial_id"] in self.trials:

@@ -175,22 +175,38 @@ class Budget(Section):
 
 
 class Evidence(Section):
-    """How the comparisons with the baseline are settled. No part of a sweep's identity."""
+    """How the arms are compared, and when enough seeds have run. All but `pilot` is part of the sweep's
+    identity. What `auto` comes to is resolved in `sweeps.plan.evidence`."""
 
-    test: Literal["t", "permutation"] = "t"  # which of the two decides
-    pairing: Literal["paired", "unpaired"] = "paired"  # over shared seeds, or not
-    margin: float | None = None  # differences below it do not matter (TOST), in the metric's own units
-    pilot: Path | None = None  # results of a sweep from which the SD of a difference is taken
+    question: Literal["baseline", "best", "effects", "spread"] = "baseline"
+    test: Literal["t", "permutation"] = "t"
+    pairing: Literal["auto", "paired", "unpaired"] = "auto"
+    looks: Literal["auto", "none"] | list[Annotated[int, Field(strict=True, ge=2)]] = "auto"
+    margin: float | None = None  # differences below it do not matter (equivalence), in the metric's own units
+    futility: float | None = None  # from a difference of this size on the sweep cares; default: margin
+    reserve: float = Field(0.01, ge=0, lt=0.05)  # of the 5%, kept for extensions
+    on_diverged: Literal["worst"] = "worst"
+    baseline_seeds: Literal["auto"] | Seeds = "auto"  # more seeds for the baseline, where seeds are unpaired
+    pilot: Path | None = None  # results of a sweep from which the SD over seeds is taken
 
-    @field_validator("margin")
+    @field_validator("margin", "futility")
     @classmethod
-    def _is_a_distance(cls, margin: float | None) -> float | None:
-        if margin is not None and margin <= 0:
+    def _is_a_distance(cls, value: float | None) -> float | None:
+        if value is not None and value <= 0:
             raise ValueError(
-                f"is {margin:g}, but it is a distance from no difference at all: give it above 0, in the "
+                f"is {value:g}, but it is a distance from no difference at all: give it above 0, in the "
                 f"metric's own units (0.01 of a share from 0 to 1 is one point), or leave it out"
             )
-        return margin
+        return value
+
+    @field_validator("looks")
+    @classmethod
+    def _looks_rise(cls, looks: Any) -> Any:
+        if isinstance(looks, list) and (not looks or looks != sorted(set(looks))):
+            raise ValueError(
+                f"{looks} must rise, such as [3, 4, 5]: give the numbers of seeds in order, or auto"
+            )
+        return looks
 
 
 SizeOf = Literal["params", "flops"]
@@ -257,6 +273,9 @@ class SweepSpec(Section):
     search: SearchSpec = SearchSpec()
     scheduler: SchedulerSpec = SchedulerSpec()
     seeds: Seeds = Field([1, 2, 3, 4, 5])
+    seed_keys: list[str] = Field(
+        []
+    )  # config keys that take the trial's seed, so that it redraws the data too
     evidence: Evidence = Evidence()
     resources: TrialResources = TrialResources()
     max_concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"

@@ -120,7 +120,7 @@ def test_the_table_says_what_the_report_would(tmp_path: Path, keep: int) -> None
         named, claims = conclude(evidence(controller.state, plan))
         assert named is not None and plan.arms[named].name == ranked.index[0]
         found = ranked.loc[[arm.name for arm in plan.arms]]
-        wanted = np.where(found["p_holm"] <= ALPHA, np.sign(found["diff"]), 0)
+        wanted = np.where(found["p_adjusted"] <= ALPHA, np.sign(found["diff"]), 0)
         assert list(claims) == list(wanted)
 
 

@@ -6,11 +6,12 @@ import math
 
 import pandas as pd
 
-from analysis.compare.comparisons import Rule
+from analysis.compare.claims import rule_of
 from analysis.compare.pairing import correlation_text, correlations, pairing_text
 from analysis.compare.ranking import claim_of
 from analysis.figures.style import looks
 from analysis.format import Unit, p_text
+from analysis.inference.rule import Rule
 from analysis.report import page, table
 from analysis.report.cells import interval_cell
 from analysis.report.sections.base import Results, Section
@@ -47,11 +48,11 @@ def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> str:
     if claim_of(sweep) == "exploratory" or len(ranked) < 2:
         return ""
     prefix, metric = "test_" if sweep.test_metric else "", sweep.test_metric or sweep.metric
-    rule, unit = Rule.of(sweep), sweep.unit(metric)
+    rule, unit = rule_of(sweep), sweep.unit(metric)
     shown = {
         "sign-flip (paired)": "paired_permutation_p", "t (paired)": "paired_t_p",
         "two-sample permutation": "unpaired_permutation_p", "Welch's t": "unpaired_t_p",
-        **({"equivalence (Holm)": "p_equivalent_holm"} if rule.margin else {}),
+        **({"equivalence (Holm)": "p_equivalent_adjusted"} if rule.margin else {}),
     }  # fmt: skip
     other = "unpaired" if rule.pairing == "paired" else "paired"
     shared = correlations(sweep, metric).set_index("arm")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.compare.comparisons import Rule
+from analysis.compare.claims import rule_of
 from analysis.compare.ranking import OPEN, claim_of
 from analysis.format import duration, join
 from analysis.inference.power import MOST_SEEDS
@@ -57,7 +57,7 @@ def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
     said = (
         "Seeds at which a difference as large as the one seen, with the spread seen, would be found "
         f"significant four times in five, with {family} comparison{'s' * (family > 1)} counted"
-        + ("; or held within the margin, where that takes fewer. " if Rule.of(sweep).margin else ". ")
+        + ("; or held within the margin, where that takes fewer. " if rule_of(sweep).margin else ". ")
     )
     waiting = int(sweep.trials["status"].isin(OPEN).sum())
     if waiting:

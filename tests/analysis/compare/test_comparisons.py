@@ -28,7 +28,7 @@ def drawn(n: int = SEEDS, seed: int = 0, **gaps: float) -> pd.DataFrame:
 @pytest.mark.parametrize("pairing", ["paired", "unpaired"])
 def test_both_tests_are_there_and_the_rules_decides(test: str, pairing: str) -> None:
     table = drawn(b=1.5, c=0.2)
-    found = comparisons(table, "a", Rule(test, pairing))
+    found = comparisons(table, "a", Rule(test=test, pairing=pairing))
     for arm in ("b", "c"):
         row, x, y = found.loc[arm], table[arm], table["a"]
         assert row["paired_t_p"] == pytest.approx(stats.ttest_rel(x, y).pvalue)
@@ -36,7 +36,7 @@ def test_both_tests_are_there_and_the_rules_decides(test: str, pairing: str) -> 
         assert row["p"] == row[f"{pairing}_{test}_p"]
         assert (row["diff_low"], row["diff_high"]) == (row[f"{pairing}_low"], row[f"{pairing}_high"])
         assert row["correlation"] == pytest.approx(stats.pearsonr(x, y).statistic)
-    assert found.loc["b", "p_holm"] == pytest.approx(min(2 * found.loc["b", "p"], 1))
+    assert found.loc["b", "p_adjusted"] == pytest.approx(min(2 * found.loc["b", "p"], 1))
     assert found["decided_by"].nunique() == 1 and found.loc["a", "verdict"] == "baseline"
 
 
@@ -61,14 +61,14 @@ def test_equivalence_is_adjusted_for_the_family() -> None:
     rule = Rule(margin=0.1)
     assert comparisons(table, "a", rule).loc["b", "verdict"] == "equivalent"
     many = comparisons(table, "a", rule, family=10).loc["b"]
-    assert many["p_equivalent"] < 0.05 < many["p_equivalent_holm"] and many["verdict"] == "not settled"
+    assert many["p_equivalent"] < 0.05 < many["p_equivalent_adjusted"] and many["verdict"] == "not settled"
 
 
 def test_a_sure_difference_within_the_margin_is_equivalent() -> None:
     table = drawn(10)
     table["b"] = table["a"] + 0.05 + np.linspace(-0.01, 0.01, 10)
     found = comparisons(table, "a", Rule(margin=0.5)).loc["b"]
-    assert found["p_holm"] < 0.05 and found["verdict"] == "equivalent"
+    assert found["p_adjusted"] < 0.05 and found["verdict"] == "equivalent"
 
 
 def test_too_few_is_the_deciding_tests_own() -> None:

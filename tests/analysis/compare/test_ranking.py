@@ -24,7 +24,7 @@ def test_an_arm_that_failed_or_has_not_run_makes_no_other_significant(tmp_path: 
     folder = write_sweep(tmp_path / "s", arms, seeds=seeds, phase="evidence", space=EXACT)
     ranked = rank_arms(load_sweep(folder))
     b = ranked.set_index("arm").loc["b"]
-    assert b["p"] == smallest_p(6) and b["p_holm"] == 2 * smallest_p(6) and b["too_small"]
+    assert b["p"] == smallest_p(6) and b["p_adjusted"] == 2 * smallest_p(6) and b["too_small"]
 
 
 def test_intervals_of_accuracies_stay_where_accuracies_can_be(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_difference_is_paired_over_shared_seeds(tmp_path: Path) -> None:
         row, interval = ranked.loc[arm], oracle.confidence_interval(0.95)
         assert row["diff"] == pytest.approx(np.mean(x) - np.mean(y))
         assert (row["diff_low"], row["diff_high"]) == pytest.approx((interval.low, interval.high))
-        assert row["p"] == smallest_p(7) and row["p_holm"] == 2 * smallest_p(7)
+        assert row["p"] == smallest_p(7) and row["p_adjusted"] == 2 * smallest_p(7)
         assert row["claim"] == "confirmatory" and not row["too_small"]
     assert list(ranked.index) == ["b", "c", "a"] and ranked.loc["b", "n_diverged"] == 1
     assert math.isnan(ranked.loc["a", "diff"]) and ranked.loc["a", "n_pairs"] == 0
@@ -144,4 +144,4 @@ def test_too_small_counts_the_family_as_holm_does(tmp_path: Path) -> None:
     few, more = rank_arms(few).set_index("arm"), rank_arms(more).set_index("arm")
     assert few.loc[["b", "c", "d", "e"], "too_small"].all()
     assert not more["too_small"].any() and more.loc["e", "n_pairs"] == 7
-    assert (few["p_holm"].dropna() > 0.05).all() and (more["p_holm"].dropna() <= 0.05).all()
+    assert (few["p_adjusted"].dropna() > 0.05).all() and (more["p_adjusted"].dropna() <= 0.05).all()

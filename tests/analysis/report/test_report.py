@@ -137,7 +137,7 @@ def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
     row = ranked.loc["mlp"]
     interval = "[{:+.1f}, {:+.1f}]".format(*(100 * row[["test_diff_low", "test_diff_high"]]))
     assert page.row("mlp")[4] == f"{100 * row['test_diff']:+.1f}{interval}".replace("-", "−")
-    assert row["test_p_holm"] == 2 / 128 and page.row("mlp")[5] == "0.016better"
+    assert row["test_p_adjusted"] == 2 / 128 and page.row("mlp")[5] == "0.016better"
     assert "the difference is significant" in page.text
     assert "Whether none differs from attention: the difference is not significant" in page.text
     assert page.row("attention")[4] == "baseline"

@@ -15,5 +15,5 @@ def test_both_tests_are_printed_and_the_deciding_one_is_named(grid: Sweep) -> No
     rows = {row[0]: row for row in cells(html)}
     best = ranked.set_index("arm").loc["b4"]
     assert rows["b4"][1:3] == [p_text(best["test_paired_permutation_p"]), p_text(best["test_paired_t_p"])]
-    assert rows["b4"][5] == p_text(best["test_p_equivalent_holm"])
+    assert rows["b4"][5] == p_text(best["test_p_equivalent_adjusted"])
     assert "the paired t-test decides" in html and "±2.0 points" in html and "a2" not in rows

@@ -1,0 +1,186 @@
+"""What a sweep's evidence claims: the verdicts that its looks recorded, or those of a re-analysis.
+
+A sweep that was planned with a rule has its verdicts in its journal, look by look; here they are read, never
+recomputed. Where there are none (an old sweep, one read from MLflow, another rule than the recorded one) they
+are computed from the values, and `carried` says whether they may be called claims.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from analysis.inference.decision import BETTER, DECIDED, NOT_SETTLED, WORSE, Comparison
+from analysis.inference.intervals import ALPHA
+from analysis.inference.rule import Rule
+from analysis.sweep import AnalysisError, Sweep
+
+NO_LOOK = "no look has been taken yet"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The rule, and the comparisons that it decided.
+
+    `recorded` are the comparisons of the journal, empty where the verdicts are computed from the values.
+    `level` is the family-wise level of the plan, `looks` its numbers of seeds. `carried`: the verdicts are
+    claims; if not, `note` says why.
+    """
+
+    rule: Rule
+    metric: str
+    level: float
+    looks: tuple[int, ...]
+    recorded: tuple[Comparison, ...]
+    carried: bool
+    note: str = ""
+
+    def of_arm(self, arm: str, means: Mapping[str, float], maximise: bool) -> Comparison | None:
+        """The recorded comparison that says most about an arm: with the baseline; of all pairs, the one that
+        it lost, else with the best of the others. None if there is none."""
+        if self.rule.question != "best":
+            return next((row for row in self.recorded if row.arm == arm), None)
+        mine = [
+            row if row.arm == arm else reversed_(row) for row in self.recorded if arm in row.arm_and_against
+        ]
+        lost = [row for row in mine if row.verdict == WORSE]
+        if lost:
+            return min(lost, key=lambda row: row.p_adjusted)
+        sign = 1.0 if maximise else -1.0
+        known = [row for row in mine if row.look and math.isfinite(means.get(row.against, math.nan))]
+        return max(known, key=lambda row: sign * means[row.against], default=mine[0] if mine else None)
+
+    @property
+    def best_set(self) -> list[str]:
+        """Under question best: the arms that are not worse than any other one, a 95% set of the best."""
+        arms = list(
+            dict.fromkeys(itertools.chain.from_iterable(row.arm_and_against for row in self.recorded))
+        )
+        lost = {row.arm if row.verdict == WORSE else row.against
+                for row in self.recorded if row.verdict in (WORSE, BETTER)}  # fmt: skip
+        return [arm for arm in arms if arm not in lost]
+
+    @property
+    def open(self) -> list[str]:
+        """The arms of comparisons that more seeds may still decide."""
+        left = set() if self.rule.question != "best" else {
+            arm for row in self.recorded for arm in row.arm_and_against} - set(self.best_set)  # fmt: skip
+        rows = [row for row in self.recorded if not row.closed and not left & {*row.arm_and_against}]
+        arms = [row.arm_and_against if self.rule.question == "best" else (row.arm,) for row in rows]
+        return list(dict.fromkeys(itertools.chain.from_iterable(arms)))
+
+
+def reversed_(row: Comparison) -> Comparison:
+    """The same comparison, seen from the other arm."""
+    other = {BETTER: WORSE, WORSE: BETTER}
+    return Comparison(
+        **{
+            **asdict(row),
+            "arm": row.against,
+            "against": row.arm,
+            "seeds": row.seeds_against,
+            "seeds_against": row.seeds,
+            "diff": -row.diff,
+            "low": -row.high,
+            "high": -row.low,
+            "verdict": other.get(row.verdict, row.verdict),
+        }
+    )
+
+
+def rule_of(sweep: Sweep) -> Rule:
+    """The rule that the sweep's folder names. Raises AnalysisError if it is invalid."""
+    recorded = _recorded(sweep)
+    given = {
+        key: value
+        for key, value in (sweep.space.get("evidence") or {}).items()
+        if value not in (None, "auto")
+    }
+    try:
+        return Rule.of({**recorded, **given} if recorded else given)
+    except (ValueError, TypeError) as error:
+        raise AnalysisError(f"{sweep.name}: {error}") from error
+
+
+def _recorded(sweep: Sweep) -> Mapping[str, Any]:
+    """The rule that is part of the sweep's identity; empty for a sweep that was recorded before there was
+    one."""
+    return (sweep.resolved.get("identity") or {}).get("evidence") or {}
+
+
+def claims_of(sweep: Sweep) -> Claims:
+    """What the sweep claims. Raises AnalysisError if its `evidence` is invalid."""
+    rule, recorded = rule_of(sweep), _recorded(sweep)
+    stages = [event for event in sweep.events if event["event"] == "stage"]
+    level = rule.level(0) if recorded else ALPHA
+    looks = tuple(stages[0]["looks"]) if stages else ()
+    metric = _metric(sweep)
+    if sweep.is_exploratory:
+        note = "exploratory: the trials were chosen, or spared from stopping, on the results that are shown"
+        return Claims(rule, metric, level, looks, (), False, note)
+    if not recorded:
+        extended = any(event["event"] == "extend" for event in sweep.events)
+        note = "extended after its results were known: p no longer holds at 5%" if extended else ""
+        return Claims(rule, metric, level, looks, (), not extended, note)
+    planned = Rule.of(recorded)
+    if rule != planned:
+        changed = [key for key, value in asdict(rule).items() if value != getattr(planned, key)]
+        said = ", ".join(
+            f"{key}: {_said(getattr(rule, key))} instead of {_said(getattr(planned, key))}" for key in changed
+        )
+        note = f"analysed again under another rule than the recorded one ({said})"
+        return Claims(rule, metric, level, looks, (), False, note)
+    if not stages and rule.question in ("baseline", "best") and len(sweep.arms) > 1:
+        note = "the looks are not known here: they are in the journal of the sweep's folder"
+        return Claims(rule, metric, level, looks, (), False, note)
+    return Claims(rule, metric, level, looks, tuple(_rows(sweep, stages)), True)
+
+
+def _said(value: Any) -> str:
+    return "none" if value in (None, ()) else str(list(value) if isinstance(value, tuple) else value)
+
+
+def _metric(sweep: Sweep) -> str:
+    looks = [event for event in sweep.events if event["event"] == "look"]
+    return str(looks[-1]["metric"]) if looks else sweep.test_metric or sweep.metric
+
+
+def _rows(sweep: Sweep, stages: list[Mapping[str, Any]]) -> list[Comparison]:
+    """Each comparison after its last look, in the latest stage that looked at it."""
+    found: dict[tuple[str, str], Comparison] = {}
+    for stage in stages:
+        for planned in stage["comparisons"]:
+            key = planned["arm"], planned["against"]
+            found.setdefault(key, Comparison(*key, note=NO_LOOK))
+        looks = [
+            each for each in sweep.events if each["event"] == "look" and each["stage"] == stage["number"]
+        ]
+        for row in map(Comparison.read, looks[-1]["comparisons"]) if looks else ():
+            if row.look:
+                found[row.arm_and_against] = _of_stage(row, stage)
+            elif row.note:
+                found[row.arm_and_against] = row
+    return list(found.values())
+
+
+def _of_stage(row: Comparison, stage: Mapping[str, Any]) -> Comparison:
+    """With a note on the extension that it is of."""
+    if not stage["number"]:
+        return row
+    note = f"extension {stage['number']}, of its own seeds, at level {stage['level']:g}"
+    return Comparison(**{**asdict(row), "note": f"{note}; {row.note}" if row.note else note})
+
+
+def seeds_looked_at(sweep: Sweep) -> dict[str, set[int]]:
+    """The seeds of each arm that the looks so far have seen; arms that no look has seen are left out."""
+    found: dict[str, set[int]] = {}
+    for event in sweep.events:
+        for arm, seeds in event["arms"].items() if event["event"] == "look" else ():
+            found.setdefault(arm, set()).update(seeds)
+    return found
+
+
+__all__ = ["DECIDED", "NOT_SETTLED", "Claims", "claims_of", "reversed_", "rule_of", "seeds_looked_at"]

@@ -1,0 +1,199 @@
+"""Verdicts on a family of comparisons at a look, at one family-wise level.
+
+Each comparison has two hypotheses, of which at most one is true: that the arms do not differ, and that they
+differ by the margin or more. Both are tested by a closed procedure with Bonferroni's inequality (Holm 1979;
+Shaffer 1986 for the hypotheses that exclude each other). Without a margin this is Holm's procedure over all
+planned comparisons. With one, a comparison frees its part of the level for the others only if both of its
+hypotheses are rejected: "better" and "equivalent" claims together err at the level, and a margin takes
+nothing from the tests of a difference.
+
+The p are repeated p (analysis.inference.sequential), which hold whatever was stopped before. A comparison
+that is decided, or stopped for futility, keeps its numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from analysis.inference.rule import Rule
+from analysis.inference.samples import Pair
+from analysis.inference.sequential import Schedule
+
+BETTER, WORSE, EQUIVALENT = "better", "worse", "equivalent"
+NOT_SETTLED, TOO_FEW = "not settled", "too few seeds"
+DECIDED = (BETTER, WORSE, EQUIVALENT)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against another one at the last look at the two.
+
+    `diff`, `low`, `high` are in the metric's units; `p` and `p_equivalent` are repeated p, `p_adjusted` and
+    `p_equivalent_adjusted` are adjusted over the family; all are NaN where there are too few values. `look`
+    counts from 1, and is 0 before the first. `stopped` is whether it gets no more seeds without a verdict.
+    """
+
+    arm: str
+    against: str
+    seeds: tuple[int, ...] = ()
+    seeds_against: tuple[int, ...] = ()
+    diff: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    p_adjusted: float = math.nan
+    p_equivalent: float = math.nan
+    p_equivalent_adjusted: float = math.nan
+    look: int = 0
+    verdict: str = NOT_SETTLED
+    stopped: bool = False
+    note: str = ""
+
+    @property
+    def closed(self) -> bool:
+        """Whether no further seed is planned for it."""
+        return self.stopped or self.verdict in DECIDED
+
+    @property
+    def arm_and_against(self) -> tuple[str, str]:
+        return self.arm, self.against
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Comparison:
+        """From a line of the journal, which has non-finite numbers as text."""
+        kept: dict[str, Any] = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        for name, value in kept.items():
+            default = getattr(cls, name, "")
+            kept[name] = type(default)(value) if isinstance(default, float | tuple) else value
+        return cls(**kept)
+
+
+def adjusted(p: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The adjusted p of each hypothesis: the smallest level at which the closed procedure rejects it.
+
+    `p` [family] are the hypotheses' own p; `others` [family] is for each comparison the larger p of those of
+    its hypotheses that the family tests. NaN counts as 1. Where the two are the same this is Holm's.
+    """
+    p, others = np.nan_to_num(p, nan=1.0), np.nan_to_num(others, nan=1.0)
+    found = np.empty(len(p))
+    for place, own in enumerate(p):
+        largest_first = -np.sort(-np.delete(others, place))
+        bounds = np.minimum(own, np.concatenate([[math.inf], largest_first]))
+        found[place] = min(float((bounds * np.arange(1, len(p) + 1)).max()), 1.0)
+    return found
+
+
+def decide(
+    before: Sequence[Comparison],
+    pairs: Mapping[tuple[str, str], Pair],
+    rule: Rule,
+    look: int,
+    schedule: Schedule,
+    level: float,
+) -> list[Comparison]:
+    """The family after look number `look` (0 is the first), at the family-wise `level`.
+
+    `before` holds all planned comparisons, `pairs` the values of those that are looked at now, by (arm,
+    against). The others keep their p.
+    """
+    is_last = look == len(schedule.looks) - 1
+    new: dict[int, Pair] = {
+        place: pairs[each.arm, each.against]
+        for place, each in enumerate(before)
+        if not each.closed and (each.arm, each.against) in pairs
+    }
+    found = [
+        _looked_at(each, new[place], look, schedule) if place in new else each
+        for place, each in enumerate(before)
+    ]
+    p = np.array([each.p for each in found])
+    p_equivalent = np.array([each.p_equivalent for each in found])
+    others = p if rule.margin is None else np.fmax(p, np.nan_to_num(p_equivalent, nan=1.0))
+    for_difference, for_equivalence = adjusted(p, others), adjusted(p_equivalent, others)
+    too_few = _too_few(found, new, schedule, look, level)
+    for place, pair in new.items():
+        each = replace(
+            found[place],
+            p_adjusted=_known(for_difference[place], p[place]),
+            p_equivalent_adjusted=_known(for_equivalence[place], p_equivalent[place]),
+        )
+        if each.p_equivalent_adjusted <= level:
+            step = _step(p_equivalent[place], others, place, level)
+            low, high = pair.equivalence_interval(schedule.one_sided_level(look, step))
+            verdict = EQUIVALENT
+        else:
+            step = _step(p[place], others, place, level)
+            low, high = pair.interval(schedule.level(look, step))
+            verdict = TOO_FEW if too_few[place] else NOT_SETTLED
+            if each.p_adjusted <= level:
+                verdict = BETTER if (each.diff > 0) == pair.maximise else WORSE
+        stopped = verdict not in DECIDED and not is_last and _is_futile(pair, schedule, level / len(before))
+        note = _note(pair, f"stopped for futility at look {look + 1}" if stopped else "")
+        found[place] = replace(each, low=low, high=high, verdict=verdict, stopped=stopped, note=note)
+    return found
+
+
+def _looked_at(each: Comparison, pair: Pair, look: int, schedule: Schedule) -> Comparison:
+    """The comparison with the values of this look, not decided yet."""
+    return replace(
+        each,
+        seeds=tuple(pair.seeds),
+        seeds_against=tuple(pair.other_seeds),
+        diff=pair.diff,
+        p=float(schedule.p(look, pair.p)),
+        p_equivalent=float(schedule.one_sided_p(look, pair.equivalence_p)),
+        look=look + 1,
+    )
+
+
+def _is_futile(pair: Pair, schedule: Schedule, level: float) -> bool:
+    """Whether more seeds are unlikely to settle it: no difference that the sweep cares for is in sight, nor
+    equivalence at the last look, if the values go on as they are. `level` is Bonferroni's."""
+    now, margin = pair.left_out.estimate, pair.rule.margin
+    if not pair.is_within_futility or now is None:
+        return False
+    if margin is None:
+        return True
+    n, last = pair.left_out.n, schedule.looks[-1]
+    t = (abs(now.value) - margin) / (now.error * math.sqrt(n / last))
+    p = float(special.stdtr(now.df * (last - 1) / (n - 1), t))
+    return p > schedule.one_sided_level(len(schedule.looks) - 1, level)
+
+
+def _note(pair: Pair, text: str) -> str:
+    """`text`, and what became of seeds without a value."""
+    notes = [text] if text else []
+    for number, of, whose in zip(pair.lost, (pair.a, pair.b), ("", " of the other arm"), strict=True):
+        if number:
+            notes.append(f"{number} of {len(of)} seeds{whose} diverged or failed")
+    return "; ".join(notes)
+
+
+def _step(p: float, others: np.ndarray, place: int, level: float) -> float:
+    """The level at which a hypothesis of comparison `place` is tested in the procedure: Bonferroni's over all
+    comparisons if it is rejected there or not at all, else the larger one that decisions on others free."""
+    bonferroni = level / len(others)
+    unfreed = np.delete(np.nan_to_num(others, nan=1.0), place) >= p
+    freed = level / (1 + int(unfreed.sum()))
+    return freed if bonferroni < p <= freed else bonferroni
+
+
+def _too_few(
+    seen: Sequence[Comparison], new: Mapping[int, Pair], schedule: Schedule, look: int, level: float
+) -> np.ndarray:
+    """Whether no values could have decided a comparison with so many seeds."""
+    smallest = np.array([0.0 if each.look else math.nan for each in seen])
+    for place, pair in new.items():
+        is_tested = pair.left_out.n > 1
+        smallest[place] = schedule.p(look, pair.left_out.smallest_p) if is_tested else math.nan
+    return np.where(np.isnan(smallest), True, adjusted(smallest, smallest) > level)
+
+
+def _known(value: float, own: float) -> float:
+    return math.nan if math.isnan(own) else float(value)

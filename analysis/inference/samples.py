@@ -1,0 +1,254 @@
+"""The values of two arms, and what a test says of their difference: p, interval, equivalence.
+
+One method gives p and interval: the interval at a level leaves out 0 exactly where p is at most that level.
+Runs that diverged or failed have no value. A claim must hold with them left out and with them at the worst
+value, so that p is the larger of the two and the interval covers both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import special, stats
+
+from analysis.inference.intervals import Estimate, Limits, difference_of, mean_of
+from analysis.inference.rule import Rule
+from analysis.inference.significance import Pairing, Test, sign_flip_p, smallest_p, two_sample_p
+
+Ends = tuple[float, float]
+NO_INTERVAL: Ends = (math.nan, math.nan)
+FUTILE_LEVEL = 0.2  # of the interval that lies within what the sweep does not care about
+FUTILE_FROM = 4  # seeds
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Values of two arms, all finite. Paired: `a` and `b` have the same seeds in the same order."""
+
+    a: np.ndarray
+    b: np.ndarray
+    test: Test
+    pairing: Pairing
+
+    @property
+    def n(self) -> int:
+        """The size of the smaller sample; the number of pairs."""
+        return min(len(self.a), len(self.b))
+
+    @cached_property
+    def diff(self) -> float:
+        """mean(a) - mean(b); NaN if a sample is empty."""
+        return float(self.a.mean() - self.b.mean()) if self.n else math.nan
+
+    @cached_property
+    def estimate(self) -> Estimate | None:
+        """The difference with its standard error; None below two values, or if the values have no spread."""
+        if self.n < 2:
+            return None
+        found = mean_of(self.a - self.b) if self.pairing == "paired" else difference_of(self.a, self.b)
+        return found if found.has_spread else None
+
+    @cached_property
+    def p(self) -> float:
+        """Two-sided p. The t statistic is undefined without spread: there the exact test decides. NaN below
+        two values."""
+        if self.n < 2:
+            return math.nan
+        if self.test == "t" and self.estimate is not None:
+            return float(2 * special.stdtr(self.estimate.df, -abs(self.estimate.value) / self.estimate.error))
+        return self._exact_p(0.0)
+
+    def _exact_p(self, shift: float) -> float:
+        """Two-sided p of the permutation test that the difference is `shift`."""
+        if self.pairing == "paired":
+            return sign_flip_p(self.a - self.b - shift)
+        return two_sample_p(self.a - shift, self.b)
+
+    def interval(self, level: float) -> Ends:
+        """The differences that a test at `level` does not reject; NaN if there is no such interval."""
+        if self.test == "t":
+            return self.estimate.t_ends(1 - level) if self.estimate is not None else NO_INTERVAL
+        if self.estimate is None or not level >= self.smallest_p:
+            return NO_INTERVAL
+        low, high = (self._end(step, level) for step in (-self.estimate.error, self.estimate.error))
+        return (min(low, 0.0), max(high, 0.0)) if self.p > level else (low, high)  # whatever the rounding
+
+    def _end(self, step: float, level: float) -> float:
+        """A difference that the exact test does not reject, next to one that it does, from `diff` in the
+        direction of `step`, a standard error. By bisection, to a thousandth of it."""
+        kept, rejected, precision = self.diff, self.diff + step, 1e-3 * abs(step)
+        while self._exact_p(rejected) > level:
+            step *= 2
+            kept, rejected = rejected, rejected + step
+        while abs(rejected - kept) > precision:
+            middle = (kept + rejected) / 2
+            kept, rejected = (middle, rejected) if self._exact_p(middle) > level else (kept, middle)
+        return kept
+
+    def equivalence_p(self, margin: float) -> float:
+        """p of two one-sided tests that the difference is outside +-margin (Schuirmann 1987)."""
+        if self.n < 2:
+            return math.nan
+        if self.estimate is None:  # all values at the same distance: the smallest one-sided exact p, or 1
+            pairs = 2.0**-self.n if self.pairing == "paired" else 1 / math.comb(2 * self.n, self.n)
+            return pairs if abs(self.diff) < margin else 1.0
+        at = (abs(self.estimate.value) - margin) / self.estimate.error
+        return float(special.stdtr(self.estimate.df, at))
+
+    def equivalence_interval(self, level: float) -> Ends:
+        """The interval that two one-sided tests at `level` invert: within +-margin exactly where they reject.
+
+        It always holds 0 (Hsu et al. 1994, "Confidence intervals associated with tests for bioequivalence"),
+        and covers the true difference with probability 1 - level.
+        """
+        if self.estimate is None:
+            return min(self.diff, 0.0), max(self.diff, 0.0)
+        low, high = self.estimate.t_ends(1 - 2 * level)
+        return min(low, 0.0), max(high, 0.0)
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that the test can give with so many values."""
+        if self.test == "t" and self.estimate is not None:
+            return 0.0
+        return smallest_p(len(self.a), "permutation", self.pairing, len(self.b))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arms at a look: each seed's value, NaN where the run diverged or failed.
+
+    `limits` are the metric's smallest and largest possible value, infinite where they are not known.
+    """
+
+    a: Mapping[int, float]
+    b: Mapping[int, float]
+    rule: Rule
+    maximise: bool = True
+    limits: Limits = (-math.inf, math.inf)
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seeds of `a` whose values count."""
+        return self._seeds(self.a, self.b)
+
+    @cached_property
+    def other_seeds(self) -> list[int]:
+        return self._seeds(self.b, self.a)
+
+    def _seeds(self, mine: Mapping[int, float], other: Mapping[int, float]) -> list[int]:
+        paired = self.rule.pairing == "paired"
+        return [
+            seed
+            for seed, value in mine.items()
+            if math.isfinite(value) and (not paired or math.isfinite(other.get(seed, math.nan)))
+        ]
+
+    @cached_property
+    def lost(self) -> tuple[int, int]:
+        """How many seeds of each arm have no value."""
+        a, b = (sum(not math.isfinite(value) for value in arm.values()) for arm in (self.a, self.b))
+        return a, b
+
+    @cached_property
+    def left_out(self) -> Samples:
+        """Without the runs that have no value."""
+        return self._samples(
+            [self.a[seed] for seed in self.seeds], [self.b[seed] for seed in self.other_seeds]
+        )
+
+    @cached_property
+    def at_worst(self) -> Samples | None:
+        """With missing values at the worst one; None if none is missing or no limit is known."""
+        worst = self.limits[0 if self.maximise else 1]
+        if not self._counts_lost or not math.isfinite(worst):
+            return None
+        a, b = (
+            {seed: value if math.isfinite(value) else worst for seed, value in arm.items()}
+            for arm in (self.a, self.b)
+        )
+        if self.rule.pairing == "unpaired":
+            return self._samples(list(a.values()), list(b.values()))
+        both = [seed for seed in a if seed in b]
+        return self._samples([a[seed] for seed in both], [b[seed] for seed in both])
+
+    @property
+    def _counts_lost(self) -> bool:
+        return self.rule.on_diverged == "worst" and any(self.lost)
+
+    def _samples(self, a: list[float], b: list[float]) -> Samples:
+        return Samples(np.array(a, float), np.array(b, float), self.rule.test, self.rule.pairing)
+
+    @property
+    def diff(self) -> float:
+        return self.left_out.diff
+
+    @cached_property
+    def p(self) -> float:
+        """Two-sided p; with missing values the larger of the two, 1 if they point to different sides."""
+        first = self.left_out.p
+        if not self._counts_lost or math.isnan(first):
+            return first
+        p, sign = self._rank_test if self.at_worst is None else (self.at_worst.p, np.sign(self.at_worst.diff))
+        return max(first, p) if sign == np.sign(self.diff) else 1.0
+
+    @cached_property
+    def _rank_test(self) -> tuple[float, float]:
+        """p of the exact test on ranks, missing values the worst of all, and the sign of the difference."""
+        if self.rule.pairing == "unpaired":
+            worst = -math.inf if self.maximise else math.inf
+            values = [value for arm in (self.a, self.b) for value in arm.values()]
+            ranks = stats.rankdata([worst if math.isnan(value) else value for value in values])
+            a, b = ranks[: len(self.a)], ranks[len(self.a) :]
+            return two_sample_p(a, b), float(np.sign(a.mean() - b.mean()))
+        both = [seed for seed in self.a if seed in self.b]
+        gaps = np.array([self._signed_gap(self.a[seed], self.b[seed]) for seed in both])
+        signed = np.sign(gaps) * stats.rankdata(np.abs(gaps)) * (gaps != 0)
+        return sign_flip_p(signed), float(np.sign(signed.sum()))
+
+    def _signed_gap(self, a: float, b: float) -> float:
+        """The difference, infinite where one of the two has no value, 0 where neither has."""
+        missing = math.isnan(a), math.isnan(b)
+        if not any(missing):
+            return a - b
+        worse = -math.inf if self.maximise else math.inf
+        return 0.0 if all(missing) else worse if missing[0] else -worse
+
+    def interval(self, level: float) -> Ends:
+        """The interval of the difference at `level`, cut to what differences are possible."""
+        ends = self.left_out.interval(level)
+        if self._counts_lost and not math.isnan(ends[0]):
+            if self.at_worst is not None:
+                other = self.at_worst.interval(level)
+                ends = (min(ends[0], other[0]), max(ends[1], other[1])) if other[0] == other[0] else other
+            elif self.p > level and not ends[0] <= 0 <= ends[1]:
+                return NO_INTERVAL  # ranks do not support what the values alone would show
+        return self.cut(ends)
+
+    def equivalence_interval(self, level: float) -> Ends:
+        return self.cut(self.left_out.equivalence_interval(level))
+
+    def cut(self, ends: Ends) -> Ends:
+        low, high = self.limits[0] - self.limits[1], self.limits[1] - self.limits[0]
+        return float(np.clip(ends[0], low, high)), float(np.clip(ends[1], low, high))
+
+    @cached_property
+    def equivalence_p(self) -> float:
+        """p of equivalence within the margin; NaN without a margin, 1 while a run has no value."""
+        if self.rule.margin is None:
+            return math.nan
+        return 1.0 if self._counts_lost else self.left_out.equivalence_p(self.rule.margin)
+
+    @property
+    def is_within_futility(self) -> bool:
+        """Whether a difference that the sweep cares for is unlikely by now: the 80% interval lies within
+        +-futility. False while a run has no value."""
+        futility, found = self.rule.futility, self.left_out.estimate
+        if futility is None or any(self.lost) or self.left_out.n < FUTILE_FROM or found is None:
+            return False
+        low, high = found.t_ends(1 - FUTILE_LEVEL)
+        return -futility <= low and high <= futility

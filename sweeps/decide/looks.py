@@ -1,0 +1,285 @@
+"""Sequential evidence: which seeds are run next, and the looks at the arms' values that close comparisons.
+
+The controller calls it. A *stage* is the plan, or an extension of it: its comparisons, each with its seeds,
+and its share of the 5%. A look is taken once for all comparisons that have come to it, when all their seeds
+have an outcome, and is one event of the journal: it is read after a restart, never recomputed. What is
+planned and decided therefore depends on the values alone, not on the order in which trials end.
+`analysis.inference.decision` decides.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from analysis.inference.decision import BETTER, WORSE, Comparison, decide
+from analysis.inference.rule import Rule
+from analysis.inference.samples import Pair
+from analysis.inference.sequential import Schedule
+from sweeps.plan.model import Plan
+from sweeps.record.journal import Event, Journal
+from sweeps.record.state import SweepState, TrialState, member_of
+
+LOST = "lost"  # the cause of an end that is not the trainer's
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A comparison of a stage: the seeds of the arm, and those of the arm that it is compared with."""
+
+    arm: str
+    against: str
+    seeds: tuple[int, ...]
+    seeds_against: tuple[int, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.arm, self.against
+
+
+class EvidenceLooks:
+    """The looks of a sweep, read from its state, and taken when they are due."""
+
+    def __init__(self, plan: Plan, state: SweepState, journal: Journal) -> None:
+        self._plan = plan
+        self._state = state
+        self._journal = journal
+        self._read_at = (-1, -1)  # the numbers of stages and looks of which the next three are made
+        self._seeds: dict[str, list[int]] = {}
+        self._waiting: dict[int, list[Planned]] = {}
+        self._rows: list[Comparison] = []
+
+    # Stages
+
+    def begin(self) -> None:
+        """Open the stage of the plan or, where the plan was extended and the stage before is over, that of
+        the extension. Call it before evidence is planned."""
+        if self._plan.rule is None or not self._plan.comparisons:
+            return
+        stages = self._state.stages
+        if not stages:
+            self._open([self._whole(arm, against) for arm, against in self._plan.comparisons])
+            return
+        self._read()
+        is_extended = stages[-1]["hash"] != self._plan.hash
+        if is_extended and not self._waiting and (planned := self._extension(stages[-1])):
+            self._open(planned)
+
+    def _open(self, planned: Sequence[Planned]) -> None:
+        rule, number = self._rule, len(self._state.stages)
+        seeds = len(self._plan.spec.seeds) if number == 0 else max(len(each.seeds) for each in planned)
+        self._journal.append(
+            "stage",
+            number=number,
+            level=rule.level(number),
+            looks=list(rule.looks) if number == 0 and rule.looks else [seeds],
+            comparisons=[asdict(each) for each in planned],
+            hash=self._plan.hash,
+            trained=self._trained,
+        )
+
+    @property
+    def _trained(self) -> list[Any]:
+        """What an extension may change in trials that have run: their length, and which draw is shown."""
+        return [self._plan.spec.scheduler.max_t, self._plan.spec.search.draws_per_arm]
+
+    def _whole(self, arm: str, against: str) -> Planned:
+        """A comparison over all seeds of the plan."""
+        seeds = self._plan.evidence_seeds
+        return Planned(arm, against, tuple(seeds(arm)), tuple(seeds(against)))
+
+    def _extension(self, last: Event) -> list[Planned]:
+        """What an extension asks: comparisons with new arms over all seeds; those that are open, over new
+        seeds alone, as the old ones have been looked at; all of them over all seeds, where trials change."""
+        if last["trained"] != self._trained:
+            return [self._whole(arm, against) for arm, against in self._plan.comparisons]
+        known = {each.arm_and_against: each for each in self._state.comparisons}
+        earlier = {arm: set(seeds) for arm, seeds in self._all_seeds().items()}
+        planned = []
+        for arm, against in self._plan.comparisons:
+            whole, row = self._whole(arm, against), known.get((arm, against))
+            if row is not None:
+                whole = Planned(
+                    arm,
+                    against,
+                    tuple(seed for seed in whole.seeds if seed not in earlier[arm]),
+                    tuple(seed for seed in whole.seeds_against if seed not in earlier[against]),
+                )
+            is_open = row is None or not row.closed
+            if is_open and not {arm, against} & self._left() and whole.seeds and whole.seeds_against:
+                planned.append(whole)
+        return planned
+
+    def _all_seeds(self) -> dict[str, list[int]]:
+        """The seeds of every arm in all stages."""
+        found: dict[str, list[int]] = {}
+        for stage in self._state.stages:
+            for each in _planned(stage):
+                found.setdefault(each.arm, []).extend(each.seeds)
+                found.setdefault(each.against, []).extend(each.seeds_against)
+        return found
+
+    @property
+    def _rule(self) -> Rule:
+        assert self._plan.rule is not None
+        return self._plan.rule
+
+    # Seeds and looks
+
+    def seeds(self, arm: str) -> list[int]:
+        """The seeds of the arm's evidence that are planned by now: those of the looks so far, and of the next
+        one while the arm is in an open comparison. All of them, where nothing is looked at."""
+        if not self._state.stages:
+            return self._plan.evidence_seeds(arm)
+        self._read()
+        return self._seeds.get(arm, [])
+
+    def seeds_ahead(self, arm: str) -> int:
+        """How many seeds of the arm may still be planned, if it stays open to the last look."""
+        if not self._state.stages:
+            planned = {trial.seed for trial in self._state.trials.values()
+                       if trial.arm == arm and trial.phase == "evidence"}  # fmt: skip
+            return len(set(self._plan.evidence_seeds(arm)) - planned)
+        self._read()
+        ahead: set[int] = set()
+        for each in (each for waiting in self._waiting.values() for each in waiting):
+            if arm in each.key:
+                ahead.update(each.seeds if arm == each.arm else each.seeds_against)
+        return len(ahead - set(self._seeds.get(arm, [])))
+
+    def take(self) -> bool:
+        """Take the next look if it is due. Returns whether it was; further trials may then be planned."""
+        if not self._state.stages:
+            return False
+        self._read()
+        if not self._waiting:
+            self.begin()
+            self._read()
+        return any(self._take(look, planned) for look, planned in sorted(self._waiting.items()))
+
+    def _read(self) -> None:
+        """Read from the state what it says, if it has changed."""
+        now = len(self._state.stages), len(self._state.looks)
+        if now == self._read_at:
+            return
+        self._read_at, self._waiting = now, {}
+        wanted: dict[str, set[int]] = {}
+        for stage in self._state.stages:
+            looks = [look for look in self._state.looks if look["stage"] == stage["number"]]
+            rows = [Comparison(each.arm, each.against) for each in _planned(stage)]
+            if looks:
+                rows = [Comparison.read(row) for row in looks[-1]["comparisons"]]
+            self._rows = rows
+            is_current, out = stage is self._state.stages[-1], self._left()
+            for each, row in zip(_planned(stage), rows, strict=True):
+                needed = row.look
+                if is_current and not row.closed and not {*each.key} & out and row.look < len(stage["looks"]):
+                    self._waiting.setdefault(row.look, []).append(each)
+                    needed += 1
+                for arm, seeds in ((each.arm, each.seeds), (each.against, each.seeds_against)):
+                    wanted.setdefault(arm, set()).update(_first(seeds, stage, needed))
+        for arm, chosen in wanted.items():
+            self._seeds[arm] = [seed for seed in self._plan.evidence_seeds(arm) if seed in chosen]
+
+    def _left(self) -> set[str]:
+        """Under question best: the arms that are worse than some other one, which are out."""
+        if self._rule.question != "best":
+            return set()
+        rows = self._state.comparisons
+        return {row.arm for row in rows if row.verdict == WORSE} | {
+            row.against for row in rows if row.verdict == BETTER
+        }
+
+    def _take(self, look: int, planned: list[Planned]) -> bool:
+        """Take look number `look` (0 is the first) of these comparisons, if all their seeds have an outcome.
+        A comparison with a seed that was lost with its node waits until that one is run again."""
+        stage, metric, objective = self._state.stages[-1], self._metric(), self._plan.spec.objective
+        pairs: dict[tuple[str, str], Pair] = {}
+        looked_at: dict[str, set[int]] = {}
+        for each in planned:
+            a = self._values(each.arm, _first(each.seeds, stage, look + 1), metric)
+            b = self._values(each.against, _first(each.seeds_against, stage, look + 1), metric)
+            if a is None or b is None:
+                return False
+            if LOST not in (*a.values(), *b.values()):
+                maximise = objective.mode == "max"
+                looked_at.setdefault(each.arm, set()).update(a)
+                looked_at.setdefault(each.against, set()).update(b)
+                pairs[each.key] = Pair(_numbers(a), _numbers(b), self._rule, maximise, self._plan.limits)
+        if not pairs:
+            return False
+        schedule = Schedule(tuple(stage["looks"]))
+        held = {each.key for each in planned} - set(pairs)
+        rows = [
+            replace(row, note="open: a seed was lost with its node, and has to be run again")
+            if row.arm_and_against in held
+            else row
+            for row in decide(self._rows, pairs, self._rule, look, schedule, stage["level"])
+        ]
+        self._journal.append(
+            "look",
+            stage=stage["number"],
+            look=look + 1,
+            seeds=stage["looks"][look],
+            metric=metric,
+            arms={arm: sorted(seen) for arm, seen in looked_at.items()},
+            comparisons=[asdict(row) for row in rows],
+        )
+        return True
+
+    def _metric(self) -> str:
+        """The metric of the claims: the objective's counterpart on test, once some trial has reported it."""
+        if self._state.looks:
+            return str(self._state.looks[-1]["metric"])
+        objective = self._plan.spec.objective.metric
+        test = "test/" + objective.removeprefix("val/")
+        reported = any(
+            test in trial.last for trial in self._state.trials.values() if trial.phase == "evidence"
+        )
+        return test if objective.startswith("val/") and reported else objective
+
+    def _values(self, arm: str, seeds: Sequence[int], metric: str) -> dict[int, float | str] | None:
+        """The arm's value at each seed: NaN where a run diverged or failed, LOST where it was lost with its
+        node. None while a run has no outcome."""
+        found: dict[int, float | str] = {}
+        draws = self._state.selected.get(arm) if self._plan.spec.tune else [0]
+        if draws is None:
+            return None
+        for seed in seeds:
+            trials = [self._trial(arm, draw, seed) for draw in draws]
+            if any(trial is None or not trial.ended for trial in trials):
+                return None
+            found[seed] = _value([trial for trial in trials if trial is not None], metric)
+        return found
+
+    def _trial(self, arm: str, draw: int, seed: int) -> TrialState | None:
+        members = self._state.siblings.get(("evidence", member_of(arm, draw)), [])
+        return next((trial for trial in members if trial.seed == seed), None)
+
+
+def _value(trials: list[TrialState], metric: str) -> float | str:
+    """The mean over an arm's kept draws at a seed."""
+    if any(trial.status == "failed" and trial.cause == LOST for trial in trials):
+        return LOST
+    if not trials or any(trial.status != "completed" for trial in trials):
+        return math.nan
+    return statistics.fmean(trial.last.get(metric, math.nan) for trial in trials)
+
+
+def _numbers(values: dict[int, float | str]) -> dict[int, float]:
+    return {seed: float(value) for seed, value in values.items()}
+
+
+def _planned(stage: Event) -> Iterator[Planned]:
+    for each in stage["comparisons"]:
+        yield Planned(each["arm"], each["against"], tuple(each["seeds"]), tuple(each["seeds_against"]))
+
+
+def _first(seeds: Sequence[int], stage: Event, looks: int) -> Sequence[int]:
+    """The seeds up to a look, 0 looks: none. An arm with more seeds than the looks name, such as the
+    baseline, has its share of them."""
+    counts = stage["looks"]
+    return seeds[: math.ceil(len(seeds) * counts[looks - 1] / counts[-1] - 1e-9)] if looks else ()
