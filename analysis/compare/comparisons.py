@@ -115,20 +115,15 @@ def columns_of(row: Comparison, pair: Pair, level: float) -> dict[str, Any]:
 
 def _both_tests(pair: Pair) -> dict[str, Any]:
     """What the tests say of the values that are there, each at 5%."""
-    both = [
-        seed for seed in pair.a if math.isfinite(pair.a[seed]) and math.isfinite(pair.b.get(seed, math.nan))
-    ]
-    shared = np.array([pair.a[seed] for seed in both]), np.array([pair.b[seed] for seed in both])
-    alone = tuple(
-        np.array([value for value in arm.values() if math.isfinite(value)]) for arm in (pair.a, pair.b)
-    )
-    row: dict[str, Any] = {"n_pairs": len(both), "correlation": correlation(*shared)}
-    kinds: tuple[tuple[Pairing, tuple[np.ndarray, np.ndarray]], ...] = (
-        ("paired", shared),
-        ("unpaired", alone),
-    )
-    for pairing, (a, b) in kinds:
-        t, exact = Samples(a, b, "t", pairing), Samples(a, b, "permutation", pairing)
+    a, b = ({seed: value for seed, value in arm.items() if math.isfinite(value)} for arm in (pair.a, pair.b))
+    both = [seed for seed in a if seed in b]
+    samples: dict[Pairing, tuple[np.ndarray, np.ndarray]] = {
+        "paired": (np.array([a[seed] for seed in both]), np.array([b[seed] for seed in both])),
+        "unpaired": (np.array(list(a.values())), np.array(list(b.values()))),
+    }
+    row: dict[str, Any] = {"n_pairs": len(both), "correlation": correlation(*samples["paired"])}
+    for pairing, (mine, other) in samples.items():
+        t, exact = Samples(mine, other, "t", pairing), Samples(mine, other, "permutation", pairing)
         low, high = pair.cut(t.interval(ALPHA))
         row |= {f"{pairing}_diff": t.diff, f"{pairing}_low": low, f"{pairing}_high": high}
         row |= {f"{pairing}_t_p": t.p, f"{pairing}_permutation_p": exact.p}

@@ -110,7 +110,8 @@ def _against_baseline(sweep: Sweep, ranked: pd.DataFrame) -> str:
         rows = others[others[f"{prefix}verdict"] == kind]
         if len(rows):
             named = [f"{row['arm']} ({_decided(row, prefix, unit)})" for _, row in rows.iterrows()]
-            found.append(f"{said} {sweep.baseline}: {few(named)}")
+            within = f" within {_margin(sweep, unit)}" if kind == EQUIVALENT else ""
+            found.append(f"{said} {sweep.baseline}{within}: {few(named)}")
     unsettled = others[~others[f"{prefix}verdict"].isin((BETTER, WORSE, EQUIVALENT))]
     if len(unsettled):
         named = [
@@ -123,6 +124,10 @@ def _against_baseline(sweep: Sweep, ranked: pd.DataFrame) -> str:
     if (looks > 1).any() or len(claims_of(sweep).looks) > 1:
         text += " An arm that stopped early stopped on a favourable look, which exaggerates its difference."
     return text
+
+
+def _margin(sweep: Sweep, unit: Unit) -> str:
+    return f"±{unit.text(rule_of(sweep).margin or 0.0)} {unit.difference}".rstrip()
 
 
 def _decided(row: pd.Series, prefix: str, unit: Unit) -> str:

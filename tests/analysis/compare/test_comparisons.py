@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.compare.comparisons import Rule, comparisons, correlation
+from analysis.compare.claims import rule_of
+from analysis.compare.comparisons import comparisons, correlation
 from analysis.compare.ranking import compare, rank_arms
+from analysis.inference.rule import Rule
+from analysis.inference.significance import seeds_needed
 from analysis.sweep import AnalysisError, load_sweep
 from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
 
@@ -34,7 +37,8 @@ def test_both_tests_are_there_and_the_rules_decides(test: str, pairing: str) -> 
         assert row["paired_t_p"] == pytest.approx(stats.ttest_rel(x, y).pvalue)
         assert row["unpaired_t_p"] == pytest.approx(stats.ttest_ind(x, y, equal_var=False).pvalue)
         assert row["p"] == row[f"{pairing}_{test}_p"]
-        assert (row["diff_low"], row["diff_high"]) == (row[f"{pairing}_low"], row[f"{pairing}_high"])
+        is_significant = row["verdict"] in ("better", "worse")
+        assert is_significant == (not row["diff_low"] <= 0 <= row["diff_high"])
         assert row["correlation"] == pytest.approx(stats.pearsonr(x, y).statistic)
     assert found.loc["b", "p_adjusted"] == pytest.approx(min(2 * found.loc["b", "p"], 1))
     assert found["decided_by"].nunique() == 1 and found.loc["a", "verdict"] == "baseline"
@@ -43,7 +47,7 @@ def test_both_tests_are_there_and_the_rules_decides(test: str, pairing: str) -> 
 def test_verdicts() -> None:
     table = drawn(20, up=9.0, down=-9.0, none=0.0, same=0.0)
     table["same"] = table["a"] + np.random.default_rng(1).normal(0, 0.05, 20)
-    plain, margin = Rule(), Rule(margin=0.2)
+    plain, margin = Rule(pairing="paired"), Rule(pairing="paired", margin=0.2)
     assert list(comparisons(table, "a", plain)["verdict"]) == [
         "baseline", "better", "worse", "not settled", "not settled",
     ]  # fmt: skip
@@ -58,7 +62,7 @@ def test_equivalence_is_adjusted_for_the_family() -> None:
     """Alone it is within the margin; as one of ten comparisons it is not shown."""
     table = drawn(10, b=0.0)
     table["b"] = table["a"] + np.array([1, -1] * 5) * 0.1
-    rule = Rule(margin=0.1)
+    rule = Rule(pairing="paired", margin=0.1)
     assert comparisons(table, "a", rule).loc["b", "verdict"] == "equivalent"
     many = comparisons(table, "a", rule, family=10).loc["b"]
     assert many["p_equivalent"] < 0.05 < many["p_equivalent_adjusted"] and many["verdict"] == "not settled"
@@ -67,7 +71,7 @@ def test_equivalence_is_adjusted_for_the_family() -> None:
 def test_a_sure_difference_within_the_margin_is_equivalent() -> None:
     table = drawn(10)
     table["b"] = table["a"] + 0.05 + np.linspace(-0.01, 0.01, 10)
-    found = comparisons(table, "a", Rule(margin=0.5)).loc["b"]
+    found = comparisons(table, "a", Rule(pairing="paired", margin=0.5)).loc["b"]
     assert found["p_adjusted"] < 0.05 and found["verdict"] == "equivalent"
 
 
@@ -75,14 +79,14 @@ def test_too_few_is_the_deciding_tests_own() -> None:
     """Five comparisons: eight pairs for the sign-flip test, five seeds an arm unpaired, two for t."""
     gaps = dict.fromkeys("bcdef", 50.0)
     for rule, few, enough in (
-        (Rule("permutation"), 7, 8),
-        (Rule("permutation", "unpaired"), 4, 5),
-        (Rule(test="t"), 1, 2),
-        (Rule(test="t", pairing="unpaired"), 1, 2),
+        (Rule(test="permutation", pairing="paired"), 7, 8),
+        (Rule(test="permutation"), 4, 5),
+        (Rule(pairing="paired"), 1, 2),
+        (Rule(), 1, 2),
     ):
-        assert rule.seeds_needed(5) == enough
+        assert seeds_needed(5, rule.test, rule.pairing) == enough
         assert set(comparisons(drawn(few, **gaps), "a", rule)["verdict"][1:]) == {"too few seeds"}
-        assert not comparisons(drawn(enough, **gaps), "a", rule)["too_small"].any()
+        assert "too few seeds" not in set(comparisons(drawn(enough, **gaps), "a", rule)["verdict"])
 
 
 def test_seeds_that_are_not_shared_count_unpaired_alone() -> None:
@@ -90,7 +94,8 @@ def test_seeds_that_are_not_shared_count_unpaired_alone() -> None:
         {"a": [1.0, 2, 3, math.nan, math.nan, math.nan], "b": [math.nan] * 3 + [11.0, 12, 13]}
     )
     paired, unpaired = (
-        comparisons(table, "a", Rule("permutation", way)).loc["b"] for way in ("paired", "unpaired")
+        comparisons(table, "a", Rule(test="permutation", pairing=way)).loc["b"]
+        for way in ("paired", "unpaired")
     )
     assert paired["verdict"] == "not compared" and paired["n_pairs"] == 0 and math.isnan(paired["p"])
     assert unpaired["diff"] == pytest.approx(10) and unpaired["p"] == 0.1
@@ -108,13 +113,16 @@ def test_the_space_says_what_decides(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(SEEDS)), phase="evidence", space=asked)
     sweep = load_sweep(folder)
     row = rank_arms(sweep).set_index("arm").loc["b"]
-    assert Rule.of(sweep) == Rule("t", "unpaired", 0.2) and row["decided_by"] == "Welch t-test"
+    assert (
+        rule_of(sweep) == Rule(margin=0.2, reserve=0.0, on_diverged="left_out")
+        and row["decided_by"] == "Welch t-test"
+    )
     assert row["p"] == row["unpaired_t_p"] and row["test_verdict"] == "equivalent"
 
 
 def test_without_evidence_the_paired_t_test_decides(tmp_path: Path) -> None:
     sweep = load_sweep(write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.9)}, phase="evidence"))
-    assert Rule.of(sweep) == Rule() == Rule("t", "paired", None)
+    assert rule_of(sweep) == Rule(pairing="paired", reserve=0.0, on_diverged="left_out")
 
 
 def test_exploratory_arms_have_neither_p_nor_verdict(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_where_nothing_is_paired_pairing_is_no_limit(sweep: Sweep) -> None:
 def test_equivalence_and_its_margin_are_said(sweep: Sweep) -> None:
     wide = replace(sweep, space={**sweep.space, "evidence": {"margin": 0.022}})
     ranked = rank_arms(wide)
-    assert "b is equivalent to a within ±2.2 points" in verdict(wide, ranked)
+    assert "equivalent to a within ±2.2 points: b" in verdict(wide, ranked)
     assert not any(limit.startswith("Whether b") for limit in cannot_be_concluded(wide, ranked))
     assert "within ±2.2 points" in both_tests(wide, ranked) and "over 2 comparisons" in how_to_read(wide)
     narrow = replace(sweep, space={**sweep.space, "evidence": {"margin": 0.001}})
@@ -89,21 +89,24 @@ def test_without_a_margin_equivalence_is_said_to_be_untested(sweep: Sweep) -> No
 
 def test_what_is_better_is_said_with_the_test_that_decided(sweep: Sweep) -> None:
     sentence = verdict(sweep, rank_arms(sweep))
-    assert "b ranks first" in sentence and "points from a" in sentence
-    assert "By the paired t-test the difference is significant (p < 0.001" in sentence
+    assert "b ranks first" in sentence
+    assert "By the paired t-test, Holm-adjusted over 2: better than a: b" in sentence
+    assert "points, p < 0.001" in sentence
 
 
 def test_a_baseline_that_is_best_is_said_with_what_is_worse(sweep: Sweep) -> None:
     resolved = {**sweep.resolved, "baseline": "b"}
     turned = replace(sweep, space={**sweep.space, "resolved": resolved})
-    assert "By the paired t-test a is worse than it." in verdict(turned, rank_arms(turned))
+    assert "worse than b: a" in verdict(turned, rank_arms(turned))
 
 
-def test_a_test_without_any_spread_is_said_to_say_nothing(sweep: Sweep) -> None:
+def test_where_values_have_no_spread_the_exact_test_decides(sweep: Sweep) -> None:
     for arm, value in {"a": 0.0, "b": 1.0, "c": 0.0}.items():
         sweep.trials.loc[sweep.trials["arm"] == arm, [OBJECTIVE, TEST]] = value
-    sentence = verdict(sweep, rank_arms(sweep))
-    assert "says nothing here: the values have no spread" in sentence and "p =" not in sentence
+    ranked = rank_arms(sweep).set_index("arm")
+    assert ranked.loc["b", "p"] == 2.0**-7 and ranked.loc["b", "verdict"] == "better"
+    assert math.isnan(ranked.loc["b", "diff_low"]) and ranked.loc["c", "verdict"] == "not settled"
+    assert "better than a: b (+100.0 points, p = 0.016" in verdict(sweep, rank_arms(sweep))
 
 
 def test_too_few_shared_seeds_say_nothing(tmp_path: Path) -> None:
