@@ -67,7 +67,7 @@ def comparisons(
     that diverged or failed. `correlation`: Pearson's, over the shared seeds. Intervals are cut to the
     metric's `limits`, and to those of its differences.
     """
-    values = {str(arm): _of_seeds(table[arm], (lost or {}).get(str(arm), set())) for arm in table}
+    values = {str(arm): of_seeds(table[arm], (lost or {}).get(str(arm), set())) for arm in table}
     arms = [arm for arm in values if arm != baseline]
     family = len(arms) if family is None else family
     pairs = {(arm, baseline): Pair(values[arm], values[baseline], rule, maximise, limits) for arm in arms}
@@ -92,10 +92,10 @@ def comparisons(
     return pd.DataFrame(rows, columns=list(COMPARED)).set_index("arm", drop=False)
 
 
-def _of_seeds(column: pd.Series, lost: set[int]) -> dict[int, float]:
+def of_seeds(column: pd.Series, lost: set[int]) -> dict[int, float]:
     """Each seed's value; NaN for those that were lost. Seeds without a value that counts are left out."""
     values = zip(column.index, column.to_numpy(dtype=float), strict=True)
-    found = {seed: float(value) for seed, value in values if math.isfinite(value)}
+    found = {int(seed): float(value) for seed, value in values if math.isfinite(value)}
     return found | dict.fromkeys(sorted(lost - set(found)), math.nan)
 
 

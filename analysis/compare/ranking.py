@@ -10,19 +10,23 @@ Seeds are the unit of replication. Intervals, tests and verdicts are those of an
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.compare.claims import Claims, claims_of, seeds_looked_at
-from analysis.compare.comparisons import EXPLORATORY, NOT_SETTLED, P_VALUES, columns_of, comparisons
-from analysis.inference.decision import Comparison
+from analysis.compare.comparisons import EXPLORATORY, NOT_SETTLED, P_VALUES, columns_of, comparisons, of_seeds
+from analysis.inference.decision import Comparison, decide
 from analysis.inference.intervals import ALPHA, Limits
 from analysis.inference.rule import Rule
 from analysis.inference.samples import Pair
 from analysis.inference.selection import corrected_best
+from analysis.inference.sequential import Schedule
+from analysis.inference.significance import holm
 from analysis.sweep import STATUSES, Sweep
 
 __all__ = [
@@ -140,6 +144,61 @@ def _record(
         result.loc[row.arm, name] = value
     if not row.look:
         result.loc[row.arm, "verdict"] = NOT_SETTLED
+
+
+def decided_comparisons(sweep: Sweep, claims: Claims) -> list[Comparison]:
+    """The comparisons that the looks recorded; where there are none, those of all values that count, decided
+    at once."""
+    if claims.recorded:
+        return list(claims.recorded)
+    table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
+    values = {arm: of_seeds(table[arm], lost.get(arm, set())) for arm in sweep.arms}
+    keys = [(arm, sweep.baseline) for arm in sweep.arms if arm != sweep.baseline]
+    if claims.rule.question == "best":
+        keys = [(arm, against) for against, arm in itertools.combinations(sweep.arms, 2)]
+    limits = sweep.unit(claims.metric).limits
+    pairs = {
+        (arm, against): Pair(values[arm], values[against], claims.rule, sweep.maximise, limits)
+        for arm, against in keys
+    }
+    rows = decide([Comparison(*key) for key in keys], pairs, claims.rule, 0, Schedule((1,)), claims.level)
+    if not sweep.is_exploratory:
+        return rows
+    return [
+        replace(row, low=math.nan, high=math.nan, p=math.nan, p_adjusted=math.nan, p_equivalent=math.nan,
+                p_equivalent_adjusted=math.nan, verdict=NOT_SETTLED)
+        for row in rows
+    ]  # fmt: skip
+
+
+def best_set(sweep: Sweep, claims: Claims) -> list[str]:
+    """The arms that are not worse than any other one, by all pairs with family-wise level 5%: a 95% set of
+    the best under question best, exploratory under another one. Empty where nothing carries claims.
+
+    Under another question pairs are compared at the earlier of the two arms' last looks, by repeated p.
+    """
+    if claims.rule.question == "best":
+        return claims.best_set if claims.carried else []
+    if sweep.is_exploratory or len(sweep.arms) < 2:
+        return []
+    table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
+    values = {arm: of_seeds(table[arm], lost.get(arm, set())) for arm in sweep.arms}
+    looks = {row.arm: row.look for row in claims.recorded if row.look}
+    last = max(looks.values(), default=1)
+    schedule = Schedule(claims.looks or (1,))
+    keys = list(itertools.combinations(sweep.arms, 2))
+    p, signs = [], []
+    for arm, other in keys:
+        pair = Pair(values[arm], values[other], replace(claims.rule, margin=None), sweep.maximise)
+        look = min(looks.get(arm, last), looks.get(other, last), len(schedule.looks))
+        p.append(float(schedule.p(look - 1, pair.p)))
+        signs.append(math.copysign(1.0, pair.diff) * (1 if sweep.maximise else -1))
+    worse = {
+        key[0] if sign < 0 else key[1]
+        for key, value, sign in zip(keys, holm(p, len(keys)), signs, strict=True)
+        if value <= ALPHA
+    }
+    return [arm for arm in sweep.arms if arm not in worse and values[arm]]
 
 
 def winners_mean(sweep: Sweep, metric: str) -> float | None:

@@ -19,13 +19,15 @@ from analysis.report.open_questions import next_steps, open_questions
 from analysis.report.sections.base import Results
 from analysis.report.sections.opening import opening
 from analysis.report.sections.registry import SECTIONS
+from analysis.report.verdicts import FILE as VERDICTS
+from analysis.report.verdicts import write_verdicts
 from analysis.sweep import AnalysisError, Sweep, load_sweep
 
 FILE = "report.html"
 
 
 def write_report(folder: Path | str) -> Path:
-    """Write `folder`/report.html and `folder`/report/ from the results in `folder`; return the page's path.
+    """Write `folder`/report.html, `folder`/verdicts.json and `folder`/report/ from the results in `folder`; return the page's path.
 
     Whole or not at all: everything is made elsewhere and then put in place. Raises AnalysisError where the
     results cannot be read or no trial has completed; an older report then stays.
@@ -36,6 +38,7 @@ def write_report(folder: Path | str) -> Path:
     try:
         staging.mkdir()
         (staging / FILE).write_text(_page(results), encoding="utf-8")
+        write_verdicts(sweep, staging / VERDICTS)
         export(sweep, results.drawn, results.steps, staging / FOLDER)
         _put_in_place(staging, folder)
     finally:
@@ -51,6 +54,7 @@ def _put_in_place(staging: Path, folder: Path) -> None:
     try:
         (staging / FOLDER).rename(place)
         (staging / FILE).replace(folder / FILE)
+        (staging / VERDICTS).replace(folder / VERDICTS)
     except OSError:
         if aside.exists():
             shutil.rmtree(place, ignore_errors=True)
