@@ -1,8 +1,8 @@
 """A linear contrast of arms' means: its estimate, standard error, p and interval, all by one t distribution.
 
-Paired: the contrast is taken at each seed that all its arms share, and these values are one sample (one-sample
-t). Unpaired: the arms are independent samples of unequal spread (Welch 1947, Satterthwaite 1946). For two arms
-these are the paired and the Welch t-test. Neither assumes that arms have the same spread.
+Paired: the contrast is taken at each seed that all its arms share, and these values are one sample
+(one-sample t). Unpaired: the arms are independent samples of unequal spread (Welch 1947, Satterthwaite 1946).
+For two arms these are the paired and the Welch t-test. Neither assumes that arms have the same spread.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from analysis.inference.significance import Pairing
 class Contrast(Estimate):
     """`value`, `error` and `df`, NaN where they cannot be had; `n` is the number of seeds.
 
-    Paired, `n` counts the shared seeds, and `values` are the contrast at each of them. Unpaired, `n` is that of
-    the arm with the fewest seeds, and `values` is empty unless there is one arm only.
+    Paired, `n` counts the shared seeds, and `values` are the contrast at each of them. Unpaired, `n` is that
+    of the arm with the fewest seeds, and `values` is empty unless there is one arm only.
     """
 
     n: int
@@ -56,13 +56,13 @@ def contrast(table: Values, weights: Sequence[float], pairing: Pairing) -> Contr
     """The sum of `weights` times the means of the columns of `table`.
 
     `table` is [seeds, arms], not finite where a value is missing; columns of weight 0 take no part. Needs two
-    seeds: shared ones if paired, of each arm if not. Raises ValueError where shapes differ or no weight is left.
+    seeds: shared ones if paired, of each arm if not. Raises ValueError if the shapes do not fit.
     """
     given, signs = np.asarray(table, dtype=float), np.asarray(weights, dtype=float)
     if given.ndim != 2 or given.shape[1:] != signs.shape or not signs.any():
         raise ValueError(
-            f"a table of shape {given.shape} and weights {list(weights)}: give [seeds, arms] and a weight for "
-            "each arm, not all 0"
+            f"a table of shape {given.shape} and weights {list(weights)}: give [seeds, arms] and a weight "
+            "for each arm, not all 0"
         )
     given, signs = given[:, signs != 0], signs[signs != 0]
     if pairing == "paired" or len(signs) == 1:
