@@ -142,7 +142,7 @@ def audit_text(sweep: Sweep) -> str:
     )
     if rungs:
         text += (
-            f" Rank correlation of {name_of(_judged(sweep))} at a rung with the final "
+            f" Rank correlation of {name_of(judged_metric(sweep))} at a rung with the final "
             f"{name_of(sweep.metric)}, weighted for those that were stopped: {rungs}."
         )
     return text
@@ -165,9 +165,11 @@ def ties_text(sweep: Sweep) -> str:
     )
     return (
         f"Ties: {rungs} went on with the very value of the cut-off, which others had too: a tie stops "
-        f"nobody. Where {name_of(_judged(sweep))} does not move by then, judge by another metric, or later."
+        f"nobody. Where {name_of(judged_metric(sweep))} does not move by then, judge by another metric, or "
+        "later."
     )
 
 
-def _judged(sweep: Sweep) -> str:
+def judged_metric(sweep: Sweep) -> str:
+    """The metric by which the scheduler judges; the objective's if none judges or it names none."""
     return str((sweep.space.get("scheduler") or {}).get("metric") or sweep.metric)

@@ -49,7 +49,8 @@ def unselected(sweep: Sweep, metric: str | None = None) -> Pool:
         rows = rows[rows["seed"].isin(search.get("seeds") or [0])]  # earlier evidence counts as search
         rows = rows[rows["draw"] < TPE_RANDOM] if search.get("algorithm") == "tpe" else rows
     if not (rows["status"] == "pruned").any() and not sweep.audited[rows.index].any():
-        finals = rows.assign(value=rows[metric].where(np.isfinite(rows[metric])))
+        values = rows[metric] if metric in rows else pd.Series(math.nan, index=rows.index)
+        finals = rows.assign(value=values.where(np.isfinite(values)))
         return Pool(finals.dropna(subset=["value"]), math.nan)
     return _cut(sweep, rows, metric)
 

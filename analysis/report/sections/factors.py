@@ -61,27 +61,32 @@ def _interactions(sweep: Sweep) -> str:
 
 
 def _importances(sweep: Sweep) -> str:
-    found = importances(sweep).dropna(subset=["share"])
+    found = importances(sweep)
     if len(found) < 2:
         return ""
-    at = found["samples"].iloc[0]
+    at, metric = found["samples"].iloc[0], name_of(found["metric"].iloc[0])
     when = f"after {si(at)} samples, which all reached" if math.isfinite(at) else "at their end"
+    unit = "draws of arms, each the mean over its seeds" if sweep.space.get("tune") else "trials"
     note = (
-        f"Share of the variance of {name_of(sweep.metric)} between trials that were not chosen on their "
-        f"result, {when}: main effects alone, with a rough 95% interval of resampled trials."
+        f"Importance: share of the variance of ranks of {metric} that each explains alone (one-way epsilon "
+        f"squared), {when}, over {unit}, that were not chosen on their result. A factor is judged among all "
+        "arms; tuned values and the seed within each arm, pooled over the arms. Below a share: what shuffled "
+        "ranks stay under in 95% of cases. Interactions are left out."
     )
     rows = [
         [
-            page.cell(row["name"]),
+            page.cell(row["name"], row["note"]),
             page.cell(row["kind"]),
-            page.cell(str(row["n"])),
-            interval_cell(row, "share", SHARE),
+            page.cell(str(row["n"]) if row["n"] else "–"),
+            page.cell(
+                SHARE.text(row["share"]),
+                f"by chance up to {SHARE.text(row['chance'])}" if math.isfinite(row["chance"]) else "",
+            ),
         ]
         for _, row in found.iterrows()
     ]
-    return page.paragraph(note, "note") + page.table(
-        ["importance of", "kind", "trials", "share (%)"], rows, 2
-    )
+    heads = ["importance of", "kind", "draws" if sweep.space.get("tune") else "trials", "share (%)"]
+    return page.paragraph(note, "note") + page.table(heads, rows, 2)
 
 
 def _path(sweep: Sweep) -> str:

@@ -18,8 +18,8 @@ def test_factors_are_weighed_crossed_and_walked(grid: Sweep) -> None:
     assert crossed[1].startswith(f"{100 * crossing['estimate']:+.1f}[".replace("-", "−"))
     assert crossed[2:] == ["5", p_text(crossing["p_holm"])]
     assert "depends on the scale" in factors(grid)
-    shares = importances(grid).set_index("name")["share"]
-    assert rows["kind"][3].startswith(f"{100 * shares['kind']:.0f}[")
+    share, chance = importances(grid).set_index("name").loc["kind", ["share", "chance"]]
+    assert rows["kind"][3] == f"{100 * share:.0f}by chance up to {100 * chance:.0f}"
     steps = ablation_path(grid).set_index("flipped")
     assert rows["kind: a to b"][1] == f"{100 * steps.loc['kind: a to b', 'mean']:.1f}"
     assert rows["n: 2 to 4"][3] == f"{100 * steps.loc['n: 2 to 4', 'share']:.0f}"
