@@ -1,7 +1,8 @@
 """The comparisons that are still open, and for each the launch that would settle it, with its price.
 
 The power is that of the deciding test (analysis.inference.power), the price the measured time of a trial.
-Both take the difference and the spread that were seen for the true ones: a guide to what to run, no promise.
+Both take the difference that was seen for the true one, and for the spread its upper limit
+(analysis.inference.spread), as one of few seeds is mostly too small: a guide to what to run, no promise.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pandas as pd
+
 from analysis.compare.comparisons import BASELINE, BETTER, EQUIVALENT, WORSE, Rule
 from analysis.compare.ranking import OPEN, claim_of, counted_trials, rank_arms, seed_table
 from analysis.inference.power import seeds_for_equivalence, seeds_needed_for
+from analysis.inference.spread import MIN_DF, upper_sd
 from analysis.sweep import Sweep
 
 SETTLED = (BASELINE, BETTER, WORSE, EQUIVALENT)
@@ -25,16 +29,19 @@ _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # a top-level key of a YAML 
 @dataclass(frozen=True)
 class Question:
     """An arm whose difference to the baseline is not settled: `diff` as seen over `n` seeds, where the
-    difference of a trial from one of the baseline's has standard deviation `sd`. `seeds` in all would settle
-    a difference of this size; None: more than MOST_SEEDS, or nothing is known of its size. `as_equivalent`:
-    by showing that it is within the margin, which takes fewer than to show that there is one."""
+    difference of a trial from one of the baseline's has standard deviation `sd`, and at most `upper`. `seeds`
+    in all would settle a difference of this size; None: more than MOST_SEEDS, or nothing is known of its
+    size. `as_equivalent`: by showing that it is within the margin, which takes fewer than to show that there
+    is one. `to_see`: `upper` is not known yet, and with so many seeds it will be."""
 
     arm: str
     n: int
     diff: float
     sd: float
+    upper: float
     seeds: int | None
     as_equivalent: bool = False
+    to_see: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,19 @@ def open_questions(sweep: Sweep) -> list[Question]:
         arm, base = table[row["arm"]], table[sweep.baseline]
         paired = rule.pairing == "paired"
         n = int((arm - base).count()) if paired else min(arm.count(), base.count())
-        sd = float((arm - base).std() if paired else math.sqrt(arm.var() + base.var()))
-        seeds, as_equivalent = _seeds(rule, row[f"{prefix}diff"], sd, len(sweep.arms) - 1)
+        variances = pd.Series([(arm - base).var()] if paired else [arm.var(), base.var()])
+        freedom = pd.Series([n - 1] if paired else [arm.count() - 1, base.count() - 1])
+        sd = math.sqrt(variances.sum(skipna=False))
+        df = variances.sum() ** 2 / (variances**2 / freedom).sum() if sd > 0 else freedom.sum()
+        upper, family = upper_sd(sd, df), len(sweep.arms) - 1
+        seeds, as_equivalent = _seeds(rule, row[f"{prefix}diff"], upper, family)
+        alike = sd == 0 and row[f"{prefix}diff"] == 0  # as where all end at 0%: more seeds tell nothing
+        to_see = math.isnan(upper) and math.isfinite(row[f"{prefix}diff"]) and not alike
+        if to_see:
+            seeds = max(MIN_DF + 1, rule.seeds_needed(family))
         if seeds and claim_of(sweep) == "confirmatory":
             seeds = max(seeds, n + 1)
-        found.append(Question(row["arm"], n, row[f"{prefix}diff"], sd, seeds, as_equivalent))
+        found.append(Question(row["arm"], n, row[f"{prefix}diff"], sd, upper, seeds, as_equivalent, to_see))
     return found
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from analysis.compare.comparisons import Rule
 from analysis.compare.ranking import OPEN, claim_of
-from analysis.format import duration, join
+from analysis.format import Unit, duration, join
 from analysis.inference.power import MOST_SEEDS
+from analysis.inference.spread import MIN_DF, PLAN_AT
 from analysis.report import page
 from analysis.report.export import FOLDER
 from analysis.report.open_questions import Question, Step
@@ -26,7 +28,7 @@ def _show(results: Results) -> list[str]:
             page.cell(f"{question.arm} – {sweep.baseline}"),
             page.cell(
                 unit.text(question.diff, sign=True),
-                f"SD {unit.text(question.sd)}" if question.n > 1 else "",
+                _spread(question, unit),
             ),
             page.cell(str(question.n)),
             _seeds(question),
@@ -40,25 +42,39 @@ def _show(results: Results) -> list[str]:
         for step in steps
     ]
     return [
-        page.paragraph(_what_settles(sweep, steps), "note"),
+        page.paragraph(_what_settles(sweep, questions, steps), "note"),
         page.table(heads, rows, cards=True),
         page.code("\n".join(commands)) if commands else "",
     ]
 
 
+def _spread(question: Question, unit: Unit) -> str:
+    if question.n < 2:
+        return ""
+    limit = f", at most {unit.text(question.upper)}" if math.isfinite(question.upper) else ""
+    return f"SD {unit.text(question.sd)}{limit}"
+
+
 def _seeds(question: Question) -> str:
     if question.seeds:
-        return page.cell(str(question.seeds), "to show equivalence" if question.as_equivalent else "")
+        why = "to see the spread" if question.to_see else "to show equivalence" * question.as_equivalent
+        return page.cell(str(question.seeds), why)
     return page.cell(f"more than {MOST_SEEDS:,}" if question.n > 1 else "–")
 
 
-def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
+def _what_settles(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step]) -> str:
     family = len(sweep.arms) - 1
     said = (
-        "Seeds at which a difference as large as the one seen, with the spread seen, would be found "
-        f"significant four times in five, with {family} comparison{'s' * (family > 1)} counted"
+        "Seeds at which a difference as large as the one seen would be found significant four times in five, "
+        f"if the SD is its upper limit (one-sided {PLAN_AT:.0%} confidence, chi-squared), with "
+        f"{family} comparison{'s' * (family > 1)} counted"
         + ("; or held within the margin, where that takes fewer. " if Rule.of(sweep).margin else ". ")
     )
+    if any(question.to_see for question in questions):
+        said += (
+            f"An SD of fewer than {MIN_DF} degrees of freedom is no ground to plan on: there the seeds are "
+            "those that tell the spread. "
+        )
     waiting = int(sweep.trials["status"].isin(OPEN).sum())
     if waiting:
         return f"{said}{waiting} planned trials have not run to their end: first launch with `--resume`."
