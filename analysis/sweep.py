@@ -227,7 +227,7 @@ def _sweep(
     trials = trials.assign(**{column: float("nan") for column in numbers if column not in trials})
     trials = trials.assign(**{column: "" for column in _TEXT if column not in trials})
     trials[list(_TEXT)] = trials[list(_TEXT)].fillna("").astype(str)
-    trials["phase"] = trials["phase"].replace("", "evidence")
+    trials["phase"] = trials["phase"].where(trials["phase"] == "evidence", "search")  # unknown: no claim
     trials["draw"] = pd.to_numeric(trials["draw"], errors="coerce").fillna(0)
     arms = (space.get("resolved") or {}).get("arms") or {}
     named = {*_TEXT, *(space.get("ablate") or {}), *(space.get("tune") or {})}

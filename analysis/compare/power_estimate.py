@@ -9,17 +9,21 @@ from pathlib import Path
 from analysis.format import Unit
 from analysis.inference import power
 from analysis.inference.significance import NAMES, Pairing, Test, seeds_needed
+from analysis.inference.spread import MIN_DF, PLAN_AT, upper_sd
 from analysis.sweep import AnalysisError, load_sweep
 
-SEED_SD = 1.3  # points: of a share or a percentage over seeds, if there is no pilot
+UNKNOWN = (
+    "Differences are in SDs of a difference, as no pilot says how large one is: evidence.pilot takes it from "
+    "a sweep's results."
+)
 
 
 @dataclass(frozen=True)
 class PowerEstimate:
     """Power of `comparisons` with a baseline, each over the same number of seeds.
 
-    `sd` is the SD of the difference between trials of two arms, in the units of the metric; None if it is
-    unknown. `unit` is the metric's. `spread` is a text that gives the source of `sd`.
+    `sd` is the SD of the difference between trials of two arms, in the units of the metric: its upper limit,
+    or None if it is unknown. `unit` is the metric's. `spread` is a text that gives the source of `sd`.
     """
 
     unit: Unit
@@ -53,26 +57,17 @@ def estimate_power(
 ) -> PowerEstimate:
     """The estimate for a metric in `unit`; `pilot` is the folder of a finished sweep. Raises AnalysisError if
     that gives no SD."""
-    sd, spread = _assumed(unit, pairing) if pilot is None else pilot_spread(pilot, metric, unit, pairing)
+    sd, spread = (None, UNKNOWN) if pilot is None else pilot_spread(pilot, metric, unit, pairing)
     return PowerEstimate(unit, comparisons, test, pairing, sd, spread)
 
 
-def _assumed(unit: Unit, pairing: str) -> tuple[float | None, str]:
-    remedy = "evidence.pilot takes it from a sweep's results."
-    if unit.difference != "points":
-        return None, f"Differences are in SDs of a difference, as no pilot says how large one is: {remedy}"
-    seed_sd = SEED_SD / unit.factor
-    sd = math.sqrt(2.0) * seed_sd
-    each = f"{_read(unit, seed_sd)} over an arm's seeds"
-    each += ", the arms uncorrelated over shared ones" if pairing == "paired" else ""
-    return sd, f"SD of a difference: {_read(unit, sd)}, assumed ({each}); {remedy}"
-
-
 def pilot_spread(folder: Path, metric: str, unit: Unit, pairing: str) -> tuple[float, str]:
-    """The SD of a difference between two trials in a sweep's results, and a text that gives its source.
+    """The upper limit (`upper_sd`) of the SD of a difference between two trials in a sweep's results, and a
+    text that gives its source.
 
     Paired: the pooled SD of the arms' differences to the baseline over shared seeds. Unpaired: sqrt(2) times
-    the pooled SD within arms. Uses the metric on test if the sweep has it. Raises AnalysisError.
+    the pooled SD within arms. Uses the metric on test if the sweep has it. Raises AnalysisError, also if the
+    SD has fewer than MIN_DF degrees of freedom.
     """
     from analysis.compare.ranking import (
         seed_table,
@@ -93,15 +88,26 @@ def pilot_spread(folder: Path, metric: str, unit: Unit, pairing: str) -> tuple[f
         what = "seeds that an arm and the baseline share"
     counts = samples.count()
     counts = counts[counts > 1]
-    freedom = int((counts - 1).sum())
-    if not freedom:
-        raise AnalysisError(f"{folder} has no two completed {what}: give a sweep with more seeds, or none")
-    variances = samples[counts.index].var(ddof=1)
-    sd = math.sqrt(float((variances * (counts - 1)).sum()) / freedom)
-    if not sd > 0:
+    freedom = float((counts - 1).sum())
+    if pairing == "paired" and len(
+        counts
+    ):  # differences from one baseline correlate by 1/2, their squares by 1/4
+        freedom /= 1 + (len(counts) - 1) / 4  # and their squares by 1/4
+    if freedom < MIN_DF:
+        raise AnalysisError(
+            f"{folder} has too few completed {what}: their SD has {freedom:.3g} degrees of freedom, and it "
+            f"takes {MIN_DF}; give a sweep with more seeds, or none"
+        )
+    weights = (counts - 1) / (counts - 1).sum()
+    seen = math.sqrt(float((samples[counts.index].var(ddof=1) * weights).sum()))
+    if not seen > 0:
         raise AnalysisError(f"{folder}: {shown} does not vary over seeds: give another sweep, or none")
-    pairs = f"{pairing}, {freedom} degrees of freedom"
-    return sd, f"SD of a difference: {_read(unit, sd)}, as of {shown} in {folder.name} ({pairs})."
+    sd = upper_sd(seen, freedom)
+    source = f"{shown} in {folder.name} ({pairing}, {freedom:.3g} degrees of freedom)"
+    return sd, (
+        f"SD of a difference: at most {_read(unit, sd)}, the one-sided {PLAN_AT:.0%} upper confidence limit "
+        f"of the {_read(unit, seen)} of {source}."
+    )
 
 
 def _read(unit: Unit, value: float) -> str:

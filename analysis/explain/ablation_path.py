@@ -12,12 +12,15 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.compare.claims import rule_of
 from analysis.compare.ranking import seed_table
 from analysis.design import dependents, levels
-from analysis.inference.intervals import Limits, mean_interval, of_differences
+from analysis.inference.contrasts import contrast
+from analysis.inference.intervals import Limits, of_differences
+from analysis.inference.significance import Pairing
 from analysis.sweep import Sweep
 
-COLUMNS = ("step", "arm", "flipped", "n", "mean", "gain", "low", "high", "share", "not_run")
+COLUMNS = ("step", "arm", "flipped", "n", "mean", "gain", "low", "high", "values", "share", "not_run")
 Levels = dict[str, Any]
 
 
@@ -25,18 +28,20 @@ def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     """A row per step, the baseline first; empty if the baseline has no value or is the best arm.
 
     `flipped` names the changed factors and their new levels, more than one if no arm is in between. `mean` is
-    over the arm's `n` seeds; `gain` is the difference to the previous arm, with a 95% interval, paired over
-    the seeds that both have; `share` is its share of the whole gain. `not_run` names single changes without a
+    over the arm's `n` seeds; `gain` is the difference to the previous arm, with a 95% interval, a contrast by
+    the sweep's `evidence.pairing` (`values` as in analysis.inference.contrasts); `share` is its share of the
+    whole gain. `not_run` names single changes without a
     completed trial. The objective selects the path; `metric` (default: its test counterpart) is shown.
     """
     metric = metric or sweep.test_metric or sweep.metric
     shown, limits = seed_table(sweep, metric), of_differences(sweep.unit(metric).limits)
+    pairing = rule_of(sweep).pairing
     means = seed_table(sweep, sweep.metric).mean() * (1 if sweep.maximise else -1)
     table, ran = levels(sweep), means.dropna()
     if sweep.baseline not in ran.index or ran.idxmax() == sweep.baseline:
         return pd.DataFrame(columns=list(COLUMNS))
     best, here = str(ran.idxmax()), sweep.baseline
-    rows = [_row(shown, limits, 0, here, None, "", "")]
+    rows = [_row(shown, limits, pairing, 0, here, None, "", "")]
     while here != best:
         flips = _flips(table, here, best)
         arms = {flip: _arm_with(table, wanted) for flip, wanted in flips.items()}
@@ -46,7 +51,7 @@ def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
             flip, after = max(found.items(), key=lambda each: float(ran[each[1]]))
         else:
             flip, after = "; ".join(flips), best
-        rows.append(_row(shown, limits, len(rows), after, here, flip, missing))
+        rows.append(_row(shown, limits, pairing, len(rows), after, here, flip, missing))
         here = after
     total = rows[-1]["mean"] - rows[0]["mean"]
     for row in rows[1:]:
@@ -83,15 +88,18 @@ def _levels_at(table: pd.DataFrame, arm: str) -> Levels:
 def _row(
     shown: pd.DataFrame,
     limits: Limits,
+    pairing: Pairing,
     step: int,
     arm: str,
     before: str | None,
     flipped: str,
     not_run: str,
 ) -> dict[str, Any]:
-    own = mean_interval(shown[arm])
-    row: dict[str, Any] = {"step": step, "arm": arm, "flipped": flipped, "n": own.n, "mean": own.mean}
+    own = contrast(shown[[arm]], [1], pairing)
+    row: dict[str, Any] = {"step": step, "arm": arm, "flipped": flipped, "n": own.n, "mean": own.value}
+    row["values"] = ()
     if before is not None:
-        gap = mean_interval(shown[arm] - shown[before]).cut(limits)
-        row |= {"gain": gap.mean, "low": gap.low, "high": gap.high}
+        gap = contrast(shown[[arm, before]], [1, -1], pairing)
+        ends = gap.interval.cut(limits)
+        row |= {"gain": gap.value, "low": ends.low, "high": ends.high, "values": gap.values}
     return row | {"share": math.nan, "not_run": not_run}

@@ -6,52 +6,68 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.compare.claims import rule_of
 from analysis.compare.ranking import claim_of, seed_table
 from analysis.design import contexts, levels, levels_of
-from analysis.inference.intervals import mean_interval, of_differences
+from analysis.inference.contrasts import contrast
+from analysis.inference.intervals import of_differences
 from analysis.sweep import Sweep
 
-COLUMNS = ("factor", "level", "reference", "n_arms", "n", "effect", "low", "high", "interval", "claim")
+COLUMNS = (
+    "factor", "level", "reference", "n_arms", "n", "effect", "low", "high", "values", "interval", "claim",
+)  # fmt: skip
 
 
 def effects(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     """A row per level of each factor except its reference: the baseline's level, else the plan's first.
 
-    `effect` is the mean over the `n_arms` matched pairs of arms (the same levels of all other factors) and
-    the `n` seeds at which all of them have a value of `metric` (default: the test split's objective);
-    `low`, `high` its 95% interval over seeds. If another factor depends on this one, as d_state on the
-    mixer, the value is the mean over its levels. Effects are averages: if an interaction is large, they
+    `effect` is the mean over the `n_arms` matched pairs of arms (the same levels of all other factors) of
+    the difference in `metric` (default: the test split's objective); `low`, `high` its 95% interval over
+    seeds. It is a contrast of these arms' means (analysis.inference.contrasts) by the sweep's
+    `evidence.pairing`: `n` and `values` are as there. If another factor depends on this one, as d_state on
+    the mixer, the value is the mean over its levels. Effects are averages: if an interaction is large, they
     describe no single arm. Levels without a matched pair have n_arms 0.
     """
     metric = metric or sweep.test_metric or sweep.metric
     values, table = seed_table(sweep, metric), levels(sweep)
     limits = of_differences(sweep.unit(metric).limits)
+    pairing = rule_of(sweep).pairing
     rows: list[dict[str, Any]] = []
     for factor in sweep.factors:
         there = table[table[factor].notna()]
         where = contexts(table, [factor]).loc[there.index]
         names = levels_of(table, factor, sweep.baseline)
         for level in names[1:]:
-            gaps = _gaps(values, there[factor], where, level, names[0])
-            found = mean_interval(gaps.mean(axis=1, skipna=False).dropna()) if len(gaps.columns) else None
+            pairs = _pairs(there[factor], where, level, names[0])
             row: dict[str, Any] = {"factor": factor, "level": level, "reference": names[0]}
-            row |= {"n_arms": len(gaps.columns), "n": found.n if found else 0, "claim": claim_of(sweep)}
-            if found:
-                found = found.cut(limits)
-                row |= {"effect": found.mean, "low": found.low, "high": found.high, "interval": found.method}
+            row |= {"n_arms": len(pairs), "n": 0, "claim": claim_of(sweep), "values": ()}
+            if pairs:
+                weights = _weights(pairs)
+                gap = contrast(values[[*weights]], [*weights.values()], pairing)
+                found = gap.interval.cut(limits)
+                row |= {"n": gap.n, "effect": gap.value, "low": found.low, "high": found.high}
+                row |= {"values": gap.values, "interval": found.method}
             rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _gaps(
-    values: pd.DataFrame, level_of: pd.Series, where: pd.Series, level: str, reference: str
-) -> pd.DataFrame:
-    """Differences at each seed (rows); a column per context that has both levels."""
-    found = {}
+def _pairs(
+    level_of: pd.Series, where: pd.Series, level: str, reference: str
+) -> list[tuple[list[str], list[str]]]:
+    """The arms at the level and those at the reference, for each context that has both."""
+    found = []
     for context in dict.fromkeys(where):
         here = level_of[where == context]
-        cells = [list(here[here == name].index) for name in (level, reference)]
-        if all(cells):
-            mine, other = (values[arms].mean(axis=1, skipna=False) for arms in cells)
-            found[context] = mine - other
-    return pd.DataFrame(dict(enumerate(found.values())), index=values.index)
+        mine, others = (list(here[here == name].index) for name in (level, reference))
+        if mine and others:
+            found.append((mine, others))
+    return found
+
+
+def _weights(pairs: list[tuple[list[str], list[str]]]) -> dict[str, float]:
+    """Each arm's weight in the mean difference; every pair counts alike."""
+    weights: dict[str, float] = {}
+    for mine, others in pairs:
+        weights |= {arm: 1 / (len(pairs) * len(mine)) for arm in mine}
+        weights |= {arm: -1 / (len(pairs) * len(others)) for arm in others}
+    return weights

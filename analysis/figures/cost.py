@@ -7,10 +7,20 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.compare.ranking import counted_trials, rank_arms
+from analysis.compare.ranking import counted_trials, rank_arms, seed_table
 from analysis.figures.plot import INTERVAL, Plot
-from analysis.figures.style import INK, finish_x, label_ends, looks, make_axes, styled, titled
+from analysis.figures.style import (
+    INK,
+    draw_values,
+    finish_x,
+    label_ends,
+    looks,
+    make_axes,
+    styled,
+    titled,
+)
 from analysis.format import name_of, title_of
+from analysis.inference.intervals import MIN_FOR_INTERVAL
 from analysis.sweep import Sweep, records
 
 TITLE = "Accuracy against size and compute"
@@ -24,6 +34,7 @@ def accuracy_against(sweep: Sweep, cost: str = "num_params") -> Figure:
     The dashed steps are the Pareto front of the means; arms on it are filled, the others open.
     """
     unit, how, ranked = sweep.unit(sweep.metric), looks(sweep), costs(sweep, cost)
+    seeds = seed_table(sweep, sweep.metric) * unit.factor
     figure, axes = make_axes(2.5 + 0.14 * max(0, len(ranked) - 10), list(ranked["arm"]))
     axes.margins(x=0.08, y=0.12)
     front = ranked[ranked["front"]].sort_values(cost)
@@ -32,7 +43,10 @@ def accuracy_against(sweep: Sweep, cost: str = "num_params") -> Figure:
     for row in records(ranked):
         look, x, y = how[row.arm], getattr(row, cost), row.mean * unit.factor
         low, high = unit.factor * row.low, unit.factor * row.high
-        axes.plot([x, x], [low, high], color=look.color, lw=1.1, alpha=0.7)
+        if row.n < MIN_FOR_INTERVAL:
+            draw_values(axes, x, list(seeds[row.arm].dropna()), look)
+        else:
+            axes.plot([x, x], [low, high], color=look.color, lw=1.1, alpha=0.7)
         fill = look.color if row.front else "none"
         axes.plot([x], [y], look.marker, color=look.color, mfc=fill, ms=6, mew=1.1)
         ends[row.arm] = (x, y)

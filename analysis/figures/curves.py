@@ -11,6 +11,7 @@ from analysis.compare.ranking import counted_trials
 from analysis.figures.plot import Plot
 from analysis.figures.style import Look, draw_band, finish_x, label_ends, looks, make_axes, styled, titled
 from analysis.format import name_of, title_of
+from analysis.stopping.audit import judged_metric
 from analysis.sweep import Sweep, records
 
 TITLE = "Learning curves"
@@ -73,11 +74,6 @@ def _draw_unfinished(
     return max(ends, default=None)
 
 
-def _judged(sweep: Sweep) -> str:
-    """What the scheduler looked at."""
-    return str((sweep.space.get("scheduler") or {}).get("metric") or sweep.metric)
-
-
 def _has_curve(sweep: Sweep, metric: str, over: str) -> bool:
     history = sweep.history
     return metric in history and bool((history[metric].notna() & history[over].notna()).any())
@@ -101,8 +97,12 @@ PLOTS = (
     Plot(
         "curve_judged",
         TITLE,
-        lambda sweep: f"{name_of(_judged(sweep)).capitalize()}, by which trials are judged, over samples.",
-        lambda sweep: learning_curves(sweep, _judged(sweep)),
-        lambda sweep: _judged(sweep) != sweep.metric and _has_curve(sweep, _judged(sweep), "samples"),
+        lambda sweep: (
+            f"{name_of(judged_metric(sweep)).capitalize()}, by which trials are judged, over samples."
+        ),
+        lambda sweep: learning_curves(sweep, judged_metric(sweep)),
+        lambda sweep: (
+            judged_metric(sweep) != sweep.metric and _has_curve(sweep, judged_metric(sweep), "samples")
+        ),
     ),
 )

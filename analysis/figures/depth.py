@@ -6,7 +6,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.figures.plot import INTERVAL, Plot
-from analysis.figures.style import INK, draw_band, label_ends, looks, make_axes, styled, titled
+from analysis.figures.style import (
+    INK,
+    draw_band,
+    draw_seeds,
+    label_ends,
+    looks,
+    make_axes,
+    styled,
+    titled,
+)
 from analysis.format import title_of
 from analysis.sweep import Sweep
 from analysis.trm_metrics import depth_curve
@@ -29,6 +38,7 @@ def plot_depth_curve(sweep: Sweep) -> Figure:
     for arm in arms:
         rows = found[found["arm"] == arm].sort_values("supervision_steps")
         draw_band(axes, rows, "supervision_steps", how[arm], unit.factor, len(arms))
+        draw_seeds(axes, rows["supervision_steps"], rows, how[arm], unit.factor)
         ends[arm] = (float(rows["supervision_steps"].iloc[-1]), float(rows["mean"].iloc[-1]) * unit.factor)
     steps = sorted(step for step in set(found["supervision_steps"]) if step & (step - 1) == 0)
     axes.xaxis.set_major_locator(FixedLocator(steps))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.explain.effects import effects
 from analysis.figures.plot import INTERVAL, Plot
-from analysis.figures.style import INK, make_axes, short, styled
+from analysis.figures.style import INK, Look, draw_values, make_axes, short, styled
 from analysis.format import name_of
 from analysis.sweep import Sweep, records
 
@@ -30,6 +31,9 @@ def factor_effects(sweep: Sweep) -> Figure:
     for y, row in places:
         low, high = row.low * unit.factor, row.high * unit.factor
         axes.plot([low, high], [y, y], color=INK, lw=1.4)
+        if np.isnan(low):
+            values = [value * unit.factor for value in row.values]
+            draw_values(axes, y + 0.25, values, Look(INK, "o", "-"), across=True)
         axes.plot([row.effect * unit.factor], [y], "o", color=INK)
     axes.plot([0] * len(heads), [y + 1 for y in heads], "o", color=INK, mfc="none")
     axes.set_yticks(range(len(labels)), [short(label) for label in labels])

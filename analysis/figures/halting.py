@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.figures.plot import INTERVAL, Plot
-from analysis.figures.style import looks, make_row, styled
+from analysis.figures.style import draw_values, looks, make_row, styled
 from analysis.format import SHARE
 from analysis.sweep import Sweep
 from analysis.trm_metrics import halting
@@ -28,11 +29,15 @@ def halting_calibration(sweep: Sweep) -> Figure:
     measures = [measure for measure in MEASURES if found[measure].notna().any()]
     figure, panels = make_row([MEASURES[measure][0] for measure in measures], arms)
     for axes, measure in zip(panels, measures, strict=True):
+        values, factor = found.set_index("arm"), MEASURES[measure][1]
         columns = [measure, f"{measure}_low", f"{measure}_high"]
-        rows = found.set_index("arm")[columns].astype(float) * MEASURES[measure][1]
+        rows = values[columns].astype(float) * factor
         for y, arm in enumerate(arms):
             mean, low, high = rows.loc[arm].to_numpy()
             axes.plot([low, high], [y, y], color=how[arm].color, lw=1.4)
+            if np.isnan(low) and not np.isnan(mean):
+                seeds = values[f"{measure}_values"][arm]
+                draw_values(axes, y, [value * factor for value in seeds], how[arm], across=True)
             axes.plot([mean], [y], how[arm].marker, color=how[arm].color)
         axes.xaxis.set_major_locator(MaxNLocator(2))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

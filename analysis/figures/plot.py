@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from analysis.inference.intervals import MIN_FOR_INTERVAL
 from analysis.sweep import Sweep
 
-INTERVAL = "95% interval over seeds"
+INTERVAL = f"95% interval over seeds (below {MIN_FOR_INTERVAL} seeds each one's value)"
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.compare.ranking import rank_arms, seed_table
-from analysis.figures.plot import INTERVAL, Plot
-from analysis.figures.style import looks, make_axes, short, styled
+from analysis.figures.plot import Plot
+from analysis.figures.style import draw_values, looks, make_axes, short, styled
 from analysis.format import name_of, title_of
+from analysis.inference.intervals import MIN_FOR_INTERVAL
 from analysis.sweep import Sweep
 
 
@@ -24,8 +24,9 @@ def ranked_intervals(sweep: Sweep) -> Figure:
     for y, (_, row) in enumerate(ranked.iterrows()):
         look, values = how[row["arm"]], seeds[row["arm"]].dropna()
         low, high = unit.factor * row[f"{prefix}low"], unit.factor * row[f"{prefix}high"]
-        axes.plot([low, high], [y, y], color=look.color, lw=1.6)
-        axes.plot(values, np.full(len(values), y + 0.27), "o", mfc="none", mec=look.color, ms=3, mew=0.8)
+        if len(values) >= MIN_FOR_INTERVAL:
+            axes.plot([low, high], [y, y], color=look.color, lw=1.6)
+        draw_values(axes, y + 0.27, list(values), look, across=True)
         axes.plot([row[f"{prefix}mean"] * unit.factor], [y], look.marker, color=look.color, ms=6)
     axes.set_yticks(range(len(ranked)), [short(arm) for arm in ranked["arm"]])
     axes.set_ylim(len(ranked) - 0.4, -0.6)
@@ -39,7 +40,8 @@ PLOTS = (
         "ranking",
         "Ranking",
         lambda sweep: (
-            f"Mean {name_of(sweep.test_metric or sweep.metric)}, {INTERVAL}, and each seed (open circles)."
+            f"Mean {name_of(sweep.test_metric or sweep.metric)}, 95% interval over seeds from "
+            f"{MIN_FOR_INTERVAL} on, and each seed (open circles)."
         ),
         ranked_intervals,
         lambda sweep: True,

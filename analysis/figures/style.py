@@ -153,9 +153,25 @@ def draw_band(axes: Axes, rows: pd.DataFrame, x: str, look: Look, factor: float,
 
 
 def draw_whiskers(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: Look, factor: float) -> None:
-    """Columns mean, low and high at `x` (times `factor`): marks joined by a line, an interval at each."""
+    """Columns mean, low, high and values at `x` (times `factor`): marks joined by a line, and at each an
+    interval, or the seeds' values where there is none."""
+    draw_seeds(axes, x, rows, look, factor)
     axes.vlines(x, rows["low"] * factor, rows["high"] * factor, color=look.color, lw=1, alpha=0.7)
     axes.plot(x, rows["mean"] * factor, color=look.color, ls=look.line, marker=look.marker, lw=1.1)
+
+
+def draw_values(axes: Axes, x: float, values: Sequence[float], look: Look, across: bool = False) -> None:
+    """Small open marks, of single seeds, at `x`; with `across`, at the height `x`."""
+    places = [x] * len(values)
+    points = (values, places) if across else (places, values)
+    axes.plot(*points, "o", mfc="none", mec=look.color, ms=3, mew=0.8)
+
+
+def draw_seeds(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: Look, factor: float) -> None:
+    """Where a row has no interval (columns low and values), its seeds' values (times `factor`) at `x`."""
+    for place, low, values in zip(x, rows["low"], rows["values"], strict=True):
+        if np.isnan(low):
+            draw_values(axes, float(place), [value * factor for value in values], look)
 
 
 def finish_x(axes: Axes, label: str) -> None:

@@ -27,7 +27,7 @@ FILE = "report.html"
 
 
 def write_report(folder: Path | str) -> Path:
-    """Write `folder`/report.html, `folder`/verdicts.json and `folder`/report/ from the results in `folder`; return the page's path.
+    """Write report.html, verdicts.json and report/ into `folder` from its results; return the page's path.
 
     Whole or not at all: everything is made elsewhere and then put in place. Raises AnalysisError where the
     results cannot be read or no trial has completed; an older report then stays.

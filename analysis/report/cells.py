@@ -9,7 +9,12 @@ from analysis.report import page
 
 
 def interval_cell(row: pd.Series, key: str, unit: Unit, sign: bool = False) -> str:
-    """A cell of a number with the ends of its interval."""
+    """A cell of a number with the ends of its interval, or the seeds' `values` where the row has none."""
     names = (f"{key}_low", f"{key}_high") if f"{key}_low" in row else ("low", "high")
-    low, high = (unit.text(row[name], sign=sign) for name in names)
-    return page.cell(unit.text(row[key], sign=sign), f"[{low}, {high}]" if pd.notna(row[names[0]]) else "")
+    below = ""
+    if pd.notna(row[names[0]]):
+        low, high = (unit.text(row[name], sign=sign) for name in names)
+        below = f"[{low}, {high}]"
+    elif len(row.get("values", ())) > 1:
+        below = "seeds: " + ", ".join(unit.text(value, sign=sign) for value in row["values"])
+    return page.cell(unit.text(row[key], sign=sign), below)

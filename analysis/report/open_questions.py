@@ -1,7 +1,8 @@
 """The comparisons that are still open, and for each the launch that would settle it, with its price.
 
 The power is that of the deciding test (analysis.inference.power), the price the measured time of a trial.
-Both take the difference and the spread that were seen for the true ones: a guide to what to run, no promise.
+Both take the difference that was seen for the true one, and for the spread its upper limit
+(analysis.inference.spread), as one of few seeds is mostly too small: a guide to what to run, no promise.
 """
 
 from __future__ import annotations
@@ -10,34 +11,62 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from analysis.compare.claims import rule_of
+import pandas as pd
+
+from analysis.compare.claims import claims_of, rule_of
 from analysis.compare.comparisons import BASELINE, BETTER, EQUIVALENT, WORSE
-from analysis.compare.ranking import OPEN, claim_of, counted_trials, rank_arms, seed_table
+from analysis.compare.ranking import (
+    OPEN,
+    claim_of,
+    counted_trials,
+    number_of_comparisons,
+    rank_arms,
+    seed_table,
+)
+from analysis.inference.intervals import ALPHA
 from analysis.inference.power import seeds_for_equivalence, seeds_needed_for
-from analysis.inference.rule import Rule
+from analysis.inference.rule import SMALLEST_LEVEL, Rule
 from analysis.inference.significance import seeds_needed
+from analysis.inference.spread import MIN_DF, upper_sd
 from analysis.sweep import Sweep
 
+RESERVE = 0.01  # of a new sweep
 SETTLED = (BASELINE, BETTER, WORSE, EQUIVALENT)
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # a top-level key of a YAML file in block style
 
 
 @dataclass(frozen=True)
 class Question:
-    """An arm whose difference to the baseline is not settled: `diff` as seen over `n` seeds, where the
-    difference of a trial from one of the baseline's has standard deviation `sd`. `seeds` in all would settle
-    a difference of this size; None: more than MOST_SEEDS, or nothing is known of its size. `as_equivalent`:
-    by showing that it is within the margin, which takes fewer than to show that there is one."""
+    """A comparison that more seeds may settle.
+
+    `diff` was seen over `n` seeds; the difference of a trial from one of the other arm's has standard
+    deviation `sd`, and at most `upper`. `seeds` new ones would settle a difference of this size; None: more
+    than MOST_SEEDS, or nothing is known of its size. `as_equivalent`: by showing that it is within the margin,
+    which takes fewer than to show a difference. `to_see`: `upper` is not known yet, and with so many seeds it
+    will be."""
 
     arm: str
+    against: str
     n: int
     diff: float
     sd: float
+    upper: float
     seeds: int | None
     as_equivalent: bool = False
+    to_see: bool = False
+
+
+@dataclass(frozen=True)
+class Next:
+    """What may still be asked without more errors than 5% in all: an extension, or a new sweep (`fresh`).
+    Both claim from new seeds alone, `family` comparisons together at `level`."""
+
+    fresh: bool
+    level: float
+    family: int
 
 
 @dataclass(frozen=True)
@@ -53,29 +82,53 @@ class Step:
     seconds: float
 
 
+def next_allowed(sweep: Sweep) -> Next:
+    """An extension where the sweep has a reserve for it, else a new sweep: seeds that were seen, of arms that
+    were picked by them, carry no further claim."""
+    claims = claims_of(sweep)
+    number = sum(event["event"] == "stage" for event in sweep.events)
+    if claims.recorded and claims.carried and claims.rule.level(number) >= SMALLEST_LEVEL:
+        waiting = sum(not row.closed for row in claims.recorded)
+        return Next(False, claims.rule.level(number), waiting)
+    return Next(True, ALPHA - max(claims.rule.reserve, RESERVE), number_of_comparisons(sweep, claims.rule))
+
+
 def open_questions(sweep: Sweep) -> list[Question]:
-    """The arms of which nothing is settled, in the order of the ranking; all of them where nothing carries
-    claims."""
-    prefix, metric = ("test_", sweep.test_metric) if sweep.test_metric else ("", sweep.metric)
-    table, rule, found = seed_table(sweep, metric), rule_of(sweep), []
-    ranked = rank_arms(sweep)
-    for _, row in ranked[~ranked[f"{prefix}verdict"].isin(SETTLED)].iterrows():
-        arm, base = table[row["arm"]], table[sweep.baseline]
+    """The comparisons that are not settled, in the order of the ranking; all of them where nothing carries
+    claims. Those that were stopped for futility are not asked again."""
+    claims, allowed = claims_of(sweep), next_allowed(sweep)
+    rule, table, found = claims.rule, seed_table(sweep, claims.metric), []
+    if rule.question in ("effects", "spread"):
+        return []
+    prefix = "test_" if claims.metric == sweep.test_metric else ""
+    for _, row in rank_arms(sweep).iterrows():
+        is_settled = row[f"{prefix}verdict"] in SETTLED or row["arm"] == row[f"{prefix}against"]
+        if is_settled or (claims.recorded and row["arm"] not in claims.open):
+            continue
+        arm, other = table[row["arm"]], table[row[f"{prefix}against"]]
         paired = rule.pairing == "paired"
-        n = int((arm - base).count()) if paired else min(arm.count(), base.count())
-        sd = float((arm - base).std() if paired else math.sqrt(arm.var() + base.var()))
-        seeds, as_equivalent = _seeds(rule, row[f"{prefix}diff"], sd, len(sweep.arms) - 1)
-        if seeds and claim_of(sweep) == "confirmatory":
-            seeds = max(seeds, n + 1)
-        found.append(Question(row["arm"], n, row[f"{prefix}diff"], sd, seeds, as_equivalent))
+        n = int((arm - other).count()) if paired else min(arm.count(), other.count())
+        variances = pd.Series([(arm - other).var()] if paired else [arm.var(), other.var()])
+        freedom = pd.Series([n - 1] if paired else [arm.count() - 1, other.count() - 1])
+        sd, diff = math.sqrt(variances.sum(skipna=False)), float(row[f"{prefix}diff"])
+        df = variances.sum() ** 2 / (variances**2 / freedom).sum() if sd > 0 else freedom.sum()
+        upper = upper_sd(sd, df)
+        seeds, as_equivalent = _seeds(rule, diff, upper, allowed)
+        alike = sd == 0 and diff == 0  # as where all end at 0%: more seeds tell nothing
+        to_see = math.isnan(upper) and math.isfinite(diff) and not alike
+        if to_see:
+            seeds = max(MIN_DF + 1, seeds_needed(allowed.family, rule.test, rule.pairing, allowed.level))
+        against = str(row[f"{prefix}against"])
+        found.append(Question(row["arm"], against, n, diff, sd, upper, seeds, as_equivalent, to_see))
     return found
 
 
-def _seeds(rule: Rule, difference: float, sd: float, family: int) -> tuple[int | None, bool]:
-    """That settle it the one way or the other, and whether it is by equivalence."""
-    differs = seeds_needed_for(difference, sd, family, rule.test, rule.pairing)
+def _seeds(rule: Rule, difference: float, sd: float, allowed: Next) -> tuple[int | None, bool]:
+    """New ones that settle it the one way or the other, and whether it is by equivalence."""
+    kind, level = (allowed.family, rule.test, rule.pairing), allowed.level
+    differs = seeds_needed_for(difference, sd, *kind, alpha=level)
     margin = math.nan if rule.margin is None else rule.margin
-    alike = seeds_for_equivalence(difference, sd, margin, family, rule.pairing)
+    alike = seeds_for_equivalence(difference, sd, margin, allowed.family, rule.pairing, alpha=level)
     if alike is not None and (differs is None or alike < differs):
         return alike, True
     return differs, False
@@ -84,47 +137,63 @@ def _seeds(rule: Rule, difference: float, sd: float, family: int) -> tuple[int |
 def next_steps(sweep: Sweep, questions: list[Question]) -> list[Step]:
     """The launches that settle what can be settled, fewest seeds first; those of the same seeds are one.
 
-    `--extend` where the sweep carries claims. A sweep that stopped its arms carries none, however many seeds
-    it has: its step is the same space under another name, with nothing stopped. Empty where the sweep is not
-    at its end, which comes first, and where it is not in a folder.
+    `--extend` where the sweep keeps a reserve for it, else a new sweep on fresh seeds. Empty where the sweep
+    is not at its end, which comes first, and where it is not in a folder.
     """
     if sweep.folder is None or sweep.trials["status"].isin(OPEN).any():
         return []
-    fresh = claim_of(sweep) == "exploratory"
-    if fresh and sweep.space.get("tune"):
+    if claim_of(sweep) == "exploratory" and sweep.space.get("tune"):
         return []
-    if fresh:
+    if next_allowed(sweep).fresh:
         rule = rule_of(sweep)
         least = seeds_needed(len(sweep.arms) - 1, rule.test, rule.pairing)
         wanted = max([least, *(question.seeds or 0 for question in questions)])
-        return [_evidence(sweep, wanted)] if questions else []
+        return [_new_sweep(sweep, wanted)] if any(question.seeds for question in questions) else []
     by_seeds: dict[int, list[Question]] = {}
     for question in questions:
         if question.seeds:
-            by_seeds.setdefault(question.seeds - question.n, []).append(question)
+            by_seeds.setdefault(question.seeds, []).append(question)
     return [_extension(sweep, more, asked) for more, asked in sorted(by_seeds.items())]
 
 
 def _extension(sweep: Sweep, more: int, asked: list[Question]) -> Step:
     had = list(sweep.space.get("seeds") or [])
-    above = 1 + max([*had, *((sweep.space.get("search") or {}).get("seeds") or [])], default=-1)
-    seeds = [*had, *range(above, above + more)]
+    seeds = [*had, *_unused(sweep, more)]
     file = f"{len(seeds)}_seeds.yaml"
     space = _edited(sweep, {"name": json.dumps(sweep.name), "seeds": str(seeds)})
     arms = tuple(question.arm for question in asked)
-    return Step(arms, file, space, _command(sweep, file, "--extend"), *_price(sweep, more))
+    running = [*claims_of(sweep).open, *(question.against for question in asked)]
+    return Step(arms, file, space, _command(sweep, file, "--extend"), *_price(sweep, more, running))
 
 
-def _evidence(sweep: Sweep, wanted: int) -> Step:
-    """The sweep again with nothing stopped, and fresh seeds: those seen have been looked at."""
-    scheduler, above = sweep.space.get("scheduler") or {}, 1 + max(sweep.space.get("seeds") or [-1])
+def _unused(sweep: Sweep, number: int) -> list[int]:
+    """Seeds that no trial of the sweep had."""
+    above = 1 + max(sweep.trials["seed"].dropna().astype(int), default=-1)
+    return list(range(above, above + number))
+
+
+def _new_sweep(sweep: Sweep, wanted: int) -> Step:
+    """The sweep again on fresh seeds, as those seen have been looked at; without a search with nothing
+    stopped, else with the search's trials reused."""
+    scheduler, tuned = sweep.space.get("scheduler") or {}, bool(sweep.space.get("tune"))
     end = scheduler.get("max_t") if scheduler.get("time_attr", "samples") == "samples" else None
     fifo = "{kind: fifo}" if end is None else f"{{kind: fifo, max_t: {end}}}"
     name, file = f"{sweep.name}-evidence", "evidence.yaml"
-    seeds = list(range(above, above + wanted))
-    space = _edited(sweep, {"name": json.dumps(name), "scheduler": fifo, "seeds": str(seeds)})
+    changes = {
+        "name": json.dumps(name),
+        "seeds": str(_unused(sweep, wanted)),
+        "evidence": _evidence_now(sweep),
+    }
+    space = _edited(sweep, changes if tuned else {**changes, "scheduler": fifo})
     others = tuple(arm for arm in sweep.arms if arm != sweep.baseline)
-    return Step(others, file, space, _command(sweep, file), *_price(sweep, wanted))
+    command = _command(sweep, file, *(["--reuse"] if tuned else []))
+    return Step(others, file, space, command, *_price(sweep, wanted, sweep.arms))
+
+
+def _evidence_now(sweep: Sweep) -> str:
+    """`evidence` of a new sweep: what was asked, with the looks and seeds left to `auto`."""
+    given = {key: value for key, value in (sweep.space.get("evidence") or {}).items() if value is not None}
+    return json.dumps({key: value for key, value in given.items() if key not in ("looks", "baseline_seeds")})
 
 
 def _edited(sweep: Sweep, changes: Mapping[str, str]) -> str:
@@ -144,10 +213,10 @@ def _command(sweep: Sweep, file: str, *options: str) -> str:
     return shlex.join(words if folder == "results" else [*words, "--storage", folder])
 
 
-def _price(sweep: Sweep, seeds: int) -> tuple[int, float]:
-    """Trials, and seconds one after another: a seed is one of every arm, at the mean wall time of its
-    completed trials (of all arms' where it has none)."""
-    done = counted_trials(sweep)
-    each = done.groupby("arm")["wall_s"].mean().reindex(sweep.arms).fillna(done["wall_s"].mean())
+def _price(sweep: Sweep, seeds: int, arms: Iterable[str]) -> tuple[int, float]:
+    """Trials, and seconds one after another: a seed is one of each of these arms, at the mean wall time of
+    its completed trials (of all arms' where it has none)."""
+    done, running = counted_trials(sweep), list(dict.fromkeys(arms))
+    each = done.groupby("arm")["wall_s"].mean().reindex(running).fillna(done["wall_s"].mean())
     kept = int((sweep.space.get("search") or {}).get("keep") or 1) if sweep.space.get("tune") else 1
-    return seeds * kept * len(sweep.arms), seeds * kept * float(each.sum(skipna=False))
+    return seeds * kept * len(running), seeds * kept * float(each.sum(skipna=False))

@@ -3,6 +3,9 @@
 With `scheduler.audit` p, each member that would be stopped runs on with probability p. They represent
 all stopped ones: each has weight 1/p beside the survivors (inverse-probability weights, Horvitz and Thompson
 1952). With few of them the correlation is biased towards 0.
+
+Members of one pool are compared with the same best survivor, and win or lose together: they are not
+independent. What is counted, and has an interval, is pools.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.format import name_of, si
+from analysis.inference.intervals import MIN_FOR_INTERVAL
 from analysis.sweep import Sweep
 
 FEWEST = 3  # audited members for a correlation
@@ -23,19 +27,25 @@ FEWEST = 3  # audited members for a correlation
 @dataclass(frozen=True)
 class Audit:
     """Of the `stopped` members, including those that ran on, `seen` ran to their end, and `won` of these beat
-    every survivor of their pool. `correlation` has, by rung, the correlation of rung and final values and its
-    number of members, if enough of them were audited.
+    every survivor of their pool. They are in `pools` pools, of which `pools_won` have such a one.
+    `correlation` has, by rung, the correlation of rung and final values and its number of members, if enough
+    of them were audited.
     """
 
     stopped: int
     seen: int
     won: int
+    pools: int
+    pools_won: int
     correlation: dict[float, tuple[float, int]]
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95% interval (Clopper and Pearson 1934) of the probability that a stopped member would have won."""
-        found = stats.binomtest(self.won, self.seen).proportion_ci(0.95)
+        """95% interval (Clopper and Pearson 1934) of the share of pools in which an audited member beats
+        every survivor; pools are taken to be independent. NaN below MIN_FOR_INTERVAL pools."""
+        if self.pools < MIN_FOR_INTERVAL:
+            return math.nan, math.nan
+        found = stats.binomtest(self.pools_won, self.pools).proportion_ci(0.95)
         return float(found.low), float(found.high)
 
 
@@ -50,12 +60,13 @@ def audit(sweep: Sweep) -> Audit | None:
     if not share or seen.empty:
         return None
     best = finals[~finals["member"].isin(audited)].groupby("pool")["final"].max()
-    won = int((seen["final"] > seen["pool"].map(best).fillna(-math.inf)).sum())
+    won = seen["final"] > seen["pool"].map(best).fillna(-math.inf)
+    by_pool = won.groupby(seen["pool"]).any()
     members = finals.assign(audited=finals["member"].isin(audited))
     members["weight"] = np.where(members["audited"], 1 / share, 1.0)
     correlations = {float(rung): _at_rung(sweep, members, rung) for rung in decisions["rung"].unique()}
     told = {rung: correlations[rung] for rung in sorted(correlations) if correlations[rung][1]}
-    return Audit(len(out), len(seen), won, told)
+    return Audit(len(out), len(seen), int(won.sum()), len(by_pool), int(by_pool.sum()), told)
 
 
 def _finals(sweep: Sweep) -> pd.DataFrame:
@@ -112,19 +123,26 @@ def audit_text(sweep: Sweep) -> str:
     found = audit(sweep)
     if found is None:
         return ""
-    low, high = found.interval
     rungs = ", ".join(
         f"{value:.2f} at {si(rung)} (n = {n})" for rung, (value, n) in found.correlation.items()
     )
     text = (
         f"Audit: of {found.stopped} draws that were to be stopped, {found.seen} ran to their end to be "
-        f"looked at; they enter no cut-off, no choice and no mean. {found.won} of them would have won: the "
-        f"chance that a stopped draw would have is {found.won / found.seen:.0%} (95% interval {low:.0%} to "
-        f"{high:.0%})."
+        f"looked at; they enter no cut-off, no choice and no mean. {found.won} of them beat every "
+        f"survivor of {'its' if found.won == 1 else 'their'} pool. "
+    )
+    if found.pools > 1:
+        text += f"By pool: in {found.pools_won} of {found.pools} an audited draw would have won"
+        low, high = found.interval
+        text += f" ({low:.0%} to {high:.0%}, 95% interval over pools). " if math.isfinite(low) else ". "
+    text += "Draws of a pool are judged against the same survivor, so that they are no independent cases" + (
+        "."
+        if found.pools >= MIN_FOR_INTERVAL
+        else f", and below {MIN_FOR_INTERVAL} pools no interval is given."
     )
     if rungs:
         text += (
-            f" Rank correlation of {name_of(_judged(sweep))} at a rung with the final "
+            f" Rank correlation of {name_of(judged_metric(sweep))} at a rung with the final "
             f"{name_of(sweep.metric)}, weighted for those that were stopped: {rungs}."
         )
     return text
@@ -147,9 +165,11 @@ def ties_text(sweep: Sweep) -> str:
     )
     return (
         f"Ties: {rungs} went on with the very value of the cut-off, which others had too: a tie stops "
-        f"nobody. Where {name_of(_judged(sweep))} does not move by then, judge by another metric, or later."
+        f"nobody. Where {name_of(judged_metric(sweep))} does not move by then, judge by another metric, or "
+        "later."
     )
 
 
-def _judged(sweep: Sweep) -> str:
+def judged_metric(sweep: Sweep) -> str:
+    """The metric by which the scheduler judges; the objective's if none judges or it names none."""
     return str((sweep.space.get("scheduler") or {}).get("metric") or sweep.metric)

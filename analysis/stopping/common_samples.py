@@ -3,6 +3,9 @@
 The last value of a stopped trial is not its final one, and the trials that continued were selected for being
 ahead. At the largest number of samples that every trial reached, no trial has been selected yet: stopped
 trials count up to that point (they are censored there) and are never shown as finished.
+
+Draws differ by their tuned values: they are not replicates of an arm, and their spread is what tuning does.
+So the values themselves are described, without an interval and without a test.
 """
 
 from __future__ import annotations
@@ -13,15 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.compare.claims import rule_of
-from analysis.compare.comparisons import comparisons
 from analysis.sweep import Sweep
 
 TPE_RANDOM = 10  # the first draws of Optuna's TPE are random; later ones depend on results
-COLUMNS = (
-    "arm", "samples", "n", "n_stopped", "mean", "low", "high", "n_pairs", "diff", "diff_low", "diff_high",
-    "p", "q",
-)  # fmt: skip
+COLUMNS = ("arm", "samples", "n", "n_stopped", "median", "least", "most", "shared", "ahead", "diff")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,8 @@ def unselected(sweep: Sweep, metric: str | None = None) -> Pool:
         rows = rows[rows["seed"].isin(search.get("seeds") or [0])]  # earlier evidence counts as search
         rows = rows[rows["draw"] < TPE_RANDOM] if search.get("algorithm") == "tpe" else rows
     if not (rows["status"] == "pruned").any() and not sweep.audited[rows.index].any():
-        finals = rows.assign(value=rows[metric].where(np.isfinite(rows[metric])))
+        values = rows[metric] if metric in rows else pd.Series(math.nan, index=rows.index)
+        finals = rows.assign(value=values.where(np.isfinite(values)))
         return Pool(finals.dropna(subset=["value"]), math.nan)
     return _cut(sweep, rows, metric)
 
@@ -68,19 +67,32 @@ def _cut(sweep: Sweep, rows: pd.DataFrame, metric: str) -> Pool:
 
 
 def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
-    """A row per arm: mean `metric` of its unselected trials after `samples` samples; columns: COLUMNS.
+    """A row per arm, the best median first: `metric` of its unselected trials after `samples` samples.
 
-    A unit is a draw and a seed; arms share their draws, so that differences from the baseline are paired over
-    both. `n_stopped` of the arm's trials were stopped later. `p` is the deciding test's, and `q` is adjusted
-    for screening (Benjamini and Hochberg): a hint what to study next, never a claim.
+    A unit is a draw, by the mean over its seeds; where nothing is tuned, a seed. `median`, `least` and `most`
+    are over the arm's `n` units; `n_stopped` of its trials were stopped later. Arms share their draws: of the
+    `shared` ones the arm is better than the baseline in `ahead`, and `diff` is the median difference.
+    `metric`: default the objective. Columns: COLUMNS.
     """
     pool = unselected(sweep, metric)
-    table = pool.trials.pivot_table(index=["draw", "seed"], columns="arm", values="value")
+    table = pool.trials.pivot_table(index=replicate_of(sweep), columns="arm", values="value")
     table = table.reindex(columns=sweep.arms).astype(float)
-    limits = sweep.unit(metric or sweep.metric).limits
-    found = comparisons(table, sweep.baseline, rule_of(sweep), maximise=sweep.maximise, limits=limits)
     stopped = pool.trials[pool.trials["status"] == "pruned"].groupby("arm").size()
-    found["samples"] = pool.samples
-    found["n_stopped"] = stopped.reindex(found.index, fill_value=0)
-    found = found.sort_values("mean", ascending=not sweep.maximise, kind="stable")
+    gaps = table.sub(table[sweep.baseline], axis=0).drop(columns=sweep.baseline)
+    found = pd.DataFrame(
+        {
+            "arm": table.columns, "samples": pool.samples, "n": table.count(),
+            "n_stopped": stopped.reindex(table.columns, fill_value=0), "median": table.median(),
+            "least": table.min(), "most": table.max(), "shared": gaps.count(),
+            "ahead": ((gaps if sweep.maximise else -gaps) > 0).sum(), "diff": gaps.median(),
+        }
+    ).loc[list(table.columns)]  # fmt: skip
+    counts = ["shared", "ahead"]
+    found[counts] = found[counts].fillna(0).astype(int)
+    found = found.sort_values("median", ascending=not sweep.maximise, kind="stable")
     return found[list(COLUMNS)].reset_index(drop=True)
+
+
+def replicate_of(sweep: Sweep) -> str:
+    """What an arm's values differ by: "draw" if something is tuned, else "seed"."""
+    return "draw" if sweep.space.get("tune") else "seed"

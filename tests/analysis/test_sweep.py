@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.compare.ranking import rank_arms
+from analysis.compare.ranking import claim_of, rank_arms
 from analysis.format import NO_UNIT, PERCENT, SHARE
 from analysis.report.summary import ranking_text
 from analysis.sweep import AnalysisError, Sweep, load_mlflow, load_sweep, parse_param
@@ -136,6 +136,17 @@ def test_analysis_needs_neither_torch_nor_ray_nor_the_rest_of_the_project() -> N
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert run.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("phase", [None, "", "Evidence", "both"])
+def test_a_trial_of_no_known_phase_carries_no_claim(tmp_path: Path, phase: str | None) -> None:
+    folder = write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.9)}, phase="evidence")
+    assert claim_of(load_sweep(folder)) == "confirmatory"
+    pd.read_parquet(folder / "trials.parquet").assign(phase=phase).to_parquet(folder / "trials.parquet")
+    sweep = load_sweep(folder)
+    assert set(sweep.trials["phase"]) == {"search"} and claim_of(sweep) == "exploratory"
+    pd.read_parquet(folder / "trials.parquet").drop(columns="phase").to_parquet(folder / "trials.parquet")
+    assert claim_of(load_sweep(folder)) == "exploratory"
 
 
 def test_a_torn_journal_line_is_passed_over(folder: Path) -> None:

@@ -13,7 +13,7 @@ from analysis.sweep import Sweep, load_sweep
 from analysis.trm_metrics import by_rating, depth_curve, halting
 from tests.analysis.synthetic import RECORDED, Fake, write_sweep
 
-SEEDS = (1, 2, 3, 4)
+SEEDS = (1, 2, 3, 4, 5)
 
 
 def figure(arm: str, seed: int, name: str) -> float:
@@ -35,19 +35,19 @@ def with_figures(sweep: Sweep, *names: str) -> Sweep:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
-    arms = {"base": Fake(0.7), "other": Fake(0.9, statuses={4: "diverged"})}
+    arms = {"base": Fake(0.7), "other": Fake(0.9, statuses={5: "diverged"})}
     return load_sweep(write_sweep(tmp_path / "s", arms, seeds=SEEDS, phase="evidence"))
 
 
 def test_depth_curve(sweep: Sweep) -> None:
     names = {t: f"test/exact_accuracy_at_{t}" for t in (128, 1, 2, 16)}
     table = depth_curve(with_figures(sweep, *names.values(), "test/exact_accuracy"))
-    assert list(table) == ["arm", "supervision_steps", "n", "mean", "low", "high"]
+    assert list(table) == ["arm", "supervision_steps", "n", "mean", "low", "high", "values"]
     assert [*zip(table["arm"], table["supervision_steps"], strict=True)] == [
         (arm, t) for arm in ("base", "other") for t in (1, 2, 16, 128)
     ]
     for row in table.itertuples():
-        seeds = SEEDS if row.arm == "base" else SEEDS[:3]  # the diverged one has no reading
+        seeds = SEEDS if row.arm == "base" else SEEDS[:4]  # the diverged one has no reading
         expected = t_interval([figure(row.arm, seed, names[row.supervision_steps]) for seed in seeds])
         assert (row.n, row.mean, row.low, row.high) == pytest.approx(
             (expected.n, expected.mean, expected.low, expected.high)
@@ -69,7 +69,7 @@ def test_by_rating(sweep: Sweep) -> None:
     rows = {"test/rows_rating_0": 7.0, "test/rows_rating_1_9": 30.0, "test/rows_rating_10_99": 60.0,
             "test/rows_rating_100_up": 3.0}  # fmt: skip
     table = by_rating(replace(given, trials=given.trials.assign(**rows)))
-    assert list(table) == ["arm", "rating", "rows", "n", "mean", "low", "high"]
+    assert list(table) == ["arm", "rating", "rows", "n", "mean", "low", "high", "values"]
     base = table[table["arm"] == "base"]
     assert list(base["rating"]) == ["0", "1–9", "10–99", "100+"]
     assert list(base["rows"]) == [7, 30, 60, 3]
@@ -88,11 +88,11 @@ def test_halting(sweep: Sweep) -> None:
         found = table.loc["base", [short, f"{short}_low", f"{short}_high", f"{short}_n"]].tolist()
         assert found == pytest.approx([expected.mean, expected.low, expected.high, expected.n])
     assert np.isnan(table.loc["other", "q_auroc"])
-    assert table.loc["other", "q_ece_n"] == 3
+    assert table.loc["other", "q_ece_n"] == 4
 
 
 def test_intervals_stay_between_0_and_1(sweep: Sweep) -> None:
-    spread = [0.0, 0.0, 0.0, 1.0]
+    spread = [0.0, 0.0, 0.0, 1.0, 1.0]
     values = [spread[seed - 1] for seed in sweep.trials["seed"]]
     table = depth_curve(replace(sweep, trials=sweep.trials.assign(**{"test/exact_accuracy_at_1": values})))
     assert table["low"].iloc[0] == 0.0 and table["high"].iloc[0] == 1.0
@@ -104,6 +104,16 @@ def test_from_twenty_seeds_on_intervals_are_the_rankings(tmp_path: Path) -> None
     (row,) = depth_curve(with_figures(many, name)).itertuples()
     expected = mean_interval([figure("base", seed, name) for seed in seeds])
     assert expected.method == "BCa" and (row.low, row.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_below_four_seeds_the_values_stand_for_the_interval(tmp_path: Path) -> None:
+    three = load_sweep(write_sweep(tmp_path / "s", {"base": Fake(0.7)}, seeds=(1, 2, 3), phase="evidence"))
+    name, rows = "test/exact_accuracy_at_1", "test/solved_then_lost"
+    (row,) = depth_curve(with_figures(three, name)).to_dict("records")
+    values = tuple(figure("base", seed, name) for seed in (1, 2, 3))
+    assert np.isnan([row["low"], row["high"]]).all() and row["values"] == pytest.approx(values)
+    (row,) = halting(with_figures(three, rows)).to_dict("records")
+    assert np.isnan(row["solved_then_lost_low"]) and len(row["solved_then_lost_values"]) == 3
 
 
 def test_a_sweep_of_one_seed_has_means_without_intervals(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from analysis.compare.claims import rule_of
 from analysis.compare.ranking import claim_of
 from analysis.explain.ablation_path import ablation_path
 from analysis.explain.importance import importances
-from analysis.explain.interactions import interaction_estimates, interactions
+from analysis.explain.interactions import interactions
 from analysis.format import Unit, name_of, p_text, si, title_of
 from analysis.report import page
 from analysis.report.cells import interval_cell
@@ -16,6 +17,10 @@ from analysis.sweep import Sweep
 
 TITLE = "Effect of each factor"
 SHARE = Unit(100.0, "%", "", 0)
+_T_TEST = {
+    "paired": "A t-test of the contrast at each shared seed.",
+    "unpaired": "A t-test of four cells of unequal spread (Welch and Satterthwaite).",
+}
 
 
 def _show(results: Results) -> list[str]:
@@ -31,56 +36,57 @@ def _interactions(sweep: Sweep) -> str:
     found = interactions(sweep)
     if claim_of(sweep) == "exploratory" or found.empty:
         return ""
+    unit = sweep.unit(sweep.test_metric or sweep.metric)
+    suffix = f" ({unit.difference})" if unit.difference else ""
     rows = [
         [
-            page.cell(f"{row['factor_a']} × {row['factor_b']}", row["note"]),
-            page.cell(f"{row['f']:.3g}" if math.isfinite(row["f"]) else "–"),
-            *(page.cell(p_text(row[name])) for name in ("p", "q")),
+            page.cell(f"{row['level_a']} × {row['level_b']}", f"{row['factor_a']} × {row['factor_b']}"),
+            interval_cell(row, "estimate", unit, sign=True),
+            page.cell(str(row["n"])),
+            page.cell(p_text(row["p_holm"]), row["note"]),
         ]
         for _, row in found.iterrows()
     ]
-    unit = sweep.unit(sweep.test_metric or sweep.metric)
-    suffix = f" ({unit.difference})" if unit.difference else ""
-    sizes = [
-        [page.cell(f"{row['level_a']} × {row['level_b']}"), interval_cell(row, "estimate", unit, sign=True)]
-        for _, pair in found.iterrows()
-        for _, row in interaction_estimates(sweep, pair["factor_a"], pair["factor_b"]).iterrows()
-    ]
     note = (
-        "F test of a mixed model with seeds as a random intercept; q is p adjusted for the pairs looked at "
-        "(Benjamini and Hochberg), for screening. Below it, how much two levels do together beyond what each "
-        "does alone, against the baseline's levels, with a 95% interval."
+        "Interactions: how much two levels do together beyond what each does alone, against the baseline's "
+        f"levels. {_T_TEST[rule_of(sweep).pairing]} p is adjusted over all {len(rows)} of them (Holm)."
     )
-    heads = ["interaction", "F", "p", "q (screening)"]
-    return (
-        page.paragraph(note, "note")
-        + page.table(heads, rows)
-        + (page.table(["two levels together", f"beyond each alone{suffix}"], sizes) if sizes else "")
-    )
+    if all(map(math.isfinite, unit.limits)):
+        note += (
+            " An interaction of a metric with bounds depends on the scale: here effects add up in "
+            f"{unit.difference or 'its own units'}, and effects that add up in odds do not, near a bound."
+        )
+    heads = ["two levels together", f"beyond each alone{suffix}", "seeds", "p (Holm)"]
+    return page.paragraph(note, "note") + page.table(heads, rows)
 
 
 def _importances(sweep: Sweep) -> str:
-    found = importances(sweep).dropna(subset=["share"])
+    found = importances(sweep)
     if len(found) < 2:
         return ""
-    at = found["samples"].iloc[0]
+    at, metric = found["samples"].iloc[0], name_of(found["metric"].iloc[0])
     when = f"after {si(at)} samples, which all reached" if math.isfinite(at) else "at their end"
+    unit = "draws of arms, each the mean over its seeds" if sweep.space.get("tune") else "trials"
     note = (
-        f"Share of the variance of {name_of(sweep.metric)} between trials that were not chosen on their "
-        f"result, {when}: main effects alone, with a rough 95% interval of resampled trials."
+        f"Importance: share of the variance of ranks of {metric} that each explains alone (one-way epsilon "
+        f"squared), {when}, over {unit}, that were not chosen on their result. A factor is judged among all "
+        "arms; tuned values and the seed within each arm, pooled over the arms. Below a share: what shuffled "
+        "ranks stay under in 95% of cases. Interactions are left out."
     )
     rows = [
         [
-            page.cell(row["name"]),
+            page.cell(row["name"], row["note"]),
             page.cell(row["kind"]),
-            page.cell(str(row["n"])),
-            interval_cell(row, "share", SHARE),
+            page.cell(str(row["n"]) if row["n"] else "–"),
+            page.cell(
+                SHARE.text(row["share"]),
+                f"by chance up to {SHARE.text(row['chance'])}" if math.isfinite(row["chance"]) else "",
+            ),
         ]
         for _, row in found.iterrows()
     ]
-    return page.paragraph(note, "note") + page.table(
-        ["importance of", "kind", "trials", "share (%)"], rows, 2
-    )
+    heads = ["importance of", "kind", "draws" if sweep.space.get("tune") else "trials", "share (%)"]
+    return page.paragraph(note, "note") + page.table(heads, rows, 2)
 
 
 def _path(sweep: Sweep) -> str:

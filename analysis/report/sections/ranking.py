@@ -18,6 +18,10 @@ from analysis.report.sections.base import Results, Section
 from analysis.sweep import Sweep
 
 TITLE = "Ranking"
+COVERED = (
+    "An interval over seeds covers what a trial draws from its seed: initial weights, order of data and "
+    "halting. It does not cover the data and the test rows, which all seeds share."
+)
 
 
 def _show(results: Results) -> list[str]:
@@ -36,7 +40,7 @@ def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     ]
     footnote = table.unmatched_text(sweep)
     return [
-        page.paragraph(f"{table.how_to_read(sweep)} Wall time is a trial's, on average.", "note"),
+        page.paragraph(f"{table.how_to_read(sweep)} Wall time is a trial's, on average. {COVERED}", "note"),
         page.table(["arm", *(column.head for column in columns)], rows, cards=True),
         page.paragraph(footnote, "note") if footnote else "",
     ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from analysis.compare.claims import rule_of
+from analysis.compare.claims import claims_of, rule_of
 from analysis.compare.ranking import OPEN, claim_of
-from analysis.format import duration, join
+from analysis.format import Unit, duration, join
 from analysis.inference.power import MOST_SEEDS
+from analysis.inference.spread import MIN_DF, PLAN_AT
 from analysis.report import page
 from analysis.report.export import FOLDER
-from analysis.report.open_questions import Question, Step
+from analysis.report.open_questions import Question, Step, next_allowed
 from analysis.report.sections.base import Results, Section
 from analysis.sweep import Sweep
 
@@ -18,47 +20,71 @@ from analysis.sweep import Sweep
 def _show(results: Results) -> list[str]:
     sweep, questions, steps = results.sweep, results.questions, results.steps
     if not questions:
-        return [page.paragraph(f"None: each is settled against {sweep.baseline}.")]
+        return [page.paragraph(_nothing_open(sweep))]
     unit = sweep.unit(sweep.metric)
     suffix = f" ({unit.difference})" if unit.difference else ""
     rows = [
         [
-            page.cell(f"{question.arm} – {sweep.baseline}"),
+            page.cell(f"{question.arm} – {question.against}"),
             page.cell(
                 unit.text(question.diff, sign=True),
-                f"SD {unit.text(question.sd)}" if question.n > 1 else "",
+                _spread(question, unit),
             ),
             page.cell(str(question.n)),
             _seeds(question),
         ]
         for question in questions
     ]
-    heads = ["comparison", f"difference seen{suffix}", "shared seeds", "seeds that would settle it"]
+    heads = ["comparison", f"difference seen{suffix}", "seeds", "new seeds that would settle it"]
     commands = [
-        f"# {join(list(step.arms))} against {sweep.baseline}: {step.trials} trials, "
+        f"# {join(list(step.arms))}: {step.trials} trials, "
         f"{duration(step.seconds)} one after another\n{step.command}"
         for step in steps
     ]
     return [
-        page.paragraph(_what_settles(sweep, steps), "note"),
+        page.paragraph(_what_settles(sweep, questions, steps), "note"),
         page.table(heads, rows, cards=True),
         page.code("\n".join(commands)) if commands else "",
     ]
 
 
+def _spread(question: Question, unit: Unit) -> str:
+    if question.n < 2:
+        return ""
+    limit = f", at most {unit.text(question.upper)}" if math.isfinite(question.upper) else ""
+    return f"SD {unit.text(question.sd)}{limit}"
+
+
 def _seeds(question: Question) -> str:
     if question.seeds:
-        return page.cell(str(question.seeds), "to show equivalence" if question.as_equivalent else "")
+        why = "to see the spread" if question.to_see else "to show equivalence" * question.as_equivalent
+        return page.cell(str(question.seeds), why)
     return page.cell(f"more than {MOST_SEEDS:,}" if question.n > 1 else "–")
 
 
-def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
-    family = len(sweep.arms) - 1
+def _nothing_open(sweep: Sweep) -> str:
+    claims = claims_of(sweep)
+    if any(row.stopped for row in claims.recorded):
+        return (
+            "None that more seeds are planned for: each comparison is settled, or was stopped for futility."
+        )
+    return "None: each comparison is settled."
+
+
+def _what_settles(sweep: Sweep, questions: Sequence[Question], steps: Sequence[Step]) -> str:
+    allowed = next_allowed(sweep)
+    family = allowed.family
     said = (
-        "Seeds at which a difference as large as the one seen, with the spread seen, would be found "
-        f"significant four times in five, with {family} comparison{'s' * (family > 1)} counted"
+        "New seeds at which a difference as large as the one seen would be found significant four times in "
+        f"five, if the SD is its upper limit (one-sided {PLAN_AT:.0%} confidence, chi-squared), at level "
+        f"{allowed.level:g} with {family} comparison{'s' * (family > 1)} counted"
         + ("; or held within the margin, where that takes fewer. " if rule_of(sweep).margin else ". ")
     )
+    if any(question.to_see for question in questions):
+        said += (
+            f"An SD of fewer than {MIN_DF} degrees of freedom is no ground to plan on: there the seeds are "
+            "those that tell the spread. "
+        )
     waiting = int(sweep.trials["status"].isin(OPEN).sum())
     if waiting:
         return f"{said}{waiting} planned trials have not run to their end: first launch with `--resume`."
@@ -67,20 +93,21 @@ def _what_settles(sweep: Sweep, steps: Sequence[Step]) -> str:
     if not steps:
         return (
             f"{said}No number of seeds settles these: the differences are too small, or not known. Arms that "
-            "end alike on every seed, as at 0%, need longer runs: a larger `max_t` under `--extend` goes on "
-            "from their checkpoints."
+            "end alike on every seed, as at 0%, need longer runs: a larger `max_t`."
         )
-    price = "Priced from where the sweep stands, at the mean time of each arm's completed trials."
-    if claim_of(sweep) == "exploratory":
+    price = "Priced at the mean time of each arm's completed trials."
+    if allowed.fresh:
+        why = "trials that were spared on their own results"
+        if claim_of(sweep) == "confirmatory":
+            why = "seeds that have been looked at, and the 5% are spent"
         return (
-            f"{said}`{FOLDER}/{steps[0].file}` is `sweep.yaml` with nothing stopped, on fresh seeds and "
-            "under another name: `--extend` would only add to trials that were spared on their own results. "
-            f"{price}"
+            f"{said}`{FOLDER}/{steps[0].file}` is `sweep.yaml` on fresh seeds under another name, with a 5% of "
+            f"its own: `--extend` would only add to {why}. {price}"
         )
     return (
-        f"{said}Each file is `sweep.yaml` with more seeds; `--extend` adds them to every arm and runs what "
-        f"is missing. {price} To look after each seed and stop at the first small p makes false claims "
-        "likelier than 5%: decide on the number once."
+        f"{said}Each file is `sweep.yaml` with more seeds; `--extend` runs them for the open arms and what "
+        "they are compared with. The extension claims from its new seeds alone, at its part of the reserve "
+        f"that was kept for extensions; verdicts that stand above stay as they are. {price}"
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.format import p_text, si, title_of
+from analysis.format import si, title_of
 from analysis.report import page
-from analysis.report.cells import interval_cell
 from analysis.report.sections.base import Results, Section
 from analysis.stopping import audit as stopping
-from analysis.stopping.common_samples import at_common_samples
+from analysis.stopping.common_samples import at_common_samples, replicate_of
 from analysis.sweep import Sweep, records
 
 TITLE = "Stopped early"
@@ -39,23 +38,27 @@ def common_samples(sweep: Sweep) -> str:
     unit = sweep.unit(sweep.metric)
     rows = []
     for _, row in found.iterrows():
+        ends = f"{unit.text(row['least'])} to {unit.text(row['most'])}"
+        ahead = f"ahead in {row['ahead']} of {row['shared']}" if row["shared"] else ""
         cells = [page.cell(str(row[name])) for name in ("arm", "n", "n_stopped")]
-        cells += [interval_cell(row, "mean", unit), interval_cell(row, "diff", unit, sign=True)]
-        rows.append([*cells, page.cell(p_text(row["q"]))])
+        cells.append(page.cell(unit.text(row["median"]), ends if row["n"] > 1 else ""))
+        rows.append([*cells, page.cell(unit.text(row["diff"], sign=True), ahead)])
+    replicate = replicate_of(sweep)
     note = (
-        f"All draws after {si(found['samples'].iloc[0])} samples, the last number that every trial reached: "
-        "those that were stopped later count up to there. q is adjusted for screening (Benjamini and "
-        "Hochberg): what to look at next, no claim."
+        f"All trials after {si(found['samples'].iloc[0])} samples, the last number that every trial reached: "
+        f"those that were stopped later count up to there. Median and range over {replicate}s"
+        + (", each the mean over its seeds. " if replicate == "draw" else ". ")
+        + (
+            "Draws differ by their tuned values and are no replicates of an arm, so that no interval and "
+            "no p is given. "
+            if replicate == "draw"
+            else "No interval and no p is given: no claim rests on the middle of training. "
+        )
+        + "It shows what to look at next."
     )
     suffix = f" ({unit.difference})" if unit.difference else ""
-    heads = [
-        "arm",
-        "trials",
-        "stopped later",
-        title_of(sweep.metric, unit),
-        f"difference to baseline{suffix}",
-        "q",
-    ]
+    heads = ["arm", f"{replicate}s", "trials stopped later", f"median {title_of(sweep.metric, unit)}"]
+    heads.append(f"median difference to baseline{suffix}")
     return page.paragraph(note, "note") + page.table(heads, rows, cards=True)
 
 

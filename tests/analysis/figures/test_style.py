@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import figures as plots
 from analysis.figures.style import spread
 from analysis.sweep import load_sweep
+from tests.analysis.figures.arms import CROSSED
 from tests.analysis.synthetic import Fake, write_sweep
 
 
@@ -28,3 +30,23 @@ def test_labels_never_touch(places: list[float]) -> None:
     assert (np.diff(np.sort(found)) >= 7.5 - 1e-9).all() and found.max() <= 100 + 1e-9
     order = np.argsort(places, kind="stable")
     assert (np.diff(found[order]) > 0).all()
+
+
+@pytest.mark.parametrize(("seeds", "open_marks"), [(3, True), (4, False)])
+def test_below_four_seeds_figures_show_each_ones_value(tmp_path: Path, seeds: int, open_marks: bool) -> None:
+    folder = write_sweep(tmp_path / "s", CROSSED, seeds=tuple(range(seeds)), phase="evidence", depth=True)
+    sweep = load_sweep(folder)
+    drawn = {
+        "depth": plots.plot_depth_curve(sweep), "rating": plots.accuracy_by_rating(sweep),
+        "halting": plots.halting_calibration(sweep), "effects": plots.factor_effects(sweep),
+        "crossed": plots.interactions(sweep), "cost": plots.accuracy_against(sweep),
+    }  # fmt: skip
+    for name, figure in drawn.items():
+        lines = [line for axes in figure.axes for line in axes.lines]
+        marks = [
+            line for line in lines if line.get_markersize() == 3 and line.get_markerfacecolor() == "none"
+        ]
+        assert bool(marks) == open_marks, name
+        assert all(len(line.get_xdata()) == seeds for line in marks), name
+    ranking = plots.ranked_intervals(sweep).axes[0].lines
+    assert any(line.get_linewidth() == 1.6 for line in ranking) != open_marks

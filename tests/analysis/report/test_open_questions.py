@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import pytest
 import yaml
 
 import run_sweep
+from analysis.compare.ranking import seed_table
+from analysis.inference.power import seeds_needed_for
+from analysis.inference.significance import Pairing
+from analysis.inference.spread import upper_sd
 from analysis.report.build import write_report
 from analysis.report.open_questions import next_steps, open_questions
 from analysis.sweep import Sweep, load_sweep
@@ -89,6 +94,33 @@ def test_the_price_is_that_of_every_arm_at_its_own_time(tmp_path: Path) -> None:
     assert f"--storage {tmp_path}" in step.command
     seeds = yaml.safe_load(step.space)["seeds"]
     assert seeds == list(range(1, question.seeds + 1)) and "resolved" not in yaml.safe_load(step.space)
+
+
+@pytest.mark.parametrize("pairing", ["paired", "unpaired"])
+def test_seeds_are_planned_from_the_upper_limit_of_the_sd(tmp_path: Path, pairing: Pairing) -> None:
+    arms, space = {"a": Fake(0.5), "b": Fake(0.49)}, {"evidence": {"pairing": pairing}}
+    folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence", space=space)
+    sweep = load_sweep(folder)
+    (question,) = open_questions(sweep)
+    table = seed_table(sweep, "test/exact_accuracy")
+    sd, df = (table["b"] - table["a"]).std(), 7.0
+    if pairing == "unpaired":
+        parts = table.var()
+        sd, df = math.sqrt(parts.sum()), parts.sum() ** 2 / (parts**2 / 7).sum()
+    assert (question.sd, question.upper) == (pytest.approx(sd), pytest.approx(upper_sd(sd, df)))
+    assert question.seeds == seeds_needed_for(question.diff, question.upper, 1, "t", pairing)
+    assert question.seeds > (seeds_needed_for(question.diff, question.sd, 1, "t", pairing) or 0)
+    assert f"SD {100 * sd:.1f}, at most {100 * question.upper:.1f}" in write_report(folder).read_text()
+
+
+def test_below_three_degrees_of_freedom_the_spread_comes_first(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.5), "b": Fake(0.51)}
+    folder = write_sweep(tmp_path / "s", arms, seeds=(1, 2, 3), phase="evidence")
+    (question,) = open_questions(load_sweep(folder))
+    assert question.to_see and question.seeds == 4 and math.isnan(question.upper)
+    (step,) = next_steps(load_sweep(folder), [question])
+    assert step.trials == 2 and yaml.safe_load(step.space)["seeds"] == [1, 2, 3, 4]
+    assert "to see the spread" in write_report(folder).read_text()
 
 
 def test_what_is_settled_is_not_asked_again(tmp_path: Path) -> None:

@@ -48,11 +48,36 @@ def test_an_audited_draw_that_beats_the_survivors_is_counted(tmp_path: Path) -> 
     )
     found = audit(sweep)
     assert found is not None and (found.stopped, found.seen, found.won) == (5, 3, 1)
-    assert found.interval == pytest.approx((0.0084, 0.9057), abs=1e-3)
+    assert (found.pools, found.pools_won) == (1, 1) and np.isnan(found.interval).all()
     text = audit_text(sweep)
     assert "of 5 draws that were to be stopped, 3 ran to their end" in text
-    assert "is 33% (95% interval 1% to 91%)" in text and "at 100k (n = 5)" in text
+    assert "1 of them beat every survivor of its pool." in text and "at 100k (n = 5)" in text
+    assert "below 4 pools no interval is given" in text and "%" not in text
     assert text in render(sweep)
+
+
+def test_draws_that_win_together_count_as_one_pool(tmp_path: Path) -> None:
+    """Five arms of three draws; in one arm both audited draws beat the survivor."""
+    sweep = load_sweep(
+        write_sweep(tmp_path / "s", {arm: Fake(0.5) for arm in "abcde"}, seeds=(0,), draws=(0, 1, 2))
+    )
+    finals = [0.5, 0.9, 0.8] + [0.5, 0.1, 0.2] * 4
+    actions = ["continue", "audit", "audit"] * 5
+    trials = sweep.trials.assign(**{OBJECTIVE: finals, "status": "completed"})
+    members = trials["arm"] + "-d" + trials["draw"].astype(str)
+    decisions = pd.DataFrame(
+        {"member": members, "trial_id": trials["trial_id"], "rung": RUNG, "value": finals, "action": actions}
+    )
+    scheduler = {**sweep.space["scheduler"], "audit": 0.5, "scope": "arm"}
+    space = {**sweep.space, "scheduler": scheduler}
+    sweep = dataclasses.replace(sweep, trials=trials, decisions=decisions, space=space)
+    found = audit(sweep)
+    assert found is not None and (found.seen, found.won, found.pools, found.pools_won) == (10, 2, 5, 1)
+    oracle = stats.binomtest(1, 5).proportion_ci(0.95)
+    assert found.interval == pytest.approx((oracle.low, oracle.high))
+    assert "in 1 of 5 an audited draw would have won (1% to 72%, 95% interval over pools)" in audit_text(
+        sweep
+    )
 
 
 def test_stops_within_each_arm_that_were_all_right_are_reported(tmp_path: Path) -> None:

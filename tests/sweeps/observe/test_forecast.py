@@ -37,9 +37,9 @@ def row(text: str, first: str) -> list[str]:
 def test_a_sweep_without_tune_is_told_what_its_seeds_find_and_what_more_would_buy(tmp_path: Path) -> None:
     text = shown(toy_plan(tmp_path, objective=SHARE, seeds=[1, 2, 3, 4, 5, 6, 7], evidence=EXACT))
     assert "To settle: 2 comparisons with a, by the sign-flip test on paired seeds, 5% over all 2" in text
-    assert "SD of a difference: 1.8 points, assumed" in text
-    assert row(text, "7 ")[1:] == ["3.4", "points", "21", "2,100", "2.1e+05"]
-    assert row(text, "8 (+1)")[2:] == ["2.6", "points", "+3", "+300", "+3e+04"]
+    assert "no pilot says how large" in text and "SD of a difference: " not in text
+    assert row(text, "7 ")[1:] == ["1.9", "SD", "21", "2,100", "2.1e+05"]
+    assert row(text, "8 (+1)")[2:] == ["1.4", "SD", "+3", "+300", "+3e+04"]
     assert row(text, "10 (+3)")[4] == "+9" and row(text, "12 (+5)")[4] == "+15"
     assert row(text, "b, c")[2:] == ["7", "700", "7e+04"]
     assert row(text, "a, which all share")[-3:] == ["7", "700", "7e+04"]
@@ -50,9 +50,9 @@ def test_too_few_seeds_are_named_with_the_number_that_would_do(tmp_path: Path) -
     text = shown(toy_plan(tmp_path, objective=SHARE, seeds=[1, 2, 3], evidence=EXACT))
     assert "Too few seeds: no result can be significant; 7 would be needed" in text
     assert row(text, "3 ")[1] == "none" and row(text, "4 (+1)")[2] == "none"
-    assert row(text, "7 (+4)")[2:4] == ["3.4", "points"]
+    assert row(text, "7 (+4)")[2:4] == ["1.9", "SD"]
     by_t = shown(toy_plan(tmp_path, objective=SHARE, seeds=[1, 2, 3]))
-    assert "Too few seeds" not in by_t and "by the paired t-test" in by_t and row(by_t, "3 ")[2] == "points"
+    assert "Too few seeds" not in by_t and "by the paired t-test" in by_t and row(by_t, "3 ")[2] == "SD"
 
 
 def test_of_a_search_only_the_evidence_is_counted(tmp_path: Path) -> None:
@@ -83,11 +83,12 @@ def test_what_a_foreign_trainer_does_not_say_is_left_open(
 
 def test_the_spread_is_taken_from_a_pilot_beside_the_space(tmp_path: Path) -> None:
     arms = {"x": Fake(0.3), "y": Fake(0.5)}
-    pilot = write_sweep(tmp_path / "results" / "earlier", arms, seeds=(1, 2, 3), phase="evidence")
+    pilot = write_sweep(tmp_path / "results" / "earlier", arms, seeds=(1, 2, 3, 4), phase="evidence")
     trials = pd.read_parquet(pilot / "trials.parquet")
-    trials.assign(accuracy=[0.1, 0.1, 0.1, 0.2, 0.3, 0.4]).to_parquet(pilot / "trials.parquet")
+    trials.assign(accuracy=[0.1, 0.1, 0.1, 0.1, 0.2, 0.3, 0.4, 0.3]).to_parquet(pilot / "trials.parquet")
     text = shown(toy_plan(tmp_path, objective=SHARE, evidence={"pilot": "results/earlier"}))
-    assert "SD of a difference: 10.0 points, as of accuracy in earlier (paired, 2 degrees" in text
+    assert "SD of a difference: at most 14.1 points, the one-sided 80% upper confidence limit" in text
+    assert "of the 8.2 points of accuracy in earlier (paired, 3 degrees of freedom)" in text
 
 
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
@@ -103,11 +104,6 @@ def test_a_pilot_that_cannot_be_read_is_refused_before_anything_starts(
     out, err = capsys.readouterr()
     assert out == "" and not (tmp_path / "results").exists()
     assert f"{path}: evidence.pilot: {pilot}" in err and "is not a readable parquet file" in err
-
-
-def test_without_a_unit_and_a_pilot_differences_are_in_sds(tmp_path: Path) -> None:
-    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3, 4, 5, 6, 7], evidence=EXACT))
-    assert "no pilot says how large" in text and row(text, "7 ")[1:3] == ["1.9", "SD"]
 
 
 def test_a_unit_given_later_is_kept_in_sweep_yaml(tmp_path: Path) -> None:

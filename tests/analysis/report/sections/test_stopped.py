@@ -19,9 +19,10 @@ def test_stopped_arms_are_compared_where_nobody_was_stopped_yet(tmp_path: Path) 
     html, found = common_samples(sweep), at_common_samples(sweep).set_index("arm")
     rows = {row[0]: row for row in cells(html)}
     assert rows["weak"][1:3] == ["3", "3"] and rows["base"][2] == "0"
-    assert (
-        rows["weak"][3].startswith(f"{100 * found.loc['weak', 'mean']:.1f}[") and "after 100k samples" in html
-    )
+    median, least, most = (f"{100 * found.loc['weak', name]:.1f}" for name in ("median", "least", "most"))
+    assert rows["weak"][3] == f"{median}{least} to {most}" and "after 100k samples" in html
+    assert rows["weak"][4].endswith(f"ahead in {found.loc['weak', 'ahead']} of 3")
+    assert "no p is given" in html and "[" not in "".join(rows["weak"])
     assert both_tests(sweep, rank_arms(sweep)) == ""
 
 

@@ -1,0 +1,77 @@
+"""Several sweeps of the same arms, each on a task of its own, as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.compare.across_tasks import (
+    BOOTSTRAP_FROM,
+    interquartile_means,
+    mean_differences,
+    metrics_of,
+    probability_of_improvement,
+    tables_of,
+)
+from analysis.compare.claims import rule_of
+from analysis.compare.ranking import claim_of
+from analysis.format import Unit, join, name_of, title_of
+from analysis.inference.intervals import MIN_FOR_INTERVAL
+from analysis.sweep import AnalysisError, load_sweep, records
+
+SHARE = Unit(100.0, "%", "points", 0)
+
+
+def across_text(folders: Sequence[Path]) -> str:
+    """The arms that all of these sweeps have, over all of them.
+
+    Raises AnalysisError if they cannot be put together: fewer than two, no shared arm, or other objectives,
+    baselines or pairings.
+    """
+    sweeps = [load_sweep(folder) for folder in folders]
+    if len(sweeps) < 2:
+        raise AnalysisError("one sweep is one task: give the folders of two or more")
+    tables = tables_of(sweeps)
+    for what, values in (
+        ("baselines", [sweep.baseline for sweep in sweeps]),
+        ("evidence.pairing", [rule_of(sweep).pairing for sweep in sweeps]),
+    ):
+        if len(set(values)) > 1:
+            raise AnalysisError(
+                f"the sweeps have different {what} ({', '.join(values)}): give those that agree"
+            )
+    first, metric, pairing = sweeps[0], metrics_of(sweeps)[0], rule_of(sweeps[0]).pairing
+    unit = first.unit(metric)
+    gaps = mean_differences(tables, first.baseline, pairing).set_index("arm")
+    chances = probability_of_improvement(tables, first.baseline, maximise=first.maximise).set_index("arm")
+    rows = []
+    for row in records(interquartile_means(tables)):
+        cells = [row.arm, str(row.n), _cell(unit, row.iqm, row.low, row.high)]
+        if row.arm == first.baseline:
+            rows.append([*cells, "baseline", ""])
+            continue
+        gap, chance = gaps.loc[row.arm], chances.loc[row.arm]
+        cells.append(_cell(unit, gap["diff"], gap["low"], gap["high"], sign=True))
+        rows.append([*cells, _cell(SHARE, chance["probability"], chance["low"], chance["high"])])
+    suffix = f" ({unit.difference})" if unit.difference else ""
+    heads = ["arm", "runs", f"interquartile mean {title_of(metric, unit)}", f"mean difference{suffix}"]
+    heads.append(f"beats {first.baseline} (%)")
+    widths = [max(len(line[place]) for line in [heads, *rows]) for place in range(len(heads))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [heads, *rows]
+    ]
+    looked_at = [sweep.name for sweep in sweeps if claim_of(sweep) == "exploratory"]
+    notes = [
+        f"{name_of(metric)} over {len(sweeps)} tasks: {join(list(tables))}. 95% intervals, of these tasks.",
+        f"Mean difference: {pairing} over seeds, every task alike; t interval from {MIN_FOR_INTERVAL} seeds. "
+        f"The others: bootstrap stratified by task, from {BOOTSTRAP_FROM} runs of each arm on each task on.",
+    ]
+    if looked_at:
+        notes.append(f"Exploratory: {join(looked_at)} carr{'y' if len(looked_at) > 1 else 'ies'} no claims.")
+    return "\n".join([notes[0], "", *lines, "", *notes[1:]])
+
+
+def _cell(unit: Unit, value: float, low: float, high: float, sign: bool = False) -> str:
+    ends = f" [{unit.text(low, sign)}, {unit.text(high, sign)}]" if low == low else ""
+    return unit.text(value, sign) + ends
