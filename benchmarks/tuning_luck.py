@@ -3,8 +3,8 @@
 A sweep chooses an arm's draw, here one tuned value, by the search's results and repeats it on fresh seeds.
 A claim about arms can then mean two things: that they differ at the values that were chosen, or at the best
 value of each. The sweeps are simulated in the world of benchmarks/decisions.yaml, on its draws; a run is its
-final value alone, and nothing stops early. Every design of a world meets the same optima. The same --seed
-and --sweeps give the same tables.
+final value alone, and nothing stops early. In the second table the designs of a world meet the same optima.
+The same --seed and --sweeps give the same tables.
 
     chosen   arms that are equally good at their optimum, by size of the design: share of sweeps in which
              some claim has the wrong sign at the chosen draws; in which the simultaneous (Bonferroni) 95%
@@ -50,7 +50,7 @@ SHAPES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "skewed": lambda away, drop: drop * np.where(away > 0, 4, 1) * away**2,
     "cliff": lambda away, drop: drop * away**2 + CLIFF[1] * (away > 2 * CLIFF[0]),
 }
-Choice = Literal["best", "quadratic", "shared", "process", "checked"]
+Choice = Literal["best", "quadratic", "shared", "process", "smoothed", "checked"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Design:
     quadratic  the top of a parabola for each arm, all of one curvature, by least squares
     shared     the same with one top for all arms
     process    the top of a Gaussian process for each arm, with one length scale and one noise for all
-    checked    that top, if its own search run comes out better than the best draw
+    smoothed   the draw at which that process is highest
+    checked    its top, if its own search run comes out better than the best draw
 
     With `replicates` all of it, search and evidence, is repeated on further draws and seeds, and the means of
     the repeats are compared. With `nested` the kept draws are a random sample of the arm's: their means are
@@ -104,6 +105,7 @@ DESIGNS = [
     Design(8, 16, "quadratic"),
     Design(16, 8, "process"),
     Design(8, 16, "process"),
+    Design(16, 8, "smoothed"),
     Design(15, 8, "checked"),
     # at half the cost
     Design(4),
@@ -112,10 +114,13 @@ DESIGNS = [
     Design(4, 8, "quadratic"),
     Design(5, 8, "quadratic"),
     Design(5, 8, "process"),
+    Design(8, 4),
+    Design(8, 4, "process"),
     # at two thirds and five sixths
     Design(8),
     Design(8, 8, "quadratic"),
     Design(8, 8, "process"),
+    Design(8, 8, "smoothed"),
     Design(7, 8, "checked"),
     Design(12),
     Design(12, 8, "process"),
@@ -124,7 +129,7 @@ DESIGNS = [
     Design(32),
     Design(16, search_seeds=3),
 ]
-OF_OTHER_SIZE = [Design(), Design(16, 8, "process")]  # with 2 and 10 arms too
+OF_OTHER_SIZE = [Design(), Design(16, 8, "process"), Design(16, 8, "smoothed")]  # with 2 and 10 arms too
 
 
 @dataclass(frozen=True)
@@ -191,8 +196,9 @@ def choose(design: Design, values: np.ndarray, results: np.ndarray) -> np.ndarra
     """[sweep, arm, kept draw]: tuned values, by the search's `results` [sweep, arm, draw] at `values`."""
     if design.choice == "best":
         return values[np.argsort(-results, axis=-1)[..., : design.keep]]
-    if design.choice in ("process", "checked"):
-        return process_top(values, results)[..., None]
+    if design.choice in ("process", "checked", "smoothed"):
+        places = values if design.choice == "smoothed" else PLACES
+        return process_top(values, results, places)[..., None]
     shared = design.choice == "shared"
     top = parabola_top(values, results.mean(axis=1, keepdims=True) if shared else results)
     best = values[results.argmax(axis=-1)]  # where the fit has no top
@@ -219,9 +225,9 @@ LEVELS = 100.0  # variance of the arms' means over that of the curve: they are u
 PLACES = np.linspace(0, 1, 41)
 
 
-def process_top(values: np.ndarray, results: np.ndarray) -> np.ndarray:
-    """[sweep, arm]: where the posterior mean of a Gaussian process is highest. Length scale and noise have
-    the highest marginal likelihood over all arms of the sweep.
+def process_top(values: np.ndarray, results: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """[sweep, arm]: at which of `places` the mean of a Gaussian process is highest. Length scale and noise
+    have the highest marginal likelihood over all arms of the sweep.
 
     A result far below the others says only that the top is elsewhere: none counts as further below the arm's
     median than the best is above it.
@@ -240,8 +246,8 @@ def process_top(values: np.ndarray, results: np.ndarray) -> np.ndarray:
         likelihood = -size * np.log(scale) - known.shape[1] * np.linalg.slogdet(covariance)[1]
         (better,) = np.nonzero(likelihood > likeliest)
         likeliest[better] = likelihood[better]
-        towards = np.exp(-0.5 * ((values[:, None] - PLACES) / length) ** 2)  # the level moves no top
-        top[better] = PLACES[(weights[better] @ towards).argmax(axis=-1)]
+        towards = np.exp(-0.5 * ((values[:, None] - places) / length) ** 2)  # the level moves no top
+        top[better] = places[(weights[better] @ towards).argmax(axis=-1)]
     return top
 
 
@@ -346,12 +352,9 @@ def simulate(setup: Setup, sweeps: int, seed: int) -> Iterator[tuple[str, dict[s
         setup.truth.model_copy(update={"tuned": tuned.model_copy(update={"drop": drop})})
         for drop in (tuned.drop, NARROW)
     ]
-    for place, (world, arms) in enumerate(itertools.product(worlds, ARMS)):
-        for design in CHOSEN:
-            yield (
-                "chosen",
-                chosen_row(world, arms, design, sweeps, np.random.default_rng([seed, 0, place])),
-            )
+    for place, (world, arms, design) in enumerate(itertools.product(worlds, ARMS, CHOSEN)):
+        rng = np.random.default_rng([seed, 0, place])
+        yield "chosen", chosen_row(world, arms, design, sweeps, rng)
     effects = main_effects(setup)
     for place, (world, shape) in enumerate(itertools.product(worlds, SHAPES)):
         for design in DESIGNS:
