@@ -133,6 +133,10 @@ def claims_of(sweep: Sweep) -> Claims:
         )
         note = f"analysed again under another rule than the recorded one ({said})"
         return Claims(rule, metric, level, looks, (), False, note)
+    if rule.question in ("effects", "spread"):
+        waiting = int((~sweep.trials["status"].isin(("completed", "diverged", "failed", "pruned"))).sum())
+        note = f"{waiting} planned trials have not run to their end" if waiting else ""
+        return Claims(rule, metric, level, looks, (), not waiting, note)
     if not stages and rule.question in ("baseline", "best") and len(sweep.arms) > 1:
         note = "the looks are not known here: they are in the journal of the sweep's folder"
         return Claims(rule, metric, level, looks, (), False, note)

@@ -120,6 +120,9 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
     if sweep.is_exploratory:
         result[list(P_VALUES)] = np.nan
         result.loc[others, "verdict"] = EXPLORATORY
+    elif claims.rule.question in ("effects", "spread"):  # which is not of the arms' means
+        result[list(P_VALUES)] = np.nan
+        result.loc[others, "verdict"] = NOT_SETTLED
     elif claims.recorded and metric == claims.metric:
         means = {str(arm): float(mean) for arm, mean in result["mean"].items()}
         for arm in result.index:
@@ -151,6 +154,8 @@ def decided_comparisons(sweep: Sweep, claims: Claims) -> list[Comparison]:
     at once."""
     if claims.recorded:
         return list(claims.recorded)
+    if claims.rule.question == "spread":
+        return _spreads(sweep, claims)
     table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
     values = {arm: of_seeds(table[arm], lost.get(arm, set())) for arm in sweep.arms}
     keys = [(arm, sweep.baseline) for arm in sweep.arms if arm != sweep.baseline]
@@ -169,6 +174,25 @@ def decided_comparisons(sweep: Sweep, claims: Claims) -> list[Comparison]:
                 p_equivalent_adjusted=math.nan, verdict=NOT_SETTLED)
         for row in rows
     ]  # fmt: skip
+
+
+def _spreads(sweep: Sweep, claims: Claims) -> list[Comparison]:
+    """Question spread: each arm's SD over seeds against the baseline's; less is better.
+
+    Welch's t-test of the distances from the arm's median, which needs no normal values (Brown and Forsythe
+    1974), scaled so that a normal arm's mean distance is its SD. A diverged run is the farthest of all.
+    """
+    table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
+    rule = replace(claims.rule, test="t", pairing="unpaired")
+    far = {}
+    for arm in sweep.arms:
+        values = of_seeds(table[arm], lost.get(arm, set()))
+        middle = float(np.nanmedian(list(values.values()))) if values else math.nan
+        far[arm] = {seed: abs(value - middle) * math.sqrt(math.pi / 2) for seed, value in values.items()}
+    arms = [arm for arm in sweep.arms if arm != sweep.baseline]
+    pairs = {(arm, sweep.baseline): Pair(far[arm], far[sweep.baseline], rule, False) for arm in arms}
+    planned = [Comparison(*key) for key in pairs]
+    return decide(planned, pairs, rule, 0, Schedule((1,)), claims.level)
 
 
 def best_set(sweep: Sweep, claims: Claims) -> list[str]:

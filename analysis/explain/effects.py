@@ -29,26 +29,37 @@ def effects(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     describe no single arm. Levels without a matched pair have n_arms 0.
     """
     metric = metric or sweep.test_metric or sweep.metric
-    values, table = seed_table(sweep, metric), levels(sweep)
+    values, known = seed_table(sweep, metric), effect_weights(sweep)
     limits = of_differences(sweep.unit(metric).limits)
     pairing = rule_of(sweep).pairing
     rows: list[dict[str, Any]] = []
+    for (factor, level, reference), pairs in _matched(sweep).items():
+        row: dict[str, Any] = {"factor": factor, "level": level, "reference": reference}
+        row |= {"n_arms": len(pairs), "n": 0, "claim": claim_of(sweep), "values": ()}
+        if weights := known.get((factor, level, reference)):
+            gap = contrast(values[[*weights]], [*weights.values()], pairing)
+            found = gap.interval.cut(limits)
+            row |= {"n": gap.n, "effect": gap.value, "low": found.low, "high": found.high}
+            row |= {"values": gap.values, "interval": found.method}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def effect_weights(sweep: Sweep) -> dict[tuple[str, str, str], dict[str, float]]:
+    """Each arm's weight in the effect of a (factor, level, reference), for those with a matched pair."""
+    return {key: _weights(pairs) for key, pairs in _matched(sweep).items() if pairs}
+
+
+def _matched(sweep: Sweep) -> dict[tuple[str, str, str], list[tuple[list[str], list[str]]]]:
+    """The matched pairs of arms of each (factor, level, reference)."""
+    table, found = levels(sweep), {}
     for factor in sweep.factors:
         there = table[table[factor].notna()]
         where = contexts(table, [factor]).loc[there.index]
-        names = levels_of(table, factor, sweep.baseline)
-        for level in names[1:]:
-            pairs = _pairs(there[factor], where, level, names[0])
-            row: dict[str, Any] = {"factor": factor, "level": level, "reference": names[0]}
-            row |= {"n_arms": len(pairs), "n": 0, "claim": claim_of(sweep), "values": ()}
-            if pairs:
-                weights = _weights(pairs)
-                gap = contrast(values[[*weights]], [*weights.values()], pairing)
-                found = gap.interval.cut(limits)
-                row |= {"n": gap.n, "effect": gap.value, "low": found.low, "high": found.high}
-                row |= {"values": gap.values, "interval": found.method}
-            rows.append(row)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        reference, *others = levels_of(table, factor, sweep.baseline)
+        for level in others:
+            found[factor, level, reference] = _pairs(there[factor], where, level, reference)
+    return found
 
 
 def _pairs(

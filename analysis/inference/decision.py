@@ -16,13 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from scipy import special
 
 from analysis.inference.rule import Rule
-from analysis.inference.samples import Pair
 from analysis.inference.sequential import Schedule
 
 BETTER, WORSE, EQUIVALENT = "better", "worse", "equivalent"
@@ -74,6 +72,30 @@ class Comparison:
         return cls(**kept)
 
 
+class Measured(Protocol):
+    """What is asked of the values of a comparison; `analysis.inference.samples.Pair` is one."""
+
+    @property
+    def maximise(self) -> bool: ...
+    @property
+    def seeds(self) -> Sequence[int]: ...
+    @property
+    def other_seeds(self) -> Sequence[int]: ...
+    @property
+    def diff(self) -> float: ...
+    @property
+    def p(self) -> float: ...
+    @property
+    def smallest_p(self) -> float: ...
+    @property
+    def equivalence_p(self) -> float: ...
+    @property
+    def lost_text(self) -> str: ...
+    def interval(self, level: float) -> tuple[float, float]: ...
+    def equivalence_interval(self, level: float) -> tuple[float, float]: ...
+    def is_futile(self, schedule: Schedule, level: float) -> bool: ...
+
+
 def adjusted(p: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The adjusted p of each hypothesis: the smallest level at which the closed procedure rejects it.
 
@@ -91,7 +113,7 @@ def adjusted(p: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def decide(
     before: Sequence[Comparison],
-    pairs: Mapping[tuple[str, str], Pair],
+    pairs: Mapping[tuple[str, str], Measured],
     rule: Rule,
     look: int,
     schedule: Schedule,
@@ -103,7 +125,7 @@ def decide(
     against). The others keep their p.
     """
     is_last = look == len(schedule.looks) - 1
-    new: dict[int, Pair] = {
+    new: dict[int, Measured] = {
         place: pairs[each.arm, each.against]
         for place, each in enumerate(before)
         if not each.closed and (each.arm, each.against) in pairs
@@ -133,13 +155,14 @@ def decide(
             verdict = TOO_FEW if too_few[place] else NOT_SETTLED
             if each.p_adjusted <= level:
                 verdict = BETTER if (each.diff > 0) == pair.maximise else WORSE
-        stopped = verdict not in DECIDED and not is_last and _is_futile(pair, schedule, level / len(before))
-        note = _note(pair, f"stopped for futility at look {look + 1}" if stopped else "")
+        stopped = verdict not in DECIDED and not is_last and pair.is_futile(schedule, level / len(before))
+        notes = [f"stopped for futility at look {look + 1}" if stopped else "", pair.lost_text]
+        note = "; ".join(filter(None, notes))
         found[place] = replace(each, low=low, high=high, verdict=verdict, stopped=stopped, note=note)
     return found
 
 
-def _looked_at(each: Comparison, pair: Pair, look: int, schedule: Schedule) -> Comparison:
+def _looked_at(each: Comparison, pair: Measured, look: int, schedule: Schedule) -> Comparison:
     """The comparison with the values of this look, not decided yet."""
     return replace(
         each,
@@ -152,29 +175,6 @@ def _looked_at(each: Comparison, pair: Pair, look: int, schedule: Schedule) -> C
     )
 
 
-def _is_futile(pair: Pair, schedule: Schedule, level: float) -> bool:
-    """Whether more seeds are unlikely to settle it: no difference that the sweep cares for is in sight, nor
-    equivalence at the last look, if the values go on as they are. `level` is Bonferroni's."""
-    now, margin = pair.left_out.estimate, pair.rule.margin
-    if not pair.is_within_futility or now is None:
-        return False
-    if margin is None:
-        return True
-    n, last = pair.left_out.n, schedule.looks[-1]
-    t = (abs(now.value) - margin) / (now.error * math.sqrt(n / last))
-    p = float(special.stdtr(now.df * (last - 1) / (n - 1), t))
-    return p > schedule.one_sided_level(len(schedule.looks) - 1, level)
-
-
-def _note(pair: Pair, text: str) -> str:
-    """`text`, and what became of seeds without a value."""
-    notes = [text] if text else []
-    for number, of, whose in zip(pair.lost, (pair.a, pair.b), ("", " of the other arm"), strict=True):
-        if number:
-            notes.append(f"{number} of {len(of)} seeds{whose} diverged or failed")
-    return "; ".join(notes)
-
-
 def _step(p: float, others: np.ndarray, place: int, level: float) -> float:
     """The level at which a hypothesis of comparison `place` is tested in the procedure: Bonferroni's over all
     comparisons if it is rejected there or not at all, else the larger one that decisions on others free."""
@@ -185,13 +185,12 @@ def _step(p: float, others: np.ndarray, place: int, level: float) -> float:
 
 
 def _too_few(
-    seen: Sequence[Comparison], new: Mapping[int, Pair], schedule: Schedule, look: int, level: float
+    seen: Sequence[Comparison], new: Mapping[int, Measured], schedule: Schedule, look: int, level: float
 ) -> np.ndarray:
     """Whether no values could have decided a comparison with so many seeds."""
     smallest = np.array([0.0 if each.look else math.nan for each in seen])
     for place, pair in new.items():
-        is_tested = pair.left_out.n > 1
-        smallest[place] = schedule.p(look, pair.left_out.smallest_p) if is_tested else math.nan
+        smallest[place] = schedule.p(look, pair.smallest_p)
     return np.where(np.isnan(smallest), True, adjusted(smallest, smallest) > level)
 
 

@@ -17,6 +17,7 @@ from scipy import special, stats
 
 from analysis.inference.intervals import Estimate, Limits, difference_of, mean_of
 from analysis.inference.rule import Rule
+from analysis.inference.sequential import Schedule
 from analysis.inference.significance import Pairing, Test, sign_flip_p, smallest_p, two_sample_p
 
 Ends = tuple[float, float]
@@ -187,6 +188,20 @@ class Pair:
     def diff(self) -> float:
         return self.left_out.diff
 
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that so many values can give; NaN below two of each."""
+        return self.left_out.smallest_p if self.left_out.n > 1 else math.nan
+
+    @property
+    def lost_text(self) -> str:
+        """What became of the seeds without a value; '' if there are none."""
+        found = []
+        for number, arm, whose in zip(self.lost, (self.a, self.b), ("", " of the other arm"), strict=True):
+            if number:
+                found.append(f"{number} of {len(arm)} seeds{whose} diverged or failed")
+        return "; ".join(found)
+
     @cached_property
     def p(self) -> float:
         """Two-sided p; with missing values the larger of the two, 1 if they point to different sides."""
@@ -243,12 +258,22 @@ class Pair:
             return math.nan
         return 1.0 if self._counts_lost else self.left_out.equivalence_p(self.rule.margin)
 
-    @property
-    def is_within_futility(self) -> bool:
-        """Whether a difference that the sweep cares for is unlikely by now: the 80% interval lies within
-        +-futility. False while a run has no value."""
-        futility, found = self.rule.futility, self.left_out.estimate
-        if futility is None or any(self.lost) or self.left_out.n < FUTILE_FROM or found is None:
+    def is_futile(self, schedule: Schedule, level: float) -> bool:
+        """Whether more seeds are unlikely to settle the comparison: the 80% interval of the difference lies
+        within +-futility, and equivalence is out of reach at the last look, if the values go on as they are.
+
+        `level` is that of the comparison at all looks together. Not binding: no level relies on stopping.
+        False while a run has no value.
+        """
+        rule, now, n = self.rule, self.left_out.estimate, self.left_out.n
+        if rule.futility is None or any(self.lost) or n < FUTILE_FROM or now is None:
             return False
-        low, high = found.t_ends(1 - FUTILE_LEVEL)
-        return -futility <= low and high <= futility
+        low, high = now.t_ends(1 - FUTILE_LEVEL)
+        if low < -rule.futility or high > rule.futility:
+            return False
+        if rule.margin is None:
+            return True
+        last = schedule.looks[-1]
+        t = (abs(now.value) - rule.margin) / (now.error * math.sqrt(n / last))
+        p = float(special.stdtr(now.df * (last - 1) / (n - 1), t))
+        return p > schedule.one_sided_level(len(schedule.looks) - 1, level)

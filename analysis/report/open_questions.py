@@ -44,9 +44,9 @@ class Question:
 
     `diff` was seen over `n` seeds; the difference of a trial from one of the other arm's has standard
     deviation `sd`, and at most `upper`. `seeds` new ones would settle a difference of this size; None: more
-    than MOST_SEEDS, or nothing is known of its size. `as_equivalent`: by showing that it is within the margin,
-    which takes fewer than to show a difference. `to_see`: `upper` is not known yet, and with so many seeds it
-    will be."""
+    than MOST_SEEDS, or nothing is known of its size. `as_equivalent`: by showing that it is within the
+    margin, which takes fewer than to show a difference. `to_see`: `upper` is not known yet, and with so many
+    seeds it will be."""
 
     arm: str
     against: str

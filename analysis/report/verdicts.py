@@ -11,6 +11,7 @@ from typing import Any
 
 from analysis.compare.claims import Claims, claims_of
 from analysis.compare.ranking import best_set, decided_comparisons, rank_arms
+from analysis.explain.asked import effects_asked
 from analysis.inference.decision import Comparison
 from analysis.sweep import Sweep
 
@@ -26,7 +27,8 @@ def verdicts(sweep: Sweep) -> dict[str, Any]:
     claim under question best alone. `open` are the arms that more seeds may still decide.
     """
     claims = claims_of(sweep)
-    rows = decided_comparisons(sweep, claims)
+    asks_effects = claims.rule.question == "effects" and not sweep.is_exploratory
+    rows = effects_asked(sweep, claims) if asks_effects else decided_comparisons(sweep, claims)
     shown = Claims(
         claims.rule, claims.metric, claims.level, claims.looks, tuple(rows), claims.carried, claims.note
     )
@@ -34,6 +36,8 @@ def verdicts(sweep: Sweep) -> dict[str, Any]:
     prefix = "test_" if claims.metric == sweep.test_metric else ""
     means = {str(row["arm"]): float(row[f"{prefix}mean"]) for _, row in ranked.iterrows()}
     compared = [shown.of_arm(arm, means, sweep.maximise) for arm in sweep.arms]
+    if asks_effects:
+        compared = list(rows)
     rule = {**asdict(claims.rule), "looks": list(claims.rule.looks), "level": claims.level}
     return {
         "sweep": sweep.name,

@@ -101,8 +101,8 @@ def _what_settles(sweep: Sweep, questions: Sequence[Question], steps: Sequence[S
         if claim_of(sweep) == "confirmatory":
             why = "seeds that have been looked at, and the 5% are spent"
         return (
-            f"{said}`{FOLDER}/{steps[0].file}` is `sweep.yaml` on fresh seeds under another name, with a 5% of "
-            f"its own: `--extend` would only add to {why}. {price}"
+            f"{said}`{FOLDER}/{steps[0].file}` is `sweep.yaml` on fresh seeds under another name, with a 5% "
+            f"of its own: `--extend` would only add to {why}. {price}"
         )
     return (
         f"{said}Each file is `sweep.yaml` with more seeds; `--extend` runs them for the open arms and what "
