@@ -19,7 +19,8 @@ SMALLEST_LEVEL = 0.0005  # an extension with a smaller level than this can claim
 class Rule:
     """How comparisons are decided.
 
-    `looks`: numbers of seeds at which the evidence is looked at, rising; () for one look at the end. `margin`
+    `looks`: numbers of seeds at which the evidence is looked at, rising; () for one look at the end.
+    `anytime`: an e-process decides, at any number of seeds. `margin`
     and `futility` are differences in the metric's own units. `reserve` is the share of the 5% that is kept
     for extensions. `on_diverged`: `worst`, a claim holds with diverged and failed seeds left out and with
     them at the worst value; `left_out`, the rule of sweeps recorded before there was a choice.
@@ -29,6 +30,7 @@ class Rule:
     test: Test = "t"
     pairing: Pairing = "unpaired"
     looks: tuple[int, ...] = ()
+    anytime: bool = False
     margin: float | None = None
     futility: float | None = None
     reserve: float = 0.01
@@ -63,7 +65,8 @@ class Rule:
         looks = given.get("looks") or ()
         return cls(
             **known,
-            looks=() if looks == "none" else tuple(int(look) for look in looks),
+            looks=() if looks in ("none", "anytime") else tuple(int(look) for look in looks),
+            anytime=bool(given.get("anytime", looks == "anytime")),
             margin=margin,
             futility=futility,
             reserve=float(given.get("reserve", 0.0)),

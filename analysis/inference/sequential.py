@@ -14,6 +14,7 @@ SDs are alike, and as good as Welch's approximation elsewhere (benchmarks/covera
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -23,9 +24,15 @@ from scipy import special
 SPENT_EARLY = 0.1  # share of the level that is spent before the last look
 FIRST = 3  # seeds at the first look
 GROWTH = 1.2  # the least ratio from one look to the next
+PRIOR = 4.0  # variance of the standardised effect that the e-process bets on
 BINS, FARTHEST = 240, 9.0  # grid of |z|, where the two-sided p is 2 Phi(-|z|)
 _EDGES = np.linspace(0.0, FARTHEST, BINS + 1)
 _LEVELS = np.concatenate([[0.0], np.geomspace(1e-12, 1.0, 240)])
+
+
+def schedule_of(looks: Sequence[int], anytime: bool = False) -> Schedule:
+    """The schedule of these looks: planned ones, or of an e-process."""
+    return Anytime(tuple(looks)) if anytime else Schedule(tuple(looks))
 
 
 def auto_looks(seeds: int) -> tuple[int, ...]:
@@ -74,6 +81,40 @@ class Schedule:
     @cached_property
     def _table(self) -> np.ndarray:
         return _nominal_levels(self.looks)
+
+
+@dataclass(frozen=True)
+class Anytime(Schedule):
+    """Looks at any number of pairs, for as long as one likes: an e-process for paired differences.
+
+    e after n pairs is the Bayes factor of an effect of SD sqrt(PRIOR) SDs, normal around 0, against none, with
+    the right-Haar prior on the SD (Rouder et al. 2009, equation 1; anytime-valid by invariance: Lai 1976;
+    Perez-Ortiz et al. 2024, "E-statistics, group invariance and anytime-valid testing"). If there is no
+    difference, it ever reaches 1 / alpha with probability at most alpha. It is a function of the t statistic,
+    and so of the paired t-test's p. `looks` are numbers of pairs; the last one binds nobody.
+    """
+
+    def p(self, look: int, p: np.ndarray | float) -> np.ndarray:
+        n, p = self.looks[look], np.asarray(p, dtype=float)
+        t = np.minimum(-special.stdtrit(n - 1, p / 2), 1e100)  # beyond, e is as large as it can be
+        square, shrunk = t**2 / (n - 1), 1 + n * PRIOR
+        log_e = -0.5 * math.log(shrunk) + n / 2 * (np.log1p(square) - np.log1p(square / shrunk))
+        return np.minimum(np.exp(-log_e), 1.0)
+
+    def level(self, look: int, alpha: float) -> float:
+        low, high = -700.0, 0.0  # of log p; p falls with the nominal p
+        if float(self.p(look, math.exp(low))) > alpha:
+            return 0.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if float(self.p(look, math.exp(middle))) <= alpha else (low, middle)
+        return math.exp(low)
+
+    def one_sided_level(self, look: int, alpha: float) -> float:
+        return self.level(look, alpha) / 2
+
+    def one_sided_p(self, look: int, p: np.ndarray | float) -> np.ndarray:
+        return self.p(look, np.minimum(2 * np.asarray(p, dtype=float), 1.0))
 
 
 @lru_cache(maxsize=32)

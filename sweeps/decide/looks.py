@@ -18,7 +18,7 @@ from typing import Any
 from analysis.inference.decision import BETTER, WORSE, Comparison, decide
 from analysis.inference.rule import Rule
 from analysis.inference.samples import Pair
-from analysis.inference.sequential import Schedule
+from analysis.inference.sequential import schedule_of
 from sweeps.plan.model import Plan
 from sweeps.record.journal import Event, Journal
 from sweeps.record.state import SweepState, TrialState, member_of
@@ -69,13 +69,17 @@ class EvidenceLooks:
             self._open(planned)
 
     def _open(self, planned: Sequence[Planned]) -> None:
-        rule, number = self._rule, len(self._state.stages)
-        seeds = len(self._plan.spec.seeds) if number == 0 else max(len(each.seeds) for each in planned)
+        rule, stages = self._rule, self._state.stages
+        number, seeds = len(stages), max(len(each.seeds) for each in planned)
+        looks, level = list(rule.looks) if not number and rule.looks else [seeds], rule.level(number)
+        if rule.anytime and number:  # it goes on, at the part of the plan's level that is still in use
+            looks = list(range(stages[-1]["looks"][-1] + 1, seeds + 1))
+            level = stages[-1]["level"] * len(planned) / len(stages[-1]["comparisons"])
         self._journal.append(
             "stage",
             number=number,
-            level=rule.level(number),
-            looks=list(rule.looks) if number == 0 and rule.looks else [seeds],
+            level=level,
+            looks=looks,
             comparisons=[asdict(each) for each in planned],
             hash=self._plan.hash,
             trained=self._trained,
@@ -101,7 +105,7 @@ class EvidenceLooks:
         planned = []
         for arm, against in self._plan.comparisons:
             whole, row = self._whole(arm, against), known.get((arm, against))
-            if row is not None:
+            if row is not None and not self._rule.anytime:
                 whole = Planned(
                     arm,
                     against,
@@ -109,6 +113,8 @@ class EvidenceLooks:
                     tuple(seed for seed in whole.seeds_against if seed not in earlier[against]),
                 )
             is_open = row is None or not row.closed
+            if self._rule.anytime and (row is None or set(whole.seeds) <= earlier[arm]):
+                continue  # an e-process is chosen before the first seed
             if is_open and not {arm, against} & self._left() and whole.seeds and whole.seeds_against:
                 planned.append(whole)
         return planned
@@ -211,7 +217,7 @@ class EvidenceLooks:
                 pairs[each.key] = Pair(_numbers(a), _numbers(b), self._rule, maximise, self._plan.limits)
         if not pairs:
             return False
-        schedule = Schedule(tuple(stage["looks"]))
+        schedule = schedule_of(stage["looks"], self._rule.anytime)
         held = {each.key for each in planned} - set(pairs)
         rows = [
             replace(row, note="open: a seed was lost with its node, and has to be run again")

@@ -181,7 +181,7 @@ class Evidence(Section):
     question: Literal["baseline", "best", "effects", "spread"] = "baseline"
     test: Literal["t", "permutation"] = "t"
     pairing: Literal["auto", "paired", "unpaired"] = "auto"
-    looks: Literal["auto", "none"] | list[Annotated[int, Field(strict=True, ge=2)]] = "auto"
+    looks: Literal["auto", "none", "anytime"] | list[Annotated[int, Field(strict=True, ge=2)]] = "auto"
     margin: float | None = None  # differences below it do not matter (equivalence), in the metric's own units
     futility: float | None = None  # from a difference of this size on the sweep cares; default: margin
     reserve: float = Field(0.01, ge=0, lt=0.05)  # of the 5%, kept for extensions
