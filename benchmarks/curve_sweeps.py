@@ -79,6 +79,13 @@ def policies(task: Task) -> dict[str, dict[str, Any]]:
                 found[f"{kind} {scope} {percent}%"] = {"scheduler": scheduler}
     for fewer in range(2, min(draws, MOST_DRAWS)):
         found[f"{fewer} draws"] = {"tune": {"point": {"choice": list(range(fewer))}}}
+    if four := found.get("4 draws"):  # as the shipped search spaces stop them, and by the median rule
+        for percent in (10, 20):
+            keys = {"kind": "asha", "scope": "arm", "grace_period": WHOLE * percent // 100}
+            halving = {"scheduler": {**keys, "reduction_factor": 2}}
+            found[f"4 draws, asha arm {percent}%, by 2"] = {**four, **halving}
+        scheduler = {"kind": "median", "scope": "arm", "grace_period": WHOLE // 10}
+        found["4 draws, median arm 10%"] = {**four, "scheduler": scheduler}
     return found
 
 

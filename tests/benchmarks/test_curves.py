@@ -165,6 +165,16 @@ def test_arms_without_tuning_are_judged_by_the_sweep(tmp_path: Path) -> None:
     assert full.samples == 6 * EVIDENCE and order[full.named] == 2
 
 
+def test_four_of_five_draws_are_also_stopped_as_the_shipped_spaces_do() -> None:
+    shape = (2, 5, EVIDENCE + 1)
+    curves = np.random.default_rng(0).random((*shape, REPORTS))
+    task = Task("", "", ("a", "b"), curves, np.ones(shape, dtype=bool), reached=0, outrun=0)
+    plans = make_plans(task)
+    few = [name for name in plans if name.startswith("4 draws, ")]
+    assert [plans[name].spec.scheduler.kind for name in few] == ["asha", "asha", "median"]
+    assert {len(plans[name].known_draws) for name in few} == {4} and len(plans[FULL].known_draws) == 5
+
+
 def test_runs_keep_to_their_arm_and_draws_when_they_are_shuffled(tmp_path: Path) -> None:
     task = the_task(tmp_path, tuned_rows())
     order, truth = shuffled(task, np.random.default_rng(1))
