@@ -12,6 +12,9 @@ same file, --seed and --replicates give the same table.
     samples  spent, search and evidence together, as a share of the full plan's
 
 Behind each share stands the standard error that it has for the number of replicates (points).
+
+With --curves DIR the same schedulers are judged on the real learning curves in a folder, and the tests on
+reruns of one config: see benchmarks/curves.py for the files and benchmarks/curve_tables.py for the figures.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import curve_tables
 from benchmarks.simulated import Outcome, SimulatedPlan, make_plan, play, play_ray
 from benchmarks.truth import Setup, Truth, draw_truth, load_setup
 
@@ -173,27 +177,36 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
+def run(setup: Setup, replicates: int, seed: int) -> dict[str, Any]:
+    """Simulate and print the tables. Raises ValueError for plans that cannot be compared."""
+    make_plans(setup)
+    rows = []
+    print(HEAD)
+    for row in simulate(setup, replicates, seed):
+        rows.append(row)
+        print(line(row), flush=True)
+    print(summary(rows))
+    return {"replicates": replicates, "seed": seed, "rows": rows}
+
+
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--truth", type=Path, default=HERE / "decisions.yaml", help="the data file")
-    parser.add_argument("--replicates", type=int, default=400, help="sweeps a cell (default: 400)")
+    world = parser.add_mutually_exclusive_group()
+    world.add_argument("--truth", type=Path, default=HERE / "decisions.yaml", help="the data file")
+    world.add_argument("--curves", type=Path, metavar="DIR", help="real curves instead of simulated ones")
+    parser.add_argument("--replicates", type=int, default=400, help="sweeps a cell or task (default: 400)")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     given = parser.parse_args()
     try:
-        setup = load_setup(given.truth)
-        make_plans(setup)
+        if given.curves:
+            content = curve_tables.run(given.curves, given.replicates, given.seed)
+        else:
+            content = run(load_setup(given.truth), given.replicates, given.seed)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
-    rows = []
-    print(HEAD)
-    for row in simulate(setup, given.replicates, given.seed):
-        rows.append(row)
-        print(line(row), flush=True)
-    print(summary(rows))
     if given.out:
-        content = {"replicates": given.replicates, "seed": given.seed, "rows": rows}
         given.out.write_text(json.dumps(content, indent=1) + "\n")
 
 

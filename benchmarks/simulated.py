@@ -162,24 +162,26 @@ def play(plan: SimulatedPlan, truth: Truth, workers: int) -> Outcome:
     assert controller.finished
     table = evidence(controller.state, plan)
     named, claims = conclude(table)
-    return Outcome(named, claims, spent, [controller.state.selected[arm.name] for arm in plan.arms])
+    return Outcome(named, claims, spent, [controller.state.selected.get(arm.name, []) for arm in plan.arms])
 
 
 def evidence(state: SweepState, plan: Plan) -> np.ndarray:
     """analysis.compare.ranking.seed_table of the evidence, [seed, arm], without pandas, whose cost would be
     the most.
 
-    An arm's value at a seed is the mean of its kept draws, where all of them completed.
+    An arm's value at a seed is the mean of its kept draws, where all of them completed. In a sweep that stops
+    trials and tunes nothing, the survivors of the search are what there is.
     """
+    phase = "search" if plan.spec.scheduler.stops and not plan.spec.tune else "evidence"
     place = {arm.name: index for index, arm in enumerate(plan.arms)}
     row = {seed: index for index, seed in enumerate(plan.spec.seeds)}
     sums, counts = np.zeros((len(row), len(place))), np.zeros((len(row), len(place)))
     for trial in state.trials.values():
-        if trial.phase == "evidence" and trial.status == "completed":
+        if trial.phase == phase and trial.status == "completed":
             cell = row[trial.seed], place[trial.arm]
             sums[cell] += trial.last["accuracy"]
             counts[cell] += 1
-    wanted = [max(1, len(state.selected[arm.name])) for arm in plan.arms]
+    wanted = [max(1, len(state.selected.get(arm.name, []))) for arm in plan.arms]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(counts >= wanted, sums / counts, np.nan)
 

@@ -87,8 +87,8 @@ class Schedule:
 class Anytime(Schedule):
     """Looks at any number of pairs, for as long as one likes: an e-process for paired differences.
 
-    e after n pairs is the Bayes factor of an effect of SD sqrt(PRIOR) SDs, normal around 0, against none, with
-    the right-Haar prior on the SD (Rouder et al. 2009, equation 1; anytime-valid by invariance: Lai 1976;
+    e after n pairs is the Bayes factor of an effect, in SDs normal around 0 with variance PRIOR, against none,
+    with the right-Haar prior on the SD (Rouder et al. 2009, equation 1; anytime-valid by invariance: Lai 1976;
     Perez-Ortiz et al. 2024, "E-statistics, group invariance and anytime-valid testing"). If there is no
     difference, it ever reaches 1 / alpha with probability at most alpha. It is a function of the t statistic,
     and so of the paired t-test's p. `looks` are numbers of pairs; the last one binds nobody.
@@ -96,7 +96,7 @@ class Anytime(Schedule):
 
     def p(self, look: int, p: np.ndarray | float) -> np.ndarray:
         n, p = self.looks[look], np.asarray(p, dtype=float)
-        t = np.minimum(-special.stdtrit(n - 1, p / 2), 1e100)  # beyond, e is as large as it can be
+        t = np.minimum(-special.stdtrit(n - 1, np.maximum(p, 1e-300) / 2), 1e100)  # finite, as its square
         square, shrunk = t**2 / (n - 1), 1 + n * PRIOR
         log_e = -0.5 * math.log(shrunk) + n / 2 * (np.log1p(square) - np.log1p(square / shrunk))
         return np.minimum(np.exp(-log_e), 1.0)
