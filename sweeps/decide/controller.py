@@ -55,6 +55,7 @@ class Controller:
             self.stopping.replay(event)
         journal.listeners += [self.state.apply, self.usage.apply]
         self._searches: dict[str, TPESearch] = {}  # by arm; filled by `begin`
+        self._planned_at = (-1, -1, -1)  # stages, looks and selections of which the evidence is planned
 
     def begin(self, **launch: object) -> None:
         """Record the launch, and plan every trial that is known at this point.
@@ -314,6 +315,10 @@ class Controller:
         """Take the looks that are due, and plan the evidence trials up to each arm's next look."""
         while self.looks.take():
             pass
+        planned_at = len(self.state.stages), len(self.state.looks), len(self.state.selected)
+        if planned_at == self._planned_at:  # nothing new: most ends are in the middle of a look
+            return
+        self._planned_at = planned_at
         for arm in self.plan.arms if has_evidence(self.plan.spec) else ():
             seeds = self.looks.seeds(arm.name)
             for draw in self._draws_shown(arm):
