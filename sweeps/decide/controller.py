@@ -18,7 +18,7 @@ from sweeps.decide.looks import EvidenceLooks
 from sweeps.decide.placement import Placement
 from sweeps.decide.reuse import ReusableTrials
 from sweeps.decide.search import TPESearch
-from sweeps.decide.selection import ranked
+from sweeps.decide.selection import FEWEST_TO_SMOOTH, DrawResult, ranked, smoothed
 from sweeps.decide.stopping import Stopping
 from sweeps.plan.evidence import has_evidence
 from sweeps.plan.model import Arm, Draw, Plan, TrialPlan, trial_id
@@ -299,16 +299,49 @@ class Controller:
         self._plan_evidence()
 
     def _select(self, arm: Arm) -> None:
-        """If all search trials of the arm have ended, record its best draws, which are repeated as
-        evidence."""
+        """If all search trials of the arm have ended, record its best draws, which are repeated as evidence.
+        With `choose: smoothed` those of all arms are chosen together, once all searches are over."""
         spec = self.plan.spec
         if not spec.tune or arm.name in self.state.selected:
             return
-        search = [t for t in self.state.trials.values() if t.arm == arm.name and t.phase == "search"]
+        if spec.search.choose == "smoothed":
+            if all(self._search_is_over(each) for each in self.plan.arms):
+                self._select_together()
+        elif self._search_is_over(arm):
+            self._record_selection(arm, self._ranked(arm))
+
+    def _search_is_over(self, arm: Arm) -> bool:
         has_missing_draws = arm.name in self._searches and self._searches[arm.name].missing
-        if has_missing_draws or not all(trial.ended for trial in search):
-            return
-        draws = ranked(search, spec, self.stopping.audited)[: spec.search.keep]
+        is_open = any(t.arm == arm.name and t.phase == "search" for t in self.state.open.values())
+        return not (has_missing_draws or is_open)
+
+    def _ranked(self, arm: Arm) -> list[DrawResult]:
+        search = (t for t in self.state.trials.values() if t.arm == arm.name and t.phase == "search")
+        return ranked(search, self.plan.spec, self.stopping.audited)
+
+    def _select_together(self) -> None:
+        """Select for every arm that a crash has not left selected. All arms count in the fit; but an arm
+        whose search is that of before an extension keeps its draws, which other arms would change."""
+        by_result = {arm.name: self._ranked(arm) for arm in self.plan.arms}
+        by_surface = smoothed(by_result, self.plan.spec)
+        for arm in self.plan.arms:
+            if arm.name in self.state.selected:
+                continue
+            if kept := self.state.selected_before.get(arm.name):
+                self._journal.append("select", arm=arm.name, draws=kept)
+                continue
+            if arm.name not in by_surface:
+                completed = sum(result.completed for result in by_result[arm.name])
+                text = (
+                    f"{arm.name}: {completed} of its draws completed, too few for search.choose smoothed, "
+                    f"which needs {FEWEST_TO_SMOOTH}: its draw is chosen by the best result"
+                )
+                logger.warning("%s", text)
+                self._journal.append("warning", text=text)
+            self._record_selection(arm, by_surface.get(arm.name, by_result[arm.name]))
+
+    def _record_selection(self, arm: Arm, results: list[DrawResult]) -> None:
+        draws = [result.draw for result in results[: self.plan.spec.search.keep]]
         self._journal.append("select", arm=arm.name, draws=draws)
 
     def _plan_evidence(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from sweeps.decide.selection import FEWEST_TO_SMOOTH
 from sweeps.observe.cost import total, trial_cost
 from sweeps.observe.forecast import forecast, times
 from sweeps.plan.match import deviation
@@ -202,6 +203,12 @@ def _phases(plan: Plan) -> Iterator[str]:
         f"Evidence, run to the end: {arms} x best {_many(search.keep, 'draw')} x {seeds} = "
         f"{_trials(plan, kept, len(spec.seeds))}"
     )
+    if search.choose == "smoothed":
+        yield (
+            f"Draws are chosen by one surface over the results of all arms (search.choose smoothed): no "
+            f"evidence begins before the searches of all arms have ended; an arm with fewer than "
+            f"{FEWEST_TO_SMOOTH} completed draws takes its best"
+        )
 
 
 def _trials(plan: Plan, draws: list[int], seeds: int) -> str:

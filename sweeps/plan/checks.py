@@ -18,6 +18,7 @@ from sweeps.space.names import REPORTED, RESERVED, name_problem, same_name
 from sweeps.space.schema import SIZES, SchedulerSpec, SweepSpec
 
 MAX_RUNGS = 1000
+FEWEST_DRAWS = 12  # of an arm, for search.choose smoothed
 TRIED = 32  # random draws that are tried on the trainer's config where the draws come later
 
 
@@ -87,6 +88,12 @@ def check_plan(plan: Plan) -> None:
     most = max(plan.number_of_draws(arm) for arm in plan.arms)
     if plan.spec.tune and plan.spec.search.keep > most:
         raise SpecError(f"search.keep: is {plan.spec.search.keep}, but an arm has {most} draws: lower it")
+    fewest = min(plan.number_of_draws(arm) for arm in plan.arms)
+    if plan.spec.search.choose == "smoothed" and fewest < FEWEST_DRAWS:
+        raise SpecError(
+            f"search.choose: smoothed needs {FEWEST_DRAWS} draws or more an arm (given {fewest}), as a "
+            f"surface over few draws misses a narrow optimum: give more draws, or choose best"
+        )
     seen: dict[str, tuple[Arm, dict[str, Any]]] = {}
     for arm in plan.arms:
         for values in values_to_try(plan, arm):

@@ -84,6 +84,9 @@ class SweepState:
     siblings: dict[tuple[str, str], list[TrialState]] = field(default_factory=dict)  # by phase and member
     decisions: list[Event] = field(default_factory=list)
     selected: dict[str, list[int]] = field(default_factory=dict)  # arm -> draws
+    selected_before: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # of arms whose search an extension left alone
     audited: set[str] = field(default_factory=set)  # members that run on despite a decision to stop
     shares: dict[str, float] = field(default_factory=dict)  # arm -> its measured share of a GPU
     stages: list[Event] = field(default_factory=list)  # of the evidence: the plan's, then the extensions'
@@ -141,6 +144,8 @@ class SweepState:
         keys = ("trial_id", "arm", "draw", "values", "seed", "phase")
         trial = TrialState(**{key: event[key] for key in keys})
         self.trials[trial.trial_id] = self.open[trial.trial_id] = trial
+        if trial.phase == "search":
+            self.selected_before.pop(trial.arm, None)
         self.siblings.setdefault((trial.phase, trial.member), []).append(trial)
 
     def _on_start(self, event: Event) -> None:
@@ -152,9 +157,12 @@ class SweepState:
         """The plan was extended: some completed trials train longer, and each arm's draws are selected
         again."""
         self.plan_hash, self.finished = event["hash"], ""
+        self.selected_before |= self.selected
         self.selected.clear()
         for trial_id in event["reopened"]:
             trial = self.trials[trial_id]
+            if trial.phase == "search":
+                self.selected_before.pop(trial.arm, None)
             trial.status, trial.reason, self.open[trial_id] = "interrupted", "", trial
 
     def _on_report(self, event: Event) -> None:

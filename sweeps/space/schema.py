@@ -30,12 +30,23 @@ class Objective(Section):
 
 
 class SearchSpec(Section):
-    """How the tuned values are looked for. `keep` draws an arm go on to the evidence."""
+    """How the tuned values are looked for. `keep` draws an arm go on to the evidence: those with the best
+    results, or those that are best on a surface that smooths the results (`sweeps.decide.surface`)."""
 
     algorithm: Literal["sobol", "tpe", "random", "grid"] = "sobol"
     draws_per_arm: int = Field(8, ge=1, le=10_000)
     seeds: Seeds = Field([0])
     keep: int = Field(1, ge=1)
+    choose: Literal["best", "smoothed"] = "best"
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> Self:
+        if self.choose == "smoothed" and self.algorithm == "tpe":
+            raise ValueError(
+                "choose: smoothed is not for tpe, which draws where results came out well, by luck too: "
+                "set algorithm sobol or random, or choose best"
+            )
+        return self
 
     @model_validator(mode="after")
     def _can_keep(self) -> Self:
@@ -47,8 +58,10 @@ class SearchSpec(Section):
         return self
 
     def effective_keys(self) -> dict[str, Any]:
-        """The keys that mean something for this algorithm."""
-        return self.model_dump(mode="json", exclude={"draws_per_arm"} if self.algorithm == "grid" else None)
+        """The keys that mean something for this algorithm. The default of `choose` is left out: sweeps were
+        recorded before there was that key."""
+        unused = {"draws_per_arm"} if self.algorithm == "grid" else set()
+        return self.model_dump(mode="json", exclude=unused | ({"choose"} if self.choose == "best" else set()))
 
 
 # The scheduler's keys that belong to some kinds only; max_t is for all, as it is the horizon.
@@ -307,6 +320,13 @@ class SweepSpec(Section):
         both = set(self.tune) & set(self.ablate)
         if both:
             raise ValueError(f"tune.{min(both)}: is compared under ablate too: it can be one of the two")
+        for name, domain in self.tune.items() if self.search.choose == "smoothed" else ():
+            if domain.choice is not None or domain.when:
+                has = "is a choice" if domain.choice is not None else "has a `when`"
+                raise ValueError(
+                    f"tune.{name}: {has}, but search.choose smoothed needs a range that every draw has a "
+                    f"value from: give such a range, or set search.choose to best"
+                )
         shared = sorted(set(self.seeds) & set(self.search.seeds)) if self.tune else []
         if shared:
             raise ValueError(

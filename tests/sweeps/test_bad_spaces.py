@@ -229,6 +229,29 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"tune": {"lr": {"choice": [0.1, 0.2]}}, "search": {"draws_per_arm": 8}},
         ["tune", "two draws", "grid"],
     ),
+    "smoothed-under-tpe": (
+        {"tune": TUNE, "search": {"algorithm": "tpe", "draws_per_arm": 20, "choose": "smoothed"}},
+        ["search", "smoothed is not for tpe", "sobol"],
+    ),
+    "smoothed-over-a-choice": (
+        {"tune": {"lr": {"choice": [0.1, 0.2]}}, "search": {"algorithm": "grid", "choose": "smoothed"}},
+        ["tune.lr: is a choice", "search.choose", "best"],
+    ),
+    "smoothed-with-when": (
+        {
+            "tune": {"lr": {"uniform": [0.1, 0.2], "when": WHEN_A}},
+            "search": {"draws_per_arm": 12, "choose": "smoothed"},
+        },
+        ["tune.lr: has a `when`", "search.choose", "best"],
+    ),
+    "smoothed-over-few-draws": (
+        {"tune": TUNE, "search": {"draws_per_arm": 11, "choose": "smoothed"}},
+        ["search.choose", "12 draws", "(given 11)", "more draws"],
+    ),
+    "smoothed-over-a-small-grid": (
+        {"tune": {"max_samples": {"int": [101, 111]}}, "search": {"algorithm": "grid", "choose": "smoothed"}},
+        ["search.choose", "12 draws", "(given 11)"],
+    ),
     "search-without-tune": ({"search": {"keep": 1}}, ["search", "without tune", "remove search"]),
     "keep-more-than-there-are": ({"tune": TUNE, "search": {"keep": 9}}, ["search", "keep is 9", "is 8"]),
     "no-draws": ({"tune": TUNE, "search": {"draws_per_arm": 0}}, ["search.draws_per_arm", "(given 0)"]),

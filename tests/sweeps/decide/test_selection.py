@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeps.decide.judge import Decision
-from sweeps.decide.selection import ranked
+from sweeps.decide.selection import DrawResult, ranked, smoothed
 from sweeps.record.state import TrialState
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 
@@ -20,6 +21,10 @@ def draw(index: int, *values: float, status: str = "completed", seed: int = 0) -
         made.report(step, {"samples": 10.0 * step, "accuracy": value, "step": step})
     made.status = status  # type: ignore[assignment]
     return made
+
+
+def draws(results: list[DrawResult]) -> list[int]:
+    return [result.draw for result in results]
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ def test_whole_draws_come_before_stopped_ones_and_these_by_how_far_they_came(spe
         draw(4, 0.99, status="failed"),
         draw(5, 0.99, status="diverged"),
     ]
-    assert ranked(trials, spec, {}) == [3, 0, 2, 1]
+    assert draws(ranked(trials, spec, {})) == [3, 0, 2, 1]
 
 
 def test_a_draw_is_the_mean_of_its_seeds_and_out_where_one_failed(spec: Any) -> None:
@@ -46,12 +51,56 @@ def test_a_draw_is_the_mean_of_its_seeds_and_out_where_one_failed(spec: Any) -> 
         draw(2, 0.9, seed=0),
         draw(2, 0.9, seed=1, status="failed"),
     ]
-    assert ranked(trials, spec, {}) == [1, 0]
+    assert draws(ranked(trials, spec, {})) == [1, 0]
 
 
 def test_an_audited_draw_chooses_nothing_with_what_it_did_after_its_stop(spec: Any) -> None:
     stop = Decision("a-d1", 20.0, 0.1, 0.3, "audit", "")
     trials = [draw(0, 0.1, 0.3, 0.4), draw(1, 0.1, 0.1, 0.9), draw(2, 0.1, 0.05, status="pruned")]
-    assert ranked(trials, spec, {"a-d1": stop}) == [0, 1, 2]  # as one stopped at 20 samples with 0.1
+    assert draws(ranked(trials, spec, {"a-d1": stop})) == [0, 1, 2]  # as one stopped at 20 samples with 0.1
     better = [trials[0], trials[1], draw(2, 0.1, 0.2, status="pruned")]
-    assert ranked(better, spec, {"a-d1": stop}) == [0, 2, 1]
+    assert draws(ranked(better, spec, {"a-d1": stop})) == [0, 2, 1]
+
+
+def lucky(*, completed: int = 12, stopped: int = 2) -> list[DrawResult]:
+    """A peak at draw 4 of 12 with the best result at draw 10, by luck; then stopped draws."""
+    rates = [0.01 * 100 ** (place / 11) for place in range(12)]
+    scores = [0.5 - 0.004 * (place - 4) ** 2 + 0.15 * (place == 10) for place in range(12)]
+    scores[10] = 0.51
+    results = [
+        DrawResult(place, {"lr": rates[place]}, scores[place], place < completed) for place in range(12)
+    ]
+    more = [DrawResult(12 + place, {"lr": 0.5}, 0.9, False) for place in range(stopped)]
+    return sorted(results + more, key=lambda each: (-each.completed, -each.score, each.draw))
+
+
+def test_the_smoothed_choice_passes_over_a_lucky_result_and_leaves_stopped_draws_last(spec: Any) -> None:
+    results = lucky()
+    assert draws(results)[0] == 10
+    found = draws(smoothed({"a": results}, spec)["a"])
+    assert found[0] == 4 and found[-2:] == [12, 13]
+    assert sorted(found) == sorted(draws(results))
+
+
+def test_the_smoothed_choice_does_not_depend_on_the_order_of_trials(spec: Any) -> None:
+    trials = [
+        TrialState(f"a-d{each.draw}-s0", "a", each.draw, dict(each.values), 0, "search", "completed")
+        for each in lucky(stopped=0)
+    ]
+    for trial, result in zip(trials, lucky(stopped=0), strict=True):
+        trial.report(1, {"samples": 10.0, "accuracy": result.score})
+    shuffled = random.Random(0).sample(trials, len(trials))
+    one, other = (smoothed({"a": ranked(each, spec, {})}, spec) for each in (trials, shuffled))
+    assert one == other
+
+
+def test_an_arm_with_few_completed_draws_is_left_out_of_the_fit(spec: Any) -> None:
+    few = lucky(completed=7)
+    assert smoothed({"b": few}, spec) == {}
+    alone = smoothed({"a": lucky()}, spec)
+    assert smoothed({"a": lucky(), "b": few}, spec) == alone
+
+
+def test_equal_results_keep_the_order_of_the_best(spec: Any) -> None:
+    equal = [DrawResult(place, {"lr": 0.01 * 1.3**place}, 0.1, True) for place in range(12)]
+    assert draws(smoothed({"a": equal, "b": lucky()}, spec)["a"]) == list(range(12))

@@ -60,6 +60,13 @@ def test_with_tune_the_trials_of_both_phases_and_the_rungs_are_counted(tmp_path:
     assert NEVER not in text
 
 
+def test_that_the_smoothed_choice_waits_for_all_searches_is_told(tmp_path: Path) -> None:
+    told = "no evidence begins before the searches of all arms have ended"
+    search = {"draws_per_arm": 12, "choose": "smoothed"}
+    assert told in shown(toy_plan(tmp_path, tune=TUNE, search=search))
+    assert told not in shown(toy_plan(tmp_path, tune=TUNE, search={"draws_per_arm": 12}))
+
+
 def test_arms_of_unequal_draws_are_counted_each_by_its_own(tmp_path: Path) -> None:
     tune = {"lr": {"uniform": [0.1, 0.4], "when": {"model.kind": ["b"]}}}
     text = shown(toy_plan(tmp_path, tune=tune, search=SEARCH))

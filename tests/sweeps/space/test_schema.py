@@ -116,6 +116,12 @@ def test_a_grid_has_no_number_of_draws() -> None:
     assert SearchSpec(draws_per_arm=3).effective_keys()["draws_per_arm"] == 3
 
 
+def test_the_default_of_choose_is_in_no_identity() -> None:
+    """Sweeps that were recorded before there was the key keep their hash."""
+    assert "choose" not in SearchSpec(choose="best").effective_keys()
+    assert SearchSpec(choose="smoothed", draws_per_arm=16).effective_keys()["choose"] == "smoothed"
+
+
 def test_every_mistake_is_told_at_once_with_the_file(tmp_path: Path) -> None:
     path = write_space(tmp_path, seeds=[-1], design="ful", objective={"metric": "accuracy", "mode": "most"})
     with pytest.raises(SpecError) as error:
