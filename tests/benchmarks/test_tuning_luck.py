@@ -16,6 +16,7 @@ from benchmarks import tuning_luck
 from benchmarks.decisions import make_plans
 from benchmarks.truth import World, load_setup
 from benchmarks.tuning_luck import Design, Sweeps, chosen_row, design_row, play
+from sweeps.decide.surface import expected_results
 
 SETUP = load_setup(tuning_luck.FILE)
 EFFECTS = tuning_luck.main_effects(SETUP)
@@ -122,6 +123,17 @@ def test_a_process_chooses_better_than_the_best_draw_whatever_the_shape() -> Non
             found = null(Design(choice=choice), shape=shape)
             assert found.regret.mean() < 0.8 * best.regret.mean()
             assert false(found) < false(best)
+
+
+@pytest.mark.parametrize(("drop", "shape"), [(8, "quadratic"), (30, "cliff")])
+def test_the_smoothed_choice_is_that_of_a_sweep(drop: float, shape: str) -> None:
+    rng, values = np.random.default_rng(0), tuning_luck.tuned_values(16)
+    optimum = rng.uniform(0.3, 0.7, size=(50, 4, 1))
+    results = rng.normal(-tuning_luck.SHAPES[shape]((values - optimum) / 0.5, drop), 1.3)
+    expected = [expected_results([values[:, None]] * 4, list(sweep)) for sweep in results]
+    chosen = values[np.array(expected).argmax(axis=2)]
+    assert np.array_equal(chosen, tuning_luck.process_top(values, results, values))
+    assert not np.array_equal(chosen, values[results.argmax(axis=2)])
 
 
 def test_a_parabola_is_right_about_parabolas_alone() -> None:
