@@ -88,7 +88,8 @@ class EvidenceLooks:
     @property
     def _trained(self) -> list[Any]:
         """What an extension may change in trials that have run: their length, and which draw is shown."""
-        return [self._plan.spec.scheduler.max_t, self._plan.spec.search.draws_per_arm]
+        spec = self._plan.spec
+        return [spec.scheduler.max_t, spec.search.draws_per_arm, list(spec.search.seeds)]
 
     def _whole(self, arm: str, against: str) -> Planned:
         """A comparison over all seeds of the plan."""
