@@ -89,8 +89,8 @@ class Anytime(Schedule):
 
     e after n pairs is the Bayes factor of an effect, in SDs normal around 0 with variance PRIOR, against
     none, with the right-Haar prior on the SD (Rouder et al. 2009, equation 1; anytime-valid by invariance:
-    Lai 1976; Perez-Ortiz et al. 2024, "E-statistics, group invariance and anytime-valid testing"). If there is
-    no difference, it ever reaches 1 / alpha with probability at most alpha. It is a function of the t
+    Lai 1976; Perez-Ortiz et al. 2024, "E-statistics, group invariance and anytime-valid testing"). If there
+    is no difference, it ever reaches 1 / alpha with probability at most alpha. It is a function of the t
     statistic, and so of the paired t-test's p. `looks` are numbers of pairs; the last one binds nobody.
     """
 
