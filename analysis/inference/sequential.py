@@ -96,7 +96,9 @@ class Anytime(Schedule):
 
     def p(self, look: int, p: np.ndarray | float) -> np.ndarray:
         n, p = self.looks[look], np.asarray(p, dtype=float)
-        t = np.minimum(-special.stdtrit(n - 1, np.maximum(p, 1e-300) / 2), 1e100)  # finite, as its square
+        t = np.minimum(
+            np.abs(special.stdtrit(n - 1, np.maximum(p, 1e-300) / 2)), 1e100
+        )  # with a finite square
         square, shrunk = t**2 / (n - 1), 1 + n * PRIOR
         log_e = -0.5 * math.log(shrunk) + n / 2 * (np.log1p(square) - np.log1p(square / shrunk))
         return np.minimum(np.exp(-log_e), 1.0)
