@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from analysis.inference.intervals import Estimate, Limits, difference_of, mean_of
 from analysis.inference.rule import Rule
@@ -214,6 +214,8 @@ class Pair:
     @cached_property
     def _rank_test(self) -> tuple[float, float]:
         """p of the exact test on ranks, missing values the worst of all, and the sign of the difference."""
+        from scipy import stats  # slow to import, and only a metric without limits needs it
+
         if self.rule.pairing == "unpaired":
             worst = -math.inf if self.maximise else math.inf
             values = [value for arm in (self.a, self.b) for value in arm.values()]

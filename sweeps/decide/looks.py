@@ -145,17 +145,14 @@ class EvidenceLooks:
         return self._seeds.get(arm, [])
 
     def seeds_ahead(self, arm: str) -> int:
-        """How many seeds of the arm may still be planned, if it stays open to the last look."""
-        if not self._state.stages:
-            planned = {trial.seed for trial in self._state.trials.values()
-                       if trial.arm == arm and trial.phase == "evidence"}  # fmt: skip
-            return len(set(self._plan.evidence_seeds(arm)) - planned)
-        self._read()
-        ahead: set[int] = set()
+        """How many seeds of the arm have no trial yet, and may get one if the arm stays open to the last
+        look."""
+        ahead = set(self.seeds(arm))
         for each in (each for waiting in self._waiting.values() for each in waiting):
             if arm in each.key:
                 ahead.update(each.seeds if arm == each.arm else each.seeds_against)
-        return len(ahead - set(self._seeds.get(arm, [])))
+        evidence = (trial for trial in self._state.trials.values() if trial.phase == "evidence")
+        return len(ahead - {trial.seed for trial in evidence if trial.arm == arm})
 
     def take(self) -> bool:
         """Take the next look if it is due. Returns whether it was; further trials may then be planned."""

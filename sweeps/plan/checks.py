@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from sweeps.plan.draws import drawn_for, known_draws
 from sweeps.plan.model import Arm, Plan
+from sweeps.plan.seed_keys import check_seed_keys
 from sweeps.space.dotted import absolute_at, get
 from sweeps.space.errors import SpecError
 from sweeps.space.names import REPORTED, RESERVED, name_problem, same_name
@@ -82,6 +83,7 @@ def check_horizon(scheduler: SchedulerSpec, horizon: float | None) -> SchedulerS
 def check_plan(plan: Plan) -> None:
     """Try every trial that is known on the trainer's config, and refuse two that are the same trial."""
     _check_changes(plan)
+    check_seed_keys(plan)
     for name in plan.spec.tune:
         if not any(name in arm.tune for arm in plan.arms):
             raise SpecError(f"tune.{name}: its `when` is met by no arm: mend `when`, or remove it")
@@ -99,7 +101,7 @@ def check_plan(plan: Plan) -> None:
         for values in values_to_try(plan, arm):
             drawn = f" with {_said(values)}" if values else ""
             what = f"{plan.source}: arm {arm.name}{drawn}"
-            config = plan.trainer.configure(arm.config, values.items(), what)
+            config = plan.trainer.configure(arm.config, plan.settings(values, plan.spec.seeds[0]), what)
             known = plan.trainer.describe(config)
             _check_course(plan, what, config, known)
             _check_gpu(arm, what, known)
@@ -217,27 +219,35 @@ def _said(values: dict[str, Any]) -> str:
 def check_data(plan: Plan) -> str:
     """Let the trainer look at the data that the trials name, once for each. Raises SpecError.
 
-    Returns the hashes that it gives, in the plan's order: a sweep on other data is another sweep.
+    With `seed_keys` each seed has data of its own. Returns the hashes that the trainer gives, in the plan's
+    order: a sweep on other data is another sweep.
     """
     seen: list[Any] = []
     found: list[str] = []
+    for config in _configs(plan):
+        data = config.model_dump(mode="json")
+        data = data.get("data", data)
+        if data in seen:
+            continue
+        seen.append(data)
+        try:
+            digest = plan.trainer.check(config)
+        except (ValueError, OSError) as error:
+            reason = str(error).removeprefix("data: ")
+            raise SpecError(f"{plan.source}: data: {reason}") from error
+        except Exception as error:
+            raise SpecError(
+                f"{plan.source}: trainer: {plan.spec.trainer}: check(config) failed "
+                f"({type(error).__name__}: {error}): mend it, or remove it"
+            ) from error
+        found += [str(digest)[:16]] if digest else []
+    return " ".join(dict.fromkeys(found))
+
+
+def _configs(plan: Plan) -> Iterator[BaseModel]:
+    """The configs of the trials that are known; of each seed where that changes the config."""
+    seeds = plan.all_seeds if plan.spec.seed_keys else plan.spec.seeds[:1]
     for arm in plan.arms:
         for values in values_to_try(plan, arm):
-            config = plan.trainer.configure(arm.config, values.items(), plan.source)
-            data = config.model_dump(mode="json")
-            data = data.get("data", data)
-            if data in seen:
-                continue
-            seen.append(data)
-            try:
-                digest = plan.trainer.check(config)
-            except (ValueError, OSError) as error:
-                reason = str(error).removeprefix("data: ")
-                raise SpecError(f"{plan.source}: data: {reason}") from error
-            except Exception as error:
-                raise SpecError(
-                    f"{plan.source}: trainer: {plan.spec.trainer}: check(config) failed "
-                    f"({type(error).__name__}: {error}): mend it, or remove it"
-                ) from error
-            found += [str(digest)[:16]] if digest else []
-    return " ".join(dict.fromkeys(found))
+            for seed in seeds:
+                yield plan.trainer.configure(arm.config, plan.settings(values, seed), plan.source)

@@ -9,11 +9,13 @@ import math
 from collections.abc import Sequence
 
 from analysis.inference.rule import Rule
-from analysis.inference.sequential import Schedule, auto_looks
-from analysis.inference.significance import smallest_p
+from analysis.inference.sequential import FIRST, Schedule, auto_looks
+from analysis.inference.significance import Pairing, smallest_p
 from sweeps.space.errors import SpecError
 from sweeps.space.schema import SweepSpec
 
+ASKED_ONCE = ("effects", "spread")  # questions that are not answered look by look
+FEWEST_SEEDS = FIRST + 1  # for looks, and for more seeds of the baseline
 MANY_ARMS = 7  # from so many arms on, `baseline_seeds: auto` gives the baseline half as many seeds again
 SPREAD_SEEDS = 16  # the fewest with which standard deviations are compared
 
@@ -21,14 +23,11 @@ SPREAD_SEEDS = 16  # the fewest with which standard deviations are compared
 def resolve_rule(spec: SweepSpec, arms: int) -> Rule:
     """The rule of a space with so many arms. Raises SpecError for one that cannot decide anything."""
     evidence = spec.evidence
-    pairing = evidence.pairing
-    if pairing == "auto":
-        pairing = "paired" if spec.seed_keys else "unpaired"
     rule = Rule(
         question=evidence.question,
         test=evidence.test,
-        pairing=pairing,
-        looks=_looks(spec),
+        pairing=pairing_of(spec)[0],
+        looks=looks_of(spec)[0],
         margin=evidence.margin,
         futility=evidence.futility if evidence.futility is not None else evidence.margin,
         reserve=evidence.reserve,
@@ -49,14 +48,73 @@ def number_of_comparisons(rule: Rule, arms: int) -> int:
     return math.comb(arms, 2) if rule.question == "best" else arms - 1
 
 
-def _looks(spec: SweepSpec) -> tuple[int, ...]:
+# What is chosen where the YAML says `auto`, each with the reason in words
+
+
+def pairing_of(spec: SweepSpec) -> tuple[Pairing, str]:
+    if spec.evidence.pairing != "auto":
+        return spec.evidence.pairing, "given"
+    if spec.seed_keys:
+        return "paired", f"auto: a seed has the same data in every arm, by {' and '.join(spec.seed_keys)}"
+    return "unpaired", "auto: without seed_keys a seed has nothing in common over arms that is worth pairing"
+
+
+def looks_of(spec: SweepSpec) -> tuple[tuple[int, ...], str]:
+    """The looks; () for one at the end."""
     evidence, seeds = spec.evidence, len(spec.seeds)
     if isinstance(evidence.looks, list):
-        return tuple(evidence.looks)
-    is_fixed = evidence.question in ("effects", "spread") or evidence.test == "permutation"
-    if evidence.looks == "none" or is_fixed or not has_evidence(spec):
-        return ()
-    return auto_looks(seeds)
+        return tuple(evidence.looks), "given"
+    if evidence.looks == "none":
+        return (), "given"
+    if not has_evidence(spec):
+        return (), "auto: trials that may be stopped carry no claims"
+    if evidence.question in ASKED_ONCE:
+        return (), f"auto: question {evidence.question} is asked once, of all seeds"
+    if evidence.test == "permutation":
+        return (), "auto: a permutation test of few seeds cannot reach the level of an early look"
+    found = auto_looks(seeds)
+    return found, f"auto, of {seeds} seeds" if found else f"auto: below {FEWEST_SEEDS} seeds"
+
+
+def baseline_seeds(spec: SweepSpec, rule: Rule, arms: int) -> tuple[list[int], str]:
+    """Seeds that only the baseline runs, after `seeds`. Raises SpecError for ones that cannot be used.
+
+    Each arm is compared with the baseline, so that its seeds count in every comparison. `auto` adds half as
+    many as there are seeds from MANY_ARMS arms on (benchmarks/coverage.py).
+    """
+    given = spec.evidence.baseline_seeds
+    is_shared = rule.question == "baseline" and rule.pairing == "unpaired" and has_evidence(spec)
+    searched = set(spec.search.seeds if spec.tune else [])
+    if given == "auto":
+        if not is_shared:
+            return [], "auto: only for question baseline with unpaired seeds"
+        if arms < MANY_ARMS or len(spec.seeds) < FEWEST_SEEDS:
+            return [], f"auto: only from {MANY_ARMS} arms and {FEWEST_SEEDS} seeds on"
+        first = max({*spec.seeds, *searched}) + 1
+        return list(range(first, first + len(spec.seeds) // 2)), f"auto: {arms} arms are compared with it"
+    if given and not has_evidence(spec):
+        raise SpecError(
+            f"evidence.baseline_seeds: {_some(given)}, but a sweep that stops its arms has no evidence: "
+            f"remove it"
+        )
+    if given and not is_shared:
+        raise SpecError(
+            f"evidence.baseline_seeds: {_some(given)} is for question baseline with unpaired seeds (here: "
+            f"{rule.question}, {rule.pairing}): remove it"
+        )
+    if shared := sorted(set(given) & searched):
+        raise SpecError(
+            f"evidence.baseline_seeds: {shared} are also under search.seeds: a draw that was chosen on a "
+            f"seed must be shown on others: give other numbers"
+        )
+    return [seed for seed in given if seed not in spec.seeds], "given"
+
+
+def _some(seeds: Sequence[int]) -> str:
+    return str(list(seeds)) if len(seeds) <= 4 else f"{list(seeds[:3])} and more"
+
+
+# What is refused
 
 
 def _check_question(spec: SweepSpec) -> None:
@@ -77,7 +135,7 @@ def _check_looks(spec: SweepSpec, rule: Rule, comparisons: int) -> None:
     looks, seeds = spec.evidence.looks, len(spec.seeds)
     if not isinstance(looks, list):
         return
-    if rule.question in ("effects", "spread"):
+    if rule.question in ASKED_ONCE:
         raise SpecError(
             f"evidence.looks: {looks} with question {rule.question}, which is asked once, of all seeds: "
             f"remove looks"
@@ -100,34 +158,3 @@ def _check_looks(spec: SweepSpec, rule: Rule, comparisons: int) -> None:
                 f"p = {least:.2g}, and needs {schedule.level(place, level):.2g} with {comparisons} "
                 f"comparisons: remove this look, or set test: t"
             )
-
-
-def baseline_seeds(spec: SweepSpec, rule: Rule, arms: int) -> list[int]:
-    """Seeds that only the baseline runs, after `seeds`. Raises SpecError for ones that cannot be used.
-
-    Each arm is compared with the baseline, so that its seeds count in every comparison. `auto` adds half as
-    many as there are seeds from MANY_ARMS arms on (benchmarks/coverage.py).
-    """
-    given = spec.evidence.baseline_seeds
-    is_shared = rule.question == "baseline" and rule.pairing == "unpaired" and has_evidence(spec)
-    if given == "auto":
-        if not is_shared or arms < MANY_ARMS or len(spec.seeds) < 4:
-            return []
-        taken = {*spec.seeds, *(spec.search.seeds if spec.tune else [])}
-        first = max(taken) + 1
-        return list(range(first, first + len(spec.seeds) // 2))
-    if not is_shared:
-        raise SpecError(
-            f"evidence.baseline_seeds: {_some(given)} is for question baseline with unpaired seeds (here: "
-            f"{rule.question}, {rule.pairing}): remove it"
-        )
-    if shared := sorted(set(given) & set(spec.search.seeds)) if spec.tune else []:
-        raise SpecError(
-            f"evidence.baseline_seeds: {shared} are also under search.seeds: a draw that was chosen on a "
-            f"seed must be shown on others: give other numbers"
-        )
-    return [seed for seed in given if seed not in spec.seeds]
-
-
-def _some(seeds: Sequence[int]) -> str:
-    return str(list(seeds[:4])) if len(seeds) <= 4 else f"{list(seeds[:4])[:-1]} and more"

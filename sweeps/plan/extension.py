@@ -20,9 +20,9 @@ def refusals(plan: Plan, stored: dict[str, Any]) -> list[str]:
     current = copy.deepcopy(plan.identity)
     _forget_new_arms(stored, current)
     _forget_new_draws(stored, current)
+    _forget_more_looks(stored, current)  # before the seeds from which they follow
     _forget_new_seeds(plan, stored, current)
     _forget_longer_runs(plan, stored, current)
-    _forget_more_looks(stored, current)
     return [line + _allowed_change(line) for line in differences(stored, current)]
 
 
@@ -68,12 +68,15 @@ def _forget_longer_runs(plan: Plan, stored: dict[str, Any], current: dict[str, A
 
 
 def _forget_more_looks(stored: dict[str, Any], current: dict[str, Any]) -> None:
-    # Looks follow from the seeds; the plan's were recorded when it was begun. More seeds may only be added.
-    if "evidence" in stored and "evidence" in current:
+    # Looks follow from the seeds; the plan's were recorded when it was begun. A seed that the baseline alone
+    # had may become one of all arms.
+    if "evidence" not in stored or "evidence" not in current:
+        return
+    if len(current["seeds"]) > len(stored["seeds"]):
         current["evidence"]["looks"] = stored["evidence"]["looks"]
-        old, new = (each["evidence"]["baseline_seeds"] for each in (stored, current))
-        if set(old) <= {*new, *current["seeds"]}:
-            current["evidence"]["baseline_seeds"] = old
+    old, new = (each["evidence"]["baseline_seeds"] for each in (stored, current))
+    if set(old) <= {*new, *current["seeds"]}:
+        current["evidence"]["baseline_seeds"] = old
 
 
 def _allowed_change(line: str) -> str:
@@ -83,6 +86,10 @@ def _allowed_change(line: str) -> str:
         return (
             " (seeds can only be added, and only where no scheduler judges by their mean, which would change)"
         )
+    if key == "evidence.looks":
+        return " (looks change only with the number of seeds)"
+    if key == "evidence.baseline_seeds":
+        return " (seeds can only be added)"
     if key == "scheduler.max_t":
         return (
             " (it can only be raised, and only if describe(config) returns `extendable`: a longer run begins "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from analysis.format import UNITS
 from analysis.inference.rule import Rule
 from sweeps.plan.draws import drawn_for, known_draws
-from sweeps.plan.evidence import has_evidence
+from sweeps.plan.evidence import ASKED_ONCE, has_evidence
 from sweeps.plan.match import Matched
 from sweeps.plan.trainer import Trainer
 from sweeps.space.encoding import digest
@@ -164,11 +165,20 @@ class Plan:
         return [*self.spec.seeds, *(self.more_baseline_seeds if arm == self.baseline else ())]
 
     @property
+    def all_seeds(self) -> list[int]:
+        """The seeds of all trials, those of the evidence first."""
+        return list(dict.fromkeys([*self.evidence_seeds(self.baseline), *self.search_seeds]))
+
+    def settings(self, values: Mapping[str, Any], seed: int) -> list[tuple[str, Any]]:
+        """The keys that a trial sets in its arm's config: the drawn values, and its seed at `seed_keys`."""
+        return [*values.items(), *((key, seed) for key in self.spec.seed_keys)]
+
+    @property
     def comparisons(self) -> list[tuple[str, str]]:
         """The comparisons that the rule decides look by look, as (arm, against): with the baseline, or of all
         pairs. None for a question that is answered once at the end, of other contrasts."""
         names = [arm.name for arm in self.arms]
-        if self.rule is None or not has_evidence(self.spec) or self.rule.question in ("effects", "spread"):
+        if self.rule is None or not has_evidence(self.spec) or self.rule.question in ASKED_ONCE:
             return []
         if self.rule.question == "best":
             return [(arm, against) for against, arm in itertools.combinations(names, 2)]
@@ -178,8 +188,8 @@ class Plan:
         """The trial of an arm, a draw and a seed. Raises SpecError if the drawn values do not fit the
         config."""
         what = f"{self.source}: {arm.name}, draw {draw.index}"
-        values = [*draw.values.items(), *((key, seed) for key in self.spec.seed_keys)]
-        config = self.trainer.configure(arm.config, values, what).model_dump(mode="json")
+        settings = self.settings(draw.values, seed)
+        config = self.trainer.configure(arm.config, settings, what).model_dump(mode="json")
         return TrialPlan(
             trial_id(arm.name, draw.index, seed), arm.name, draw.index, draw.values, seed, phase, config
         )

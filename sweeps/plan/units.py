@@ -34,7 +34,7 @@ def resolved_units(spec: SweepSpec, described: Iterable[Mapping[str, str]]) -> d
     """The unit of each metric that has one, and of the objective and its test counterpart in any case.
 
     `described` are the units that describe() returned for the base and for each arm. Raises SpecError for two
-    that contradict each other, and for a margin as wide as the objective's limits.
+    that contradict each other, and for a margin or futility as wide as the objective's limits.
     """
     units: dict[str, str] = {}
     for each in described:
@@ -54,10 +54,12 @@ def resolved_units(spec: SweepSpec, described: Iterable[Mapping[str, str]]) -> d
                 f"{units[name]}: correct the wrong one, or leave objective.unit out"
             )
     low, high = UNITS[unit].limits
-    margin = spec.evidence.margin
-    if margin is not None and margin >= high - low:
+    for key in ("margin", "futility"):
+        distance = getattr(spec.evidence, key)
+        if distance is None or distance < high - low:
+            continue
         raise SpecError(
-            f"evidence.margin: is {margin:g}, but {metric} is a {unit} ({low:g} to {high:g}), so that no "
+            f"evidence.{key}: is {distance:g}, but {metric} is a {unit} ({low:g} to {high:g}), so that no "
             f"difference is larger: give it in the metric's own units ({0.01 * (high - low):g} is one point)"
         )
     return units

@@ -92,10 +92,13 @@ def _refuse_without_reserve(plan: Plan, state: SweepState) -> None:
     number = len(state.stages)
     if plan.rule is None or not number or plan.rule.level(number) >= SMALLEST_LEVEL:
         return
+    reserve, before = plan.rule.reserve, number - 1
+    spent = f"is {reserve:g}"
+    if reserve:
+        spent = f"was {reserve:g} of the 5%, of which {before} extension{'s' * (before != 1)} left too little"
     raise SpecError(
-        f"--extend: evidence.reserve is spent: it was {plan.rule.reserve:g} of the 5%, and {number - 1} "
-        f"extensions have halved what was left, so that this one could claim nothing: launch what is still "
-        f"open as a new sweep, on fresh seeds, under another --name"
+        f"--extend: evidence.reserve {spent}, so that this extension could claim nothing: launch what is "
+        f"still open as a new sweep, on fresh seeds, under another --name"
     )
 
 

@@ -16,6 +16,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(refuse_duplicates)]
+MoreSeeds = Annotated[list[Seed], AfterValidator(refuse_duplicates)]
+# Config keys that take the trial's seed, so that it redraws the data too.
+SeedKeys = Annotated[list[str], AfterValidator(refuse_duplicates)]
 
 
 UnitName = Literal["share", "percent", "none"]  # 0 to 1, 0 to 100, any number
@@ -199,7 +202,7 @@ class Evidence(Section):
     futility: float | None = None  # from a difference of this size on the sweep cares; default: margin
     reserve: float = Field(0.01, ge=0, lt=0.05)  # of the 5%, kept for extensions
     on_diverged: Literal["worst"] = "worst"
-    baseline_seeds: Literal["auto"] | Seeds = "auto"  # more seeds for the baseline, where seeds are unpaired
+    baseline_seeds: Literal["auto"] | MoreSeeds = "auto"  # for the baseline, where seeds are unpaired
     pilot: Path | None = None  # results of a sweep from which the SD over seeds is taken
 
     @field_validator("margin", "futility")
@@ -286,9 +289,7 @@ class SweepSpec(Section):
     search: SearchSpec = SearchSpec()
     scheduler: SchedulerSpec = SchedulerSpec()
     seeds: Seeds = Field([1, 2, 3, 4, 5])
-    seed_keys: list[str] = Field(
-        []
-    )  # config keys that take the trial's seed, so that it redraws the data too
+    seed_keys: SeedKeys = Field([])
     evidence: Evidence = Evidence()
     resources: TrialResources = TrialResources()
     max_concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
