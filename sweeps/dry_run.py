@@ -16,7 +16,7 @@ from sweeps.plan.checks import check_data
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration, ClusterResources, local_resources
 from sweeps.process import logging_to
-from sweeps.record.folder import JOURNAL, inspect_folder
+from sweeps.record.folder import JOURNAL, as_recorded, inspect_folder, recorded_rule
 from sweeps.record.state import read_state
 from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
@@ -30,6 +30,7 @@ def show_plan(plan: Plan, options: LaunchOptions) -> None:
     folder: Path | None = None
     if options.resume or options.extend:
         folder = Storage(options.storage).folder(plan.spec.name)
+        plan = as_recorded(plan, folder)
         inspect_folder(plan, folder, options.resume, options.extend)
     has_power = comparisons(plan) > 0 or plan.spec.evidence.pilot is not None
     _show(plan, options, power_estimate(plan, folder) if has_power else None)
@@ -46,7 +47,8 @@ def power_estimate(plan: Plan, folder: Path | None = None) -> PowerEstimate:
     from analysis.compare.power_estimate import estimate_power
     from analysis.sweep import AnalysisError
 
-    evidence, number, rule = plan.spec.evidence, comparisons(plan), plan.rule
+    evidence, number = plan.spec.evidence, comparisons(plan)
+    rule = recorded_rule(folder) if plan.rule is None and folder is not None else plan.rule
     assert rule is not None
     metric = plan.spec.objective.metric
     arguments = (metric, UNITS[plan.units[metric]], number, rule.test, rule.pairing)

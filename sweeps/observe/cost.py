@@ -57,18 +57,23 @@ def total(costs: Iterable[Cost]) -> Cost:
     return sum(costs, Cost())
 
 
-def phases(plan: Plan) -> dict[str, dict[str, int]]:
-    """The number of trials by phase and arm; a sweep that tunes nothing has one phase, "sweep"."""
-    spec, draws = plan.spec, {arm.name: plan.number_of_draws(arm) for arm in plan.arms}
-    if not spec.tune:
-        return {"sweep": {arm: len(plan.evidence_seeds(arm)) for arm in draws}}
+def kept_draws(plan: Plan) -> dict[str, int]:
+    """How many draws of each arm are repeated as evidence."""
+    spec = plan.spec
     return {
-        "search": {arm: number * len(spec.search.seeds) for arm, number in draws.items()},
-        "evidence": {
-            arm: min(spec.search.keep, number) * len(plan.evidence_seeds(arm))
-            for arm, number in draws.items()
-        },
+        arm.name: min(spec.search.keep, plan.number_of_draws(arm)) if spec.tune else 1 for arm in plan.arms
     }
+
+
+def phases(plan: Plan) -> dict[str, dict[str, int]]:
+    """The number of trials by phase and arm, if all run to the last look; a sweep that tunes nothing has one
+    phase, "sweep"."""
+    spec = plan.spec
+    evidence = {arm: kept * len(plan.evidence_seeds(arm)) for arm, kept in kept_draws(plan).items()}
+    if not spec.tune:
+        return {"sweep": evidence}
+    search = {arm.name: plan.number_of_draws(arm) * len(spec.search.seeds) for arm in plan.arms}
+    return {"search": search, "evidence": evidence}
 
 
 def wall_clock(kinds: Iterable[tuple[int, float, float]]) -> float:

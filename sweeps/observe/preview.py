@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.decide.selection import FEWEST_TO_SMOOTH
-from sweeps.observe.cost import total, trial_cost
+from sweeps.observe.cost import phases, total, trial_cost
 from sweeps.observe.forecast import forecast, times
+from sweeps.observe.rule import describe_rule
+from sweeps.observe.simulated import simulated
 from sweeps.plan.match import deviation
 from sweeps.plan.model import Arm, Plan
 from sweeps.plan.resources import Calibration
@@ -44,7 +46,10 @@ def preview(
     lines = [*_factors(plan), *_matching(plan), *_phases(plan), *_stopping(plan)]
     at_once = str(max(concurrency_by_arm.values())) if all(concurrency_by_arm.values()) else "none"
     lines.append(f"At once: {at_once} ({_a_trial(plan)}; {resources})")
-    lines += [*_limits(plan), *times(plan, concurrency_by_arm, costs or {})]
+    sd = power.sd if power is not None else None
+    courses = simulated(plan, sd)
+    lines += [*_limits(plan), *times(plan, concurrency_by_arm, costs or {}, courses)]
+    lines += describe_rule(plan, courses, sd)
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
     for part in forecast(plan, power, costs or {}) if power is not None else ():
@@ -188,20 +193,21 @@ def _phases(plan: Plan) -> Iterator[str]:
     seeds = _many(len(spec.seeds), "seed")
     draws = [plan.number_of_draws(arm) for arm in plan.arms]
     arms = _many(len(draws), "arm")
+    search, evidence = spec.search, list(phases(plan).values())[-1]
+    more = len(plan.more_baseline_seeds)
+    of_baseline = f", and {plan.baseline} x {_many(more, 'seed')} more" if more else ""
     if not spec.tune:
         phase = "Evidence, run to the end" if not spec.scheduler.stops else "Search, under the scheduler"
-        yield f"{phase}: {arms} x {seeds} = {_trials(plan, [1] * len(draws), len(spec.seeds))}"
+        yield f"{phase}: {arms} x {seeds}{of_baseline} = {_trials(plan, evidence)}"
         return
-    search = spec.search
     numbers = "/".join(str(number) for number in dict.fromkeys(draws))
     yield (
         f"Search, under the scheduler: {arms} x {numbers} draws ({search.algorithm}) x "
-        f"{_many(len(search.seeds), 'seed')} = {_trials(plan, draws, len(search.seeds))}"
+        f"{_many(len(search.seeds), 'seed')} = {_trials(plan, phases(plan)['search'])}"
     )
-    kept = [min(search.keep, number) for number in draws]
     yield (
-        f"Evidence, run to the end: {arms} x best {_many(search.keep, 'draw')} x {seeds} = "
-        f"{_trials(plan, kept, len(spec.seeds))}"
+        f"Evidence, run to the end: {arms} x best {_many(search.keep, 'draw')} x {seeds}{of_baseline} = "
+        f"{_trials(plan, evidence)}"
     )
     if search.choose == "smoothed":
         yield (
@@ -211,9 +217,9 @@ def _phases(plan: Plan) -> Iterator[str]:
         )
 
 
-def _trials(plan: Plan, draws: list[int], seeds: int) -> str:
-    """How many trials so many draws of each arm are, and what they cost if none stops early."""
-    cost = total(trial_cost(plan, arm, {}) * n for arm, n in zip(plan.arms, draws, strict=True)) * seeds
+def _trials(plan: Plan, by_arm: Mapping[str, int]) -> str:
+    """How many trials these are, and what they cost if none stops early."""
+    cost = total(trial_cost(plan, arm, {}) * by_arm[arm.name] for arm in plan.arms)
     trials, samples, flops, _ = cost.cells
     if not samples:
         return f"{trials} trials"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.inference.rule import SMALLEST_LEVEL
+from analysis.inference.rule import SMALLEST_LEVEL, Rule
 from sweeps.plan.extension import refusals
 from sweeps.plan.identity import differences, identity, resolved
 from sweeps.plan.model import Plan
@@ -87,6 +87,12 @@ def as_recorded(plan: Plan, folder: Path) -> Plan:
     return replace(old, identity=identity(old))
 
 
+def recorded_rule(folder: Path) -> Rule:
+    """The rule of a sweep that was recorded before rules were part of the identity."""
+    evidence = load_yaml(folder / SPACE).get("evidence")
+    return Rule.of(evidence or {})
+
+
 def _refuse_without_reserve(plan: Plan, state: SweepState) -> None:
     """Raise SpecError if an extension could claim nothing, as the reserve is spent."""
     number = len(state.stages)
@@ -146,6 +152,8 @@ def write_space(plan: Plan, folder: Path, data: str, extended: bool) -> dict[str
         origin = {"created": created, "id": new_sweep_id(plan.hash, created)}
         if extended:
             origin = {key: value for key, value in read_resolved(folder).items() if key in origin}
+            if plan.rule is None:  # it stays as it was recorded
+                space["evidence"] = load_yaml(path).get("evidence")
         space["resolved"] |= {"data": data, "version": __version__, **origin}
         _write(path, space)
     else:

@@ -15,7 +15,7 @@ from sweeps.dry_run import power_estimate
 from sweeps.observe.preview import preview
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration
-from sweeps.record.folder import update_evidence, write_space
+from sweeps.record.folder import update_units, write_space
 from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 from tests.sweeps.spaces import write_space as write_yaml
