@@ -15,7 +15,15 @@ import pytest
 import run_sweep
 from sweeps.decide.controller import Controller
 from sweeps.plan.build import load_plan
-from sweeps.record.folder import JOURNAL, SPACE, inspect_folder, read_resolved
+from sweeps.record.folder import (
+    JOURNAL,
+    SPACE,
+    as_recorded,
+    inspect_folder,
+    read_resolved,
+    recorded_rule,
+    write_space,
+)
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.state import read_state
 from sweeps.space.encoding import digest
@@ -33,11 +41,11 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_the_same_search_space_is_the_same_sweep(storage: Path) -> None:
-    stored, plan = read_resolved(storage / "smoke"), load_plan(SMOKE)
+    stored, plan = read_resolved(storage / "smoke"), as_recorded(load_plan(SMOKE), storage / "smoke")
     assert stored["hash"] == digest(stored["identity"])
     assert plan.hash == stored["hash"]
     assert inspect_folder(plan, storage / "smoke", resume=False, extend=False).finished
-    changed = load_plan(SMOKE, ["optim.lr=0.002"])
+    changed = as_recorded(load_plan(SMOKE, ["optim.lr=0.002"]), storage / "smoke")
     assert changed.hash != stored["hash"]
 
 

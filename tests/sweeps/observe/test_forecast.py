@@ -20,7 +20,7 @@ from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 from tests.sweeps.spaces import write_space as write_yaml
 
-EXACT = {"test": "permutation"}
+EXACT = {"test": "permutation", "pairing": "paired"}
 HOUR = Calibration(36.0)  # a trial of a hundred samples
 SHARE = {"metric": "accuracy", "mode": "max", "unit": "share"}
 
@@ -52,7 +52,7 @@ def test_too_few_seeds_are_named_with_the_number_that_would_do(tmp_path: Path) -
     assert row(text, "3 ")[1] == "none" and row(text, "4 (+1)")[2] == "none"
     assert row(text, "7 (+4)")[2:4] == ["1.9", "SD"]
     by_t = shown(toy_plan(tmp_path, objective=SHARE, seeds=[1, 2, 3]))
-    assert "Too few seeds" not in by_t and "by the paired t-test" in by_t and row(by_t, "3 ")[2] == "SD"
+    assert "Too few seeds" not in by_t and "by the Welch t-test" in by_t and row(by_t, "3 ")[2] == "SD"
 
 
 def test_of_a_search_only_the_evidence_is_counted(tmp_path: Path) -> None:
@@ -86,7 +86,8 @@ def test_the_spread_is_taken_from_a_pilot_beside_the_space(tmp_path: Path) -> No
     pilot = write_sweep(tmp_path / "results" / "earlier", arms, seeds=(1, 2, 3, 4), phase="evidence")
     trials = pd.read_parquet(pilot / "trials.parquet")
     trials.assign(accuracy=[0.1, 0.1, 0.1, 0.1, 0.2, 0.3, 0.4, 0.3]).to_parquet(pilot / "trials.parquet")
-    text = shown(toy_plan(tmp_path, objective=SHARE, evidence={"pilot": "results/earlier"}))
+    evidence = {"pilot": "results/earlier", "pairing": "paired"}
+    text = shown(toy_plan(tmp_path, objective=SHARE, evidence=evidence))
     assert "SD of a difference: at most 14.1 points, the one-sided 80% upper confidence limit" in text
     assert "of the 8.2 points of accuracy in earlier (paired, 3 degrees of freedom)" in text
 
@@ -112,23 +113,26 @@ def test_a_unit_given_later_is_kept_in_sweep_yaml(tmp_path: Path) -> None:
     space = write_space(plan, tmp_path, "", False)
     del space["objective"]["unit"], space["resolved"]["units"]
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(space))
-    assert not update_evidence(share, tmp_path)
+    update_units(share, tmp_path)
     again = yaml.safe_load((tmp_path / "sweep.yaml").read_text())
     assert again["objective"] == SHARE and again["resolved"]["units"] == {"accuracy": "share"}
 
 
-def test_evidence_is_kept_in_sweep_yaml_and_is_no_part_of_the_identity(tmp_path: Path) -> None:
-    plan = toy_plan(tmp_path, evidence={"margin": 0.01})
-    folder = tmp_path / "results"
-    folder.mkdir()
-    space = write_space(plan, folder, "", False)
-    assert space["evidence"] == {"test": "t", "pairing": "paired", "margin": 0.01, "pilot": None}
-    assert not update_evidence(plan, folder)
-    other = toy_plan(tmp_path, evidence={"test": "t"})
-    assert other.hash == plan.hash
-    again = write_space(other, folder, "", False)
-    assert again["evidence"]["test"] == "t" and again["evidence"]["margin"] is None
-    assert {key: again[key] for key in again if key != "evidence"} == {
-        key: space[key] for key in space if key != "evidence"
-    }
-    assert yaml.safe_load((folder / "sweep.yaml").read_text()) == again
+def test_the_rule_is_kept_in_sweep_yaml_as_it_was_given(tmp_path: Path) -> None:
+    space = write_space(toy_plan(tmp_path, evidence={"margin": 0.01}), tmp_path, "", False)
+    assert space["evidence"]["margin"] == 0.01 and space["evidence"]["looks"] == "auto"
+    assert space["resolved"]["identity"]["evidence"]["looks"] == []  # of two seeds
+
+
+def test_of_all_pairs_each_arm_is_priced_and_no_baseline_is_shared(tmp_path: Path) -> None:
+    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3], evidence={"question": "best"}))
+    assert "To settle: 3 comparisons of all pairs, by the Welch t-test" in text
+    assert row(text.partition("each arm takes")[2], "a, b, c")[3:] == ["3", "300", "3e+04"]
+    assert "which all share" not in text
+
+
+def test_more_seeds_of_the_baseline_are_priced(tmp_path: Path) -> None:
+    text = shown(toy_plan(tmp_path, seeds=[1, 2, 3], evidence={"baseline_seeds": list(range(4, 14))}))
+    assert "3 arms x 3 seeds, and a x 10 seeds more = 19 trials" in text
+    assert row(text, "3 ")[3] == "19" and row(text, "4 (+1)")[4] == "+3"
+    assert row(text, "a, which all share")[4] == "13"

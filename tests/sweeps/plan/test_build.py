@@ -38,7 +38,8 @@ def test_a_search_runs_each_arms_draws_on_its_own_seeds_a_draw_of_every_arm_afte
     assert ids(trials) == [f"{arm}-d{draw}-s{seed}" for draw in (0, 1) for arm in "ab" for seed in (7, 8)]
     assert {trial.phase for trial in trials} == {"search"}
     assert all(trial.config["lr"] == trial.values["lr"] for trial in trials)
-    evidence = plan.evidence_trials(plan.arms[1], plan.draws(plan.arms[1])[1])
+    b = plan.arms[1]
+    evidence = [plan.trial(b, plan.draws(b)[1], seed, "evidence") for seed in plan.evidence_seeds("b")]
     assert ids(evidence) == ["b-d1-s1", "b-d1-s2"] and {trial.phase for trial in evidence} == {"evidence"}
 
 
@@ -128,7 +129,7 @@ def test_a_search_space_of_the_project_is_planned(shipped: dict[str, Plan], name
     assert len(plan.arms) >= 3 and plan.spec.name == name
     for arm in plan.arms:
         assert arm.num_params and arm.flops_per_sample
-        trial = plan.evidence_trials(arm, (*plan.draws(arm),)[0])[0]
+        trial = plan.trial(arm, plan.draws(arm)[0], plan.evidence_seeds(arm.name)[0], "evidence")
         config = plan.trainer.config_model.model_validate(trial.config)
         known = plan.trainer.describe(config)
         if plan.spec.scheduler.stops:

@@ -17,6 +17,12 @@ from tests.sweeps.decide.test_controller import play, statuses
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 
 SEARCH: dict[str, Any] = {"draws_per_arm": 4, "seeds": [0], "keep": 1}
+FOUR: dict[str, Any] = {"seeds": [1, 2, 3, 4]}
+MANY: dict[str, Any] = {
+    "ablate": {"bonus": {"levels": {f"l{i}": {"model.bonus": 0.1 * i} for i in range(7)}}},
+    "seeds": [1, 2, 3, 4, 5],
+}
+ALIKE = {"model.bonus": [0, 1e-5, 2e-5]}  # no difference that a few seeds could show
 TUNED: dict[str, Any] = {"tune": TUNE, "search": SEARCH, "scheduler": ASHA | {"scope": "arm"}}
 
 
@@ -32,7 +38,11 @@ def plans(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> tuple[Plan,
         ({"scheduler": {"kind": "fifo", "max_t": 100}}, {"scheduler": {"kind": "fifo", "max_t": 200}}),
         (TUNED, {"search": SEARCH | {"draws_per_arm": 6}}),
         (TUNED, {"seeds": [5, 1, 2]}),
-        (TUNED, {"ablate": {"model.kind": ["d", "a", "b", "c"]}}),
+        (TUNED, {"ablate": {"model.kind": ["a", "d", "b", "c"]}}),
+        ({}, {"seeds": [1, 2, 3, 4, 5]}),  # from no looks to three
+        ({"evidence": {"looks": [2]}}, {"seeds": [1, 2, 3], "evidence": {"looks": [2, 3]}}),
+        ({"evidence": {"baseline_seeds": [3, 4]}}, {"seeds": [1, 2, 3], "evidence": {"baseline_seeds": [4]}}),
+        (MANY, {"seeds": [1, 2, 3, 4, 5, 6, 7, 8]}),  # seeds that only the baseline had are those of all
         (TUNED, {"scheduler": ASHA | {"scope": "arm", "max_t": 300}}),
         ({"tune": TUNE, "search": SEARCH}, {"search": SEARCH | {"seeds": [0, 9]}}),
         (TUNED, {"resources": {"cpu": 2}, "max_failures": 3, "budget": {"trials": 3}}),
@@ -57,6 +67,15 @@ def test_additions_are_taken(tmp_path: Path, old: dict[str, Any], new: dict[str,
         (TUNED, {"search": SEARCH | {"keep": 2}}, ["search.keep"]),
         (TUNED, {"tune": {"lr": {"loguniform": [0.02, 1.0]}}}, ["tune.lr"]),
         ({}, {"ablate": {"model.kind": ["a", "b"]}}, ["arms.c"]),
+        (TUNED, {"ablate": {"model.kind": ["d", "a", "b", "c"]}}, ["baseline: 'a' before, 'd' now"]),
+        ({}, {"evidence": {"question": "best"}}, ["evidence.question: 'baseline' before, 'best' now"]),
+        (FOUR, {"evidence": {"looks": [2, 4]}}, ["evidence.looks: [3, 4] before, [2, 4] now", "number of"]),
+        (FOUR, {"evidence": {"looks": "none"}}, ["evidence.looks: [3, 4] before, [] now"]),
+        (
+            {"evidence": {"baseline_seeds": [3, 4]}},
+            {"evidence": {"baseline_seeds": [3]}},
+            ["evidence.baseline_seeds: [3, 4] before, [3] now (seeds can only be added)"],
+        ),
         ({}, {"base": {"lr": 0.2, "max_samples": 100}}, ["base.lr: 0.1 before, 0.2 now"]),
         (TUNED, {"scheduler": ASHA | {"scope": "arm", "max_t": 90}}, ["scheduler.max_t", "longer"]),
         (TUNED, {"scheduler": ASHA | {"scope": "arm", "grace_period": 10}}, ["scheduler.grace_period"]),
@@ -93,12 +112,23 @@ def starts(folder: Path) -> list[str]:
 
 
 def test_new_seeds_and_levels_alone_are_run(tmp_path: Path) -> None:
-    before, after = plans(tmp_path, {}, {"seeds": [1, 2, 3], "ablate": {"model.kind": ["a", "b", "c", "d"]}})
+    ablate = {"model.bonus": [0, 1e-5, 2e-5, 3e-5]}
+    before, after = plans(tmp_path, {"ablate": ALIKE}, {"seeds": [1, 2, 3], "ablate": ablate})
     run(before, tmp_path)
     made = extend(after, tmp_path)
     play(made)
     assert made.finished and statuses(made.state) == {"completed": 12}
-    assert sorted(starts(tmp_path)) == ["a-d0-s3", "b-d0-s3", "c-d0-s3", "d-d0-s1", "d-d0-s2", "d-d0-s3"]
+    names = [arm.name for arm in after.arms]
+    new = {f"{name}-d0-s3" for name in names} | {f"{names[3]}-d0-s{seed}" for seed in (1, 2)}
+    assert set(starts(tmp_path)) == new
+
+
+def test_an_arm_that_is_decided_gets_no_new_seeds(tmp_path: Path) -> None:
+    before, after = plans(tmp_path, {}, {"seeds": [1, 2, 3], "ablate": {"model.kind": ["a", "b", "c", "d"]}})
+    assert {row.verdict for row in run(before, tmp_path).state.comparisons} == {"better"}
+    made = extend(after, tmp_path)
+    play(made)
+    assert made.finished and sorted(starts(tmp_path)) == ["a-d0-s3", "d-d0-s1", "d-d0-s2", "d-d0-s3"]
 
 
 def test_more_draws_choose_anew_and_earlier_evidence_carries_no_claim(tmp_path: Path) -> None:
@@ -188,7 +218,7 @@ def test_a_study_grows_with_its_sweep(tmp_path: Path, old: dict[str, Any], new: 
 
 def test_more_seeds_alone_reopen_nothing_though_trials_end_short_of_max_t(tmp_path: Path) -> None:
     horizon = {"scheduler": {"kind": "fifo", "max_t": 105}}  # the toy's last report is at 100
-    before, after = plans(tmp_path, horizon, {"seeds": [1, 2, 3]})
+    before, after = plans(tmp_path, {**horizon, "ablate": ALIKE}, {"seeds": [1, 2, 3]})
     run(before, tmp_path)
     assert statuses(extend(after, tmp_path).state) == {"completed": 6, "not_started": 3}
 

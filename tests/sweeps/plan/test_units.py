@@ -51,9 +51,12 @@ def test_without_one_the_unit_is_the_trainers(tmp_path: Path, says: Says) -> Non
     assert toy_plan(tmp_path, objective=OBJECTIVE | {"unit": "share"}).units == plan.units
 
 
-def test_a_unit_changes_no_identity(tmp_path: Path) -> None:
+def test_the_unit_is_part_of_the_identity_whoever_gave_it(tmp_path: Path, says: Says) -> None:
+    """Its limits count in what is claimed of runs that diverged."""
     plain, share = toy_plan(tmp_path), toy_plan(tmp_path, objective=OBJECTIVE | {"unit": "share"})
-    assert plain.identity["objective"] == OBJECTIVE and plain.hash == share.hash
+    assert plain.identity["objective"] == OBJECTIVE | {"unit": "none"} and plain.hash != share.hash
+    says(units={"accuracy": "share"})
+    assert toy_plan(tmp_path).hash == share.hash
 
 
 def test_trms_trainer_gives_shares(tmp_path: Path) -> None:
@@ -117,6 +120,8 @@ def test_a_margin_as_wide_as_the_metric_is_refused(tmp_path: Path) -> None:
         SpecError, match=r"evidence.margin: is 1, but accuracy is a share \(0 to 1\).*0.01 is one"
     ):
         toy_plan(tmp_path, objective=objective, evidence={"margin": 1})
+    with pytest.raises(SpecError, match=r"evidence.futility: is 2, but accuracy is a share"):
+        toy_plan(tmp_path, objective=objective, evidence={"futility": 2})
     assert toy_plan(tmp_path, objective=objective, evidence={"margin": 0.5}).units
     assert toy_plan(tmp_path, objective=objective | {"unit": "percent"}, evidence={"margin": 1}).units
     assert toy_plan(tmp_path, evidence={"margin": 1000}).units
