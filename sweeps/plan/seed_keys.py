@@ -39,9 +39,10 @@ def _check_key(plan: Plan, arm: Arm, key: str) -> None:
     try:
         get(arm.config, key)
     except KeyError:
-        near = did_you_mean(key, dotted_keys(plan.trainer.config_model))
+        known = dotted_keys(plan.trainer.config_model)
+        remedy = "name one that all have" if key in known else did_you_mean(key, known)
         raise SpecError(
-            f"seed_keys: {key}: is no key of the config of arm {arm.name}: {near} Every arm must have it"
+            f"seed_keys: {key}: is no key of the config of arm {arm.name}, and every arm needs it: {remedy}"
         ) from None
     for seed in dict.fromkeys((plan.all_seeds[0], max(plan.all_seeds))):
         remedy = "name a key that takes every seed, as an integer"

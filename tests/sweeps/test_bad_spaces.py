@@ -108,6 +108,13 @@ def test_merges_of_merges_are_not_followed_for_ever(
 
 WHEN_A = {"model.kind": ["a"]}
 KINDS = {"model.kind": ["a", "b"]}
+FIVE, SIXTEEN = [1, 2, 3, 4, 5], list(range(16))
+SEEDED = {
+    "trainer": "tests.sweeps.seeded_trainer:train",
+    "base": {},
+    "ablate": KINDS,
+    "seed_keys": ["data.seed"],
+}
 SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     # names, and keys in general
     "near-miss": ({"sheduler": ASHA}, ["sheduler: unknown key", "'kind': 'asha'", "did you mean scheduler?"]),
@@ -125,6 +132,128 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "margin-of-nothing": ({"evidence": {"margin": 0}}, ["evidence.margin: is 0", "above 0"]),
     "evidence-misspelt": ({"evidence": {"marign": 1}}, ["evidence.marign", "did you mean evidence.margin?"]),
     "unknown-test": ({"evidence": {"test": "u"}}, ["evidence.test", "'t' or 'permutation'", "'u'"]),
+    "looks-that-fall": (
+        {"seeds": FIVE, "evidence": {"looks": [4, 3, 5]}},
+        ["evidence.looks: [4, 3, 5] must rise", "in order, or auto"],
+    ),
+    "look-twice": (
+        {"seeds": FIVE, "evidence": {"looks": [3, 3, 5]}},
+        ["evidence.looks: [3, 3, 5] must rise"],
+    ),
+    "looks-of-nothing": ({"evidence": {"looks": []}}, ["evidence.looks: [] must rise", "or auto"]),
+    "look-at-one-seed": ({"evidence": {"looks": [1, 2]}}, ["evidence.looks", "(given 1)", "equal to 2"]),
+    "looks-in-words": ({"evidence": {"looks": "all"}}, ["evidence.looks", "'auto' or 'none'", "'all'"]),
+    "looks-beyond-the-seeds": (
+        {"seeds": FIVE, "evidence": {"looks": [3, 6]}},
+        [
+            "evidence.looks: the last of [3, 6] must be the number of seeds, 5",
+            "end it with 5",
+            "or set looks",
+        ],
+    ),
+    "looks-that-can-never-decide": (
+        {"seeds": FIVE, "evidence": {"looks": [3, 5], "test": "permutation"}},
+        [
+            "evidence.looks: the look at 3 seeds can never decide",
+            "two-sample permutation test gives at the least p = 0.1",
+            "with 2 comparisons",
+            "remove this look, or set test: t",
+        ],
+    ),
+    "looks-at-effects": (
+        {"seeds": FIVE, "evidence": {"looks": [3, 5], "question": "effects"}},
+        ["evidence.looks: [3, 5] with question effects", "asked once", "remove looks"],
+    ),
+    "looks-at-spread": (
+        {"seeds": SIXTEEN, "evidence": {"looks": [8, 16], "question": "spread"}},
+        ["evidence.looks: [8, 16] with question spread", "remove looks"],
+    ),
+    "looks-at-what-is-stopped": (
+        {"scheduler": ASHA, "seeds": FIVE, "evidence": {"looks": [3, 5]}},
+        ["evidence.looks: [3, 5]", "stops its arms", "remove looks"],
+    ),
+    "spread-of-few-seeds": (
+        {"seeds": FIVE, "evidence": {"question": "spread"}},
+        ["evidence.question: spread", "16 seeds or more (given 5)", "add seeds, or set question: baseline"],
+    ),
+    "effects-one-at-a-time": (
+        {"design": "one_at_a_time", "evidence": {"question": "effects"}},
+        ["evidence.question: effects", "design is one_at_a_time", "set design: full, or question: baseline"],
+    ),
+    "unknown-question": (
+        {"evidence": {"question": "worst"}},
+        ["evidence.question", "'baseline', 'best', 'effects' or 'spread'", "'worst'"],
+    ),
+    "baseline-seeds-of-pairs": (
+        {"evidence": {"baseline_seeds": [7], "pairing": "paired"}},
+        [
+            "evidence.baseline_seeds: [7]",
+            "question baseline with unpaired seeds",
+            "baseline, paired",
+            "remove",
+        ],
+    ),
+    "baseline-seeds-of-all-pairs": (
+        {"evidence": {"baseline_seeds": [7, 8, 9, 10, 11], "question": "best"}},
+        ["evidence.baseline_seeds: [7, 8, 9] and more", "(here: best, unpaired): remove it"],
+    ),
+    "baseline-seeds-of-the-search": (
+        {"tune": TUNE, "search": {"seeds": [0, 7]}, "evidence": {"baseline_seeds": [7, 8]}},
+        ["evidence.baseline_seeds: [7] are also under search.seeds", "give other numbers"],
+    ),
+    "baseline-seeds-of-what-is-stopped": (
+        {"scheduler": ASHA, "evidence": {"baseline_seeds": [7]}},
+        ["evidence.baseline_seeds: [7]", "stops its arms", "remove it"],
+    ),
+    "baseline-seed-twice": ({"evidence": {"baseline_seeds": [7, 7]}}, ["baseline_seeds", "7 stands twice"]),
+    "reserve-of-all": ({"evidence": {"reserve": 0.05}}, ["evidence.reserve", "less than 0.05", "0.05)"]),
+    "negative-reserve": (
+        {"evidence": {"reserve": -0.01}},
+        ["evidence.reserve", "greater than or equal to 0", "(given -0.01)"],
+    ),
+    "futility-of-a-whole-share": (
+        {"objective": {"metric": "accuracy", "mode": "max", "unit": "share"}, "evidence": {"futility": 1.5}},
+        ["evidence.futility: is 1.5", "accuracy is a share (0 to 1)", "0.01 is one point"],
+    ),
+    "negative-futility": ({"evidence": {"futility": -1}}, ["evidence.futility: is -1", "above 0"]),
+    # seed_keys
+    "seed-key-near-miss": (
+        {**SEEDED, "seed_keys": ["data.sed"]},
+        ["seed_keys: data.sed: is no key of the config of arm a", "did you mean data.seed?"],
+    ),
+    "seed-key-of-one-arm": (
+        {**SEEDED, "seed_keys": ["model.restart"]},
+        ["seed_keys: model.restart: is no key of the config of arm b, and every arm needs it"],
+    ),
+    "seed-key-that-is-no-integer": (
+        {**SEEDED, "seed_keys": ["data.noise"]},
+        ["seed_keys: data.noise: becomes 1.0 with the seed 1, in arm a", "as an integer"],
+    ),
+    "seed-key-that-is-a-switch": (
+        {**SEEDED, "seed_keys": ["data.shuffled"]},
+        ["seed_keys: data.shuffled: becomes True with the seed 1, in arm a", "as an integer"],
+    ),
+    "seed-key-that-is-a-word": (
+        {**SEEDED, "seed_keys": ["data.name"]},
+        ["seed_keys: data.name: must be a valid string (given 1)", "in arm a", "name a key that takes"],
+    ),
+    "seed-that-the-key-does-not-take": (
+        {**SEEDED, "seeds": [1, 5000]},
+        ["seed_keys: data.seed: must be less than 1000 (given 5000)", "takes every seed"],
+    ),
+    "seed-key-that-is-a-factor": (
+        {**SEEDED, "ablate": {"data.seed": [1, 2]}},
+        ["seed_keys: data.seed: takes the trial's seed, but ablate.data.seed sets data.seed", "remove one"],
+    ),
+    "seed-key-in-a-level": (
+        {**SEEDED, "ablate": {"d": {"levels": {"x": {"data.seed": 1}, "y": {"data.seed": 2}}}}},
+        ["seed_keys: data.seed", "ablate.d sets data.seed", "remove one"],
+    ),
+    "seed-key-that-is-tuned": (
+        {**SEEDED, "tune": {"data.seed": {"int": [1, 100]}}, "search": {"draws_per_arm": 2}},
+        ["seed_keys: data.seed", "tune.data.seed sets data.seed"],
+    ),
+    "seed-key-twice": ({**SEEDED, "seed_keys": ["data.seed"] * 2}, ["seed_keys: 'data.seed' stands twice"]),
     "no-pilot": (
         {"evidence": {"pilot": "results/none"}},
         ["evidence.pilot", "results/none is no folder", "give a sweep's results"],
@@ -558,6 +687,12 @@ def test_arguments_that_cannot_be_meant(
 def test_set_of_the_horizon_that_the_scheduler_sets(refuse: Refuse, tmp_path: Path) -> None:
     write_space(tmp_path, scheduler=ASHA)
     has(refuse("toy.yaml", "--set", "max_samples=50"), "max_samples=50", "changes nothing", "scheduler.max_t")
+
+
+def test_set_of_a_seed_key(refuse: Refuse, tmp_path: Path) -> None:
+    write_space(tmp_path, **SEEDED)
+    message = refuse("toy.yaml", "--set", "data.seed=5")
+    has(message, "toy.yaml: seed_keys: data.seed: takes the trial's seed, but --set sets data.seed", "remove")
 
 
 def test_a_search_space_that_is_missing(refuse: Refuse) -> None:

@@ -41,6 +41,34 @@ def address() -> Iterator[str]:
         yield found
 
 
+def test_a_sweep_is_extended_until_its_reserve_is_spent(address: str, tmp_path: Path) -> None:
+    def run_sweep(seeds: int, reserve: float, *arguments: object) -> Done:
+        space = write_space(
+            tmp_path,
+            name=f"reserve{reserve:g}",
+            ablate={"model.bonus": [0, 1e-6]},
+            seeds=list(range(seeds)),
+            evidence={"reserve": reserve},
+        )
+        return run_here(tmp_path, space, *arguments, "--address", address)
+
+    assert run_sweep(2, 0.001).returncode == 0
+    extended = run_sweep(4, 0.001, "--extend")
+    assert extended.returncode == 0, extended.stderr
+    journal = tmp_path / "results" / "reserve0.001" / "journal.jsonl"
+    before = journal.read_bytes()
+    for arguments in (["--extend"], ["--extend", "--dry-run"]):
+        refused = run_sweep(6, 0.001, *arguments)
+        assert refused.returncode == 2 and "evidence.reserve was 0.001 of the 5%" in refused.stderr
+    assert journal.read_bytes() == before
+    stages = [event for event in read_journal(journal) if event["event"] == "stage"]
+    assert [stage["level"] for stage in stages] == [0.049, 0.0005]
+
+    assert run_sweep(2, 0).returncode == 0
+    refused = run_sweep(4, 0, "--extend")
+    assert refused.returncode == 2 and "evidence.reserve is 0, so that" in refused.stderr
+
+
 def test_a_sweep_is_bounded_raised_added_to_and_reused(address: str, tmp_path: Path, hook: Hook) -> None:
     def run_sweep(*arguments: object) -> Done:
         return run_here(tmp_path, *arguments, "--address", address)
@@ -72,23 +100,23 @@ def test_a_sweep_is_bounded_raised_added_to_and_reused(address: str, tmp_path: P
     assert dry.returncode == 0 and "Of these, 4 have already run in results/toy" in dry.stdout
     extended = run_sweep(space, "--extend")
     assert extended.returncode == 0, extended.stderr
-    assert Counter(trials(tmp_path).status) == {"completed": 9}
-    assert set((starts(tmp_path) - before).values()) == {1} and len(starts(tmp_path) - before) == 5
+    assert Counter(trials(tmp_path).status) == {"completed": 8}  # b is decided, and gets no third seed
+    assert set((starts(tmp_path) - before).values()) == {1} and len(starts(tmp_path) - before) == 4
     found = runs(tmp_path, "toy")
-    assert Counter(run.data.tags["role"] for run in found) == {"sweep": 1, "trial": 9}
+    assert Counter(run.data.tags["role"] for run in found) == {"sweep": 1, "trial": 8}
     assert {run.info.status for run in found} == {"FINISHED"}
 
     space = write_space(tmp_path, name="again", seeds=[2, 3, 4])
     again = run_sweep(space, "--reuse")
     assert again.returncode == 0, again.stderr
-    assert "Reused from other sweeps: 6 trials" in again.stdout
+    assert "Reused from other sweeps: 5 trials" in again.stdout
     reused = trials(tmp_path, "again").reason.str.startswith("reused from toy/")
-    assert reused.sum() == 6 and len(reused) == 9
+    assert reused.sum() == 5 and len(reused) == 9
     tagged = [run for run in runs(tmp_path, "again") if run.data.tags.get("reused_from")]
-    assert len(tagged) == 6
+    assert len(tagged) == 5
     old, new = (pd.read_parquet(tmp_path / "results" / n / "history.parquet") for n in ("toy", "again"))
     both = old.merge(new, on=["trial_id", "step"])
-    assert len(both) == 60 and (both.accuracy_x == both.accuracy_y).all()
+    assert len(both) == 50 and (both.accuracy_x == both.accuracy_y).all()
 
 
 def test_trials_are_packed_by_their_memory_and_get_more_when_it_runs_out(

@@ -5,6 +5,7 @@ recorded/VERSION/ holds sweep.yaml and journal.jsonl of search_spaces/smoke.yaml
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 import run_sweep
+from analysis.inference.rule import Rule
 from sweeps.decide.controller import Controller
 from sweeps.plan.build import load_plan
 from sweeps.record.folder import (
@@ -27,7 +29,9 @@ from sweeps.record.folder import (
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.state import read_state
 from sweeps.space.encoding import digest
+from sweeps.space.errors import SpecError
 from tests.conftest import ROOT
+from trm.settings.yaml import load_yaml
 
 RECORDED = Path(__file__).parent / "recorded"
 SMOKE = ROOT / "search_spaces" / "smoke.yaml"
@@ -76,3 +80,35 @@ def test_a_cut_journal_goes_on_where_it_stopped(storage: Path, tmp_path: Path) -
     while (trial := controller.next_trial(exclude=handed_out)) is not None:
         handed_out.append(trial.trial_id)
     assert handed_out and not ended & set(handed_out)
+
+
+def test_its_space_of_now_adds_to_it_and_it_stays_as_it_was_recorded(storage: Path) -> None:
+    """New levels are added; neither looks nor a level come to a sweep whose values are known."""
+    folder = storage / "smoke"
+    before = load_yaml(folder / SPACE)
+    path = storage / "smoke.yaml"
+    space = {key: value for key, value in before.items() if key not in ("resolved", "evidence")}
+    path.write_text(json.dumps(space | {"ablate": space["ablate"] | {"optim.weight_decay": [0.1, 0.2]}}))
+    other = as_recorded(load_plan(path), folder)
+    with pytest.raises(SpecError, match="does not only add"):  # the arms have other names
+        inspect_folder(other, folder, resume=False, extend=True)
+    levels = space["ablate"]["model.mixer.kind"]["levels"]
+    wide = levels["mlp"] | {"model.num_layers": 2}
+    path.write_text(json.dumps(space | {"ablate": {"model.mixer.kind": {"levels": levels | {"wide": wide}}}}))
+    plan = as_recorded(load_plan(path), folder)
+    assert plan.rule is None and not plan.comparisons and "evidence" not in plan.identity
+    assert inspect_folder(plan, folder, resume=False, extend=True).extended
+    write_space(plan, folder, read_resolved(folder)["data"], extended=True)
+    after = load_yaml(folder / SPACE)
+    assert after["evidence"] == before["evidence"] and "wide" in str(after["resolved"]["arms"])
+    assert recorded_rule(folder) == Rule(pairing="paired", reserve=0.0, on_diverged="left_out")
+    assert as_recorded(load_plan(path), folder).hash == read_resolved(folder)["hash"]
+
+
+def test_a_dry_run_of_it_says_that_there_are_no_looks(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(SMOKE), "--storage", str(storage), "--resume", "--dry-run"]
+    assert run_sweep.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "have already run" in out and "Question: " not in out

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sweeps.plan.build import load_plan
 from sweeps.plan.identity import differences, resolved
 from sweeps.plan.model import Plan
-from sweeps.record.folder import write_space
+from sweeps.record.folder import inspect_folder, write_space
+from sweeps.record.journal import Journal
 from sweeps.space.encoding import digest
 from sweeps.space.errors import SpecError
 from tests.conftest import ROOT
@@ -145,6 +146,61 @@ def test_another_trainer_and_other_data_make_another_sweep(tmp_path: Path) -> No
     seeded, plain = load_plan(smoke, ["data.seed=1"]), load_plan(smoke)
     assert seeded.hash != plain.hash
     assert differences(plain.identity, seeded.identity) == ["base.data.seed: 0 before, 1 now"]
+
+
+SEEDS = {"seeds": [1, 2, 3, 4, 5]}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "line"),
+    [
+        ({"question": "best"}, "evidence.question: 'baseline' before, 'best' now"),
+        ({"test": "permutation"}, "evidence.test: 't' before, 'permutation' now"),
+        ({"pairing": "paired"}, "evidence.pairing: 'unpaired' before, 'paired' now"),
+        ({"looks": [3, 5]}, "evidence.looks: [3, 4, 5] before, [3, 5] now"),
+        ({"looks": "none"}, "evidence.looks: [3, 4, 5] before, [] now"),
+        ({"margin": 0.1}, "evidence.margin: None before, 0.1 now"),
+        ({"futility": 0.1}, "evidence.futility: None before, 0.1 now"),
+        ({"reserve": 0.02}, "evidence.reserve: 0.01 before, 0.02 now"),
+        ({"baseline_seeds": [6, 7]}, "evidence.baseline_seeds: [] before, [6, 7] now"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("finished", [False, True])
+def test_another_rule_is_another_sweep(
+    tmp_path: Path, evidence: dict[str, Any], line: str, finished: bool
+) -> None:
+    """Also under --resume, and where it is finished: a rule is not chosen once values are known."""
+    there, here = toy_plan(tmp_path, **SEEDS), toy_plan(tmp_path, **SEEDS, evidence=evidence)
+    write_space(there, tmp_path, "", extended=False)
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append("launch", hash=there.hash, max_t=None)
+    if finished:
+        journal.append("finish", status="completed")
+    for resume in (False, True):
+        with pytest.raises(SpecError, match="holds another sweep") as refused:
+            inspect_folder(here, tmp_path, resume=resume, extend=False)
+        assert line in str(refused.value)
+
+
+def test_a_pilot_and_what_auto_comes_to_make_no_other_sweep(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, **SEEDS)
+    same = {"pilot": "results/earlier", "looks": [3, 4, 5], "pairing": "unpaired", "baseline_seeds": []}
+    assert toy_plan(tmp_path, **SEEDS, evidence=same).hash == plan.hash
+    assert plan.identity["baseline"] == "a" and plan.identity["objective"]["unit"] == "none"
+
+
+def test_another_baseline_is_another_sweep(tmp_path: Path) -> None:
+    there, here = toy_plan(tmp_path), toy_plan(tmp_path, ablate={"model.kind": ["b", "a", "c"]})
+    assert differences(there.identity, here.identity) == ["baseline: 'a' before, 'b' now"]
+
+
+def test_seeds_that_redraw_the_data_are_another_sweep(tmp_path: Path) -> None:
+    found = differences(toy_plan(tmp_path).identity, toy_plan(tmp_path, seed_keys=["fail_at"]).identity)
+    assert set(found) == {
+        "seed_keys: not set before, ['fail_at'] now",
+        "evidence.pairing: 'unpaired' before, 'paired' now",
+    }
 
 
 Leaves = st.none() | st.integers() | st.text(max_size=3)
