@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from analysis.format import duration
-from analysis.inference.sequential import Schedule
+from analysis.inference.sequential import schedule_of
 from sweeps.observe.cost import Cost, phases, wall_clock
 from sweeps.observe.simulated import Course, trials_at_looks
 from sweeps.plan.evidence import baseline_seeds, has_evidence, looks_of, number_of_comparisons, pairing_of
@@ -54,9 +54,15 @@ def _looks(plan: Plan, comparisons: int) -> Iterator[str]:
     if not looks:
         yield f"  looks: one, when all seeds have run ({why})"
         return
-    schedule, level = Schedule(looks), plan.rule.level(0) / max(comparisons, 1)
+    schedule = schedule_of(looks, plan.rule.anytime)
+    level = plan.rule.level(0) / max(comparisons, 1)
     levels = ", ".join(f"{schedule.level(place, level):.2g}" for place in range(len(looks)))
-    yield f"  looks: at {_listed(looks)} seeds ({why}); an arm that is decided gets no more seeds"
+    at = (
+        f"{looks[0]} to {looks[-1]} seeds and at any later one"
+        if plan.rule.anytime
+        else f"{_listed(looks)} seeds"
+    )
+    yield f"  looks: at {at} ({why}); an arm that is decided gets no more seeds"
     share = f" (the level / {comparisons}, by Bonferroni)" if comparisons > 1 else ""
     yield f"  a look decides from p = {levels} on{share}"
 

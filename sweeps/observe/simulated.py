@@ -15,7 +15,7 @@ from scipy import special
 
 from analysis.inference.rule import Rule
 from analysis.inference.samples import FUTILE_FROM, FUTILE_LEVEL
-from analysis.inference.sequential import Schedule
+from analysis.inference.sequential import Schedule, schedule_of
 from analysis.inference.significance import smallest_p
 from sweeps.observe.cost import kept_draws
 from sweeps.plan.model import Plan
@@ -93,7 +93,7 @@ def looks_run(
     `values` [sweeps, arms, seeds]; `seeds` [looks, arms] is the number of an arm's seeds at a look;
     `comparisons` are pairs of arms, by their place.
     """
-    schedule, level = Schedule(rule.looks), rule.level(0)
+    schedule, level = schedule_of(rule.looks, rule.anytime), rule.level(0)
     first, second = np.array(comparisons).T
     shape = (len(values), len(comparisons))
     p, p_equivalent = np.ones(shape), np.ones(shape)

@@ -28,13 +28,17 @@ def resolve_rule(spec: SweepSpec, arms: int) -> Rule:
         test=evidence.test,
         pairing=pairing_of(spec)[0],
         looks=looks_of(spec)[0],
+        anytime=evidence.looks == "anytime",
         margin=evidence.margin,
         futility=evidence.futility if evidence.futility is not None else evidence.margin,
         reserve=evidence.reserve,
         on_diverged=evidence.on_diverged,
     )
     _check_question(spec)
-    _check_looks(spec, rule, number_of_comparisons(rule, arms))
+    if rule.anytime:
+        _check_anytime(spec, rule)
+    else:
+        _check_looks(spec, rule, number_of_comparisons(rule, arms))
     return rule
 
 
@@ -66,6 +70,8 @@ def looks_of(spec: SweepSpec) -> tuple[tuple[int, ...], str]:
         return tuple(evidence.looks), "given"
     if evidence.looks == "none":
         return (), "given"
+    if evidence.looks == "anytime":
+        return tuple(range(min(FIRST, seeds), seeds + 1)), "given"
     if not has_evidence(spec):
         return (), "auto: trials that may be stopped carry no claims"
     if evidence.question in ASKED_ONCE:
@@ -129,6 +135,20 @@ def _check_question(spec: SweepSpec) -> None:
             f"evidence.question: spread compares standard deviations over seeds, which needs "
             f"{SPREAD_SEEDS} seeds or more (given {seeds}): add seeds, or set question: baseline"
         )
+
+
+def _check_anytime(spec: SweepSpec, rule: Rule) -> None:
+    seeds, wrong = len(spec.seeds), ""
+    if rule.pairing != "paired" or rule.test != "t":
+        wrong = f"is for the paired t-test (here: {rule.name}): set pairing: paired and test: t"
+    elif rule.question in ASKED_ONCE:
+        wrong = f"with question {rule.question}, which is asked once, of all seeds: remove looks"
+    elif not has_evidence(spec):
+        wrong = "but a sweep that stops its arms has no evidence: remove looks"
+    elif seeds < 2:
+        wrong = f"needs 2 seeds or more (given {seeds}): add seeds"
+    if wrong:
+        raise SpecError(f"evidence.looks: anytime {wrong}")
 
 
 def _check_looks(spec: SweepSpec, rule: Rule, comparisons: int) -> None:

@@ -96,9 +96,10 @@ def recorded_rule(folder: Path) -> Rule:
 def _refuse_without_reserve(plan: Plan, state: SweepState) -> None:
     """Raise SpecError if an extension could claim nothing, as the reserve is spent."""
     number = len(state.stages)
-    if plan.rule is None or not number or plan.rule.level(number) >= SMALLEST_LEVEL:
+    rule = plan.rule
+    if rule is None or rule.anytime or not number or rule.level(number) >= SMALLEST_LEVEL:
         return
-    reserve, before = plan.rule.reserve, number - 1
+    reserve, before = rule.reserve, number - 1
     spent = f"is {reserve:g}"
     if reserve:
         spent = f"was {reserve:g} of the 5%, of which {before} extension{'s' * (before != 1)} left too little"

@@ -142,7 +142,10 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "looks-of-nothing": ({"evidence": {"looks": []}}, ["evidence.looks: [] must rise", "or auto"]),
     "look-at-one-seed": ({"evidence": {"looks": [1, 2]}}, ["evidence.looks", "(given 1)", "equal to 2"]),
-    "looks-in-words": ({"evidence": {"looks": "all"}}, ["evidence.looks", "'auto' or 'none'", "'all'"]),
+    "looks-in-words": (
+        {"evidence": {"looks": "all"}},
+        ["evidence.looks", "'auto', 'none' or 'anytime'", "'all'"],
+    ),
     "looks-beyond-the-seeds": (
         {"seeds": FIVE, "evidence": {"looks": [3, 6]}},
         [
@@ -171,6 +174,22 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "looks-at-what-is-stopped": (
         {"scheduler": ASHA, "seeds": FIVE, "evidence": {"looks": [3, 5]}},
         ["evidence.looks: [3, 5]", "stops its arms", "remove looks"],
+    ),
+    "anytime-without-pairs": (
+        {"evidence": {"looks": "anytime"}},
+        ["evidence.looks: anytime is for the paired t-test (here: Welch t-test)", "set pairing: paired"],
+    ),
+    "anytime-of-effects": (
+        {"evidence": {"looks": "anytime", "pairing": "paired", "question": "effects"}},
+        ["evidence.looks: anytime with question effects", "asked once", "remove looks"],
+    ),
+    "anytime-of-what-is-stopped": (
+        {"scheduler": ASHA, "evidence": {"looks": "anytime", "pairing": "paired"}},
+        ["evidence.looks: anytime but a sweep that stops its arms", "remove looks"],
+    ),
+    "anytime-of-one-seed": (
+        {"seeds": [1], "evidence": {"looks": "anytime", "pairing": "paired"}},
+        ["evidence.looks: anytime needs 2 seeds or more (given 1)", "add seeds"],
     ),
     "spread-of-few-seeds": (
         {"seeds": FIVE, "evidence": {"question": "spread"}},

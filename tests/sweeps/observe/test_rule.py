@@ -41,6 +41,10 @@ def test_five_seeds_are_looked_at_three_times(tmp_path: Path) -> None:
         ({"seeds": [1, 2, 3]}, "looks: one, when all seeds have run (auto: below 4 seeds)"),
         ({"evidence": {"looks": "none"}}, "looks: one, when all seeds have run (given)"),
         ({"evidence": {"looks": [2, 5]}}, "looks: at 2 and 5 seeds (given)"),
+        (
+            {"evidence": {"looks": "anytime", "pairing": "paired"}},
+            "looks: at 3 to 5 seeds and at any later one (given)",
+        ),
         ({"evidence": {"test": "permutation"}}, "looks: one, when all seeds have run (auto: a permutation"),
         (
             {"evidence": {"question": "effects"}},

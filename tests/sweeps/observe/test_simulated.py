@@ -29,6 +29,7 @@ MEANS = [0.0, 3.0, 0.2, -2.0, 0.1]
         {"margin": 2.5, "question": "best"},
         {"question": "best", "futility": 1.0, "looks": [2, 4, 8]},
         {"pairing": "paired", "margin": 2.0, "futility": 3.0},
+        {"looks": "anytime", "pairing": "paired"},
         {"baseline_seeds": [9, 10, 11, 12, 13]},
     ],
     ids=str,

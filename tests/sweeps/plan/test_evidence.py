@@ -35,6 +35,7 @@ def rule(plan: Plan) -> Rule:
         ({"evidence": {"question": "best"}}, (3, 4, 5)),
         ({"evidence": {"looks": "none"}}, ()),
         ({"evidence": {"looks": [2, 5]}}, (2, 5)),
+        ({"evidence": {"looks": "anytime", "pairing": "paired"}}, (3, 4, 5)),
         ({"evidence": {"test": "permutation"}}, ()),
         ({"evidence": {"question": "effects"}}, ()),
         ({"seeds": list(range(16)), "evidence": {"question": "spread"}}, ()),
@@ -77,6 +78,21 @@ def test_a_permutation_test_may_look_where_it_can_decide(tmp_path: Path) -> None
     evidence = {"test": "permutation", "looks": [8, 10]}
     ablate = {"model.kind": ["a", "b"]}
     assert rule(toy_plan(tmp_path, ablate=ablate, seeds=list(range(10)), evidence=evidence)).looks == (8, 10)
+
+
+def test_anytime_is_an_e_process_and_needs_no_reserve(tmp_path: Path) -> None:
+    def plan(seeds: int) -> Plan:
+        evidence = {"looks": "anytime", "pairing": "paired", "reserve": 0}
+        ablate = {"model.kind": ["a", "b"]}
+        return toy_plan(tmp_path, ablate=ablate, seeds=list(range(seeds)), evidence=evidence)
+
+    assert rule(plan(4)).anytime and not rule(toy_plan(tmp_path)).anytime
+    write_space(plan(4), tmp_path, "", extended=False)
+    play(plan(4), tmp_path / "journal.jsonl", random.Random(0), of=never)
+    assert inspect_folder(plan(6), tmp_path, resume=False, extend=True).extended
+    extended = play(plan(6), tmp_path / "journal.jsonl", random.Random(0), of=never)
+    assert [stage["level"] for stage in extended.state.stages] == [0.05, 0.05]
+    assert extended.state.comparisons[0].seeds == (0, 1, 2, 3, 4, 5)
 
 
 def never(arm: str, seed: int) -> float:
