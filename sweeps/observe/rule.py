@@ -64,7 +64,7 @@ def _looks(plan: Plan, comparisons: int) -> Iterator[str]:
     )
     yield f"  looks: at {at} ({why}); an arm that is decided gets no more seeds"
     share = f" (the level / {comparisons}, by Bonferroni)" if comparisons > 1 else ""
-    yield f"  a look decides from p = {levels} on{share}"
+    yield f"  a look decides where p is at most {levels}{share}"
 
 
 def _trials(plan: Plan, courses: Sequence[Course], sd: float | None) -> Iterator[str]:
@@ -76,7 +76,7 @@ def _trials(plan: Plan, courses: Sequence[Course], sd: float | None) -> Iterator
     expected = [f"about {course.mean_trials:,.0f} if {course.what}" for course in courses]
     assert plan.rule is not None
     is_left_out = sd is None and (plan.rule.margin, plan.rule.futility) != (None, None)
-    how = ", without margin and futility, as no pilot says how large an SD is" if is_left_out else ""
+    how = ", without margin or futility, as no pilot says how large an SD is" if is_left_out else ""
     yield f"  evidence: {most:,} trials at most; {', '.join(expected)} (simulated{how})"
 
 

@@ -31,7 +31,7 @@ def test_five_seeds_are_looked_at_three_times(tmp_path: Path) -> None:
     assert "more seeds of a: none (auto: only from 7 arms and 4 seeds on)" in text
     assert "looks: at 3, 4 and 5 seeds (auto, of 5 seeds)" in text
     # A tenth of 0.04 / 2, half of it at each of the two early looks.
-    assert "a look decides from p = 0.001, 0.0011, 0.019 on (the level / 2, by Bonferroni)" in text
+    assert "a look decides where p is at most 0.001, 0.0011, 0.019 (the level / 2, by Bonferroni)" in text
     assert "evidence: 15 trials at most; about 15 if no arm differs, about 1" in text
 
 
@@ -55,7 +55,7 @@ def test_five_seeds_are_looked_at_three_times(tmp_path: Path) -> None:
         ({"evidence": {"baseline_seeds": [7, 8]}}, "more seeds of a: 7, 8 (given)"),
         ({"evidence": {"reserve": 0}}, "level: 0.05 over 2 comparisons (Holm), nothing in reserve"),
         ({"evidence": {"margin": 0.1}}, "margin: within 0.1 arms are equivalent"),
-        ({"evidence": {"margin": 0.1}}, "(simulated, without margin and futility, as no pilot says"),
+        ({"evidence": {"margin": 0.1}}, "(simulated, without margin or futility, as no pilot says"),
         ({"evidence": {"futility": 0.2}}, "futility: an arm stops once a difference of 0.2 or more is"),
         ({"evidence": {"question": "best"}}, "Question: best (which arms are the best, by all pairs)"),
         ({"evidence": {"question": "best"}}, "over 3 comparisons (Holm)"),
