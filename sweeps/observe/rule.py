@@ -32,9 +32,13 @@ def describe_rule(plan: Plan, courses: Sequence[Course], sd: float | None) -> It
         "spread": f"which arms' SD over seeds differs from that of {plan.baseline}",
     }
     yield f"Question: {rule.question} ({asked[rule.question]})"
-    if rule.question != "spread":
+    if rule.question == "spread":
+        yield "  test: Welch t-test of each seed's distance from the arm's median"
+    else:
         yield f"  test: {rule.name}; {rule.pairing} seeds ({pairing_of(spec)[1]})"
-    over = f" over {number} comparisons (Holm)" if plan.comparisons and number > 1 else ""
+    over = f" over {number} comparisons (Holm)" if number > 1 else ""
+    if rule.question == "effects":
+        over = " over all effects and interactions (Holm)"
     reserve = f", {rule.reserve:.3g} in reserve for extensions" if rule.reserve else ", nothing in reserve"
     yield f"  level: {rule.level(0):.3g}{over}{reserve}"
     if rule.question == "baseline":

@@ -63,6 +63,12 @@ def test_five_seeds_are_looked_at_three_times(tmp_path: Path) -> None:
         ({"ablate": MANY}, "evidence: 37 trials at most"),
         ({"tune": TUNE, "search": {"keep": 2}}, "evidence: 30 trials at most"),
         ({"seeds": SIXTEEN, "evidence": {"question": "spread"}}, "Question: spread (which arms' SD"),
+        (
+            {"seeds": SIXTEEN, "evidence": {"question": "spread"}},
+            "each seed's distance from the arm's median",
+        ),
+        ({"seeds": SIXTEEN, "evidence": {"question": "spread"}}, "level: 0.04 over 2 comparisons (Holm)"),
+        ({"evidence": {"question": "effects"}}, "level: 0.04 over all effects and interactions (Holm)"),
     ],
 )
 def test_each_choice_is_said_with_its_reason(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
