@@ -51,12 +51,13 @@ def power_estimate(plan: Plan, folder: Path | None = None) -> PowerEstimate:
     rule = recorded_rule(folder) if plan.rule is None and folder is not None else plan.rule
     assert rule is not None
     metric = plan.spec.objective.metric
+    level = rule.level(0)
     arguments = (metric, UNITS[plan.units[metric]], number, rule.test, rule.pairing)
     if evidence.pilot is None and folder is not None:
         with suppress(AnalysisError):  # too few trials have run to estimate the spread
-            return estimate_power(*arguments, folder)
+            return estimate_power(*arguments, folder, level)
     try:
-        return estimate_power(*arguments, evidence.pilot)
+        return estimate_power(*arguments, evidence.pilot, level)
     except AnalysisError as error:
         raise SpecError(f"{plan.source}: evidence.pilot: {error}") from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis.format import Unit
 from analysis.inference import power
+from analysis.inference.intervals import ALPHA
 from analysis.inference.significance import NAMES, Pairing, Test, seeds_needed
 from analysis.inference.spread import MIN_DF, PLAN_AT, upper_sd
 from analysis.sweep import AnalysisError, load_sweep
@@ -23,7 +24,8 @@ class PowerEstimate:
     """Power of `comparisons` with a baseline, each over the same number of seeds.
 
     `sd` is the SD of the difference between trials of two arms, in the units of the metric: its upper limit,
-    or None if it is unknown. `unit` is the metric's. `spread` is a text that gives the source of `sd`.
+    or None if it is unknown. `unit` is the metric's. `spread` is a text that gives the source of `sd`. `level`
+    is that of all comparisons together, in one look.
     """
 
     unit: Unit
@@ -32,33 +34,43 @@ class PowerEstimate:
     pairing: Pairing
     sd: float | None
     spread: str
+    level: float = ALPHA
 
     @property
     def rule(self) -> str:
         """The rule that decides whether a difference is found, as text."""
-        family = f"5% over all {self.comparisons} (Holm)" if self.comparisons > 1 else "5%"
+        family = f"{self.level:.2g} over all {self.comparisons} (Holm)"
+        family = family if self.comparisons > 1 else f"level {self.level:.2g}"
         return f"by the {NAMES[self.test, self.pairing]} on {self.pairing} seeds, {family}"
 
     @property
     def fewest_seeds(self) -> int:
         """The fewest seeds with which a result can be significant."""
-        return seeds_needed(self.comparisons, self.test, self.pairing)
+        return seeds_needed(self.comparisons, self.test, self.pairing, self.level)
 
     def smallest(self, seeds: int) -> str:
         """The smallest difference that this many seeds detect, as text; '' if they can detect none."""
-        found = power.detectable(seeds, self.sd or 1.0, self.comparisons, self.test, self.pairing)
+        found = power.detectable(
+            seeds, self.sd or 1.0, self.comparisons, self.test, self.pairing, alpha=self.level
+        )
         if math.isinf(found):
             return ""
         return f"{found:.2g} SD" if self.sd is None else _read(self.unit, found)
 
 
 def estimate_power(
-    metric: str, unit: Unit, comparisons: int, test: Test, pairing: Pairing, pilot: Path | None
+    metric: str,
+    unit: Unit,
+    comparisons: int,
+    test: Test,
+    pairing: Pairing,
+    pilot: Path | None,
+    level: float = ALPHA,
 ) -> PowerEstimate:
     """The estimate for a metric in `unit`; `pilot` is the folder of a finished sweep. Raises AnalysisError if
     that gives no SD."""
     sd, spread = (None, UNKNOWN) if pilot is None else pilot_spread(pilot, metric, unit, pairing)
-    return PowerEstimate(unit, comparisons, test, pairing, sd, spread)
+    return PowerEstimate(unit, comparisons, test, pairing, sd, spread, level)
 
 
 def pilot_spread(folder: Path, metric: str, unit: Unit, pairing: str) -> tuple[float, str]:

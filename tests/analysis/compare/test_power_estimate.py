@@ -27,10 +27,10 @@ def pilot(folder: Path, seeds: tuple[int, ...] = (1, 2, 3, 4), **changes: bool) 
 def test_without_a_pilot_differences_are_in_sds(unit: Unit) -> None:
     found = estimate_power(OBJECTIVE, unit, 3, "permutation", "paired", None)
     assert found.sd is None and "no pilot says how large" in found.spread and "points" not in found.spread
-    assert found.rule == "by the sign-flip test on paired seeds, 5% over all 3 (Holm)"
+    assert found.rule == "by the sign-flip test on paired seeds, 0.05 over all 3 (Holm)"
     assert found.fewest_seeds == 7 and found.smallest(6) == "" and found.smallest(7) == "1.9 SD"
     unpaired = estimate_power(OBJECTIVE, unit, 1, "t", "unpaired", None)
-    assert unpaired.rule == "by the Welch t-test on unpaired seeds, 5%"
+    assert unpaired.rule == "by the Welch t-test on unpaired seeds, level 0.05"
     assert unpaired.smallest(5) == f"{detectable(5, 1.0, 1, 't', 'unpaired'):.2g} SD"
 
 

@@ -36,7 +36,7 @@ def row(text: str, first: str) -> list[str]:
 
 def test_a_sweep_without_tune_is_told_what_its_seeds_find_and_what_more_would_buy(tmp_path: Path) -> None:
     text = shown(toy_plan(tmp_path, objective=SHARE, seeds=[1, 2, 3, 4, 5, 6, 7], evidence=EXACT))
-    assert "To settle: 2 comparisons with a, by the sign-flip test on paired seeds, 5% over all 2" in text
+    assert "To settle: 2 comparisons with a, by the sign-flip test on paired seeds, 0.04 over all 2" in text
     assert "no pilot says how large" in text and "SD of a difference: " not in text
     assert row(text, "7 ")[1:] == ["1.9", "SD", "21", "2,100", "2.1e+05"]
     assert row(text, "8 (+1)")[2:] == ["1.4", "SD", "+3", "+300", "+3e+04"]
