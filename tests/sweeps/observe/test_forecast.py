@@ -39,7 +39,7 @@ def test_a_sweep_without_tune_is_told_what_its_seeds_find_and_what_more_would_bu
     assert "To settle: 2 comparisons with a, by the sign-flip test on paired seeds, 0.04 over all 2" in text
     assert "no pilot says how large" in text and "SD of a difference: " not in text
     assert row(text, "7 ")[1:] == ["1.9", "SD", "21", "2,100", "2.1e+05"]
-    assert row(text, "8 (+1)")[2:] == ["1.4", "SD", "+3", "+300", "+3e+04"]
+    assert row(text, "8 (+1)")[2:] == ["1.5", "SD", "+3", "+300", "+3e+04"]
     assert row(text, "10 (+3)")[4] == "+9" and row(text, "12 (+5)")[4] == "+15"
     assert row(text, "b, c")[2:] == ["7", "700", "7e+04"]
     assert row(text, "a, which all share")[-3:] == ["7", "700", "7e+04"]
