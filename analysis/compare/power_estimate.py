@@ -24,8 +24,8 @@ class PowerEstimate:
     """Power of `comparisons` with a baseline, each over the same number of seeds.
 
     `sd` is the SD of the difference between trials of two arms, in the units of the metric: its upper limit,
-    or None if it is unknown. `unit` is the metric's. `spread` is a text that gives the source of `sd`. `level`
-    is that of all comparisons together, in one look.
+    or None if it is unknown. `unit` is the metric's. `spread` is a text that gives the source of `sd`.
+    `level` is that of all comparisons together, in one look.
     """
 
     unit: Unit
