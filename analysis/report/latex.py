@@ -12,6 +12,7 @@ from analysis.report.table import Column, columns, how_to_read, marked, outcome,
 from analysis.sweep import Sweep
 
 HEAD = 11  # letters a line of a column's head
+NOTE = 24  # letters a line of a note
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -59,7 +60,7 @@ def to_latex(sweep: Sweep) -> str:
 
 def _arm(sweep: Sweep, row: pd.Series) -> str:
     """Its name, and what became of trials that did not complete."""
-    return _stack(escape(marked(sweep, row["arm"])), escape(outcome(row)), "l")
+    return _stack(escape(marked(sweep, row["arm"])), [escape(outcome(row))], "l")
 
 
 def _head(text: str) -> str:
@@ -69,11 +70,13 @@ def _head(text: str) -> str:
 
 
 def _cell(column: Column, row: pd.Series) -> str:
-    return _stack(escape(column.text(row)), escape(column.below(row)), "r")
+    lines = [column.below(row), *wrap(column.note(row), NOTE)]
+    return _stack(escape(column.text(row)), [escape(line) for line in lines], "r")
 
 
-def _stack(text: str, below: str, side: str) -> str:
-    """With small print below it, where there is any."""
-    if not below:
+def _stack(text: str, below: list[str], side: str) -> str:
+    """With lines of small print below it, where there are any."""
+    lines = [rf"{{\scriptsize {line}}}" for line in below if line]
+    if not lines:
         return text
-    return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{text} \\ {{\scriptsize {below}}}\end{{tabular}}"
+    return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}" + r" \\ ".join([text, *lines]) + r"\end{tabular}"
