@@ -15,8 +15,8 @@ from analysis.inference.intervals import Values, finite, share_interval
 from analysis.sweep import Sweep
 
 LOST = 0.5  # share of its gain that a collapsed run has lost at its end
-ABOVE_NOISE = 5  # the least gain, in median steps between reports late in the run
-MIN_REPORTS = 6  # below, the steps late in the run are too few
+ABOVE_NOISE = 8  # the least gain, in median steps between reports late in the run
+MIN_REPORTS = 8  # below, the steps late in the run are too few
 OUTCOMES = ("diverged", "failed", "collapsed")
 
 
@@ -25,7 +25,8 @@ def has_collapsed(values: Values, maximise: bool = True) -> bool:
     its gain, the best report less the first.
 
     Only where the gain is at least ABOVE_NOISE times the median absolute step between reports in the second
-    half of the run: what is no more than noise cannot be lost. False with fewer than MIN_REPORTS reports.
+    half of the run: what is no more than noise cannot be lost. Of runs of nothing but noise that finds about
+    one in a hundred. False with fewer than MIN_REPORTS reports.
     """
     values = finite(values) if maximise else -finite(values)
     if len(values) < MIN_REPORTS:

@@ -8,7 +8,15 @@ from textwrap import wrap
 import pandas as pd
 
 from analysis.compare.ranking import rank_arms
-from analysis.report.table import Column, columns, how_to_read, marked, outcome, unmatched_text
+from analysis.report.table import (
+    Column,
+    columns,
+    how_decided,
+    how_to_read,
+    marked,
+    outcome,
+    unmatched_text,
+)
 from analysis.sweep import Sweep
 
 HEAD = 11  # letters a line of a column's head
@@ -37,6 +45,7 @@ def to_latex(sweep: Sweep) -> str:
         for _, row in rank_arms(sweep).iterrows()
     ]
     label = re.sub(r"[^A-Za-z0-9]+", "-", sweep.name).strip("-")
+    decided = escape(how_decided(sweep))
     caption = " ".join(filter(None, [escape(how_to_read(sweep)), escape(unmatched_text(sweep))]))
     return "\n".join(
         [
@@ -52,6 +61,7 @@ def to_latex(sweep: Sweep) -> str:
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
+            *([rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {decided}}}"] if decided else []),
             r"\end{table}",
             "",
         ]

@@ -44,7 +44,7 @@ th.wrap { text-align: left; }
 td.wrap { white-space: normal; min-width: 14rem; text-align: left; }
 th:first-child, td:first-child { padding-left: 0; position: sticky; left: 0; background: var(--page); }
 .ci { display: block; }
-.words { white-space: normal; max-width: 11rem; margin-left: auto; }
+.words { white-space: normal; max-width: 14rem; margin-left: auto; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr));
   gap: 1rem 2.5rem; align-items: start; margin: .75rem 0; }
 figure { margin: 0; max-width: 30rem; }
@@ -104,6 +104,9 @@ def prose(text: str) -> str:
 
 
 def paragraph(text: str, kind: str = "") -> str:
+    """Nothing where there is no text."""
+    if not text:
+        return ""
     return f'<p class="{kind}">{prose(text)}</p>' if kind else f"<p>{prose(text)}</p>"
 
 

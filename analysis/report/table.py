@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.compare.claims import claims_of, rule_of
 from analysis.compare.comparisons import EQUIVALENT
-from analysis.compare.ranking import claim_of, rank_arms, seed_table
+from analysis.compare.ranking import claim_of, lost_seeds, rank_arms, seed_table
 from analysis.format import Unit, duration, join, name_of, p_text, p_words, si, title_of
 from analysis.inference.intervals import ALPHA, BCA_FROM, MIN_FOR_INTERVAL
 from analysis.report.sentences import adjustment
@@ -198,36 +198,44 @@ def how_to_read(sweep: Sweep) -> str:
     metric, rule = sweep.test_metric or sweep.metric, rule_of(sweep)
     split = f"Ranked on {name_of(sweep.metric)}, claims on {name_of(metric)}. " if sweep.test_metric else ""
     cut = ", cut where no value can be" if math.isfinite(sweep.unit(sweep.metric).limits[0]) else ""
-    p = ". They are exploratory, therefore without p. "
+    p = "They are exploratory, therefore without p. "
     if claim_of(sweep) == "confirmatory":
-        p = f"; p is that of the {rule.name}, {adjustment(sweep)}. {_levels(sweep)}"
+        p = f"p is that of the {rule.name}, {adjustment(sweep)}. "
         if not rule.is_of_arms:
-            p = f". The sweep asks for {rule.question}, not for these means, which therefore have no p. "
+            p = f"The sweep asks for {rule.question}, not for these means, which therefore have no p. "
     other = "the arm named" if rule.question == "best" else sweep.baseline
     between = (
-        f"paired over the seeds shared with {other}" if rule.pairing == "paired" else f"of means, to {other}"
+        f"over the seeds shared with {other}" if rule.pairing == "paired" else f"from the mean of {other}"
     )
     return (
         f"{split}Mean of the completed trials' last values over n seeds, with its 95% interval (Student t, "
         f"from {BCA_FROM} seeds on BCa{cut}) or, below {MIN_FOR_INTERVAL} seeds, the seeds' values. "
-        f"Differences are in {name_of(metric)}, {between}{p}FLOPs are those of training."
+        f"Differences are in {name_of(metric)}, {rule.pairing}, {between}. {p}FLOPs are those of training."
     )
 
 
-def _levels(sweep: Sweep) -> str:
-    """At which level differences were decided, at how many looks, and what their intervals are."""
+def how_decided(sweep: Sweep) -> str:
+    """At which level differences were decided, at how many looks, and what their intervals are; '' where none
+    is."""
     claims = claims_of(sweep)
-    kept = f" of the {ALPHA:.0%}, the rest being kept for extensions" if claims.level < ALPHA else ""
-    said = f"All comparisons together are decided at {100 * claims.level:g}%{kept}. "
-    kind = "interval of a difference"
+    if sweep.is_exploratory or not claims.rule.is_of_arms or len(sweep.arms) < 2:
+        return ""
+    kept = f" of the {ALPHA:.0%}; the rest is kept for extensions" if claims.level < ALPHA else ""
+    said = [f"All comparisons together are decided at {100 * claims.level:g}%{kept}."]
     if len(claims.looks) > 1:
         taken = [event["look"] for event in sweep.events if event["event"] == "look" and not event["stage"]]
-        said += (
+        said += [
             f"{len(claims.looks)} looks were planned, at {join([str(look) for look in claims.looks])} seeds, "
-            f"and {max(taken, default=0)} taken; p is repeated: it holds whichever look was the last. "
-        )
-        kind = "repeated interval of a difference"
-    return (
-        f"{said}The {kind} is at the level at which it was decided (while it is open, at an equal share for "
-        "each comparison): it leaves out 0 exactly where the verdict is better or worse. "
+            f"and {max(taken, default=0)} taken.",
+            "p and interval are repeated ones, which hold whichever look was the last.",
+        ]
+    said.append(
+        "The interval of a difference is at the level at which it was decided, or while it is open at an "
+        "equal share for each comparison: it leaves out 0 exactly where the verdict is better or worse."
     )
+    if claims.rule.on_diverged == "worst" and any(lost_seeds(sweep).values()):
+        said.append(
+            "Where seeds diverged or failed, a claim must hold with them left out and with them at the worst "
+            "value, and the interval covers both."
+        )
+    return " ".join(said)

@@ -47,6 +47,7 @@ def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     footnote = table.unmatched_text(sweep)
     return [
         page.paragraph(f"{table.how_to_read(sweep)} Wall time is a trial's, on average. {COVERED}", "note"),
+        page.paragraph(table.how_decided(sweep), "note"),
         page.table(["arm", *(column.head for column in columns)], rows, cards=True),
         page.paragraph(footnote, "note") if footnote else "",
     ]
