@@ -93,8 +93,18 @@ def reversed_(row: Comparison) -> Comparison:
             "low": -row.high,
             "high": -row.low,
             "verdict": other.get(row.verdict, row.verdict),
+            "note": "; ".join(_reversed_note(part) for part in row.note.split("; ")),
         }
     )
+
+
+def _reversed_note(part: str) -> str:
+    """A part of a note: what became of seeds is told of the first arm, or "of the other arm"."""
+    lost, whose = " diverged or failed", " of the other arm"
+    if not part.endswith(lost):
+        return part
+    told = part.removesuffix(lost)
+    return (told.removesuffix(whose) if told.endswith(whose) else told + whose) + lost
 
 
 def rule_of(sweep: Sweep) -> Rule:

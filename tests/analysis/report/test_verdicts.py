@@ -202,6 +202,17 @@ def test_diverged_seeds_are_named_and_take_a_claim_that_does_not_hold_at_the_wor
     assert row["diff"] > 0.25 and row["verdict"] == "not settled" and row["low"] < 0 < row["high"]
 
 
+def test_of_all_pairs_a_note_on_lost_seeds_is_told_from_each_side(tmp_path: Path) -> None:
+    def of(arm: str, seed: int) -> float:
+        return math.nan if (arm, seed) == ("b", 2) else value("c", seed + ord(arm))
+
+    rows = by_arm(read(played(tmp_path, of, evidence={"question": "best"})))
+    told = "seeds diverged or failed"
+    assert rows["b"]["note"].endswith(told) and rows["b"]["n"] == len(rows["b"]["seeds"]) == 7
+    of_b = [row for row in rows.values() if row["against"] == "b"]
+    assert of_b and all("seeds of the other arm diverged or failed" in row["note"] for row in of_b)
+
+
 def test_a_folder_without_results_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = asked_again(played(tmp_path, ablate=FOUR), margin=-1)
     for given, words in ((tmp_path / "nope", "is no folder"), (folder, "evidence.margin")):
