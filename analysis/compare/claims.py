@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from analysis.inference.decision import BETTER, DECIDED, NOT_SETTLED, WORSE, Comparison
@@ -27,7 +27,8 @@ class Claims:
 
     `recorded` are the comparisons of the journal, empty where the verdicts are computed from the values.
     `level` is the family-wise level of the plan, `looks` its numbers of seeds. `carried`: the verdicts are
-    claims; if not, `note` says why.
+    claims; if not, `note` says why. `planned` are the numbers of looks at each recorded comparison, by (arm,
+    against).
     """
 
     rule: Rule
@@ -37,6 +38,11 @@ class Claims:
     recorded: tuple[Comparison, ...]
     carried: bool
     note: str = ""
+    planned: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def number_of_looks(self, arm: str, against: str) -> int:
+        """How many looks at these two are planned, in the stage that looked last; 0 where none is known."""
+        return self.planned.get((arm, against), self.planned.get((against, arm), 0))
 
     def of_arm(self, arm: str, means: Mapping[str, float], maximise: bool) -> Comparison | None:
         """The recorded comparison that says most about an arm: with the baseline; of all pairs, the one that
@@ -87,8 +93,18 @@ def reversed_(row: Comparison) -> Comparison:
             "low": -row.high,
             "high": -row.low,
             "verdict": other.get(row.verdict, row.verdict),
+            "note": "; ".join(_reversed_note(part) for part in row.note.split("; ")),
         }
     )
+
+
+def _reversed_note(part: str) -> str:
+    """A part of a note: what became of seeds is told of the first arm, or "of the other arm"."""
+    lost, whose = " diverged or failed", " of the other arm"
+    if not part.endswith(lost):
+        return part
+    told = part.removesuffix(lost)
+    return (told.removesuffix(whose) if told.endswith(whose) else told + whose) + lost
 
 
 def rule_of(sweep: Sweep) -> Rule:
@@ -140,7 +156,8 @@ def claims_of(sweep: Sweep) -> Claims:
     if not stages and rule.question in ("baseline", "best") and len(sweep.arms) > 1:
         note = "the looks are not known here: they are in the journal of the sweep's folder"
         return Claims(rule, metric, level, looks, (), False, note)
-    return Claims(rule, metric, level, looks, tuple(_rows(sweep, stages)), True)
+    rows, planned_looks = _rows(sweep, stages)
+    return Claims(rule, metric, level, looks, tuple(rows.values()), True, planned=planned_looks)
 
 
 def _said(value: Any) -> str:
@@ -152,22 +169,28 @@ def _metric(sweep: Sweep) -> str:
     return str(looks[-1]["metric"]) if looks else sweep.test_metric or sweep.metric
 
 
-def _rows(sweep: Sweep, stages: list[Mapping[str, Any]]) -> list[Comparison]:
-    """Each comparison after its last look, in the latest stage that looked at it."""
+def _rows(
+    sweep: Sweep, stages: list[Mapping[str, Any]]
+) -> tuple[dict[tuple[str, str], Comparison], dict[tuple[str, str], int]]:
+    """Each comparison after its last look, in the latest stage that looked at it, and how many looks that
+    stage has."""
     found: dict[tuple[str, str], Comparison] = {}
+    number: dict[tuple[str, str], int] = {}
     for stage in stages:
         for planned in stage["comparisons"]:
             key = planned["arm"], planned["against"]
             found.setdefault(key, Comparison(*key, note=NO_LOOK))
+            number.setdefault(key, len(stage["looks"]))
         looks = [
             each for each in sweep.events if each["event"] == "look" and each["stage"] == stage["number"]
         ]
         for row in map(Comparison.read, looks[-1]["comparisons"]) if looks else ():
             if row.look:
                 found[row.arm_and_against] = _of_stage(row, stage)
+                number[row.arm_and_against] = len(stage["looks"])
             elif row.note:
                 found[row.arm_and_against] = row
-    return list(found.values())
+    return found, number
 
 
 def _of_stage(row: Comparison, stage: Mapping[str, Any]) -> Comparison:

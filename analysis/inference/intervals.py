@@ -21,7 +21,6 @@ from scipy import special
 ALPHA = 0.05
 MIN_FOR_INTERVAL = 4  # seeds; below, the values themselves say more than an interval
 BCA_FROM = 20  # the fewest values for BCa (of the smaller of two samples)
-MIN_FOR_INTERVAL = 4  # seeds; below, the values themselves say more than an interval
 RESAMPLES = 9_999
 ROUNDING = 1e-12  # relative
 
@@ -90,6 +89,16 @@ def difference_of(a: np.ndarray, b: np.ndarray) -> Estimate:
     weights = parts**2 / (len(a) - 1, len(b) - 1)
     df = parts.sum() ** 2 / weights.sum() if weights.sum() > 0 else len(a) + len(b) - 2
     return Estimate(float(a.mean() - b.mean()), math.sqrt(parts.sum()), float(df))
+
+
+def share_interval(hits: int, n: int, confidence: float = 1 - ALPHA) -> tuple[float, float]:
+    """The exact interval of a share, `hits` of `n` (Clopper and Pearson 1934); NaN where n is 0."""
+    if not n:
+        return math.nan, math.nan
+    tail = (1 - confidence) / 2
+    low = special.betaincinv(hits, n - hits + 1, tail) if hits else 0.0
+    high = special.betaincinv(hits + 1, n - hits, 1 - tail) if hits < n else 1.0
+    return float(low), float(high)
 
 
 def t_interval(values: Values, confidence: float = 1 - ALPHA) -> Interval:

@@ -73,6 +73,11 @@ class Rule:
         )
 
     @property
+    def is_of_arms(self) -> bool:
+        """Whether it is arms' means that are compared."""
+        return self.question in ("baseline", "best")
+
+    @property
     def name(self) -> str:
         """The name of the deciding test, such as "Welch t-test"."""
         return NAMES[self.test, self.pairing]

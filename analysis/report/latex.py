@@ -8,10 +8,19 @@ from textwrap import wrap
 import pandas as pd
 
 from analysis.compare.ranking import rank_arms
-from analysis.report.table import Column, columns, how_to_read, marked, outcome, unmatched_text
+from analysis.report.table import (
+    Column,
+    columns,
+    how_decided,
+    how_to_read,
+    marked,
+    outcome,
+    unmatched_text,
+)
 from analysis.sweep import Sweep
 
 HEAD = 11  # letters a line of a column's head
+NOTE = 24  # letters a line of a note
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -36,6 +45,7 @@ def to_latex(sweep: Sweep) -> str:
         for _, row in rank_arms(sweep).iterrows()
     ]
     label = re.sub(r"[^A-Za-z0-9]+", "-", sweep.name).strip("-")
+    decided = escape(how_decided(sweep))
     caption = " ".join(filter(None, [escape(how_to_read(sweep)), escape(unmatched_text(sweep))]))
     return "\n".join(
         [
@@ -51,6 +61,7 @@ def to_latex(sweep: Sweep) -> str:
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
+            *([rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {decided}}}"] if decided else []),
             r"\end{table}",
             "",
         ]
@@ -59,7 +70,7 @@ def to_latex(sweep: Sweep) -> str:
 
 def _arm(sweep: Sweep, row: pd.Series) -> str:
     """Its name, and what became of trials that did not complete."""
-    return _stack(escape(marked(sweep, row["arm"])), escape(outcome(row)), "l")
+    return _stack(escape(marked(sweep, row["arm"])), [escape(outcome(row))], "l")
 
 
 def _head(text: str) -> str:
@@ -69,11 +80,13 @@ def _head(text: str) -> str:
 
 
 def _cell(column: Column, row: pd.Series) -> str:
-    return _stack(escape(column.text(row)), escape(column.below(row)), "r")
+    lines = [column.below(row), *wrap(column.note(row), NOTE)]
+    return _stack(escape(column.text(row)), [escape(line) for line in lines], "r")
 
 
-def _stack(text: str, below: str, side: str) -> str:
-    """With small print below it, where there is any."""
-    if not below:
+def _stack(text: str, below: list[str], side: str) -> str:
+    """With lines of small print below it, where there are any."""
+    lines = [rf"{{\scriptsize {line}}}" for line in below if line]
+    if not lines:
         return text
-    return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{text} \\ {{\scriptsize {below}}}\end{{tabular}}"
+    return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}" + r" \\ ".join([text, *lines]) + r"\end{tabular}"

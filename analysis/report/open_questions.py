@@ -107,7 +107,7 @@ def open_questions(sweep: Sweep) -> list[Question]:
             continue
         arm, other = table[row["arm"]], table[row[f"{prefix}against"]]
         paired = rule.pairing == "paired"
-        n = int((arm - other).count()) if paired else min(arm.count(), other.count())
+        n = int((arm - other).count() if paired else min(arm.count(), other.count()))
         variances = pd.Series([(arm - other).var()] if paired else [arm.var(), other.var()])
         freedom = pd.Series([n - 1] if paired else [arm.count() - 1, other.count() - 1])
         sd, diff = math.sqrt(variances.sum(skipna=False)), float(row[f"{prefix}diff"])

@@ -44,6 +44,7 @@ th.wrap { text-align: left; }
 td.wrap { white-space: normal; min-width: 14rem; text-align: left; }
 th:first-child, td:first-child { padding-left: 0; position: sticky; left: 0; background: var(--page); }
 .ci { display: block; }
+.words { white-space: normal; max-width: 14rem; margin-left: auto; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr));
   gap: 1rem 2.5rem; align-items: start; margin: .75rem 0; }
 figure { margin: 0; max-width: 30rem; }
@@ -66,6 +67,7 @@ summary { cursor: pointer; }
   .cards td { border: 0; padding: 0; text-align: left; white-space: normal; }
   .cards td:first-child { grid-column: 1 / -1; font-weight: 600; position: static; }
   .cards td:first-child .ci { font-weight: 400; }
+  .words { margin-left: 0; }
   .cards td:not(:first-child)::before { content: attr(data-head); display: block; color: var(--soft);
     font-size: .75rem; line-height: 1.25; } }
 @media print { body { max-width: none; } .figures, tr { break-inside: avoid; } }
@@ -102,6 +104,9 @@ def prose(text: str) -> str:
 
 
 def paragraph(text: str, kind: str = "") -> str:
+    """Nothing where there is no text."""
+    if not text:
+        return ""
     return f'<p class="{kind}">{prose(text)}</p>' if kind else f"<p>{prose(text)}</p>"
 
 
@@ -124,10 +129,13 @@ def definitions(pairs: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{''.join(items)}</dl>"
 
 
-def cell(text: str, interval: str = "", color: str = "") -> str:
-    """A table's cell: text, an interval in small print below it, a dot in an arm's colour before it."""
+def cell(text: str, interval: str = "", color: str = "", note: str = "") -> str:
+    """A table's cell: text, an interval and a note in small print below it, a dot in an arm's colour before
+    it."""
     dot = f'<span class="dot" aria-hidden="true" style="color:{_themed(color)}">● </span>' if color else ""
-    return dot + escape(text) + (f'<span class="ci">{escape(interval)}</span>' if interval else "")
+    small = ((interval, "ci"), (note, "ci words"))
+    below = (f'<span class="{kind}">{escape(said)}</span>' for said, kind in small if said)
+    return dot + escape(text) + "".join(below)
 
 
 def table(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.compare.claims import Claims, claims_of, rule_of
+from analysis.compare.claims import claims_of, rule_of, seeds_looked_at
 from analysis.compare.comparisons import BETTER, EQUIVALENT, NOT_SETTLED, TOO_FEW, WORSE
 from analysis.compare.pairing import idle_arms
-from analysis.compare.ranking import OPEN, claim_of, winners_mean
+from analysis.compare.ranking import (
+    OPEN,
+    best_set,
+    claim_of,
+    number_of_comparisons,
+    winners_mean,
+)
 from analysis.format import Unit, few, join, name_of, p_text, p_words, si
 from analysis.inference.significance import seeds_needed, smallest_p
+from analysis.report.verdicts import answered
 from analysis.sweep import Sweep, records
 
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
@@ -73,7 +80,8 @@ def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
             head += f", {unit.text(gap, sign=True)} {unit.difference} from {sweep.baseline}"
         return f"{head}. This is exploratory: it may guide the next sweep, it proves nothing."
     claims = claims_of(sweep)
-    answer = _best_set(sweep, claims) if claims.rule.question == "best" else _against_baseline(sweep, ranked)
+    answers = {"best": _best_set, "baseline": _against_baseline}
+    answer = answers.get(claims.rule.question, _on_effects)(sweep, ranked)
     shrunk = _corrected(sweep, best, metric, unit)
     note = "" if claims.carried else f" No claim: {claims.note}."
     return f"{head}.{shrunk} {answer}{note}"
@@ -90,9 +98,37 @@ def _corrected(sweep: Sweep, best: pd.Series, metric: str, unit: Unit) -> str:
     )
 
 
-def _best_set(sweep: Sweep, claims: Claims) -> str:
+def by_all_pairs(sweep: Sweep) -> str:
+    """Beside the question of the baseline: the arms that may be the best; '' under another question."""
+    claims = claims_of(sweep)
+    arms = best_set(sweep, claims) if claims.rule.question == "baseline" and len(sweep.arms) > 2 else []
+    if not arms:
+        return ""
+    if len(arms) == len(sweep.arms):
+        return "By all pairs (exploratory) each arm may be the best."
+    if len(arms) == 1:
+        return f"By all pairs (exploratory) {arms[0]} is the best."
+    return f"By all pairs (exploratory) the arms that may be the best: {join(arms)}."
+
+
+def adjustment(sweep: Sweep) -> str:
+    """How p are adjusted, and over how many comparisons: "Holm-adjusted over 3 comparisons"."""
+    claims, stages = claims_of(sweep), [event for event in sweep.events if event["event"] == "stage"]
+    family = number_of_comparisons(sweep, claims.rule)
+    if claims.recorded and stages:
+        family = len(stages[0]["comparisons"])
+    over = f"over {family} comparison{'s' * (family != 1)}"
+    if claims.rule.margin is None:
+        return f"Holm-adjusted {over}"
+    return f"adjusted {over}, of which each is tested for equivalence too (Shaffer)"
+
+
+def _best_set(sweep: Sweep, ranked: pd.DataFrame) -> str:
     """Under question best: the arms that may be the best."""
+    claims = answered(sweep)
     arms, out = claims.best_set, [arm for arm in sweep.arms if arm not in claims.best_set]
+    if not claims.carried:
+        return ""
     if not out:
         return "No arm is shown to be worse than another one: each may be the best."
     said = f"{arms[0]} is the best" if len(arms) == 1 else f"The best is one of {join(arms)}"
@@ -109,7 +145,7 @@ def _against_baseline(sweep: Sweep, ranked: pd.DataFrame) -> str:
     for kind, said in ((BETTER, "better than"), (WORSE, "worse than"), (EQUIVALENT, "equivalent to")):
         rows = others[others[f"{prefix}verdict"] == kind]
         if len(rows):
-            named = [f"{row['arm']} ({_decided(row, prefix, unit)})" for _, row in rows.iterrows()]
+            named = [f"{row['arm']} ({_decided(sweep, row, prefix, unit)})" for _, row in rows.iterrows()]
             within = f" within {_margin(sweep, unit)}" if kind == EQUIVALENT else ""
             found.append(f"{said} {sweep.baseline}{within}: {few(named)}")
     unsettled = others[~others[f"{prefix}verdict"].isin((BETTER, WORSE, EQUIVALENT))]
@@ -119,23 +155,35 @@ def _against_baseline(sweep: Sweep, ranked: pd.DataFrame) -> str:
             for _, row in unsettled.iterrows()
         ]
         found.append(f"not settled: {few(named)}")
-    text = f"By the {others.iloc[0]['decided_by']}, Holm-adjusted over {len(others)}: {'; '.join(found)}."
-    looks = others[f"{prefix}look"]
-    if (looks > 1).any() or len(claims_of(sweep).looks) > 1:
-        text += " An arm that stopped early stopped on a favourable look, which exaggerates its difference."
-    return text
+    return f"By the {others.iloc[0]['decided_by']}, {adjustment(sweep)}: {'; '.join(found)}."
+
+
+def _on_effects(sweep: Sweep, ranked: pd.DataFrame) -> str:
+    """Under the questions effects and spread, which are not of the arms' means."""
+    claims, unit = answered(sweep), sweep.unit(sweep.metric)
+    settled = [row for row in claims.recorded if row.verdict in (BETTER, WORSE, EQUIVALENT)]
+    asked = f"Asked for {claims.rule.question}, {len(claims.recorded)} comparisons in all"
+    if not settled:
+        return f"{asked}: none is settled."
+    named = [
+        f"{row.arm} – {row.against} {unit.text(row.diff, sign=True)} {unit.difference}".rstrip()
+        + f" ({row.verdict})"
+        for row in settled
+    ]
+    return f"{asked}, settled: {few(named)}."
 
 
 def _margin(sweep: Sweep, unit: Unit) -> str:
     return f"±{unit.text(rule_of(sweep).margin or 0.0)} {unit.difference}".rstrip()
 
 
-def _decided(row: pd.Series, prefix: str, unit: Unit) -> str:
-    """ "+8.8 [+3.4, +14.2] points, p = 0.012, look 2"."""
+def _decided(sweep: Sweep, row: pd.Series, prefix: str, unit: Unit) -> str:
+    """ "+8.8 [+3.4, +14.2] points, p = 0.012, look 2 of 5"."""
     text = f"{_span(row, f'{prefix}diff', unit, True)} {unit.difference}".rstrip()
     equivalent = row[f"{prefix}verdict"] == EQUIVALENT
     p = row[f"{prefix}p_equivalent_adjusted" if equivalent else f"{prefix}p_adjusted"]
-    look = f", look {row[f'{prefix}look']}" if row[f"{prefix}look"] else ""
+    looks = claims_of(sweep).number_of_looks(row["arm"], row[f"{prefix}against"])
+    look = f", look {row[f'{prefix}look']} of {looks}" if looks > 1 else ""
     return f"{text}, {p_words(p)}{look}"
 
 
@@ -144,6 +192,7 @@ def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     return [
         *_limits_of_the_code(sweep),
         *_limits_of_the_phase(sweep),
+        *_limits_of_the_looks(sweep),
         *_limits_of_n(sweep, ranked),
         *_limits_of_the_pairing(sweep),
         *_limits_of_the_missing(sweep, ranked),
@@ -223,35 +272,67 @@ def _limits_of_the_order(sweep: Sweep) -> list[str]:
     ]
 
 
+def _limits_of_the_looks(sweep: Sweep) -> list[str]:
+    """What no claim rests on, what no look has seen, and what stopping early does to a difference."""
+    claims, found = claims_of(sweep), []
+    if not claims.carried and not sweep.is_exploratory:
+        found.append(f"Any difference between arms, as a claim at 5%: {claims.note}.")
+    seen, trials = seeds_looked_at(sweep), sweep.trials[sweep.trials["phase"] == "evidence"]
+    done = trials[(trials["status"] == "completed") & trials["arm"].isin(list(seen))]
+    beyond = {
+        str(arm): sorted({int(seed) for seed in group["seed"]} - seen[str(arm)])
+        for arm, group in done.groupby("arm", sort=False)
+    }
+    named = [f"{arm} ({seeds_text(seeds)})" for arm, seeds in beyond.items() if seeds]
+    if named:
+        found.append(
+            f"What the last completed trials of {few(named)} say: no look has come to these seeds, and no "
+            "mean above has them."
+        )
+    early = [
+        row.arm if claims.rule.question == "baseline" else f"{row.arm} from {row.against}"
+        for row in claims.recorded
+        if row.verdict in (BETTER, WORSE) and row.look < claims.number_of_looks(row.arm, row.against)
+    ]
+    if early:
+        found.append(
+            f"How large the difference of {few(early)} is: a comparison that is decided before its last look "
+            "stops where luck helps it, and its estimate is on average too large. The interval holds."
+        )
+    return found
+
+
 def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
-    prefix = "test_" if sweep.test_metric else ""
-    found, others = [], ranked[ranked["arm"] != sweep.baseline]
-    if len(others) and not ranked.loc[ranked["arm"] == sweep.baseline, "n"].any():
+    prefix, rule = "test_" if sweep.test_metric else "", rule_of(sweep)
+    found, others = [], ranked[ranked["arm"] != ranked[f"{prefix}against"]]
+    other = "the best of the others" if rule.question == "best" else sweep.baseline
+    if other == sweep.baseline and len(others) and not ranked.loc[ranked["arm"] == sweep.baseline, "n"].any():
         found.append(f"How far any arm is from the baseline: {sweep.baseline} has no completed trial.")
     if (ranked["n"] == 1).any():
         arms = few(list(ranked.loc[ranked["n"] == 1, "arm"]))
         found.append(f"How much luck is in {arms}: with one seed there is no interval.")
     pairs = others[others[f"{prefix}diff"].notna() & (others[f"{prefix}verdict"] != EQUIVALENT)]
-    rule = rule_of(sweep)
+    if not rule.is_of_arms:
+        return found
     small = pairs[pairs[f"{prefix}verdict"] == TOO_FEW]
     if len(small):
-        family, own = len(sweep.arms) - 1, small.sort_values(f"{prefix}n_pairs").iloc[-1]
-        there = int(ranked.loc[ranked["arm"] == sweep.baseline, f"{prefix}n"].max())
+        family, own = number_of_comparisons(sweep, rule), small.sort_values(f"{prefix}n_pairs").iloc[-1]
+        there = int(ranked.loc[ranked["arm"] == own[f"{prefix}against"], f"{prefix}n"].max())
         n = int(own[f"{prefix}n_pairs"] if rule.pairing == "paired" else own[f"{prefix}n"])
         seeds = f"{n} {'shared ' if rule.pairing == 'paired' else ''}seed{'s' * (n != 1)}"
         least = p_text(smallest_p(n, rule.test, rule.pairing, None if rule.pairing == "paired" else there))
         found.append(
             f"Whether {few(list(small['arm']))} differ{'s' if len(small) == 1 else ''} from "
-            f"{sweep.baseline}: n too small. With {seeds} the {rule.name} cannot give less than p = {least}, "
+            f"{other}: n too small. With {seeds} the {rule.name} cannot give less than p = {least}, "
             f"and {family} comparison{'s are' if family > 1 else ' is'} made; from "
-            f"{seeds_needed(family, rule.test, rule.pairing)} seeds on it could."
+            f"{seeds_needed(family, rule.test, rule.pairing, claims_of(sweep).level)} seeds on it could."
         )
     open_ = pairs[pairs[f"{prefix}verdict"] == NOT_SETTLED]
     if len(open_):
         equal = "" if rule.margin is None else ", nor is it shown to be within the margin"
         found.append(
             f"Whether {few(list(open_['arm']))} differ{'s' if len(open_) == 1 else ''} from "
-            f"{sweep.baseline}: the difference is not significant, which does not show that there is none"
+            f"{other}: the difference is not significant, which does not show that there is none"
             f"{equal}; the interval bounds its size."
         )
     return found

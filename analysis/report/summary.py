@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.compare.ranking import claim_of, rank_arms
+from analysis.compare.ranking import claim_of, rank_arms, seed_table
 from analysis.format import name_of, si, title_of
+from analysis.report.table import own_interval
 from analysis.sweep import Sweep, load_sweep
 
 
@@ -33,15 +34,15 @@ def _with_levels(sweep: Sweep, ranked: pd.DataFrame) -> pd.DataFrame:
 
 
 def ranking_text(folder: Path | str) -> str:
-    """The ranking for a terminal: mean and interval of the objective, and what became of the trials."""
+    """The ranking for a terminal: mean and interval of the objective (below four seeds their values), and
+    what became of the trials."""
     sweep = load_sweep(folder)
-    unit = sweep.unit(sweep.metric)
+    unit, seeds = sweep.unit(sweep.metric), seed_table(sweep, sweep.metric)
     rows = []
-    for row in rank_arms(sweep).to_dict("records"):
-        interval = f"[{unit.text(row['low'])}, {unit.text(row['high'])}]" if row["n"] > 1 else ""
+    for _, row in rank_arms(sweep).iterrows():
+        interval = own_interval(row, seeds[row["arm"]], unit)
         outcomes = {"n": "completed", "n_pruned": "pruned", "n_diverged": "diverged", "n_failed": "failed"}
         outcomes |= {"n_open": "unfinished"}
-        interval = "no spread" if row["low"] == row["high"] else interval
         counts = ", ".join(f"{row[key]} {word}" for key, word in outcomes.items() if row[key])
         rows.append((row["arm"], unit.text(row["mean"]), interval, si(row["num_params"]), counts))
     heads = ("arm", title_of(sweep.metric, unit), "95% interval", "parameters", "trials")

@@ -9,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare.claims import rule_of
-from analysis.compare.ranking import claim_of, rank_arms
-from analysis.format import Unit, duration, name_of, p_text, si, title_of
-from analysis.inference.intervals import BCA_FROM
+from analysis.compare.claims import claims_of, rule_of
+from analysis.compare.comparisons import EQUIVALENT
+from analysis.compare.ranking import claim_of, lost_seeds, rank_arms, seed_table
+from analysis.format import Unit, duration, join, name_of, p_text, p_words, si, title_of
+from analysis.inference.intervals import ALPHA, BCA_FROM, MIN_FOR_INTERVAL
+from analysis.report.sentences import adjustment
 from analysis.sweep import Sweep
 
 
@@ -25,6 +27,7 @@ class Column:
     value: Callable[[pd.Series], Any]
     interval: Callable[[pd.Series], tuple[float, float]] = lambda row: (math.nan, math.nan)
     below: Callable[[pd.Series], str] = lambda row: ""  # in small print: the interval
+    note: Callable[[pd.Series], str] = lambda row: ""  # in small print below that: words
     csv_head: str = ""  # where the numbers have another unit than the text
 
 
@@ -43,11 +46,11 @@ def columns(sweep: Sweep) -> list[Column]:
     prefix = "test_" if sweep.test_metric else ""
     metric, unit = sweep.test_metric or sweep.metric, sweep.unit(sweep.metric)
     found = [Column("n", lambda row: str(row["n"]), lambda row: row["n"])]
-    found.append(_mean(sweep.metric, "", unit))
+    found.append(_mean(sweep, sweep.metric, "", unit))
     if prefix:
-        found.append(_mean(metric, prefix, unit))
+        found.append(_mean(sweep, metric, prefix, unit))
     found.append(_difference(sweep, prefix, unit))
-    if claim_of(sweep) == "confirmatory":
+    if claim_of(sweep) == "confirmatory" and rule_of(sweep).is_of_arms:
         found.append(_p(sweep, prefix))
     found += [
         _number("parameters", "num_params", si),
@@ -103,8 +106,9 @@ def outcome(row: pd.Series) -> str:
 
 
 def to_csv(sweep: Sweep) -> str:
-    """A row an arm, best first: each column's number, the ends of its interval where it has one, the verdict,
-    what became of trials that did not complete, and where a budget was matched how far the arm is off it."""
+    """A row an arm, best first: each column's number, the ends of its interval where some arm has one, the
+    verdict, the look at which it was reached and the note on it, what became of trials that did not complete,
+    and where a budget was matched how far the arm is off it."""
     ranked, prefix = rank_arms(sweep), "test_" if sweep.test_metric else ""
     numbers = {"arm": ranked["arm"]}
     for column in columns(sweep):
@@ -113,7 +117,7 @@ def to_csv(sweep: Sweep) -> str:
         ends = pd.DataFrame([column.interval(row) for _, row in ranked.iterrows()], columns=["low", "high"])
         if ends["low"].notna().any():
             numbers |= {f"{head} {end}": ends[end] for end in ends}
-    numbers["verdict"] = ranked[f"{prefix}verdict"]
+    numbers |= {name: ranked[f"{prefix}{name}"] for name in ("against", "verdict", "look", "note")}
     numbers["not completed"] = pd.Series([outcome(row) for _, row in ranked.iterrows()])
     if matches := matches_of(sweep):
         off = {arm: 100 * match.off for arm, match in matches.items()}
@@ -125,62 +129,113 @@ def _number(head: str, key: str, text: Callable[[float], str], csv_head: str = "
     return Column(head, lambda row: text(row[key]), lambda row: row[key], csv_head=csv_head)
 
 
-def _mean(metric: str, prefix: str, unit: Unit) -> Column:
-    def interval_text(row: pd.Series) -> str:
-        low, high = row[f"{prefix}low"], row[f"{prefix}high"]
-        if low == high:
-            return "no spread"
-        return f"[{unit.text(low)}, {unit.text(high)}]" if pd.notna(low) else ""
+def own_interval(row: pd.Series, values: pd.Series, unit: Unit, prefix: str = "") -> str:
+    """An arm's own interval as text; the seeds' values where they are too few for one."""
+    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
+    if low == high:
+        return "no spread"
+    if pd.notna(low):
+        return f"[{unit.text(low)}, {unit.text(high)}]"
+    seen = [unit.text(value) for value in values.dropna()]
+    return f"seeds: {', '.join(seen)}" if len(seen) > 1 else ""
+
+
+def _mean(sweep: Sweep, metric: str, prefix: str, unit: Unit) -> Column:
+    seeds = seed_table(sweep, metric)
 
     return Column(
         title_of(metric, unit),
         lambda row: unit.text(row[f"{prefix}mean"]),
         lambda row: row[f"{prefix}mean"] * unit.factor,
         lambda row: (row[f"{prefix}low"] * unit.factor, row[f"{prefix}high"] * unit.factor),
-        interval_text,
+        lambda row: own_interval(row, seeds[row["arm"]], unit, prefix),
     )
 
 
 def _difference(sweep: Sweep, prefix: str, unit: Unit) -> Column:
-    key = f"{prefix}diff"
+    key, asks_best = f"{prefix}diff", rule_of(sweep).question == "best"
 
     def text(row: pd.Series) -> str:
-        return "baseline" if row["arm"] == sweep.baseline else unit.text(row[key], sign=True)
+        return "baseline" if row["arm"] == row[f"{prefix}against"] else unit.text(row[key], sign=True)
 
     def interval_text(row: pd.Series) -> str:
         low, high = (unit.text(row[f"{key}_{end}"], sign=True) for end in ("low", "high"))
         return f"[{low}, {high}]" if pd.notna(row[f"{key}_low"]) else ""
 
     return Column(
-        "difference to baseline" + (f" ({unit.difference})" if unit.difference else ""),
+        ("difference" if asks_best else "difference to baseline")
+        + (f" ({unit.difference})" if unit.difference else ""),
         text,
         lambda row: row[key] * unit.factor,
         lambda row: (row[f"{key}_low"] * unit.factor, row[f"{key}_high"] * unit.factor),
         interval_text,
+        lambda row: f"to {row[f'{prefix}against']}" if asks_best and pd.notna(row[key]) else "",
     )
 
 
 def _p(sweep: Sweep, prefix: str) -> Column:
-    def note(row: pd.Series) -> str:
-        return "" if row["arm"] == sweep.baseline else str(row[f"{prefix}verdict"])
+    claims, key = claims_of(sweep), f"{prefix}p_adjusted"
 
-    key = f"{prefix}p_adjusted"
-    return Column("p (Holm)", lambda row: p_text(row[key]), lambda row: row[key], below=note)
+    def verdict(row: pd.Series) -> str:
+        if row["arm"] == row[f"{prefix}against"]:
+            return ""
+        said = str(row[f"{prefix}verdict"])
+        return f"{said}, {p_words(row[f'{prefix}p_equivalent_adjusted'])}" if said == EQUIVALENT else said
+
+    def note(row: pd.Series) -> str:
+        if not row[f"{prefix}look"]:
+            return str(row[f"{prefix}note"])
+        of = claims.number_of_looks(row["arm"], row[f"{prefix}against"])
+        look, said = f"look {row[f'{prefix}look']}", str(row[f"{prefix}note"])
+        return "; ".join(filter(None, [f"{look} of {of}" if of > 1 else "", said.replace(f" at {look}", "")]))
+
+    head = "p (Holm)" if claims.rule.margin is None else "p (Shaffer)"
+    return Column(head, lambda row: p_text(row[key]), lambda row: row[key], below=verdict, note=note)
 
 
 def how_to_read(sweep: Sweep) -> str:
     """What the table's numbers are, in sentences."""
-    family, metric = len(sweep.arms) - 1, sweep.test_metric or sweep.metric
-    rule = rule_of(sweep)
+    metric, rule = sweep.test_metric or sweep.metric, rule_of(sweep)
     split = f"Ranked on {name_of(sweep.metric)}, claims on {name_of(metric)}. " if sweep.test_metric else ""
-    cut = " (cut where no value can be)" if math.isfinite(sweep.unit(sweep.metric).limits[0]) else ""
-    p = "exploratory, therefore without p"
+    cut = ", cut where no value can be" if math.isfinite(sweep.unit(sweep.metric).limits[0]) else ""
+    p = "They are exploratory, therefore without p. "
     if claim_of(sweep) == "confirmatory":
-        p = f"p is that of the {rule.name}, Holm-adjusted over {family} comparison{'s' * (family != 1)}"
-    paired = f"paired over the seeds shared with {sweep.baseline}"
-    between = paired if rule.pairing == "paired" else f"of means, from {sweep.baseline}"
-    return (
-        f"{split}Mean of the completed trials' last values over n seeds, with its 95% interval{cut}: Student "
-        f"t, from {BCA_FROM} seeds on BCa. Differences are in {name_of(metric)}, {between}; {p}. FLOPs are "
-        "those of training."
+        p = f"p is that of the {rule.name}, {adjustment(sweep)}. "
+        if not rule.is_of_arms:
+            p = f"The sweep asks for {rule.question}, not for these means, which therefore have no p. "
+    other = "the arm named" if rule.question == "best" else sweep.baseline
+    between = (
+        f"over the seeds shared with {other}" if rule.pairing == "paired" else f"from the mean of {other}"
     )
+    return (
+        f"{split}Mean of the completed trials' last values over n seeds, with its 95% interval (Student t, "
+        f"from {BCA_FROM} seeds on BCa{cut}) or, below {MIN_FOR_INTERVAL} seeds, the seeds' values. "
+        f"Differences are in {name_of(metric)}, {rule.pairing}, {between}. {p}FLOPs are those of training."
+    )
+
+
+def how_decided(sweep: Sweep) -> str:
+    """At which level differences were decided, at how many looks, and what their intervals are; '' where none
+    is."""
+    claims = claims_of(sweep)
+    if sweep.is_exploratory or not claims.rule.is_of_arms or len(sweep.arms) < 2:
+        return ""
+    kept = f" of the {ALPHA:.0%}; the rest is kept for extensions" if claims.level < ALPHA else ""
+    said = [f"All comparisons together are decided at {100 * claims.level:g}%{kept}."]
+    if len(claims.looks) > 1:
+        taken = [event["look"] for event in sweep.events if event["event"] == "look" and not event["stage"]]
+        said += [
+            f"{len(claims.looks)} looks were planned, at {join([str(look) for look in claims.looks])} seeds, "
+            f"and {max(taken, default=0)} taken.",
+            "p and interval are repeated ones, which hold whichever look was the last.",
+        ]
+    said.append(
+        "The interval of a difference is at the level at which it was decided, or while it is open at an "
+        "equal share for each comparison: it leaves out 0 exactly where the verdict is better or worse."
+    )
+    if claims.rule.on_diverged == "worst" and any(lost_seeds(sweep).values()):
+        said.append(
+            "Where seeds diverged or failed, a claim must hold with them left out and with them at the worst "
+            "value, and the interval covers both."
+        )
+    return " ".join(said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,13 @@ def verdicts(sweep: Sweep) -> dict[str, Any]:
     not carry one, and `note` says why. `best_set` are the arms that may be the best, by all pairs; it is a
     claim under question best alone. `open` are the arms that more seeds may still decide.
     """
-    claims = claims_of(sweep)
-    asks_effects = claims.rule.question == "effects" and not sweep.is_exploratory
-    rows = effects_asked(sweep, claims) if asks_effects else decided_comparisons(sweep, claims)
-    shown = Claims(
-        claims.rule, claims.metric, claims.level, claims.looks, tuple(rows), claims.carried, claims.note
-    )
+    claims, shown = claims_of(sweep), answered(sweep)
     ranked = rank_arms(sweep)
     prefix = "test_" if claims.metric == sweep.test_metric else ""
     means = {str(row["arm"]): float(row[f"{prefix}mean"]) for _, row in ranked.iterrows()}
     compared = [shown.of_arm(arm, means, sweep.maximise) for arm in sweep.arms]
-    if asks_effects:
-        compared = list(rows)
+    if _asks_effects(sweep, claims):
+        compared = list(shown.recorded)
     rule = {**asdict(claims.rule), "looks": list(claims.rule.looks), "level": claims.level}
     return {
         "sweep": sweep.name,
@@ -50,6 +45,20 @@ def verdicts(sweep: Sweep) -> dict[str, Any]:
         "best_set_is_claim": claims.carried and claims.rule.question == "best",
         "open": shown.open if claims.carried else [],
     }
+
+
+def answered(sweep: Sweep) -> Claims:
+    """The sweep's claims with the comparisons that answer its question: those that were recorded; where there
+    are none, computed from the values."""
+    claims = claims_of(sweep)
+    rows = (
+        effects_asked(sweep, claims) if _asks_effects(sweep, claims) else decided_comparisons(sweep, claims)
+    )
+    return replace(claims, recorded=tuple(rows))
+
+
+def _asks_effects(sweep: Sweep, claims: Claims) -> bool:
+    return claims.rule.question == "effects" and not sweep.is_exploratory
 
 
 def _row(row: Comparison, claims: Claims) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def _row(row: Comparison, claims: Claims) -> dict[str, Any]:
         "p_adjusted": row.p_adjusted,
         "p_equivalent": row.p_equivalent,
         "p_equivalent_adjusted": row.p_equivalent_adjusted,
-        "look": row.look or None,
+        "look": row.look if claims.recorded and row.look else None,
         "verdict": row.verdict,
         "claim": claims.carried and row.look > 0,
         "note": "; ".join(notes),

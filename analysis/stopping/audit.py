@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.format import name_of, si
-from analysis.inference.intervals import MIN_FOR_INTERVAL
+from analysis.inference.intervals import MIN_FOR_INTERVAL, share_interval
 from analysis.sweep import Sweep
 
 FEWEST = 3  # audited members for a correlation
@@ -45,8 +44,7 @@ class Audit:
         every survivor; pools are taken to be independent. NaN below MIN_FOR_INTERVAL pools."""
         if self.pools < MIN_FOR_INTERVAL:
             return math.nan, math.nan
-        found = stats.binomtest(self.pools_won, self.pools).proportion_ci(0.95)
-        return float(found.low), float(found.high)
+        return share_interval(self.pools_won, self.pools)
 
 
 def audit(sweep: Sweep) -> Audit | None:

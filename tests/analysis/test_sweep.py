@@ -64,7 +64,15 @@ def test_a_sweep_from_before_units_has_those_of_trms_metrics(folder: Path) -> No
     assert foreign.unit(OBJECTIVE) is NO_UNIT
 
 
-def test_percentages_are_shown_as_they_are_and_cut_at_100(folder: Path) -> None:
+@pytest.fixture
+def of_four(tmp_path: Path) -> Path:
+    """The fewest seeds whose mean has an interval."""
+    arms = {"mlp": Fake(0.9), "mamba": Fake(0.5, stop=0.25)}
+    return write_sweep(tmp_path / "four", arms, seeds=(0, 1, 2, 3))
+
+
+def test_percentages_are_shown_as_they_are_and_cut_at_100(of_four: Path) -> None:
+    folder = of_four
     for name in ("trials", "history"):
         path = folder / f"{name}.parquet"
         table = pd.read_parquet(path)
@@ -73,17 +81,24 @@ def test_percentages_are_shown_as_they_are_and_cut_at_100(folder: Path) -> None:
         table.assign(**dict.fromkeys(accuracies, 92.25)).to_parquet(path)
     sweep = _record(folder, "mine:train", "percent", {OBJECTIVE: "percent", "test/exact_accuracy": "percent"})
     assert "val exact accuracy (%)" in ranking_text(folder) and "92.2 " in ranking_text(folder)
-    trials = sweep.trials.assign(**{OBJECTIVE: [99.0, 100.0, 99.0, 100.0]}, status="completed")
+    trials = sweep.trials.assign(**{OBJECTIVE: [99.0, 100.0] * 4}, status="completed")
     high = rank_arms(replace(sweep, trials=trials))["high"]
     assert list(high) == [100.0, 100.0]
 
 
-def test_a_loss_has_no_limits(folder: Path) -> None:
-    sweep = load_sweep(folder)
-    trials = sweep.trials.assign(**{OBJECTIVE: [0.0, 1.0, 0.0, 1.0]}, status="completed")
+def test_a_loss_has_no_limits(of_four: Path) -> None:
+    sweep = load_sweep(of_four)
+    trials = sweep.trials.assign(**{OBJECTIVE: [0.0, 1.0] * 4}, status="completed")
     space = {**sweep.space, "trainer": "mine:train"}
     ranked = rank_arms(replace(sweep, trials=trials, space=space))
     assert (ranked["low"] < 0).all() and (ranked["high"] > 1).all()
+
+
+def test_below_four_seeds_the_ranking_has_the_values(folder: Path) -> None:
+    ranked, text = rank_arms(load_sweep(folder)), ranking_text(folder)
+    values = load_sweep(folder).trials.query("arm == 'mlp'")[OBJECTIVE]
+    assert ranked["low"].isna().all()
+    assert "seeds: {:.1f}, {:.1f}".format(*(100 * values)) in text and "[" not in text
 
 
 def test_the_recorded_summary_is_the_ranking_of_its_trials() -> None:

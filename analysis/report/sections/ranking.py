@@ -15,6 +15,7 @@ from analysis.inference.rule import Rule
 from analysis.report import page, table
 from analysis.report.cells import interval_cell
 from analysis.report.sections.base import Results, Section
+from analysis.report.sentences import by_all_pairs
 from analysis.sweep import Sweep
 
 TITLE = "Ranking"
@@ -26,7 +27,12 @@ COVERED = (
 
 def _show(results: Results) -> list[str]:
     sweep, ranked = results.sweep, results.ranked
-    return [*_table(sweep, ranked), results.figures(TITLE), both_tests(sweep, ranked)]
+    return [
+        *_table(sweep, ranked),
+        page.paragraph(by_all_pairs(sweep)),
+        results.figures(TITLE),
+        both_tests(sweep, ranked),
+    ]
 
 
 def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
@@ -34,13 +40,14 @@ def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     rows = [
         [
             page.cell(table.marked(sweep, row["arm"]), table.outcome(row), how[row["arm"]].color),
-            *(page.cell(column.text(row), column.below(row)) for column in columns),
+            *(page.cell(column.text(row), column.below(row), note=column.note(row)) for column in columns),
         ]
         for _, row in ranked.iterrows()
     ]
     footnote = table.unmatched_text(sweep)
     return [
         page.paragraph(f"{table.how_to_read(sweep)} Wall time is a trial's, on average. {COVERED}", "note"),
+        page.paragraph(table.how_decided(sweep), "note"),
         page.table(["arm", *(column.head for column in columns)], rows, cards=True),
         page.paragraph(footnote, "note") if footnote else "",
     ]
@@ -56,13 +63,19 @@ def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> str:
     shown = {
         "sign-flip (paired)": "paired_permutation_p", "t (paired)": "paired_t_p",
         "two-sample permutation": "unpaired_permutation_p", "Welch's t": "unpaired_t_p",
-        **({"equivalence (Holm)": "p_equivalent_adjusted"} if rule.margin else {}),
+        **({"equivalence (Shaffer)": "p_equivalent_adjusted"} if rule.margin else {}),
     }  # fmt: skip
     other = "unpaired" if rule.pairing == "paired" else "paired"
     shared = correlations(sweep, metric).set_index("arm")
     rows = []
     for _, row in ranked[ranked["arm"] != sweep.baseline].iterrows():
-        cells = [page.cell(row["arm"]), *(page.cell(p_text(row[prefix + key])) for key in shown.values())]
+        alike = [unit.text(row[f"{prefix}equivalent_{end}"], sign=True) for end in ("low", "high")]
+        within = f"[{', '.join(alike)}]" if pd.notna(row[f"{prefix}equivalent_low"]) else ""
+        cells = [
+            page.cell(p_text(row[prefix + key]), within if key == "p_equivalent_adjusted" else "")
+            for key in shown.values()
+        ]
+        cells = [page.cell(row["arm"]), *cells]
         cells.append(_correlation(shared.loc[row["arm"]]) if row["arm"] in shared.index else page.cell("–"))
         ends = {"diff": row[f"{prefix}{other}_diff"]} | {
             end: row[f"{prefix}{other}_{end}"] for end in ("low", "high")
@@ -84,9 +97,10 @@ def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> str:
 def _margin(rule: Rule, unit: Unit) -> str:
     if not rule.margin:
         return "Equivalence is not tested, as `evidence` names no margin."
+    within = f"within ±{unit.text(rule.margin)} {unit.difference}".rstrip()
     return (
-        f"Equivalence: two one-sided t-tests, within ±{unit.text(rule.margin)} {unit.difference}".rstrip()
-        + "."
+        f"Equivalence: two one-sided t-tests, {within}; below their p the interval that they invert, which "
+        "always holds 0, at the level of all comparisons together."
     )
 
 

@@ -90,7 +90,7 @@ def test_without_a_margin_equivalence_is_said_to_be_untested(sweep: Sweep) -> No
 def test_what_is_better_is_said_with_the_test_that_decided(sweep: Sweep) -> None:
     sentence = verdict(sweep, rank_arms(sweep))
     assert "b ranks first" in sentence
-    assert "By the paired t-test, Holm-adjusted over 2: better than a: b" in sentence
+    assert "By the paired t-test, Holm-adjusted over 2 comparisons: better than a: b" in sentence
     assert "points, p < 0.001" in sentence
 
 

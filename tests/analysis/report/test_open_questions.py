@@ -52,7 +52,7 @@ def test_the_printed_command_is_taken_and_runs_what_it_is_priced_at(
     changes: dict[str, Any],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sweep = _toy(tmp_path, **changes)
+    sweep = _toy(tmp_path, evidence={"test": "permutation"}, **changes)
     (step,) = next_steps(sweep, open_questions(sweep))
     assert set(step.arms) == {"b", "c"} and step.command.endswith("--extend")
     page = write_report("results/toy").read_text()
@@ -90,15 +90,15 @@ def test_the_price_is_that_of_every_arm_at_its_own_time(tmp_path: Path) -> None:
     (question,) = open_questions(sweep)
     assert (question.arm, question.n) == ("b", 8) and question.seeds is not None
     (step,) = next_steps(sweep, [question])
-    assert step.trials == 3 * (question.seeds - 8) and step.seconds == pytest.approx(40.0 * step.trials)
+    assert step.trials == 3 * question.seeds and step.seconds == pytest.approx(40.0 * step.trials)
     assert f"--storage {tmp_path}" in step.command
     seeds = yaml.safe_load(step.space)["seeds"]
-    assert seeds == list(range(1, question.seeds + 1)) and "resolved" not in yaml.safe_load(step.space)
+    assert seeds == list(range(9, question.seeds + 9)) and "resolved" not in yaml.safe_load(step.space)
 
 
 @pytest.mark.parametrize("pairing", ["paired", "unpaired"])
 def test_seeds_are_planned_from_the_upper_limit_of_the_sd(tmp_path: Path, pairing: Pairing) -> None:
-    arms, space = {"a": Fake(0.5), "b": Fake(0.49)}, {"evidence": {"pairing": pairing}}
+    arms, space = {"a": Fake(0.5), "b": Fake(0.48)}, {"evidence": {"pairing": pairing}}
     folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence", space=space)
     sweep = load_sweep(folder)
     (question,) = open_questions(sweep)
@@ -108,8 +108,12 @@ def test_seeds_are_planned_from_the_upper_limit_of_the_sd(tmp_path: Path, pairin
         parts = table.var()
         sd, df = math.sqrt(parts.sum()), parts.sum() ** 2 / (parts**2 / 7).sum()
     assert (question.sd, question.upper) == (pytest.approx(sd), pytest.approx(upper_sd(sd, df)))
-    assert question.seeds == seeds_needed_for(question.diff, question.upper, 1, "t", pairing)
-    assert question.seeds > (seeds_needed_for(question.diff, question.sd, 1, "t", pairing) or 0)
+    of_upper, of_seen = (
+        seeds_needed_for(question.diff, each, 1, "t", pairing, alpha=0.04)
+        for each in (question.upper, question.sd)
+    )
+    assert of_upper is not None and of_seen is not None
+    assert question.seeds == of_upper > of_seen
     assert f"SD {100 * sd:.1f}, at most {100 * question.upper:.1f}" in write_report(folder).read_text()
 
 
@@ -119,7 +123,7 @@ def test_below_three_degrees_of_freedom_the_spread_comes_first(tmp_path: Path) -
     (question,) = open_questions(load_sweep(folder))
     assert question.to_see and question.seeds == 4 and math.isnan(question.upper)
     (step,) = next_steps(load_sweep(folder), [question])
-    assert step.trials == 2 and yaml.safe_load(step.space)["seeds"] == [1, 2, 3, 4]
+    assert step.trials == 8 and yaml.safe_load(step.space)["seeds"] == [4, 5, 6, 7]
     assert "to see the spread" in write_report(folder).read_text()
 
 
@@ -131,7 +135,7 @@ def test_what_is_settled_is_not_asked_again(tmp_path: Path) -> None:
 
 def test_a_difference_within_the_margin_is_to_be_shown_equivalent(tmp_path: Path) -> None:
     """It takes fewer seeds than to show so small a difference, and the page says which of the two it is."""
-    arms, seeds = {"a": Fake(0.5), "b": Fake(0.49)}, tuple(range(1, 9))
+    arms, seeds = {"a": Fake(0.5), "b": Fake(0.48)}, tuple(range(1, 9))
     plain = load_sweep(write_sweep(tmp_path / "plain", arms, seeds=seeds, phase="evidence"))
     (differs,) = open_questions(plain)
     margin = abs(differs.diff) + differs.sd / 2

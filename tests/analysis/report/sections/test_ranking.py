@@ -15,5 +15,8 @@ def test_both_tests_are_printed_and_the_deciding_one_is_named(grid: Sweep) -> No
     rows = {row[0]: row for row in cells(html)}
     best = ranked.set_index("arm").loc["b4"]
     assert rows["b4"][1:3] == [p_text(best["test_paired_permutation_p"]), p_text(best["test_paired_t_p"])]
-    assert rows["b4"][5] == p_text(best["test_p_equivalent_adjusted"])
+    ends = 100 * best["test_equivalent_low"], 100 * best["test_equivalent_high"]
+    assert ends[0] == 0 and ends[1] > 100 * best["test_diff"]  # far from equivalent: 0 and beyond
+    equivalent = p_text(best["test_p_equivalent_adjusted"])
+    assert rows["b4"][5] == f"{equivalent}[{ends[0]:+.1f}, {ends[1]:+.1f}]"
     assert "the paired t-test decides" in html and "±2.0 points" in html and "a2" not in rows
