@@ -76,13 +76,14 @@ def make_plan(space: Mapping[str, Any], policy: Mapping[str, Any], name: str) ->
 
 
 class MemoryJournal(Journal):
-    """Hands events on and keeps none."""
+    """Hands events on and keeps them in `events`."""
 
     def __init__(self) -> None:
-        self.listeners = []
+        self.listeners, self.events = [], []  # type: list[Any], list[Event]
 
     def append(self, event: str, **fields: Any) -> Event:
         record: Event = {"time": 0.0, "event": event, **fields}
+        self.events.append(record)
         for listener in self.listeners:
             listener(record)
         return record
