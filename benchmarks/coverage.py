@@ -8,8 +8,8 @@ Made-up sweeps whose truth is known, decided by the project's own rules (`benchm
     at_margin     the same where arms are exactly the margin away and others not at all: equivalence of an
                   arm at the margin, a difference of one that has none, or a wrong sign
     not_normal    as false_claims, where values are bounded, collapse or diverge
-    costs         seeds that are run, in % of the fixed design's; and power: the share of arms that are claimed
-                  of those whose difference is 2 or more
+    costs         seeds that are run, in % of the fixed design's; and power: of the arms whose difference is 2
+                  or more, the share that is claimed
     best_mean     the mean of the best of equal arms, minus the truth, in SD, before and after correction
     intervals     share of the intervals after the last look that hold the true difference
     controller    sweeps in which the project's controller comes to the same verdicts after the same trials
@@ -44,7 +44,10 @@ LOOKS = ((), (3, 4), (3, 4, 5), (3, 4, 5, 6, 8))
 ARMS = (4, 6, 10)
 EXTENSIONS = 3
 CHUNK = 10_000  # sweeps at a time
-TOO_HIGH, AGAIN = 0.053, 4  # with a larger share of false claims a cell is drawn again, with so many times more
+TOO_HIGH, AGAIN = (
+    0.053,
+    4,
+)  # with a larger share of false claims a cell is drawn again, with so many times more
 SD, EFFECT, MATTERS = 1.3, 2.5, 2.0  # of the cost tables, in points
 
 
@@ -147,10 +150,12 @@ def pairings(arms: int) -> Iterator[tuple[Pairing, bool]]:
 
 
 def null_rows(sweeps: int, seed: int) -> Iterator[Row]:
-    worlds = [World(name, sds, rho) for arms in ARMS for name, sds in spreads(arms).items() for rho in (0.0, 0.5)]
+    worlds = [
+        World(name, sds, rho) for arms in ARMS for name, sds in spreads(arms).items() for rho in (0.0, 0.5)
+    ]
     worlds += [World("as measured", MEASURED, rho) for rho in (0.0, 0.5)]
     for at, world in enumerate(worlds):
-        futility = 1.5 * max(world.sds)
+        futility = 1.5 * float(np.median(world.sds))
         for (pairing, more), looks in itertools.product(pairings(len(world.sds)), LOOKS):
             for given in (None, futility) if looks == LOOKS[-1] else (None,):
                 design = Design(pairing, looks, given, None, more)
@@ -164,7 +169,8 @@ def margin_rows(sweeps: int, seed: int) -> Iterator[Row]:
         sds = spreads(arms)[name]
         margin = 2 * max(sds)
         effects = tuple(
-            margin * (1 if place % 4 else -1) if all_there or place % 2 == 0 else 0.0 for place in range(arms - 1)
+            margin * (1 if place % 4 else -1) if all_there or place % 2 == 0 else 0.0
+            for place in range(arms - 1)
         )
         where = "all arms at the margin" if all_there else "every other arm at the margin"
         world = World(f"{where}; SDs {name}", sds, 0.0, effects)
@@ -179,7 +185,9 @@ def not_normal_rows(sweeps: int, seed: int) -> Iterator[Row]:
         for arms in ARMS
     ]
     for at, world in enumerate(worlds):
-        few = max(1, sweeps // 20) if world.kind == "diverging without limits" else sweeps  # slow: exact tests
+        few = (
+            max(1, sweeps // 20) if world.kind == "diverging without limits" else sweeps
+        )  # slow: exact tests
         for (pairing, _), looks in itertools.product(list(pairings(4)), (LOOKS[0], LOOKS[-1])):
             yield false_claims(world, Design(pairing, looks), few, [seed, 12, at])
 
@@ -235,7 +243,9 @@ def best_mean_rows(sweeps: int, seed: int) -> Iterator[Row]:
     """All arms alike, SD 1. The truth of any arm is 0."""
     designs = (Design("unpaired"), Design("unpaired", LOOKS[-1], MATTERS / SD))
     for at, (arms, design) in enumerate(itertools.product((4, 10), designs)):
-        played = play(World("all alike", (1.0,) * arms), design, sweeps, np.random.default_rng([seed, 14, at]))
+        played = play(
+            World("all alike", (1.0,) * arms), design, sweeps, np.random.default_rng([seed, 14, at])
+        )
         naive, corrected = [], []
         for row, (baseline, arm) in enumerate(zip(played.values.baseline, played.values.arms, strict=True)):
             run = played.plan.seeds[row]
@@ -286,7 +296,14 @@ def controller_rows(sweeps: int, seed: int) -> Iterator[Row]:
     for at, (arms, design, world) in enumerate(cells):
         extensions = 0 if design.more_baseline else EXTENSIONS
         same = _same_by_controller(world, design, sweeps, np.random.default_rng([seed, 16, at]), extensions)
-        yield {"arms": arms, "world": world.kind, **design.keys, "margin": design.margin, "same": same, "of": sweeps}
+        yield {
+            "arms": arms,
+            "world": world.kind,
+            **design.keys,
+            "margin": design.margin,
+            "same": same,
+            "of": sweeps,
+        }
 
 
 def _same_by_controller(
@@ -355,7 +372,16 @@ def null_table(rows: list[Row]) -> Table:
 
 
 def cost_table(rows: list[Row]) -> Table:
-    head = ["arms", "effects", "test", "design", "seeds %", "power %", "gap to the fixed design", "wrong sign %"]
+    head = [
+        "arms",
+        "effects",
+        "test",
+        "design",
+        "seeds %",
+        "power %",
+        "gap to the fixed design",
+        "wrong sign %",
+    ]
     cells = [
         [
             row["arms"], row["world"], _test(row), _design(row), f"{100 * row['cost']:.0f}",
@@ -384,7 +410,14 @@ def interval_table(rows: list[Row]) -> Table:
 
 def controller_table(rows: list[Row]) -> Table:
     return ["arms", "values", "test", "design", "margin", "the same"], [
-        [row["arms"], row["world"], _test(row), _design(row), row["margin"] or "", f"{row['same']} of {row['of']}"]
+        [
+            row["arms"],
+            row["world"],
+            _test(row),
+            _design(row),
+            row["margin"] or "",
+            f"{row['same']} of {row['of']}",
+        ]
         for row in rows
     ]
 
@@ -437,6 +470,15 @@ def markdown(name: str, rows: list[Row]) -> list[str]:
     return [f"| {' | '.join(map(str, each))} |" for each in lines]
 
 
+def lines_of(content: dict[str, Any]) -> str:
+    """JSON with a line for each row of a table."""
+    parts = []
+    for name, value in content.items():
+        rows = ",\n".join(map(json.dumps, value)) if isinstance(value, list) else ""
+        parts.append(f"{json.dumps(name)}: " + (f"[\n{rows}\n]" if rows else json.dumps(value)))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
@@ -452,7 +494,7 @@ def main() -> None:
         print("\n".join(["", f"### {name}", "", *markdown(name, found[name])]), flush=True)
     if given.out:
         content = {"sweeps": given.sweeps, "seed": given.seed, **found}
-        given.out.write_text(json.dumps(content, indent=1) + "\n")
+        given.out.write_text(lines_of(content))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The verdicts of many sweeps at once: `analysis.inference.decision.decide`, with the sweeps in one array.
 
-The schedule of looks and the adjusted p are the project's own functions. The t statistics are computed here for
-all sweeps together; where values are equal, or a seed is missing and no limit is known, the project's own
+The schedule of looks and the adjusted p are the project's own functions. The t statistics are computed here
+for all sweeps together; where values are equal, or a seed is missing and no limit is known, the project's own
 `Pair` gives the p. tests/benchmarks holds that both come to the same verdicts.
 """
 
@@ -114,7 +114,7 @@ class Statistics:
         self.diff, self._error, self._df, self._n = self._estimates(values)
 
     def _estimates(self, values: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The differences, their standard errors, degrees of freedom, and the sizes of the smaller samples."""
+        """The differences, their standard errors, degrees of freedom, sizes of the smaller samples."""
         with np.errstate(invalid="ignore", divide="ignore"):
             if self._rule.pairing == "paired":
                 diff, variance, n = _moments(values.arms - values.baseline[:, :, None])

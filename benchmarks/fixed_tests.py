@@ -5,8 +5,8 @@
     coverage      share of nominal 95% intervals that hold the true value: of an arm's mean, of its difference
                   from the baseline paired and unpaired. Drawn are the differences (seeds shared) or the runs
                   (independent): normal, exponential, lognormal, or normal with one in ten collapsed by ten SD
-    fixed_false   share of families of five arms and a baseline, all alike, in which any difference is claimed,
-                  by Holm's procedure at 5%
+    fixed_false   share of families of five arms and a baseline, all alike, in which any difference is
+                  claimed, by Holm's procedure at 5%
     fixed_power   share in which the one arm of five that differs is claimed, by an effect in SD of a paired
                   difference; as the only comparison, and with Holm's procedure over five. Beside each the
                   gap to the paired t-test with the same adjustment, on the same values
@@ -144,7 +144,9 @@ def coverage_table(rows: list[Row]) -> tuple[list[str], list[list[Any]]]:
     head = [
         "drawn", "seeds", "n", "interval of a mean", "mean %", "paired difference %", "unpaired difference %"
     ]  # fmt: skip
-    return head, [[*(row[key] for key in keys), *(f"{100 * row[what]:.1f}" for what in shares)] for row in rows]
+    return head, [
+        [*(row[key] for key in keys), *(f"{100 * row[what]:.1f}" for what in shares)] for row in rows
+    ]
 
 
 def false_table(rows: list[Row]) -> tuple[list[str], list[list[Any]]]:
