@@ -372,26 +372,14 @@ def null_table(rows: list[Row]) -> Table:
 
 
 def cost_table(rows: list[Row]) -> Table:
-    head = [
-        "arms",
-        "effects",
-        "test",
-        "design",
-        "seeds %",
-        "power %",
-        "gap to the fixed design",
-        "wrong sign %",
-    ]
-    cells = [
-        [
-            row["arms"], row["world"], _test(row), _design(row), f"{100 * row['cost']:.0f}",
-            "" if row["power"] is None else f"{100 * row['power']:.1f}",
-            "" if row["power_gap"] is None else f"{100 * row['power_gap']:+.1f}",
-            f"{100 * row['wrong_sign']:.2f}",
-        ]
-        for row in rows
-    ]  # fmt: skip
-    return head, cells
+    """A row for arms, effects and test; per design the seeds, and in brackets the power."""
+    names = dict.fromkeys(_design(row) for row in rows)
+    cells: dict[tuple[Any, ...], list[str]] = {}
+    for row in rows:
+        power = "" if row["power"] is None else f" ({100 * row['power']:.1f}: {100 * row['power_gap']:+.1f})"
+        key = row["arms"], row["world"], _test(row)
+        cells.setdefault(key, []).append(f"{100 * row['cost']:.0f}{power}")
+    return ["arms", "effects", "test", *names], [[*key, *shown] for key, shown in cells.items()]
 
 
 def best_mean_table(rows: list[Row]) -> Table:
