@@ -29,55 +29,27 @@ from typing import Any
 
 import numpy as np
 
-from analysis.inference.rule import Rule
 from analysis.inference.selection import corrected_best
 from analysis.inference.significance import Pairing
 from benchmarks import fixed_tests
 from benchmarks.by_controller import make_evidence_plan, run_by_controller
+from benchmarks.coverage_tables import markdown
+from benchmarks.designs import SEEDS, Design
 from benchmarks.families import CODES, Found, Values, decide_many, decide_one, decide_open
 from benchmarks.worlds import MEASURED, World, spreads
 
 Row = dict[str, Any]
 
-SEEDS = 8  # of the fixed design, and of each extension
 LOOKS = ((), (3, 4), (3, 4, 5), (3, 4, 5, 6, 8))
 ARMS = (4, 6, 10)
 EXTENSIONS = 3
+PAIRINGS: tuple[Pairing, ...] = ("unpaired", "paired")
 CHUNK = 10_000  # sweeps at a time
 TOO_HIGH, AGAIN = (
     0.053,
     4,
 )  # with a larger share of false claims a cell is drawn again, with so many times more
 SD, EFFECT, MATTERS = 1.3, 2.5, 2.0  # of the cost tables, in points
-
-
-@dataclass(frozen=True)
-class Design:
-    """`more_baseline`: the baseline gets half as many seeds again, as `baseline_seeds: auto` gives it."""
-
-    pairing: Pairing
-    looks: tuple[int, ...] = ()
-    futility: float | None = None
-    margin: float | None = None
-    more_baseline: bool = False
-
-    @property
-    def rule(self) -> Rule:
-        return Rule(pairing=self.pairing, looks=self.looks, margin=self.margin, futility=self.futility)
-
-    @property
-    def seeds(self) -> int:
-        return self.looks[-1] if self.looks else SEEDS
-
-    def more(self, seeds: int) -> int:
-        return seeds // 2 if self.more_baseline else 0
-
-    @property
-    def keys(self) -> Row:
-        return {
-            "pairing": self.pairing, "looks": list(self.looks), "futility": self.futility,
-            "more_baseline": self.more_baseline,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,7 +116,7 @@ def false_claims(world: World, design: Design, sweeps: int, seed: Sequence[int])
 
 def pairings(arms: int) -> Iterator[tuple[Pairing, bool]]:
     """Each pairing, and whether the baseline gets more seeds."""
-    yield from (("unpaired", False), ("paired", False))
+    yield from ((pairing, False) for pairing in PAIRINGS)
     if arms == max(ARMS):
         yield "unpaired", True
 
@@ -188,7 +160,7 @@ def not_normal_rows(sweeps: int, seed: int) -> Iterator[Row]:
         few = (
             max(1, sweeps // 20) if world.kind == "diverging without limits" else sweeps
         )  # slow: exact tests
-        for (pairing, _), looks in itertools.product(list(pairings(4)), (LOOKS[0], LOOKS[-1])):
+        for pairing, looks in itertools.product(PAIRINGS, (LOOKS[0], LOOKS[-1])):
             yield false_claims(world, Design(pairing, looks), few, [seed, 12, at])
 
 
@@ -204,32 +176,22 @@ def cost_rows(sweeps: int, seed: int) -> Iterator[Row]:
             World(f"one arm +{EFFECT}", (SD,) * arms, effects=one),
             *(World(f"N(0, {sd})", (SD,) * arms, effect_sd=sd) for sd in (2, 5, 15)),
         ]
+        fixed: dict[tuple[World, Pairing], float] = {}  # the power of the fixed design, which is played first
         for world, (pairing, more) in itertools.product(worlds, pairings(arms)):
-            fixed = math.nan
             for looks, futility in (((), None), (LOOKS[-1], None), (LOOKS[-1], MATTERS)):
                 design = Design(pairing, looks, futility, None, more)
                 played = play(world, design, sweeps, np.random.default_rng([seed, 13, at]))
                 there = np.abs(played.effects) >= MATTERS
                 is_right = played.plan.verdicts == np.sign(played.effects)
                 power = float(is_right[there].mean()) if there.any() else math.nan
-                if not looks and not more:
-                    fixed = power
-                elif not looks:
-                    fixed = _fixed_power(world, pairing, sweeps, [seed, 13, at])
                 _, sign = wrong(played.plan.verdicts, played.effects, None)
                 yield {
                     "arms": arms, "world": world.name, **design.keys,
                     "cost": round(float(played.plan.seeds.sum(axis=1).mean()) / (arms * SEEDS), 4),
-                    "power": _rounded(power), "power_gap": _rounded(power - fixed),
+                    "power": _rounded(power),
+                    "power_gap": _rounded(power - fixed.setdefault((world, pairing), power)),
                     "wrong_sign": round(float(sign.any(axis=1).mean()), 5), "of": sweeps,
                 }  # fmt: skip
-
-
-def _fixed_power(world: World, pairing: Pairing, sweeps: int, seed: Sequence[int]) -> float:
-    played = play(world, Design(pairing), sweeps, np.random.default_rng(seed))
-    there = np.abs(played.effects) >= MATTERS
-    right = (played.plan.verdicts == np.sign(played.effects))[there]
-    return float(right.mean()) if len(right) else math.nan
 
 
 def _rounded(value: float) -> float | None:
@@ -263,9 +225,9 @@ def interval_rows(sweeps: int, seed: int) -> Iterator[Row]:
     """Effects are N(0, 2 SD). Of all intervals, and of sweeps, all of whose intervals hold the truth."""
     arms = 5
     world = World("N(0, 2)", (1.0,) * arms, effect_sd=2.0)
-    kinds = itertools.product(("unpaired", "paired"), (LOOKS[0], LOOKS[-1]), (None, 1.0))
+    kinds = itertools.product(PAIRINGS, (LOOKS[0], LOOKS[-1]), (None, 1.0))
     for at, (pairing, looks, margin) in enumerate(kinds):
-        design, rng = Design(pairing, looks, margin, margin), np.random.default_rng([seed, 15, at])  # type: ignore[arg-type]
+        design, rng = Design(pairing, looks, margin, margin), np.random.default_rng([seed, 15, at])
         effects = world.true_effects(rng, sweeps)
         values, held = world.draw(rng, effects, design.seeds), np.zeros((sweeps, arms - 1), bool)
         for row in range(sweeps):
@@ -286,7 +248,7 @@ def interval_rows(sweeps: int, seed: int) -> Iterator[Row]:
 def controller_rows(sweeps: int, seed: int) -> Iterator[Row]:
     """Some arms differ, so that all verdicts occur."""
     cells: list[tuple[int, Design, World]] = []
-    for pairing in ("unpaired", "paired"):
+    for pairing in PAIRINGS:
         normal = World("normal", (1.0,) * 4, 0.3, (0.0, 1.5, 3.0))
         cells += [(4, Design(pairing, looks, 1.5), normal) for looks in LOOKS]
         cells.append((4, Design(pairing, LOOKS[-1], 1.2, 1.2), normal))
@@ -345,95 +307,6 @@ def _same_by_controller(
     return same
 
 
-# Tables
-
-
-Table = tuple[list[str], list[list[Any]]]
-
-
-def null_table(rows: list[Row]) -> Table:
-    """A row a pairing, SDs and correlation; a column a design; a figure a number of arms."""
-    names = {(tuple(row["looks"]), row["futility"] is not None): _design(row) for row in rows}
-    head = ["test", "SDs", "correlation", "arms", *names.values()]
-    keys = ("pairing", "more_baseline", "world", "correlation")
-    cells = []
-    for key in dict.fromkeys(tuple(row[name] for name in keys) for row in rows):
-        mine = [row for row in rows if tuple(row[name] for name in keys) == key]
-        shown = [
-            ", ".join(
-                f"{100 * row['false']:.1f}" for row in mine
-                if (tuple(row["looks"]), row["futility"] is not None) == name
-            )
-            for name in names
-        ]  # fmt: skip
-        arms = ", ".join(map(str, dict.fromkeys(row["arms"] for row in mine)))
-        cells.append([_test(mine[0]), key[2], key[3], arms, *shown])
-    return head, sorted(cells, key=lambda each: each[0])
-
-
-def cost_table(rows: list[Row]) -> Table:
-    """A row for arms, effects and test; per design the seeds, and in brackets the power."""
-    names = dict.fromkeys(_design(row) for row in rows)
-    cells: dict[tuple[Any, ...], list[str]] = {}
-    for row in rows:
-        power = "" if row["power"] is None else f" ({100 * row['power']:.1f}: {100 * row['power_gap']:+.1f})"
-        key = row["arms"], row["world"], _test(row)
-        cells.setdefault(key, []).append(f"{100 * row['cost']:.0f}{power}")
-    return ["arms", "effects", "test", *names], [[*key, *shown] for key, shown in cells.items()]
-
-
-def best_mean_table(rows: list[Row]) -> Table:
-    return ["arms", "design", "highest mean", "corrected"], [
-        [row["arms"], _design(row), f"{row['naive']:+.3f}", f"{row['corrected']:+.3f} ±{row['error']:.3f}"]
-        for row in rows
-    ]
-
-
-def interval_table(rows: list[Row]) -> Table:
-    return ["test", "design", "margin", "of intervals %", "of sweeps, all intervals %"], [
-        [_test(row), _design(row), row["margin"] or "", f"{100 * row['each']:.1f}", f"{100 * row['all']:.1f}"]
-        for row in rows
-    ]
-
-
-def controller_table(rows: list[Row]) -> Table:
-    return ["arms", "values", "test", "design", "margin", "the same"], [
-        [
-            row["arms"],
-            row["world"],
-            _test(row),
-            _design(row),
-            row["margin"] or "",
-            f"{row['same']} of {row['of']}",
-        ]
-        for row in rows
-    ]
-
-
-def _test(row: Row) -> str:
-    name = "paired t" if row["pairing"] == "paired" else "Welch"
-    return f"{name}, more baseline seeds" if row["more_baseline"] else name
-
-
-def _design(row: Row) -> str:
-    looks = f"looks {', '.join(map(str, row['looks']))}" if row["looks"] else f"fixed, {SEEDS} seeds"
-    return f"{looks}, futility" if row["futility"] else looks
-
-
-TABLES: dict[str, Callable[[list[Row]], Table]] = {
-    "false_claims": null_table,
-    "at_margin": null_table,
-    "not_normal": null_table,
-    "costs": cost_table,
-    "best_mean": best_mean_table,
-    "intervals": interval_table,
-    "controller": controller_table,
-    "coverage": fixed_tests.coverage_table,
-    "fixed_false": fixed_tests.false_table,
-    "fixed_power": fixed_tests.power_table,
-}
-
-
 def simulate(sweeps: int, seed: int) -> Iterator[tuple[str, Row]]:
     """(table, row): `sweeps` a cell of the vectorised tables, fewer where each sweep is decided by itself."""
     parts: list[tuple[str, Callable[[int, int], Iterator[Row]], int]] = [
@@ -449,13 +322,6 @@ def simulate(sweeps: int, seed: int) -> Iterator[tuple[str, Row]]:
         for row in rows(max(1, sweeps // fewer), seed):
             yield name, row
     yield from fixed_tests.simulate(max(1, sweeps // 10), seed)
-
-
-def markdown(name: str, rows: list[Row]) -> list[str]:
-    """A table's lines, in percent."""
-    head, cells = TABLES[name](rows)
-    lines = [head, ["---"] * len(head), *cells]
-    return [f"| {' | '.join(map(str, each))} |" for each in lines]
 
 
 def lines_of(content: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ import pytest
 from analysis.inference.decision import adjusted
 from analysis.inference.significance import holm
 from benchmarks import coverage, fixed_tests
+from benchmarks.coverage_tables import TABLES
+from benchmarks.designs import Design
 from benchmarks.worlds import World
 
 
@@ -53,7 +55,7 @@ def test_a_null_family_seldom_claims_and_a_large_effect_is_found() -> None:
 
 
 def test_a_cell_with_too_many_false_claims_is_drawn_again_with_more_sweeps(monkeypatch) -> None:
-    world, design = World("all alike", (1.0,) * 4), coverage.Design("paired")
+    world, design = World("all alike", (1.0,) * 4), Design("paired")
     once = coverage.false_claims(world, design, 300, [0])
     assert once["of"] == 300 and 0 < once["false_in_plan"] <= once["false"] <= 0.08
     monkeypatch.setattr(coverage, "TOO_HIGH", 0.0)
@@ -84,8 +86,8 @@ def test_the_command_prints_every_table_and_writes_it(tmp_path: Path, monkeypatc
     coverage.main()
     first, shown = out.read_text(), capsys.readouterr().out
     found = json.loads(first)
-    assert set(found) == {*coverage.TABLES, "sweeps", "seed"}
-    assert all(f"### {name}\n" in shown for name in coverage.TABLES) and "n too small: 8" in shown
+    assert set(found) == {*TABLES, "sweeps", "seed"}
+    assert all(f"### {name}\n" in shown for name in TABLES) and "n too small: 8" in shown
     assert (len(found["coverage"]), len(found["fixed_false"]), len(found["fixed_power"])) == (6, 8, 4)
     coverage.main()
     assert out.read_text() == first

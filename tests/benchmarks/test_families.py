@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.inference.rule import Rule
-from benchmarks.coverage import LOOKS, Design, controller_rows, play, wrong
+from benchmarks.coverage import LOOKS, controller_rows, play, wrong
+from benchmarks.designs import Design
 from benchmarks.families import CODES, NO_LIMITS, Values, decide_many, decide_one, decide_open
 from benchmarks.worlds import World, spreads
 
