@@ -1,15 +1,19 @@
-"""Do the report's intervals and claims keep what they promise? `python -m benchmarks.coverage`
+"""Do the claims, intervals and costs of evidence keep what is promised? `python -m benchmarks.coverage`
 
-Made-up sweeps whose truth is known, each put through the project's own `analysis.compare.ranking.compare`.
-The same --seed and --sweeps give the same tables.
+Made-up sweeps whose truth is known, decided by the project's own rules (`benchmarks.families`,
+`benchmarks.fixed_tests`). The same --seed and --sweeps give the same tables.
 
-    coverage      share of nominal 95% intervals that hold the true value: of an arm's mean, of its difference
-                  from the baseline paired and unpaired. Drawn are the differences (seeds shared) or the runs
-                  (independent): normal, exponential, lognormal, or normal with one in ten collapsed by ten SD
-    false claims  share of sweeps of five arms and a baseline, all alike, in which any difference is claimed
-    power         share in which the one arm of five that differs is claimed, by an effect in SD of a paired
-                  difference; as the only comparison, and with Holm's procedure over five. Beside each the
-                  gap to the paired t-test with the same adjustment, on the same sweeps
+    false_claims  share of sweeps without any difference in which one is claimed, from the first look to the
+                  last of three extensions, each of new seeds of what is still open
+    at_margin     the same where arms are exactly the margin away and others not at all: equivalence of an
+                  arm at the margin, a difference of one that has none, or a wrong sign
+    not_normal    as false_claims, where values are bounded, collapse or diverge
+    costs         seeds that are run, in % of the fixed design's; and power: of the arms whose difference is 2
+                  or more, the share that is claimed
+    best_mean     the mean of the best of equal arms, minus the truth, in SD, before and after correction
+    intervals     share of the intervals after the last look that hold the true difference
+    controller    sweeps in which the project's controller comes to the same verdicts after the same trials
+    coverage, fixed_false, fixed_power   see benchmarks.fixed_tests
 """
 
 from __future__ import annotations
@@ -18,214 +22,333 @@ import argparse
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from analysis.compare.ranking import compare
-from analysis.inference.intervals import ALPHA
-from analysis.inference.significance import Pairing, Test, holm, seeds_needed
-from analysis.sweep import Sweep
+from analysis.inference.selection import corrected_best
+from analysis.inference.significance import Pairing
+from benchmarks import fixed_tests
+from benchmarks.by_controller import make_evidence_plan, run_by_controller
+from benchmarks.coverage_tables import markdown
+from benchmarks.designs import SEEDS, Design
+from benchmarks.families import CODES, Found, Values, decide_many, decide_one, decide_open
+from benchmarks.worlds import MEASURED, World, spreads
 
-METRIC = "score"
-FAMILY = 5  # arms beside the baseline
-RULES = list(itertools.product(get_args(Test), get_args(Pairing)))
-COLLAPSE, DEPTH = 0.1, -10.0
-COVERAGE_N, FALSE_N = (5, 10, 20), (5, 8, 10)
-POWER_AT, EFFECTS = ((0.0, 5), (0.0, 8), (0.0, 10), (0.0, 12), (0.5, 8)), (1, 2, 3)  # correlation and n
+Row = dict[str, Any]
 
-Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
-
-
-def collapsing(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    return rng.normal(size=size) + DEPTH * (rng.random(size) < COLLAPSE)
-
-
-DIFFERENCES: dict[str, tuple[Draw, float]] = {  # how they are drawn, and their true mean
-    "normal": (lambda rng, size: rng.normal(size=size), 0.0),
-    "exponential": (lambda rng, size: rng.exponential(size=size), 1.0),
-    "lognormal": (lambda rng, size: rng.lognormal(size=size), math.exp(0.5)),
-    "collapsing": (collapsing, COLLAPSE * DEPTH),
-}
+LOOKS = ((), (3, 4), (3, 4, 5), (3, 4, 5, 6, 8))
+ARMS = (4, 6, 10)
+EXTENSIONS = 3
+PAIRINGS: tuple[Pairing, ...] = ("unpaired", "paired")
+CHUNK = 10_000  # sweeps at a time
+TOO_HIGH, AGAIN = (
+    0.053,
+    4,
+)  # with a larger share of false claims a cell is drawn again, with so many times more
+SD, EFFECT, MATTERS = 1.3, 2.5, 2.0  # of the cost tables, in points
 
 
-@lru_cache
-def _blank(n: int, arms: int) -> Sweep:
-    """A finished sweep of evidence alone; the first arm is the baseline."""
-    names = [f"arm{place}" for place in range(arms)]
-    index = pd.MultiIndex.from_product([range(n), names], names=["seed", "arm"])
-    trials = index.to_frame(index=False).assign(draw=0, phase="evidence", status="completed")
-    resolved = {"baseline": names[0], "arms": {name: {} for name in names}}
-    return Sweep(trials, *[pd.DataFrame()] * 2, {"objective": {"metric": METRIC}, "resolved": resolved})
+@dataclass(frozen=True)
+class Played:
+    """Sweeps from the first look to the last extension. `verdicts` [sweeps, family] are the last ones;
+    `plan` is what the plan itself came to; `effects` [sweeps, family] and `values` (of the plan) are true."""
+
+    effects: np.ndarray
+    values: Values
+    plan: Found
+    verdicts: np.ndarray
 
 
-def compared(values: np.ndarray) -> pd.DataFrame:
-    """`compare` on a sweep with these values [seeds, arms]."""
-    blank = _blank(*values.shape)
-    trials = blank.trials.assign(**{METRIC: values.ravel()})
-    return compare(Sweep(trials, blank.history, blank.decisions, blank.space), METRIC)
+def play(world: World, design: Design, sweeps: int, rng: np.random.Generator, extensions: int = 0) -> Played:
+    effects, rule, seeds = world.true_effects(rng, sweeps), design.rule, design.seeds
+    values = world.draw(rng, effects, seeds, design.more(seeds))
+    plan = decide_many(values, rule, design.looks or [seeds], rule.level(0))
+    verdicts, is_open = plan.verdicts.copy(), plan.open
+    for number in range(1, extensions + 1):
+        new = world.draw(rng, effects, SEEDS, design.more(SEEDS))
+        found = decide_open(new, is_open, rule, rule.level(number))
+        verdicts, is_open = verdicts + found, is_open & (found == 0)
+    return Played(effects, values, plan, verdicts)
 
 
-def claimed(table: pd.DataFrame, test: str, pairing: str) -> np.ndarray:
-    """Of which arms beside the baseline a difference would be claimed, were this the rule that decides."""
-    p = table[f"{pairing}_{test}_p"].to_numpy(dtype=float)[1:]
-    return holm(p) <= ALPHA
+def wrong(verdicts: np.ndarray, effects: np.ndarray, margin: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """[sweeps, family]: which claims are false, and which of these have the wrong sign."""
+    claims_sign = np.abs(verdicts) == 1
+    wrong_sign = claims_sign & (verdicts * effects < 0)
+    is_false = wrong_sign | (claims_sign & (effects == 0))
+    if margin is not None:
+        is_false |= (verdicts == CODES["equivalent"]) & (np.abs(effects) >= margin)
+    return is_false, wrong_sign
 
 
-def coverage(kind: str, seeds: str, n: int, sweeps: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A row of the first table. Where seeds are shared, the paired differences are just what is drawn; else
-    each run is, the baseline's too."""
-    draw, mean = DIFFERENCES[kind]
-    arms = 20 if seeds == "shared" else FAMILY  # independent runs share a baseline, and so their errors
-    truths = {"mean": mean, "paired": mean if seeds == "shared" else 0.0}
-    truths["unpaired"] = truths["paired"]
-    held: dict[str, list[np.ndarray]] = {name: [] for name in truths}
-    for _ in range(sweeps * FAMILY // arms):
-        values = draw(rng, (n, arms + 1))
-        if seeds == "shared":
-            values[:, :1] = rng.normal(size=(n, 1))
-            values[:, 1:] += values[:, :1]
-        table = compared(values).iloc[1:]
-        for name, truth in truths.items():
-            low, high = (table[end if name == "mean" else f"{name}_{end}"] for end in ("low", "high"))
-            held[name].append(((low <= truth) & (truth <= high)).to_numpy())
-    shares = {name: round(float(np.mean(np.concatenate(found))), 4) for name, found in held.items()}
-    row = {"drawn": kind, "seeds": seeds, "n": n, "interval": table["interval"].iloc[0], **shares}
-    return row | {"of": len(held["mean"]) * arms}
+# False claims
 
 
-def false_claims(kind: str, n: int, sweeps: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Rows of the second table, one a rule."""
-    draw, _ = DIFFERENCES[kind]
-    tables = [compared(draw(rng, (n, FAMILY + 1))) for _ in range(sweeps)]
-    for test, pairing in RULES:
-        wrong = float(np.mean([claimed(table, test, pairing).any() for table in tables]))
-        yield {"runs": kind, "n": n, "test": test, "pairing": pairing, "false": round(wrong, 4), "of": sweeps}
+def false_claims(world: World, design: Design, sweeps: int, seed: Sequence[int]) -> Row:
+    """A row of one of the first three tables."""
+
+    def shares(sweeps: int, number: int) -> tuple[float, float, float]:
+        found, done = np.zeros(3), 0
+        rng = np.random.default_rng([*seed, number])
+        while done < sweeps:
+            played = play(world, design, min(CHUNK, sweeps - done), rng, EXTENSIONS)
+            is_false, sign = wrong(played.verdicts, played.effects, design.margin)
+            in_plan, _ = wrong(played.plan.verdicts, played.effects, design.margin)
+            found += [each.any(axis=1).sum() for each in (is_false, in_plan, sign)]
+            done += len(played.effects)
+        false, in_plan, sign = (float(each) / sweeps for each in found)
+        return false, in_plan, sign
+
+    false, in_plan, sign = shares(sweeps, 0)
+    if world.kind == "normal" and false > TOO_HIGH:
+        sweeps *= AGAIN
+        false, in_plan, sign = shares(sweeps, 1)
+    return {
+        "arms": len(world.sds), "world": world.name, "correlation": world.correlation, **design.keys,
+        "false": round(false, 5), "false_in_plan": round(in_plan, 5), "wrong_sign": round(sign, 5),
+        "of": sweeps,
+    }  # fmt: skip
 
 
-def power(
-    correlation: float, n: int, effect: float, sweeps: int, rng: np.random.Generator
-) -> Iterator[dict[str, Any]]:
-    """Rows of the third table, one a rule."""
-    sd = math.sqrt(1 / (2 * (1 - correlation)))  # of a run, so that a paired difference has SD 1
-    tables = []
-    for _ in range(sweeps):
-        own, shared = rng.normal(size=(n, FAMILY + 1)), rng.normal(size=(n, 1))
-        values = sd * (math.sqrt(1 - correlation) * own + math.sqrt(correlation) * shared)
-        values[:, 1] += effect
-        tables.append(compared(values))
-    reached = {
-        rule: (
-            float(np.mean([table["_".join((rule[1], rule[0], "p"))].iloc[1] <= ALPHA for table in tables])),
-            float(np.mean([claimed(table, *rule)[0] for table in tables])),
+def pairings(arms: int) -> Iterator[tuple[Pairing, bool]]:
+    """Each pairing, and whether the baseline gets more seeds."""
+    yield from ((pairing, False) for pairing in PAIRINGS)
+    if arms == max(ARMS):
+        yield "unpaired", True
+
+
+def null_rows(sweeps: int, seed: int) -> Iterator[Row]:
+    worlds = [
+        World(name, sds, rho) for arms in ARMS for name, sds in spreads(arms).items() for rho in (0.0, 0.5)
+    ]
+    worlds += [World("as measured", MEASURED, rho) for rho in (0.0, 0.5)]
+    for at, world in enumerate(worlds):
+        futility = 1.5 * float(np.median(world.sds))
+        for (pairing, more), looks in itertools.product(pairings(len(world.sds)), LOOKS):
+            for given in (None, futility) if looks == LOOKS[-1] else (None,):
+                design = Design(pairing, looks, given, None, more)
+                yield false_claims(world, design, sweeps, [seed, 10, at])
+
+
+def margin_rows(sweeps: int, seed: int) -> Iterator[Row]:
+    """The margin is twice the largest SD, so that equivalence could be shown."""
+    cells = itertools.product(ARMS, ("all 1", "1 to 17", "baseline 1, arms 4"), (False, True))
+    for at, (arms, name, all_there) in enumerate(cells):
+        sds = spreads(arms)[name]
+        margin = 2 * max(sds)
+        effects = tuple(
+            margin * (1 if place % 4 else -1) if all_there or place % 2 == 0 else 0.0
+            for place in range(arms - 1)
         )
-        for rule in RULES
-    }
-    for (test, pairing), (alone, held) in reached.items():
-        t_alone, t_held = reached["t", "paired"]
+        where = "all arms at the margin" if all_there else "every other arm at the margin"
+        world = World(f"{where}; SDs {name}", sds, 0.0, effects)
+        for (pairing, more), looks in itertools.product(pairings(arms), (LOOKS[0], LOOKS[-1])):
+            yield false_claims(world, Design(pairing, looks, None, margin, more), sweeps, [seed, 11, at])
+
+
+def not_normal_rows(sweeps: int, seed: int) -> Iterator[Row]:
+    worlds = [
+        World(kind, (1.0,) * arms, kind=kind)
+        for kind in ("bounded", "collapsing", "diverging", "diverging without limits")
+        for arms in ARMS
+    ]
+    for at, world in enumerate(worlds):
+        few = (
+            max(1, sweeps // 20) if world.kind == "diverging without limits" else sweeps
+        )  # slow: exact tests
+        for pairing, looks in itertools.product(PAIRINGS, (LOOKS[0], LOOKS[-1])):
+            yield false_claims(world, Design(pairing, looks), few, [seed, 12, at])
+
+
+# Costs and power
+
+
+def cost_rows(sweeps: int, seed: int) -> Iterator[Row]:
+    """The gap is that to the fixed design of the same pairing, without more seeds for the baseline."""
+    for at, arms in enumerate((4, 10)):
+        one = (EFFECT, *(0.0,) * (arms - 2))
+        worlds = [
+            World("no effect", (SD,) * arms),
+            World(f"one arm +{EFFECT}", (SD,) * arms, effects=one),
+            *(World(f"N(0, {sd})", (SD,) * arms, effect_sd=sd) for sd in (2, 5, 15)),
+        ]
+        fixed: dict[tuple[World, Pairing], float] = {}  # the power of the fixed design, which is played first
+        for world, (pairing, more) in itertools.product(worlds, pairings(arms)):
+            for looks, futility in (((), None), (LOOKS[-1], None), (LOOKS[-1], MATTERS)):
+                design = Design(pairing, looks, futility, None, more)
+                played = play(world, design, sweeps, np.random.default_rng([seed, 13, at]))
+                there = np.abs(played.effects) >= MATTERS
+                is_right = played.plan.verdicts == np.sign(played.effects)
+                power = float(is_right[there].mean()) if there.any() else math.nan
+                _, sign = wrong(played.plan.verdicts, played.effects, None)
+                yield {
+                    "arms": arms, "world": world.name, **design.keys,
+                    "cost": round(float(played.plan.seeds.sum(axis=1).mean()) / (arms * SEEDS), 4),
+                    "power": _rounded(power),
+                    "power_gap": _rounded(power - fixed.setdefault((world, pairing), power)),
+                    "wrong_sign": round(float(sign.any(axis=1).mean()), 5), "of": sweeps,
+                }  # fmt: skip
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
+
+
+# The best arm's mean, and intervals
+
+
+def best_mean_rows(sweeps: int, seed: int) -> Iterator[Row]:
+    """All arms alike, SD 1. The truth of any arm is 0."""
+    designs = (Design("unpaired"), Design("unpaired", LOOKS[-1], MATTERS / SD))
+    for at, (arms, design) in enumerate(itertools.product((4, 10), designs)):
+        played = play(
+            World("all alike", (1.0,) * arms), design, sweeps, np.random.default_rng([seed, 14, at])
+        )
+        naive, corrected = [], []
+        for row, (baseline, arm) in enumerate(zip(played.values.baseline, played.values.arms, strict=True)):
+            run = played.plan.seeds[row]
+            samples = [baseline[: run[0]], *(arm[: run[place + 1], place] for place in range(arms - 1))]
+            naive.append(max(each.mean() for each in samples))
+            corrected.append(corrected_best(samples) or 0.0)
         yield {
-            "correlation": correlation, "n": n, "effect": effect, "test": test, "pairing": pairing,
-            "alone": round(alone, 4), "alone_gap": round(alone - t_alone, 4),
-            "holm": round(held, 4), "holm_gap": round(held - t_held, 4),
-            "of": sweeps,
+            "arms": arms, **design.keys, "naive": round(float(np.mean(naive)), 4),
+            "corrected": round(float(np.mean(corrected)), 4),
+            "error": round(float(np.std(corrected)) / math.sqrt(sweeps), 4), "of": sweeps,
         }  # fmt: skip
 
 
-def simulate(sweeps: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(table, row): false claims from `sweeps` each, power from half, coverage from twice as many."""
-    kinds = [
-        *((kind, "shared") for kind in DIFFERENCES),
-        ("normal", "independent"),
-        ("collapsing", "independent"),
-    ]
-    for place, ((kind, seeds), n) in enumerate(itertools.product(kinds, COVERAGE_N)):
-        rng = np.random.default_rng([seed, 0, place])
-        yield "coverage", coverage(kind, seeds, n, max(4, 2 * sweeps // FAMILY), rng)
-    for place, (kind, n) in enumerate(itertools.product(("normal", "collapsing"), FALSE_N)):
-        for row in false_claims(kind, n, sweeps, np.random.default_rng([seed, 1, place])):
-            yield "false_claims", row
-    for place, ((rho, n), effect) in enumerate(itertools.product(POWER_AT, EFFECTS)):
-        for row in power(rho, n, effect, max(1, sweeps // 2), np.random.default_rng([seed, 2, place])):
-            yield "power", row
-
-
-RULE_NAMES = {
-    ("t", "paired"): "paired t", ("permutation", "paired"): "sign-flip",
-    ("t", "unpaired"): "Welch's t", ("permutation", "unpaired"): "two-sample permutation",
-}  # fmt: skip
-RULE_HEADS = " | ".join(RULE_NAMES.values())
-HEADS = {
-    "coverage": "| drawn | seeds | n | interval | mean % | paired difference % | unpaired difference % |",
-    "false_claims": f"| runs | n | {RULE_HEADS} |",
-    "power": f"| comparisons | correlation | n | effect | {RULE_HEADS} |",
-}
-
-
-def markdown(name: str, rows: list[dict[str, Any]]) -> list[str]:
-    """A table's lines, in percent; behind power the gap to the paired t-test's, in points."""
-    if name == "coverage":
-        keys = ("drawn", "seeds", "n", "interval")
-        lines = [
-            [
-                *(row[key] for key in keys),
-                *(f"{100 * row[what]:.1f}" for what in ("mean", "paired", "unpaired")),
+def interval_rows(sweeps: int, seed: int) -> Iterator[Row]:
+    """Effects are N(0, 2 SD). Of all intervals, and of sweeps, all of whose intervals hold the truth."""
+    arms = 5
+    world = World("N(0, 2)", (1.0,) * arms, effect_sd=2.0)
+    kinds = itertools.product(PAIRINGS, (LOOKS[0], LOOKS[-1]), (None, 1.0))
+    for at, (pairing, looks, margin) in enumerate(kinds):
+        design, rng = Design(pairing, looks, margin, margin), np.random.default_rng([seed, 15, at])
+        effects = world.true_effects(rng, sweeps)
+        values, held = world.draw(rng, effects, design.seeds), np.zeros((sweeps, arms - 1), bool)
+        for row in range(sweeps):
+            one = Values(values.arms[row : row + 1], values.baseline[row : row + 1])
+            found, _ = decide_one(one, design.rule, looks or [design.seeds], design.rule.level(0))
+            held[row] = [
+                each.low <= truth <= each.high for each, truth in zip(found, effects[row], strict=True)
             ]
-            for row in rows
-        ]
-    elif name == "false_claims":
-        lines = [
-            [runs, n, *(f"{100 * row['false']:.1f}" for row in _by_rule(group))]
-            for (runs, n), group in _grouped(rows, ("runs", "n"))
-        ]
-    else:
-        lines = [
-            [number, *key, *(_power_cell(row, what) for row in _by_rule(group))]
-            for what, number in (("alone", 1), ("holm", FAMILY))
-            for key, group in _grouped(rows, ("correlation", "n", "effect"))
-        ]
-    rule = "|---" * (HEADS[name].count("|") - 1) + "|"
-    return [HEADS[name], rule, *(f"| {' | '.join(map(str, cells))} |" for cells in lines)]
+        yield {
+            **design.keys, "margin": margin, "each": round(float(held.mean()), 4),
+            "all": round(float(held.all(axis=1).mean()), 4), "of": sweeps,
+        }  # fmt: skip
 
 
-def _grouped(rows: list[dict[str, Any]], keys: tuple[str, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    for key, group in itertools.groupby(rows, lambda row: tuple(row[name] for name in keys)):
-        yield key, list(group)
+# The controller
 
 
-def _by_rule(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = {(row["test"], row["pairing"]): row for row in rows}
-    return [found[rule] for rule in RULE_NAMES]
+def controller_rows(sweeps: int, seed: int) -> Iterator[Row]:
+    """Some arms differ, so that all verdicts occur."""
+    cells: list[tuple[int, Design, World]] = []
+    for pairing in PAIRINGS:
+        normal = World("normal", (1.0,) * 4, 0.3, (0.0, 1.5, 3.0))
+        cells += [(4, Design(pairing, looks, 1.5), normal) for looks in LOOKS]
+        cells.append((4, Design(pairing, LOOKS[-1], 1.2, 1.2), normal))
+        cells.append((4, Design(pairing, LOOKS[-1]), replace(normal, effects=(0.0,) * 3, kind="diverging")))
+    ten = World("normal", (1.0,) * 10, 0.0, (0.0, 1.5, 3.0) * 3)
+    cells.append((10, Design("unpaired", LOOKS[-1], 1.5, None, True), ten))
+    for at, (arms, design, world) in enumerate(cells):
+        extensions = 0 if design.more_baseline else EXTENSIONS
+        same = _same_by_controller(world, design, sweeps, np.random.default_rng([seed, 16, at]), extensions)
+        yield {
+            "arms": arms,
+            "world": world.kind,
+            **design.keys,
+            "margin": design.margin,
+            "same": same,
+            "of": sweeps,
+        }
 
 
-def _power_cell(row: dict[str, Any], what: str) -> str:
-    needed = seeds_needed(FAMILY if what == "holm" else 1, row["test"], row["pairing"])
-    if row["n"] < needed:
-        return f"n too small: {needed}"
-    gap = "" if (row["test"], row["pairing"]) == ("t", "paired") else f" ({100 * row[f'{what}_gap']:+.1f})"
-    return f"{100 * row[what]:.1f}{gap}"
+def _same_by_controller(
+    world: World, design: Design, sweeps: int, rng: np.random.Generator, extensions: int
+) -> int:
+    """In how many sweeps the verdicts and the plan's numbers of trials are the same."""
+    effects, rule, arms = world.true_effects(rng, sweeps), design.rule, len(world.sds)
+    total, more = design.seeds + extensions * SEEDS, design.more(design.seeds)
+    values = world.draw(rng, effects, total, more)
+    evidence: Row = {"pairing": design.pairing, "margin": design.margin, "futility": design.futility}
+    plans = [
+        make_evidence_plan(
+            arms,
+            design.seeds + number * SEEDS,
+            {**evidence, "looks": (list(design.looks) or "none") if not number else "none"},
+            "share" if world.kind != "normal" else "none",
+        )
+        for number in range(extensions + 1)
+    ]
+
+    def part(start: int, stop: int, more: int = 0) -> Values:
+        return Values(values.arms[:, start:stop], values.baseline[:, start : stop + more], values.limits)
+
+    plan = decide_many(part(0, design.seeds, more), rule, design.looks or [design.seeds], rule.level(0))
+    verdicts, is_open = plan.verdicts.copy(), plan.open
+    for number in range(1, extensions + 1):
+        start = design.seeds + (number - 1) * SEEDS
+        found = decide_open(part(start, start + SEEDS), is_open, rule, rule.level(number))
+        verdicts, is_open = verdicts + found, is_open & (found == 0)
+    same = 0
+    for row in range(sweeps):
+        runs = np.full((arms, total + more), math.nan)
+        runs[0], runs[1:, :total] = values.baseline[row], values.arms[row].T
+        rows, trials = run_by_controller(plans, runs, rng)
+        is_same = [CODES.get(each.verdict, 0) for each in rows] == list(verdicts[row])
+        if not extensions:
+            is_same &= trials == list(plan.seeds[row])
+        same += is_same
+    return same
+
+
+def simulate(sweeps: int, seed: int) -> Iterator[tuple[str, Row]]:
+    """(table, row): `sweeps` a cell of the vectorised tables, fewer where each sweep is decided by itself."""
+    parts: list[tuple[str, Callable[[int, int], Iterator[Row]], int]] = [
+        ("false_claims", null_rows, 1),
+        ("at_margin", margin_rows, 1),
+        ("not_normal", not_normal_rows, 1),
+        ("costs", cost_rows, 1),
+        ("best_mean", best_mean_rows, 2),
+        ("intervals", interval_rows, 10),
+        ("controller", controller_rows, 33),
+    ]
+    for name, rows, fewer in parts:
+        for row in rows(max(1, sweeps // fewer), seed):
+            yield name, row
+    yield from fixed_tests.simulate(max(1, sweeps // 10), seed)
+
+
+def lines_of(content: dict[str, Any]) -> str:
+    """JSON with a line for each row of a table."""
+    parts = []
+    for name, value in content.items():
+        rows = ",\n".join(map(json.dumps, value)) if isinstance(value, list) else ""
+        parts.append(f"{json.dumps(name)}: " + (f"[\n{rows}\n]" if rows else json.dumps(value)))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--sweeps", type=int, default=1000, help="null sweeps a row (default: 1000)")
+    parser.add_argument("--sweeps", type=int, default=10_000, help="null sweeps a row (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     given = parser.parse_args()
     if given.sweeps < 1:
         parser.exit(2, f"--sweeps is {given.sweeps}: give a number of 1 or more\n")
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Row]] = {}
     for name, group in itertools.groupby(simulate(given.sweeps, given.seed), lambda each: each[0]):
         found[name] = [row for _, row in group]
-        print("\n".join(["", *markdown(name, found[name])]), flush=True)
+        print("\n".join(["", f"### {name}", "", *markdown(name, found[name])]), flush=True)
     if given.out:
-        given.out.write_text(
-            json.dumps({"sweeps": given.sweeps, "seed": given.seed, **found}, indent=1) + "\n"
-        )
+        content = {"sweeps": given.sweeps, "seed": given.seed, **found}
+        given.out.write_text(lines_of(content))
 
 
 if __name__ == "__main__":

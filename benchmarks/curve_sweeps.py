@@ -97,6 +97,7 @@ def make_plans(task: Task) -> dict[str, SimulatedPlan]:
         "objective": {"metric": "accuracy", "mode": "max"},
         "ablate": {"submission": list(range(arms))},
         "seeds": list(range(EVIDENCE)),
+        "evidence": {"looks": "none", "pairing": "paired"},  # all seeds, the same for all arms
     }
     if task.tuned:
         space["tune"] = {"point": {"choice": list(range(draws))}}

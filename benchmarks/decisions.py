@@ -1,7 +1,7 @@
 """Do search and early stopping come to the right decision, and at what cost? `python -m benchmarks.decisions`
 
 Simulated sweeps whose truth is known (benchmarks/decisions.yaml; another by --truth FILE.yaml), run by the
-project's own plan, controller, schedulers and statistics on a virtual clock, beside Ray Tune's own ASHA. The
+project's own plan, controller, schedulers and looks on a virtual clock, beside Ray Tune's own ASHA. The
 same file, --seed and --replicates give the same table.
 
     right    share of sweeps that name the truly best arm; where no arm is best, that claim nothing
@@ -9,7 +9,8 @@ same file, --seed and --replicates give the same table.
     false    share of sweeps that claim at least one difference from the baseline that is not there, or in the
              wrong direction
     shown    share of sweeps that claim, rightly, that the best arm is better than the baseline
-    samples  spent, search and evidence together, as a share of the full plan's
+    samples  spent, search and evidence together, as a share of the full plan's, which runs all draws and all
+             seeds to the end
 
 Behind each share stands the standard error that it has for the number of replicates (points).
 
@@ -34,7 +35,12 @@ from benchmarks.truth import Setup, Truth, draw_truth, load_setup
 
 HERE = Path(__file__).resolve().parent
 FULL, RAY = "full", "ray"
-MAY_SET = {"scheduler", "search", "seeds"}  # the arms are the truth's: a policy says how they are compared
+MAY_SET = {
+    "evidence",
+    "scheduler",
+    "search",
+    "seeds",
+}  # the arms are the truth's: a policy says how they are compared
 SHORT = {
     "right": "Right decisions",
     "of_full": "The same, of the full plan's",

@@ -7,8 +7,8 @@ fast the runs are.
 from __future__ import annotations
 
 import heapq
+import math
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from analysis.inference.decision import BETTER, WORSE
 from analysis.inference.intervals import ALPHA
-from analysis.inference.significance import holm, sign_flip_p
 from benchmarks.truth import RaySettings, Truth
 from sweeps.decide.controller import Controller
 from sweeps.plan.build import load_plan
+from sweeps.plan.evidence import has_evidence
 from sweeps.plan.model import Arm, Draw, Plan, TrialPlan
 from sweeps.record.journal import Event, Journal
-from sweeps.record.state import SweepState
+from sweeps.record.state import SweepState, member_of
 from sweeps.space.errors import SpecError
 from trm.settings.yaml import dump_yaml
 
@@ -76,13 +77,14 @@ def make_plan(space: Mapping[str, Any], policy: Mapping[str, Any], name: str) ->
 
 
 class MemoryJournal(Journal):
-    """Hands events on and keeps none."""
+    """Hands events on and keeps them in `events`."""
 
     def __init__(self) -> None:
-        self.listeners = []
+        self.listeners, self.events = [], []  # type: list[Any], list[Event]
 
     def append(self, event: str, **fields: Any) -> Event:
         record: Event = {"time": 0.0, "event": event, **fields}
+        self.events.append(record)
         for listener in self.listeners:
             listener(record)
         return record
@@ -160,46 +162,35 @@ def play(plan: SimulatedPlan, truth: Truth, workers: int) -> Outcome:
         del running[trial_id]
         fill()
     assert controller.finished
-    table = evidence(controller.state, plan)
-    named, claims = conclude(table)
+    named, claims = conclude(controller.state, plan)
     return Outcome(named, claims, spent, [controller.state.selected.get(arm.name, []) for arm in plan.arms])
 
 
-def evidence(state: SweepState, plan: Plan) -> np.ndarray:
-    """analysis.compare.ranking.seed_table of the evidence, [seed, arm], without pandas, whose cost would be
-    the most.
-
-    An arm's value at a seed is the mean of its kept draws, where all of them completed. In a sweep that stops
-    trials and tunes nothing, the survivors of the search are what there is.
-    """
-    phase = "search" if plan.spec.scheduler.stops and not plan.spec.tune else "evidence"
-    place = {arm.name: index for index, arm in enumerate(plan.arms)}
-    row = {seed: index for index, seed in enumerate(plan.spec.seeds)}
-    sums, counts = np.zeros((len(row), len(place))), np.zeros((len(row), len(place)))
-    for trial in state.trials.values():
-        if trial.phase == phase and trial.status == "completed":
-            cell = row[trial.seed], place[trial.arm]
-            sums[cell] += trial.last["accuracy"]
-            counts[cell] += 1
-    wanted = [max(1, len(state.selected.get(arm.name, []))) for arm in plan.arms]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(counts >= wanted, sums / counts, np.nan)
-
-
-def conclude(table: np.ndarray) -> tuple[int | None, np.ndarray]:
+def conclude(state: SweepState, plan: Plan) -> tuple[int | None, np.ndarray]:
     """The arm that analysis.compare.ranking.rank_arms ranks first, and each one's claim: the sign of its
-    difference from the baseline (the first) where Holm's p is at most ALPHA by the sign-flip test, which
-    decisions.yaml lets decide. tests/benchmarks compares the two."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an arm of which no run completed has no mean
-        means = np.nanmean(table, axis=0)
+    difference from the baseline (the first) where the looks decided that there is one."""
+    means = np.array([_mean(state, plan, arm.name) for arm in plan.arms])
     named = int(np.nanargmax(means)) if np.isfinite(means).any() else None
-    differences = [column[np.isfinite(column)] for column in (table[:, 1:] - table[:, :1]).T]
-    p = holm([sign_flip_p(each) for each in differences], family=table.shape[1] - 1)
-    signs = [
-        np.sign(each.mean()) if value <= ALPHA else 0 for each, value in zip(differences, p, strict=True)
-    ]
-    return named, np.array([0, *signs])
+    signs = {BETTER: 1, WORSE: -1}
+    verdicts = {row.arm: row.verdict for row in state.comparisons if row.against == plan.baseline}
+    return named, np.array([signs.get(verdicts.get(arm.name, ""), 0) for arm in plan.arms])
+
+
+def _mean(state: SweepState, plan: Plan, arm: str) -> float:
+    """The mean of the arm in its report, without pandas, whose cost would be the most: over the seeds at
+    which all of its kept draws completed. NaN if there is none.
+
+    In a sweep that stops trials and tunes nothing, the survivors of the search are what there is.
+    """
+    phase = "evidence" if has_evidence(plan.spec) else "search"
+    draws = state.selected.get(arm, []) if plan.spec.tune else [0]
+    values: dict[int, list[float]] = {}
+    for draw in draws:
+        for trial in state.siblings.get((phase, member_of(arm, draw)), []):
+            if trial.status == "completed":
+                values.setdefault(trial.seed, []).append(trial.last["accuracy"])
+    whole = [np.mean(found) for found in values.values() if len(found) == len(draws)]
+    return float(np.mean(whole)) if whole else math.nan
 
 
 def play_ray(settings: RaySettings, plan: SimulatedPlan, truth: Truth, workers: int) -> Outcome:

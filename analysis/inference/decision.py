@@ -99,15 +99,16 @@ class Measured(Protocol):
 def adjusted(p: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The adjusted p of each hypothesis: the smallest level at which the closed procedure rejects it.
 
-    `p` [family] are the hypotheses' own p; `others` [family] is for each comparison the larger p of those of
-    its hypotheses that the family tests. NaN counts as 1. Where the two are the same this is Holm's.
+    `p` [..., family] are the hypotheses' own p; `others` [..., family] is for each comparison the larger p of
+    those of its hypotheses that the family tests. NaN counts as 1. Where the two are the same this is Holm's.
     """
     p, others = np.nan_to_num(p, nan=1.0), np.nan_to_num(others, nan=1.0)
-    found = np.empty(len(p))
-    for place, own in enumerate(p):
-        largest_first = -np.sort(-np.delete(others, place))
-        bounds = np.minimum(own, np.concatenate([[math.inf], largest_first]))
-        found[place] = min(float((bounds * np.arange(1, len(p) + 1)).max()), 1.0)
+    found = np.empty(p.shape)
+    first, family = np.full((*p.shape[:-1], 1), math.inf), p.shape[-1]
+    for place in range(family):
+        largest_first = -np.sort(-np.delete(others, place, axis=-1), axis=-1)
+        bounds = np.minimum(p[..., place, None], np.concatenate([first, largest_first], axis=-1))
+        found[..., place] = np.minimum((bounds * np.arange(1, family + 1)).max(axis=-1), 1.0)
     return found
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from analysis.compare.ranking import ALPHA, rank_arms
 from analysis.sweep import Sweep
-from benchmarks.decisions import HERE, make_plans, simulate
-from benchmarks.simulated import MemoryJournal, conclude, evidence, make_plan, play
+from benchmarks.decisions import HERE, _values, make_plans, simulate
+from benchmarks.simulated import MemoryJournal, conclude, make_plan, play
 from benchmarks.truth import Setup, draw_truth, load_setup
 from sweeps.decide.controller import Controller
 from sweeps.record.tables import trials_frame
@@ -23,12 +23,17 @@ BROKEN = {"share": 0.3, "between": [0.2, 1.0], "diverged": 0.5, "floor": 2.0}
 
 
 def changed(
-    tmp_path: Path, policies: bool = True, space: dict[str, Any] | None = None, **truth: Any
+    tmp_path: Path,
+    policies: bool = True,
+    space: dict[str, Any] | None = None,
+    full: dict[str, Any] | None = None,
+    **truth: Any,
 ) -> Setup:
-    """The data file with some keys of `truth` and `space` changed."""
+    """The data file with some keys of `truth`, `space` and `full` changed."""
     content = load_yaml(FILE)
     content["truth"] |= truth
     content["space"] |= space or {}
+    content["full"] |= full or {}
     if not policies:
         content["policies"] = {}
         content.pop("ray")
@@ -55,13 +60,15 @@ def test_without_noise_every_policy_finds_the_best_arm(tmp_path: Path) -> None:
     assert all(row["right"] == 1.0 for row in rows)
 
 
-def test_where_tuning_does_not_matter_the_full_plan_keeps_to_alpha(tmp_path: Path) -> None:
+@pytest.mark.parametrize("looks", ["none", "auto"])
+def test_where_tuning_does_not_matter_claims_keep_to_alpha(tmp_path: Path, looks: str) -> None:
     flat = {"scenarios": {"no_effect": {}}, "tuned": {"drop": 0, "optimum": [0.5, 0.5]}}
-    setup = changed(tmp_path, policies=False, space={"search": {"draws_per_arm": 2, "seeds": [0]}}, **flat)
-    rows = list(simulate(setup, 100, 1))
+    space = {"search": {"draws_per_arm": 2, "seeds": [0]}, "evidence": {"futility": 0.02}}
+    setup = changed(tmp_path, policies=False, space=space, full={"evidence": {"looks": looks}}, **flat)
+    rows = list(simulate(setup, 60, 1))
     rate = np.mean([row["false"] for row in rows])
-    assert rate <= ALPHA + 2 * np.sqrt(ALPHA * (1 - ALPHA) / 300)
-    assert all(row["samples"] == 1.0 for row in rows)
+    assert rate <= ALPHA + 2 * np.sqrt(ALPHA * (1 - ALPHA) / 180)
+    assert all((row["samples"] == 1.0) == (looks == "none") for row in rows)
 
 
 @pytest.mark.parametrize("correlation", [0.3, 0.6, 0.9])
@@ -90,38 +97,41 @@ def test_who_leads_early_is_behind_at_the_end_where_curves_cross() -> None:
 
 
 @pytest.mark.parametrize("keep", [1, 2])
-def test_the_table_says_what_the_report_would(tmp_path: Path, keep: int) -> None:
-    """`evidence` and `conclude` against the project's tables and ranking, with missing runs among them."""
+def test_the_outcome_says_what_the_report_would(keep: int) -> None:
+    """`conclude` against the project's ranking, with missing runs among the seeds."""
     setup = load_setup(FILE)
     plan = make_plan(setup.space, {"search": {"draws_per_arm": 4, "keep": keep}}, "few")
-    rng = np.random.default_rng(3)
-    for gap in (0.0, 0.02, 0.02, 0.03):
-        controller = Controller(plan, MemoryJournal())
+    rng, claimed = np.random.default_rng(3), 0
+    for gap in (0.0, 0.02, 0.03, 0.06):
+        journal = MemoryJournal()
+        controller = Controller(plan, journal)
         controller.begin()
         while (trial := controller.next_trial()) is not None:
             controller.started(trial.trial_id)
             value = 0.7 + 0.01 * rng.standard_normal() + gap * (trial.config["mixer"] == "new")
             controller.report(trial.trial_id, {"step": 1, "samples": 1000, "accuracy": value})
-            first_error = trial.phase == "evidence" and rng.random() < 0.05
-            controller.ended(trial.trial_id, "failed" if first_error else "completed")
+            is_lost = trial.phase == "evidence" and rng.random() < 0.05
+            controller.ended(trial.trial_id, "failed" if is_lost else "completed")
         space = {
             "objective": {"metric": "accuracy", "mode": "max"},
-            "evidence": plan.spec.evidence.model_dump(mode="json"),
             "resolved": {
                 "baseline": plan.baseline,
+                "identity": plan.identity,
                 "arms": {
                     arm.name: {"levels": arm.levels, "num_params": None, "flops_per_sample": None}
                     for arm in plan.arms
                 },
             },
         }
-        sweep = Sweep(trials_frame(controller.state, space).assign(wall_s=0.0), *[pd.DataFrame()] * 2, space)
-        ranked = rank_arms(sweep).set_index("arm")
-        named, claims = conclude(evidence(controller.state, plan))
+        trials = trials_frame(controller.state, space).assign(wall_s=0.0)
+        events = tuple(event for event in journal.events if event["event"] in ("stage", "look"))
+        ranked = rank_arms(Sweep(trials, *[pd.DataFrame()] * 2, space, events=events)).set_index("arm")
+        named, claims = conclude(controller.state, plan)
         assert named is not None and plan.arms[named].name == ranked.index[0]
-        found = ranked.loc[[arm.name for arm in plan.arms]]
-        wanted = np.where(found["p_adjusted"] <= ALPHA, np.sign(found["diff"]), 0)
-        assert list(claims) == list(wanted)
+        signs = {"better": 1, "worse": -1}
+        assert list(claims) == [signs.get(ranked["verdict"][arm.name], 0) for arm in plan.arms]
+        claimed += int(np.abs(claims).sum())
+    assert claimed
 
 
 def test_stopping_spends_less_and_the_evidence_is_never_stopped(tmp_path: Path) -> None:
@@ -130,8 +140,10 @@ def test_stopping_spends_less_and_the_evidence_is_never_stopped(tmp_path: Path) 
     values = np.array([draw.values["x"] for draw in plans["full"].draws(plans["full"].arms[0])])
     truth = draw_truth(setup.truth, "main", 0.6, [0, 1.5, 2, 3.5], values, 10, 20, np.random.default_rng(0))
     spent = {name: play(plan, truth, setup.workers).samples for name, plan in plans.items()}
-    assert spent["full"] == 4 * 16 + 4 * 7
-    assert all(4 * 7 < spent[name] < spent["full"] for name in set(plans) - {"full"})
+    assert spent["full"] == 4 * 16 + 4 * 8
+    assert spent["full_looks"] < spent["full"]
+    searched = {name: 4 * len(_values(plan)) for name, plan in plans.items()}
+    assert all(4 * 3 < spent[name] < searched[name] + 4 * 8 for name in set(plans) - {"full"})
 
 
 @pytest.mark.parametrize(
