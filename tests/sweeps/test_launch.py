@@ -67,7 +67,7 @@ def test_every_trial_has_its_outcome(trials: pd.DataFrame) -> None:
 def test_a_worker_that_died_is_told_from_a_trainer_that_raised(swept: tuple[Path, Done]) -> None:
     journal = list(read_journal(swept[0] / "results" / "toy" / "journal.jsonl"))
     causes = {event["trial_id"]: event.get("cause", "") for event in journal if event["event"] == "end"}
-    assert (causes["dies-d0-s1"], causes["breaks-d0-s1"]) == ("lost", "")
+    assert (causes["case=dies-d0-s1"], causes["case=breaks-d0-s1"]) == ("lost", "")
 
 
 def test_the_tables_have_the_columns_that_others_rely_on(
