@@ -13,7 +13,7 @@ SEEDS = 8  # of the fixed design, and of each extension
 
 @dataclass(frozen=True)
 class Design:
-    """`more_baseline`: the baseline gets half as many seeds again, as `baseline_seeds: auto` gives it."""
+    """`more_baseline`: the baseline gets half as many seeds again, named under `baseline_seeds`."""
 
     pairing: Pairing
     looks: tuple[int, ...] = ()

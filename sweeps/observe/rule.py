@@ -41,9 +41,8 @@ def describe_rule(plan: Plan, courses: Sequence[Course], sd: float | None) -> It
         over = " over all effects and interactions (Holm)"
     reserve = f", {rule.reserve:.3g} in reserve for extensions" if rule.reserve else ", nothing in reserve"
     yield f"  level: {rule.level(0):.3g}{over}{reserve}"
-    if rule.question == "baseline":
-        more, why = baseline_seeds(spec, rule, len(plan.arms))
-        yield f"  more seeds of {plan.baseline}: {', '.join(map(str, more)) or 'none'} ({why})"
+    if more := baseline_seeds(spec, rule):
+        yield f"  more seeds of {plan.baseline}: {', '.join(map(str, more))}"
     if rule.margin is not None:
         yield f"  margin: within {rule.margin:g} arms are equivalent"
     if rule.looks and rule.futility is not None:

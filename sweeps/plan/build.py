@@ -59,7 +59,7 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
     objective = spec.objective.model_copy(update={"unit": units[spec.objective.metric]})
     spec = spec.model_copy(update={"objective": objective})
     rule = resolve_rule(spec, len(arms))
-    more = tuple(baseline_seeds(spec, rule, len(arms))[0])
+    more = tuple(baseline_seeds(spec, rule))
     plan = Plan(spec, sources, trainer, arms, horizon, units, rule, more)
     check_plan(plan)
     return replace(plan, identity=identity(plan))

@@ -15,8 +15,7 @@ from sweeps.space.errors import SpecError
 from sweeps.space.schema import SweepSpec
 
 ASKED_ONCE = ("effects", "spread")  # questions that are not answered look by look
-FEWEST_SEEDS = FIRST + 1  # for looks, and for more seeds of the baseline
-MANY_ARMS = 7  # from so many arms on, `baseline_seeds: auto` gives the baseline half as many seeds again
+FEWEST_SEEDS = FIRST + 1  # for looks
 SPREAD_SEEDS = 16  # the fewest with which standard deviations are compared
 
 
@@ -82,22 +81,18 @@ def looks_of(spec: SweepSpec) -> tuple[tuple[int, ...], str]:
     return found, f"auto, of {seeds} seeds" if found else f"auto: below {FEWEST_SEEDS} seeds"
 
 
-def baseline_seeds(spec: SweepSpec, rule: Rule, arms: int) -> tuple[list[int], str]:
+def baseline_seeds(spec: SweepSpec, rule: Rule) -> list[int]:
     """Seeds that only the baseline runs, after `seeds`. Raises SpecError for ones that cannot be used.
 
-    Each arm is compared with the baseline, so that its seeds count in every comparison. `auto` adds half as
-    many as there are seeds from MANY_ARMS arms on (benchmarks/coverage.py).
+    Each arm is compared with the baseline, so that its seeds count in every comparison. `auto` adds none:
+    they buy power, but where the baseline varies much less than the arms, Welch's test of samples of unequal
+    size makes more false claims than it should (benchmarks/coverage.py).
     """
     given = spec.evidence.baseline_seeds
     is_shared = rule.question == "baseline" and rule.pairing == "unpaired" and has_evidence(spec)
     searched = set(spec.search.seeds if spec.tune else [])
     if given == "auto":
-        if not is_shared:
-            return [], "auto: only for question baseline with unpaired seeds"
-        if arms < MANY_ARMS or len(spec.seeds) < FEWEST_SEEDS:
-            return [], f"auto: only from {MANY_ARMS} arms and {FEWEST_SEEDS} seeds on"
-        first = max({*spec.seeds, *searched}) + 1
-        return list(range(first, first + len(spec.seeds) // 2)), f"auto: {arms} arms are compared with it"
+        return []
     if given and not has_evidence(spec):
         raise SpecError(
             f"evidence.baseline_seeds: {_some(given)}, but a sweep that stops its arms has no evidence: "
@@ -113,7 +108,7 @@ def baseline_seeds(spec: SweepSpec, rule: Rule, arms: int) -> tuple[list[int], s
             f"evidence.baseline_seeds: {shared} are also under search.seeds: a draw that was chosen on a "
             f"seed must be shown on others: give other numbers"
         )
-    return [seed for seed in given if seed not in spec.seeds], "given"
+    return [seed for seed in given if seed not in spec.seeds]
 
 
 def _some(seeds: Sequence[int]) -> str:

@@ -153,10 +153,10 @@ def test_a_diverged_seed_is_an_outcome_and_takes_equivalence_away(tmp_path: Path
     assert row.seeds == (1, 3, 4, 5, 6, 7, 8)
 
 
-def test_many_arms_give_the_baseline_more_seeds(tmp_path: Path) -> None:
+def test_the_baseline_may_have_more_seeds(tmp_path: Path) -> None:
     levels = {f"l{index}": {"model.bonus": 0.01 * index} for index in range(7)}
-    plan = toy_plan(tmp_path, ablate={"bonus": {"levels": levels}}, seeds=EIGHT)
-    assert plan.more_baseline_seeds == (9, 10, 11, 12)
+    evidence = {"baseline_seeds": [9, 10, 11, 12]}
+    plan = toy_plan(tmp_path, ablate={"bonus": {"levels": levels}}, seeds=EIGHT, evidence=evidence)
     controller = play(plan, tmp_path / "journal", random.Random(0), of=lambda arm, seed: value("a", seed))
     assert seeds_of(controller)[plan.baseline][:4] == [1, 2, 3, 4]
     assert all(
