@@ -276,15 +276,15 @@ def _same_by_controller(
     total, more = design.seeds + extensions * SEEDS, design.more(design.seeds)
     values = world.draw(rng, effects, total, more)
     evidence: Row = {"pairing": design.pairing, "margin": design.margin, "futility": design.futility}
-    plans = [
-        make_evidence_plan(
-            arms,
-            design.seeds + number * SEEDS,
-            {**evidence, "looks": (list(design.looks) or "none") if not number else "none"},
-            "share" if world.kind != "normal" else "none",
-        )
-        for number in range(extensions + 1)
-    ]
+    plans = []
+    for number in range(extensions + 1):
+        seeds = design.seeds + number * SEEDS
+        looks = (list(design.looks) or "none") if not number else "none"
+        asked = {**evidence, "looks": looks}
+        if design.more_baseline:
+            asked["baseline_seeds"] = list(range(seeds, seeds + design.more(seeds)))
+        unit = "share" if world.kind != "normal" else "none"
+        plans.append(make_evidence_plan(arms, seeds, asked, unit))
 
     def part(start: int, stop: int, more: int = 0) -> Values:
         return Values(values.arms[:, start:stop], values.baseline[:, start : stop + more], values.limits)

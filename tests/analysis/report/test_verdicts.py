@@ -18,7 +18,7 @@ from analysis.sweep import load_sweep
 from tests.analysis.played import played
 from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.decide.test_looks import FOUR, value
-from tests.sweeps.launches import run_here, shared_ray
+from tests.sweeps.launches import run
 from tests.sweeps.spaces import write_space
 
 KEYS = [
@@ -65,8 +65,7 @@ def asked_again(folder: Path, **evidence: Any) -> Path:
 def test_a_launch_leaves_what_the_command_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Three seeds carry no looks; the report beside it has the same numbers."""
     space = write_space(tmp_path, seeds=[1, 2, 3])
-    with shared_ray() as address:
-        done = run_here(tmp_path, space, "--address", address, "--quiet")
+    done = run(tmp_path, space, "--quiet")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "results" / "toy"
     capsys.readouterr()
