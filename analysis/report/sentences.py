@@ -84,7 +84,10 @@ def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
     answer = answers.get(claims.rule.question, _on_effects)(sweep, ranked)
     shrunk = _corrected(sweep, best, metric, unit)
     note = "" if claims.carried else f" No claim: {claims.note}."
-    return f"{head}.{shrunk} {answer}{note}"
+    about = (
+        " This is about the arms at the draws that were chosen for them." if sweep.space.get("tune") else ""
+    )
+    return f"{head}.{shrunk} {answer}{about}{note}"
 
 
 def _corrected(sweep: Sweep, best: pd.Series, metric: str, unit: Unit) -> str:

@@ -16,12 +16,13 @@ from analysis.inference.decision import Comparison
 from analysis.sweep import Sweep
 
 FILE = "verdicts.json"
+AT_CHOSEN_DRAWS, AS_CONFIGURED = "the arms at the draws that were chosen for them", "the arms as configured"
 
 
 def verdicts(sweep: Sweep) -> dict[str, Any]:
     """The content of verdicts.json.
 
-    `comparisons` has a row for each arm that is compared: with the baseline; under question best with the arm
+    `about` is what the claims are about. `comparisons` has a row for each arm that is compared: with the baseline; under question best with the arm
     that it is worse than, else with the best of the others. `claim` is false where the trials or the rule do
     not carry one, and `note` says why. `best_set` are the arms that may be the best, by all pairs; it is a
     claim under question best alone. `open` are the arms that more seeds may still decide.
@@ -39,6 +40,9 @@ def verdicts(sweep: Sweep) -> dict[str, Any]:
         "metric": claims.metric,
         "baseline": sweep.baseline,
         "rule": rule,
+        "about": "the arms at the draws chosen for them"
+        if sweep.space.get("tune")
+        else "the arms as configured",
         "looks": list(claims.looks),
         "comparisons": [_row(row, claims) for row in compared if row is not None],
         "best_set": best_set(sweep, shown),

@@ -26,6 +26,7 @@ KEYS = [
     "metric",
     "baseline",
     "rule",
+    "about",
     "looks",
     "comparisons",
     "best_set",
