@@ -36,7 +36,7 @@ _TRM_SHARES = re.compile(
     r"|test/chosen_exact_accuracy(_low|_high)?|test/exact_accuracy_(at|rating)_\w+"
     r"|test/q_auroc|test/q_ece|test/solved_then_lost(_at_\d+)?"
 )
-_ON_EVIDENCE = ("stage", "look", "extend")
+_ON_EVIDENCE = ("stage", "look", "extend", "end")
 _DECISIONS = ("trial_id", "member", "rung", "value", "cutoff", "action")
 
 
@@ -97,6 +97,12 @@ class Sweep:
             return UNITS[objective]
         is_share = recorded is None and self.space.get("trainer") == _TRM and _TRM_SHARES.fullmatch(metric)
         return SHARE if is_share else NO_UNIT
+
+    @property
+    def lost_with_node(self) -> set[str]:
+        """The ids of trials that failed because their process or node died: no outcome of an arm."""
+        ends = {event["trial_id"]: event.get("cause") for event in self.events if event["event"] == "end"}
+        return {trial_id for trial_id, cause in ends.items() if cause == "lost"}
 
     @property
     def is_exploratory(self) -> bool:

@@ -115,6 +115,8 @@ def rule_of(sweep: Sweep) -> Rule:
         for key, value in (sweep.space.get("evidence") or {}).items()
         if value not in (None, "auto")
     }
+    if recorded.get("anytime") and given.get("looks") == "anytime":
+        del given["looks"]  # what it came to is recorded
     try:
         return Rule.of({**recorded, **given} if recorded else given)
     except (ValueError, TypeError) as error:
@@ -138,9 +140,8 @@ def claims_of(sweep: Sweep) -> Claims:
         note = "exploratory: the trials were chosen, or spared from stopping, on the results that are shown"
         return Claims(rule, metric, level, looks, (), False, note)
     if not recorded:
-        extended = any(event["event"] == "extend" for event in sweep.events)
-        note = "extended after its results were known: p no longer holds at 5%" if extended else ""
-        return Claims(rule, metric, level, looks, (), not extended, note)
+        note = _why_old_results_carry_none(sweep)
+        return Claims(rule, metric, level, looks, (), not note, note)
     planned = Rule.of(recorded)
     if rule != planned:
         changed = [key for key, value in asdict(rule).items() if value != getattr(planned, key)]
@@ -152,12 +153,39 @@ def claims_of(sweep: Sweep) -> Claims:
     if rule.question in ("effects", "spread"):
         waiting = int((~sweep.trials["status"].isin(("completed", "diverged", "failed", "pruned"))).sum())
         note = f"{waiting} planned trials have not run to their end" if waiting else ""
-        return Claims(rule, metric, level, looks, (), not waiting, note)
+        if any(event["event"] == "extend" for event in sweep.events):
+            note = "extended after its results were known: such a question is asked once"
+        return Claims(rule, metric, level, looks, (), not note, note)
     if not stages and rule.question in ("baseline", "best") and len(sweep.arms) > 1:
         note = "the looks are not known here: they are in the journal of the sweep's folder"
         return Claims(rule, metric, level, looks, (), False, note)
     rows, planned_looks = _rows(sweep, stages)
-    return Claims(rule, metric, level, looks, tuple(rows.values()), True, planned=planned_looks)
+    note = _why_looks_carry_none(sweep, stages)
+    return Claims(rule, metric, level, looks, tuple(rows.values()), not note, note, planned_looks)
+
+
+def _why_looks_carry_none(sweep: Sweep, stages: list[Mapping[str, Any]]) -> str:
+    """Why the recorded verdicts are no claims; '' if they are."""
+    if any(stage.get("trained") != stages[0].get("trained") for stage in stages):
+        return (
+            "its trials were trained longer, or other draws were chosen, after a look: what is shown is not "
+            "what was planned; a claim needs a new sweep"
+        )
+    evidence = sweep.trials[sweep.trials["phase"] == "evidence"]
+    reused = int(evidence["reason"].str.startswith("reused from").sum())
+    if reused:
+        return f"{reused} of its trials are those of another sweep, whose results may have been known"
+    return ""
+
+
+def _why_old_results_carry_none(sweep: Sweep) -> str:
+    """Why the results of a sweep without a recorded rule are no claims; '' if they are."""
+    if any(event["event"] == "extend" for event in sweep.events):
+        return "extended after its results were known: p no longer holds at 5%"
+    if sweep.folder is None:
+        return "read from MLflow, which does not know how the sweep was run: see its folder"
+    waiting = int(sweep.trials["status"].isin(("interrupted", "not_started", "running")).sum())
+    return f"{waiting} planned trials have not run to their end" if waiting else ""
 
 
 def _said(value: Any) -> str:

@@ -85,7 +85,7 @@ def comparisons(
             row |= {"low": own.low, "high": own.high, "interval": own.method}
         row["verdict"] = BASELINE
         if arm != baseline:
-            row |= _both_tests(pairs[arm, baseline]) | columns_of(decided[arm], pairs[arm, baseline], level)
+            row |= _both_tests(pairs[arm, baseline]) | columns_of(decided[arm])
         rows.append(row)
     for row, q in zip(rows, benjamini_hochberg([row["p"] for row in rows], family), strict=True):
         row["q"] = float(q)
@@ -99,11 +99,9 @@ def of_seeds(column: pd.Series, lost: set[int]) -> dict[int, float]:
     return found | dict.fromkeys(sorted(lost - set(found)), math.nan)
 
 
-def columns_of(row: Comparison, pair: Pair, level: float) -> dict[str, Any]:
+def columns_of(row: Comparison) -> dict[str, Any]:
     """A decided comparison in the names of the table."""
-    low, high = math.nan, math.nan
-    if pair.rule.margin is not None and pair.left_out.n > 1:
-        low, high = pair.equivalence_interval(level)
+    low, high = (row.low, row.high) if row.verdict == EQUIVALENT else (math.nan, math.nan)
     return {
         "diff": row.diff, "diff_low": row.low, "diff_high": row.high, "p": row.p,
         "p_adjusted": row.p_adjusted,

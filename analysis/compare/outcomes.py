@@ -42,6 +42,7 @@ def outcomes(sweep: Sweep) -> pd.DataFrame:
     that `diverged`, `failed`, or completed and `collapsed`; and for each, as `diverged_low` and so on, the
     ends of the exact interval of its share."""
     trials = sweep.trials[sweep.trials["phase"] == "evidence"]
+    trials = trials[~trials["trial_id"].isin(sweep.lost_with_node)]
     reports = sweep.history.sort_values("step", kind="stable").groupby("trial_id")[sweep.metric]
     fallen = {str(trial) for trial, values in reports if has_collapsed(values, sweep.maximise)}
     status = trials["status"]

@@ -21,11 +21,11 @@ import pandas as pd
 from analysis.compare.claims import Claims, claims_of, seeds_looked_at
 from analysis.compare.comparisons import EXPLORATORY, NOT_SETTLED, P_VALUES, columns_of, comparisons, of_seeds
 from analysis.inference.decision import Comparison, decide
-from analysis.inference.intervals import ALPHA, Limits
+from analysis.inference.intervals import ALPHA
 from analysis.inference.rule import Rule
 from analysis.inference.samples import Pair
 from analysis.inference.selection import corrected_best
-from analysis.inference.sequential import Schedule
+from analysis.inference.sequential import Schedule, schedule_of
 from analysis.inference.significance import holm
 from analysis.sweep import STATUSES, Sweep
 
@@ -127,23 +127,16 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
         means = {str(arm): float(mean) for arm, mean in result["mean"].items()}
         for arm in result.index:
             if (row := claims.of_arm(arm, means, sweep.maximise)) is not None:
-                _record(result, row, claims, table, limits, sweep.maximise)
+                _record(result, row)
     elif claims.recorded:
         result[list(P_VALUES)] = np.nan
         result.loc[others, "verdict"] = NOT_SETTLED
     return result
 
 
-def _record(
-    result: pd.DataFrame, row: Comparison, claims: Claims, table: pd.DataFrame, limits: Limits, maximise: bool
-) -> None:
+def _record(result: pd.DataFrame, row: Comparison) -> None:
     """Put a recorded comparison into its arm's row."""
-    a, b = (
-        {seed: float(table[arm].get(seed, np.nan)) for seed in seeds}
-        for arm, seeds in ((row.arm, row.seeds), (row.against, row.seeds_against))
-    )
-    pair = Pair(a, b, claims.rule, maximise, limits)
-    for name, value in {**columns_of(row, pair, claims.level), "against": row.against}.items():
+    for name, value in {**columns_of(row), "against": row.against}.items():
         result.loc[row.arm, name] = value
     if not row.look:
         result.loc[row.arm, "verdict"] = NOT_SETTLED
@@ -208,12 +201,15 @@ def best_set(sweep: Sweep, claims: Claims) -> list[str]:
     table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
     values = {arm: of_seeds(table[arm], lost.get(arm, set())) for arm in sweep.arms}
     looks = {row.arm: row.look for row in claims.recorded if row.look}
+    if claims.recorded and not looks:
+        return []
     last = max(looks.values(), default=1)
-    schedule = Schedule(claims.looks or (1,))
+    schedule = schedule_of(claims.looks or (1,), claims.rule.anytime)
+    limits = sweep.unit(claims.metric).limits
     keys = list(itertools.combinations(sweep.arms, 2))
     p, signs = [], []
     for arm, other in keys:
-        pair = Pair(values[arm], values[other], replace(claims.rule, margin=None), sweep.maximise)
+        pair = Pair(values[arm], values[other], replace(claims.rule, margin=None), sweep.maximise, limits)
         look = min(looks.get(arm, last), looks.get(other, last), len(schedule.looks))
         p.append(float(schedule.p(look - 1, pair.p)))
         signs.append(math.copysign(1.0, pair.diff) * (1 if sweep.maximise else -1))
@@ -238,8 +234,9 @@ def number_of_comparisons(sweep: Sweep, rule: Rule) -> int:
 
 
 def lost_seeds(sweep: Sweep) -> dict[str, set[int]]:
-    """The seeds of each arm's evidence with a run that diverged or failed."""
+    """The seeds of each arm's evidence with a run that diverged, or failed by its trainer."""
     trials = sweep.trials[sweep.trials["phase"] == "evidence"]
+    trials = trials[~trials["trial_id"].isin(sweep.lost_with_node)]
     trials = trials[_looked_at(sweep, trials)]
     bad = trials[trials["status"].isin(("diverged", "failed"))]
     return {str(arm): {int(seed) for seed in group["seed"]} for arm, group in bad.groupby("arm")}

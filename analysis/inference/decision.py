@@ -147,15 +147,15 @@ def decide(
             p_equivalent_adjusted=_known(for_equivalence[place], p_equivalent[place]),
         )
         if each.p_equivalent_adjusted <= level:
-            step = _step(p_equivalent[place], others, place, level)
+            step = _rejected_at(p_equivalent[place], others, place, level)
             low, high = pair.equivalence_interval(schedule.one_sided_level(look, step))
             verdict = EQUIVALENT
         else:
-            step = _step(p[place], others, place, level)
-            low, high = pair.interval(schedule.level(look, step))
-            verdict = TOO_FEW if too_few[place] else NOT_SETTLED
+            verdict, step = TOO_FEW if too_few[place] else NOT_SETTLED, level / len(before)
             if each.p_adjusted <= level:
                 verdict = BETTER if (each.diff > 0) == pair.maximise else WORSE
+                step = _rejected_at(p[place], others, place, level)
+            low, high = pair.interval(schedule.level(look, step))
         stopped = verdict not in DECIDED and not is_last and pair.is_futile(schedule, level / len(before))
         notes = [f"stopped for futility at look {look + 1}" if stopped else "", pair.lost_text]
         note = "; ".join(filter(None, notes))
@@ -176,13 +176,12 @@ def _looked_at(each: Comparison, pair: Measured, look: int, schedule: Schedule) 
     )
 
 
-def _step(p: float, others: np.ndarray, place: int, level: float) -> float:
-    """The level at which a hypothesis of comparison `place` is tested in the procedure: Bonferroni's over all
-    comparisons if it is rejected there or not at all, else the larger one that decisions on others free."""
-    bonferroni = level / len(others)
+def _rejected_at(p: float, others: np.ndarray, place: int, level: float) -> float:
+    """The level at which the procedure rejects a hypothesis of comparison `place`: Bonferroni's over all
+    comparisons if that suffices, else the larger one that rejections of others have freed."""
     unfreed = np.delete(np.nan_to_num(others, nan=1.0), place) >= p
-    freed = level / (1 + int(unfreed.sum()))
-    return freed if bonferroni < p <= freed else bonferroni
+    bonferroni, freed = level / len(others), level / (1 + int(unfreed.sum()))
+    return bonferroni if p <= bonferroni else freed
 
 
 def _too_few(

@@ -61,7 +61,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Next:
-    """What may still be asked without more errors than 5% in all: an extension, or a new sweep (`fresh`).
+    """What may still be asked: an extension, within the sweep's 5%, or a new sweep (`fresh`) with its own.
     Both claim from new seeds alone, `family` comparisons together at `level`."""
 
     fresh: bool
@@ -146,7 +146,8 @@ def next_steps(sweep: Sweep, questions: list[Question]) -> list[Step]:
         return []
     if next_allowed(sweep).fresh:
         rule = rule_of(sweep)
-        least = seeds_needed(len(sweep.arms) - 1, rule.test, rule.pairing)
+        allowed = next_allowed(sweep)
+        least = seeds_needed(allowed.family, rule.test, rule.pairing, allowed.level)
         wanted = max([least, *(question.seeds or 0 for question in questions)])
         return [_new_sweep(sweep, wanted)] if any(question.seeds for question in questions) else []
     by_seeds: dict[int, list[Question]] = {}

@@ -22,10 +22,11 @@ AT_CHOSEN_DRAWS, AS_CONFIGURED = "the arms at the draws that were chosen for the
 def verdicts(sweep: Sweep) -> dict[str, Any]:
     """The content of verdicts.json.
 
-    `about` is what the claims are about. `comparisons` has a row for each arm that is compared: with the baseline; under question best with the arm
-    that it is worse than, else with the best of the others. `claim` is false where the trials or the rule do
-    not carry one, and `note` says why. `best_set` are the arms that may be the best, by all pairs; it is a
-    claim under question best alone. `open` are the arms that more seeds may still decide.
+    `about` is what the claims are about. `comparisons` has a row for each arm that is compared: with the
+    baseline; under question best with the arm that it is worse than, else with the best of the others.
+    `claim` is false where the trials or the rule do not carry one, and `note` says why. `best_set` are the
+    arms that may be the best, by all pairs; it is a claim under question best alone. `open` are the arms that
+    more seeds may still decide.
     """
     claims, shown = claims_of(sweep), answered(sweep)
     ranked = rank_arms(sweep)

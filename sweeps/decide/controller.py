@@ -72,6 +72,8 @@ class Controller:
         self._journal.append("launch", hash=self.plan.hash, max_t=max_t, **launch)
         self._warn_of_changed_code(old_code)
         self.stopping.write_missing_decisions()
+        for lost in self.state.lost:
+            self._journal.append("retry", trial_id=lost.trial_id, reason=lost.reason)
         self.looks.begin()
         for trial in self.plan.first_trials():
             if trial.phase == "search":

@@ -21,9 +21,7 @@ from analysis.inference.samples import Pair
 from analysis.inference.sequential import schedule_of
 from sweeps.plan.model import Plan
 from sweeps.record.journal import Event, Journal
-from sweeps.record.state import SweepState, TrialState, member_of
-
-LOST = "lost"  # the cause of an end that is not the trainer's
+from sweeps.record.state import LOST, SweepState, TrialState, member_of
 
 
 @dataclass(frozen=True)
@@ -192,7 +190,9 @@ class EvidenceLooks:
         """Under question best: the arms that are worse than some other one, which are out."""
         if self._rule.question != "best":
             return set()
-        rows = self._state.comparisons
+        trained = self._state.stages[-1]["trained"]
+        earlier = {stage["number"] for stage in self._state.stages if stage["trained"] != trained}
+        rows = self._state.comparisons_of(look for look in self._state.looks if look["stage"] not in earlier)
         return {row.arm for row in rows if row.verdict == WORSE} | {
             row.against for row in rows if row.verdict == BETTER
         }
@@ -218,7 +218,7 @@ class EvidenceLooks:
         schedule = schedule_of(stage["looks"], self._rule.anytime)
         held = {each.key for each in planned} - set(pairs)
         rows = [
-            replace(row, note="open: a seed was lost with its node, and has to be run again")
+            replace(row, note="open: a seed was lost with its node; --resume runs it again")
             if row.arm_and_against in held
             else row
             for row in decide(self._rows, pairs, self._rule, look, schedule, stage["level"])

@@ -27,9 +27,9 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.decide.controller import Controller
-from sweeps.decide.looks import LOST
 from sweeps.execute.worker import Payload, TrialActor
 from sweeps.plan.model import TrialPlan
+from sweeps.record.state import LOST
 
 # The worker's process or its node died: no error of the trainer's function.
 NOT_THE_TRAINER = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.WorkerCrashedError)

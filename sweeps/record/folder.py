@@ -51,7 +51,8 @@ def inspect_folder(plan: Plan, folder: Path, resume: bool, extend: bool) -> Fold
     state = read_state(folder / JOURNAL)
     if extended:
         _refuse_without_reserve(plan, state)
-    if state.finished == "completed" and state.plan_hash == plan.hash:  # an extended plan has another hash
+    is_over = state.finished == "completed" and not (resume and state.lost)
+    if is_over and state.plan_hash == plan.hash:  # an extended plan has another hash
         return FolderStatus(finished=True)
     if not (resume or extend):
         raise SpecError(

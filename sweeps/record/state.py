@@ -5,6 +5,7 @@ During a run the journal's listener calls `apply`, after a restart the replay do
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from analysis.inference.decision import Comparison
 from sweeps.record.journal import Event, read_journal
 
 Status = Literal["not_started", "running", "completed", "pruned", "diverged", "failed", "interrupted"]
+LOST = "lost"  # the cause of an end that is not the trainer's: its process or node died
 ENDED: frozenset[str] = frozenset({"completed", "pruned", "diverged", "failed"})
 
 _NOT_METRICS = frozenset({"time", "event", "trial_id"})
@@ -102,6 +104,11 @@ class SweepState:
     def num_ended(self) -> int:
         return len(self.trials) - len(self.open)
 
+    @property
+    def lost(self) -> list[TrialState]:
+        """The trials of the evidence that ended with their node; the next launch runs them again."""
+        return [trial for trial in self.trials.values() if trial.cause == LOST and trial.phase == "evidence"]
+
     def siblings_of(self, trial: TrialState) -> list[TrialState]:
         """The trials of the same draw and phase, including this one."""
         return self.siblings[trial.phase, trial.member]
@@ -117,8 +124,12 @@ class SweepState:
     @property
     def comparisons(self) -> list[Comparison]:
         """The comparisons of all stages after their last look, the latest stage of each."""
+        return self.comparisons_of(self.looks)
+
+    def comparisons_of(self, looks: Iterable[Event]) -> list[Comparison]:
+        """The comparisons after the last of these looks at each."""
         found: dict[tuple[str, str], Comparison] = {}
-        for look in self.looks:
+        for look in looks:
             rows = (Comparison.read(row) for row in look["comparisons"])
             found |= {row.arm_and_against: row for row in rows}
         return list(found.values())
@@ -183,8 +194,8 @@ class SweepState:
         )
 
     def _on_retry(self, event: Event) -> None:
-        trial = self.trials[event["trial_id"]]
-        trial.status = "interrupted"
+        trial = self.open[event["trial_id"]] = self.trials[event["trial_id"]]
+        trial.status, trial.reason, trial.cause = "interrupted", "", ""
         if event.get("gpu") is None:
             trial.failures += 1
         else:  # it ran out of GPU memory, which is not counted as a failure

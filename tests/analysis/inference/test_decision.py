@@ -110,3 +110,13 @@ def test_a_comparison_survives_the_journal() -> None:
     row = Comparison("a", "b", (1, 2), (3,), 0.5, math.nan, 1.0, look=2, stopped=True, note="text")
     back = Comparison.read(json.loads(json.dumps(encode(asdict(row)))))
     assert str(back) == str(row)  # NaN is not itself
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 100_000))
+def test_a_smaller_p_that_is_not_rejected_frees_nothing(seed: int) -> None:
+    """Three comparisons near the level, where Holm's step of a later one may be larger than its p."""
+    rng = np.random.default_rng(seed)
+    table = rng.normal(0, 1, (8, 4)) + np.array([0, *rng.uniform(0.9, 1.4, 3)])
+    for row in run(table, Rule(), (8,)):
+        assert (not row.low <= 0 <= row.high) == (row.verdict in (BETTER, WORSE))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -19,7 +20,7 @@ from tests.analysis.played import played
 from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.decide.test_looks import FOUR, value
 from tests.sweeps.launches import run
-from tests.sweeps.spaces import write_space
+from tests.sweeps.spaces import TUNE, write_space
 
 KEYS = [
     "sweep",
@@ -182,6 +183,40 @@ def test_an_extension_is_noted_with_its_level(tmp_path: Path) -> None:
     (row,) = read(played(tmp_path, **two))["comparisons"]
     assert row["note"] == "extension 1, of its own seeds, at level 0.005" and row["claim"]
     assert row["seeds"] == row["seeds_baseline"] == [5, 6, 7, 8]
+
+
+def test_a_question_that_is_asked_once_claims_nothing_after_an_extension(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"ablate": {"model.kind": ["a", "b"]}, "evidence": {"question": "effects"}}
+    before = read(played(tmp_path, **changes, seeds=[1, 2, 3, 4]))["comparisons"]
+    assert [(row["arm"], row["verdict"], row["claim"]) for row in before] == [
+        ("model.kind=b", "better", True)
+    ]
+    after = read(played(tmp_path, **changes))["comparisons"]
+    assert not after[0]["claim"] and "asked once" in after[0]["note"]
+
+
+def test_verdicts_on_trials_that_were_changed_after_a_look_are_no_claims(tmp_path: Path) -> None:
+    tuned: dict[str, Any] = {"tune": TUNE}
+    content = read(played(tmp_path, **tuned, search={"draws_per_arm": 2}))
+    assert all(row["claim"] for row in content["comparisons"])
+    content = read(played(tmp_path, **tuned, search={"draws_per_arm": 4}))
+    assert not any(row["claim"] for row in content["comparisons"])
+    assert "other draws were chosen" in content["comparisons"][0]["note"]
+
+
+def test_an_e_process_carries_claims(tmp_path: Path) -> None:
+    content = read(played(tmp_path, evidence={"looks": "anytime", "pairing": "paired"}))
+    assert content["looks"] == [3, 4, 5, 6, 7, 8] and content["rule"]["anytime"]
+    assert by_arm(content)["b"]["verdict"] == "better" and by_arm(content)["b"]["claim"]
+
+
+def test_results_of_another_sweep_carry_no_claim(tmp_path: Path) -> None:
+    folder = played(tmp_path)
+    trials = pd.read_parquet(folder / "trials.parquet")
+    trials.loc[0, "reason"] = "reused from earlier/a-d0-s1"
+    trials.to_parquet(folder / "trials.parquet")
+    row = read(folder)["comparisons"][0]
+    assert not row["claim"] and "1 of its trials are those of another sweep" in row["note"]
 
 
 def test_a_metric_in_percent_is_in_its_own_units(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from analysis.inference.decision import EQUIVALENT, NOT_SETTLED, Comparison
 from sweeps.decide.controller import Controller
-from sweeps.decide.looks import LOST
 from sweeps.plan.model import Plan
 from sweeps.record.journal import Event, Journal, read_journal
+from sweeps.record.state import LOST
 from tests.sweeps.spaces import TUNE, toy_plan
 
 Value = Callable[[str, int], float]
@@ -199,3 +199,26 @@ def test_verdicts_that_were_published_stand(tmp_path: Path) -> None:
     assert str(rows(controller)["b"]) == str(before["b"])  # NaN is not itself
     assert len(seeds_of(controller)["b"]) == len(before["b"].seeds)
     assert seeds_of(controller)["a"] == EIGHT
+
+
+def test_a_lost_seed_is_run_again_by_the_next_launch(tmp_path: Path) -> None:
+    def lost(arm: str, seed: int) -> float:
+        return math.inf if (arm, seed) == ("b", 2) else value(arm, seed)
+
+    plan = toy_plan(tmp_path, ablate=FOUR, seeds=EIGHT, evidence={"futility": 0.05}, max_failures=0)
+    undisturbed = rows(play(plan, tmp_path / "other", random.Random(0)))
+    assert not rows(play(plan, tmp_path / "journal", random.Random(0), of=lost))["b"].closed
+    found = rows(play(plan, tmp_path / "journal", random.Random(0)))
+    assert found["b"].verdict == undisturbed["b"].verdict == "better"
+    assert found["b"].seeds == undisturbed["b"].seeds
+
+
+def test_an_e_process_goes_on_in_an_extension(tmp_path: Path) -> None:
+    asked = {"looks": "anytime", "pairing": "paired"}
+    two, journal = {"model.kind": ["a", "d"]}, tmp_path / "journal"
+    play(toy_plan(tmp_path, ablate=two, seeds=[1, 2, 3, 4], evidence=asked), journal, random.Random(0))
+    controller = play(toy_plan(tmp_path, ablate=two, seeds=EIGHT, evidence=asked), journal, random.Random(0))
+    first, second = controller.state.stages
+    assert second["looks"] == [5, 6, 7, 8] and second["level"] == first["level"]
+    row = rows(controller)["d"]
+    assert row.seeds == tuple(EIGHT[: second["looks"][row.look - 1]])
