@@ -19,8 +19,8 @@ def refusals(plan: Plan, stored: dict[str, Any]) -> list[str]:
     """
     current = copy.deepcopy(plan.identity)
     if plan.rule is not None and plan.rule.anytime:  # an e-process was begun with these arms and this length
-        _forget_new_seeds(plan, stored, current)
         _forget_more_looks(stored, current)
+        _forget_new_seeds(plan, stored, current)
         return differences(stored, current)
     _forget_new_arms(stored, current)
     _forget_new_draws(stored, current)
