@@ -23,6 +23,7 @@ from analysis.format import NO_UNIT, SHARE, UNITS, Unit
 READS_UP_TO = 1  # the latest major version of results that this code can read
 
 STATUSES = ("completed", "pruned", "diverged", "failed", "interrupted", "not_started", "running")
+OPEN = ("interrupted", "not_started", "running")  # the statuses of trials that have not ended
 _TEXT = ("trial_id", "arm", "phase", "status", "reason", "mlflow_run_id")
 _NUMBERS = ("draw", "seed", "num_params", "flops_per_sample", "samples", "flops", "wall_s", "best_step")
 _NEEDED = ("trial_id", "arm", "seed", "status")

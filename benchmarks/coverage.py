@@ -18,13 +18,11 @@ Made-up sweeps whose truth is known, decided by the project's own rules (`benchm
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +34,7 @@ from benchmarks.by_controller import make_evidence_plan, run_by_controller
 from benchmarks.coverage_tables import markdown
 from benchmarks.designs import SEEDS, Design
 from benchmarks.families import CODES, Found, Values, decide_many, decide_one, decide_open
+from benchmarks.options import parse
 from benchmarks.worlds import MEASURED, World, spreads
 
 Row = dict[str, Any]
@@ -334,14 +333,7 @@ def lines_of(content: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--sweeps", type=int, default=10_000, help="null sweeps a row (default: 10000)")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
-    parser.add_argument("--out", type=Path, help="write the rows as JSON")
-    given = parser.parse_args()
-    if given.sweeps < 1:
-        parser.exit(2, f"--sweeps is {given.sweeps}: give a number of 1 or more\n")
+    given = parse(__doc__, "null sweeps a row")
     found: dict[str, list[Row]] = {}
     for name, group in itertools.groupby(simulate(given.sweeps, given.seed), lambda each: each[0]):
         found[name] = [row for _, row in group]

@@ -18,8 +18,8 @@ from scipy import special
 from analysis.inference.decision import BETTER, EQUIVALENT, NOT_SETTLED, WORSE, Comparison, adjusted, decide
 from analysis.inference.intervals import ROUNDING, Limits
 from analysis.inference.rule import Rule
-from analysis.inference.samples import FUTILE_FROM, FUTILE_LEVEL, Pair
-from analysis.inference.sequential import Schedule
+from analysis.inference.samples import Pair, futile
+from analysis.inference.sequential import Schedule, seeds_at
 
 NO_LIMITS: Limits = (-math.inf, math.inf)
 CODES = {NOT_SETTLED: 0, BETTER: 1, WORSE: -1, EQUIVALENT: 2}  # of the verdicts, in arrays
@@ -36,9 +36,9 @@ class Values:
     baseline: np.ndarray
     limits: Limits = NO_LIMITS
 
-    def first(self, share: float) -> Values:
-        """The seeds up to a look, which is at this share of them."""
-        arms, baseline = (math.ceil(n * share - 1e-9) for n in (self.arms.shape[1], self.baseline.shape[1]))
+    def first(self, look: int, last: int) -> Values:
+        """The seeds up to the look at `look` of `last` seeds."""
+        arms, baseline = (seeds_at(each.shape[1], look, last) for each in (self.arms, self.baseline))
         return Values(self.arms[:, :arms], self.baseline[:, :baseline], self.limits)
 
 
@@ -67,7 +67,7 @@ def decide_many(values: Values, rule: Rule, looks: Sequence[int], level: float) 
     run = np.zeros((sweeps, family + 1), int)
     for look, n in enumerate(looks):
         rows = np.flatnonzero(((verdicts == 0) & ~stopped).any(axis=1))
-        now = values.first(n / seeds)
+        now = values.first(n, seeds)
         seen = Statistics(Values(now.arms[rows], now.baseline[rows], values.limits), rule)
         is_open = (verdicts[rows] == 0) & ~stopped[rows]
         run[rows, 1:] += is_open * (n - run[rows, 1:])
@@ -158,19 +158,10 @@ class Statistics:
 
     def futile(self, schedule: Schedule, level: float) -> np.ndarray:
         """Which comparisons are stopped for futility, unless they are decided; `level` is Bonferroni's."""
-        futility, margin, last = self._rule.futility, self._rule.margin, schedule.looks[-1]
         has_spread = self._error > ROUNDING * np.abs(self.diff)
-        known = ~self._lost & (self._n >= FUTILE_FROM) & has_spread
-        if futility is None or not known.any():
-            return np.zeros_like(known)
         with np.errstate(invalid="ignore", divide="ignore"):
-            half = special.stdtrit(self._df, 1 - FUTILE_LEVEL / 2) * self._error
-            within = known & (np.abs(self.diff) + half <= futility)
-            if margin is None:
-                return within
-            t = (np.abs(self.diff) - margin) / (self._error * np.sqrt(self._n / last))
-            p = special.stdtr(self._df * (last - 1) / (self._n - 1), t)
-        return within & (p > schedule.one_sided_level(len(schedule.looks) - 1, level))
+            found = futile(self.diff, self._error, self._df, self._n, self._rule, schedule, level)
+        return found & ~self._lost & has_spread
 
     def _pair(self, sweep: int, place: int) -> Pair:
         a, b = self._values.arms[sweep, :, place], self._values.baseline[sweep]
@@ -207,7 +198,7 @@ def decide_one(
         is_open = np.array([not row.closed for row in rows])
         if not is_open.any():
             break
-        now = values.first(n / total)
+        now = values.first(n, total)
         b: Mapping[int, float] = dict(enumerate(now.baseline[0]))
         pairs = {
             row.arm_and_against: Pair(dict(enumerate(now.arms[0, :, place])), b, rule, True, values.limits)

@@ -20,7 +20,6 @@ Claims are by the t-test with Holm's procedure at 5%, arms against the first.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import math
@@ -35,6 +34,7 @@ from scipy import special, stats
 
 from analysis.inference.intervals import ALPHA
 from analysis.inference.significance import Pairing, holm
+from benchmarks.options import parse
 from benchmarks.truth import Setup, World, load_setup
 from sweeps.plan.draws import known_draws
 from sweeps.space.values import Domain
@@ -393,14 +393,7 @@ def line(name: str, row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--sweeps", type=int, default=10_000, help="a row (default: 10,000)")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
-    parser.add_argument("--out", type=Path, help="write the rows as JSON")
-    given = parser.parse_args()
-    if given.sweeps < 1:
-        parser.exit(2, f"--sweeps is {given.sweeps}: give a number of 1 or more\n")
+    given = parse(__doc__, "a row")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in KEYS}
     for name, row in simulate(load_setup(FILE), given.sweeps, given.seed):
         if not found[name]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from analysis.inference.decision import BETTER, DECIDED, NOT_SETTLED, WORSE, Comparison
+from analysis.inference.decision import BETTER, WORSE, Comparison, beaten
 from analysis.inference.intervals import ALPHA
-from analysis.inference.rule import Rule
-from analysis.sweep import AnalysisError, Sweep
+from analysis.inference.rule import ASKED_ONCE, Rule
+from analysis.sweep import OPEN, AnalysisError, Sweep
 
 NO_LOOK = "no look has been taken yet"
 
@@ -62,19 +62,15 @@ class Claims:
     @property
     def best_set(self) -> list[str]:
         """Under question best: the arms that are not worse than any other one, a 95% set of the best."""
-        arms = list(
-            dict.fromkeys(itertools.chain.from_iterable(row.arm_and_against for row in self.recorded))
-        )
-        lost = {row.arm if row.verdict == WORSE else row.against
-                for row in self.recorded if row.verdict in (WORSE, BETTER)}  # fmt: skip
-        return [arm for arm in arms if arm not in lost]
+        arms = dict.fromkeys(itertools.chain.from_iterable(row.arm_and_against for row in self.recorded))
+        out = beaten(self.recorded)
+        return [arm for arm in arms if arm not in out]
 
     @property
     def open(self) -> list[str]:
         """The arms of comparisons that more seeds may still decide."""
-        left = set() if self.rule.question != "best" else {
-            arm for row in self.recorded for arm in row.arm_and_against} - set(self.best_set)  # fmt: skip
-        rows = [row for row in self.recorded if not row.closed and not left & {*row.arm_and_against}]
+        out = beaten(self.recorded) if self.rule.question == "best" else set()
+        rows = [row for row in self.recorded if not row.closed and not out & {*row.arm_and_against}]
         arms = [row.arm_and_against if self.rule.question == "best" else (row.arm,) for row in rows]
         return list(dict.fromkeys(itertools.chain.from_iterable(arms)))
 
@@ -82,19 +78,17 @@ class Claims:
 def reversed_(row: Comparison) -> Comparison:
     """The same comparison, seen from the other arm."""
     other = {BETTER: WORSE, WORSE: BETTER}
-    return Comparison(
-        **{
-            **asdict(row),
-            "arm": row.against,
-            "against": row.arm,
-            "seeds": row.seeds_against,
-            "seeds_against": row.seeds,
-            "diff": -row.diff,
-            "low": -row.high,
-            "high": -row.low,
-            "verdict": other.get(row.verdict, row.verdict),
-            "note": "; ".join(_reversed_note(part) for part in row.note.split("; ")),
-        }
+    return replace(
+        row,
+        arm=row.against,
+        against=row.arm,
+        seeds=row.seeds_against,
+        seeds_against=row.seeds,
+        diff=-row.diff,
+        low=-row.high,
+        high=-row.low,
+        verdict=other.get(row.verdict, row.verdict),
+        note="; ".join(_reversed_note(part) for part in row.note.split("; ")),
     )
 
 
@@ -150,13 +144,12 @@ def claims_of(sweep: Sweep) -> Claims:
         )
         note = f"analysed again under another rule than the recorded one ({said})"
         return Claims(rule, metric, level, looks, (), False, note)
-    if rule.question in ("effects", "spread"):
-        waiting = int((~sweep.trials["status"].isin(("completed", "diverged", "failed", "pruned"))).sum())
-        note = f"{waiting} planned trials have not run to their end" if waiting else ""
+    if rule.question in ASKED_ONCE:
+        note = _unfinished(sweep)
         if any(event["event"] == "extend" for event in sweep.events):
             note = "extended after its results were known: such a question is asked once"
         return Claims(rule, metric, level, looks, (), not note, note)
-    if not stages and rule.question in ("baseline", "best") and len(sweep.arms) > 1:
+    if not stages and len(sweep.arms) > 1:
         note = "the looks are not known here: they are in the journal of the sweep's folder"
         return Claims(rule, metric, level, looks, (), False, note)
     rows, planned_looks = _rows(sweep, stages)
@@ -184,7 +177,12 @@ def _why_old_results_carry_none(sweep: Sweep) -> str:
         return "extended after its results were known: p no longer holds at 5%"
     if sweep.folder is None:
         return "read from MLflow, which does not know how the sweep was run: see its folder"
-    waiting = int(sweep.trials["status"].isin(("interrupted", "not_started", "running")).sum())
+    return _unfinished(sweep)
+
+
+def _unfinished(sweep: Sweep) -> str:
+    """How many trials have not ended, in words; '' if all have."""
+    waiting = int(sweep.trials["status"].isin(OPEN).sum())
     return f"{waiting} planned trials have not run to their end" if waiting else ""
 
 
@@ -226,7 +224,7 @@ def _of_stage(row: Comparison, stage: Mapping[str, Any]) -> Comparison:
     if not stage["number"]:
         return row
     note = f"extension {stage['number']}, of its own seeds, at level {stage['level']:g}"
-    return Comparison(**{**asdict(row), "note": f"{note}; {row.note}" if row.note else note})
+    return replace(row, note=f"{note}; {row.note}" if row.note else note)
 
 
 def seeds_looked_at(sweep: Sweep) -> dict[str, set[int]]:
@@ -236,6 +234,3 @@ def seeds_looked_at(sweep: Sweep) -> dict[str, set[int]]:
         for arm, seeds in event["arms"].items() if event["event"] == "look" else ():
             found.setdefault(arm, set()).update(seeds)
     return found
-
-
-__all__ = ["DECIDED", "NOT_SETTLED", "Claims", "claims_of", "reversed_", "rule_of", "seeds_looked_at"]

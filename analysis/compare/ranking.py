@@ -22,12 +22,12 @@ from analysis.compare.claims import Claims, claims_of, seeds_looked_at
 from analysis.compare.comparisons import EXPLORATORY, NOT_SETTLED, P_VALUES, columns_of, comparisons, of_seeds
 from analysis.inference.decision import Comparison, decide
 from analysis.inference.intervals import ALPHA
-from analysis.inference.rule import Rule
+from analysis.inference.rule import ASKED_ONCE
 from analysis.inference.samples import Pair
 from analysis.inference.selection import corrected_best
 from analysis.inference.sequential import Schedule, schedule_of
 from analysis.inference.significance import holm
-from analysis.sweep import STATUSES, Sweep
+from analysis.sweep import OPEN, STATUSES, Sweep
 
 __all__ = [
     "ALPHA",
@@ -39,9 +39,6 @@ __all__ = [
     "ranking_phase",
     "seed_table",
 ]
-
-OPEN = ("interrupted", "not_started", "running")
-
 
 # Which trials count
 
@@ -110,7 +107,7 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
         sweep.baseline,
         claims.rule,
         maximise=sweep.maximise,
-        family=number_of_comparisons(sweep, claims.rule),
+        family=claims.rule.number_of_comparisons(len(sweep.arms)),
         limits=limits,
         lost=lost,
         level=claims.level,
@@ -120,7 +117,7 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
     if sweep.is_exploratory:
         result[list(P_VALUES)] = np.nan
         result.loc[others, "verdict"] = EXPLORATORY
-    elif claims.rule.question in ("effects", "spread"):  # which is not of the arms' means
+    elif claims.rule.question in ASKED_ONCE:  # which is not of the arms' means
         result[list(P_VALUES)] = np.nan
         result.loc[others, "verdict"] = NOT_SETTLED
     elif claims.recorded and metric == claims.metric:
@@ -149,11 +146,8 @@ def decided_comparisons(sweep: Sweep, claims: Claims) -> list[Comparison]:
         return list(claims.recorded)
     if claims.rule.question == "spread":
         return _spreads(sweep, claims)
-    table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
-    values = {arm: of_seeds(table[arm], lost.get(arm, set())) for arm in sweep.arms}
-    keys = [(arm, sweep.baseline) for arm in sweep.arms if arm != sweep.baseline]
-    if claims.rule.question == "best":
-        keys = [(arm, against) for against, arm in itertools.combinations(sweep.arms, 2)]
+    values = _values(sweep, claims.metric)
+    keys = claims.rule.pairs(sweep.arms, sweep.baseline)
     limits = sweep.unit(claims.metric).limits
     pairs = {
         (arm, against): Pair(values[arm], values[against], claims.rule, sweep.maximise, limits)
@@ -169,21 +163,25 @@ def decided_comparisons(sweep: Sweep, claims: Claims) -> list[Comparison]:
     ]  # fmt: skip
 
 
+def _values(sweep: Sweep, metric: str) -> dict[str, dict[int, float]]:
+    """Each arm's value at each seed, NaN where a run diverged or failed."""
+    table, lost = seed_table(sweep, metric), lost_seeds(sweep)
+    return {arm: of_seeds(table[arm], lost.get(arm, set())) for arm in sweep.arms}
+
+
 def _spreads(sweep: Sweep, claims: Claims) -> list[Comparison]:
     """Question spread: each arm's SD over seeds against the baseline's; less is better.
 
     Welch's t-test of the distances from the arm's median, which needs no normal values (Brown and Forsythe
     1974), scaled so that a normal arm's mean distance is its SD. A diverged run is the farthest of all.
     """
-    table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
     rule = replace(claims.rule, test="t", pairing="unpaired")
     far = {}
-    for arm in sweep.arms:
-        values = of_seeds(table[arm], lost.get(arm, set()))
+    for arm, values in _values(sweep, claims.metric).items():
         middle = float(np.nanmedian(list(values.values()))) if values else math.nan
         far[arm] = {seed: abs(value - middle) * math.sqrt(math.pi / 2) for seed, value in values.items()}
-    arms = [arm for arm in sweep.arms if arm != sweep.baseline]
-    pairs = {(arm, sweep.baseline): Pair(far[arm], far[sweep.baseline], rule, False) for arm in arms}
+    keys = rule.pairs(sweep.arms, sweep.baseline)
+    pairs = {(arm, against): Pair(far[arm], far[against], rule, False) for arm, against in keys}
     planned = [Comparison(*key) for key in pairs]
     return decide(planned, pairs, rule, 0, Schedule((1,)), claims.level)
 
@@ -198,8 +196,7 @@ def best_set(sweep: Sweep, claims: Claims) -> list[str]:
         return claims.best_set if claims.carried else []
     if sweep.is_exploratory or len(sweep.arms) < 2:
         return []
-    table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
-    values = {arm: of_seeds(table[arm], lost.get(arm, set())) for arm in sweep.arms}
+    values = _values(sweep, claims.metric)
     looks = {row.arm: row.look for row in claims.recorded if row.look}
     if claims.recorded and not looks:
         return []
@@ -225,12 +222,6 @@ def winners_mean(sweep: Sweep, metric: str) -> float | None:
     """The mean of the arm that ranks first, corrected for selection (`inference.selection`)."""
     table = seed_table(sweep, metric)
     return corrected_best([table[arm].dropna().to_numpy() for arm in table], sweep.maximise)
-
-
-def number_of_comparisons(sweep: Sweep, rule: Rule) -> int:
-    """How many comparisons of arms the rule plans."""
-    arms = len(sweep.arms)
-    return math.comb(arms, 2) if rule.question == "best" else arms - 1
 
 
 def lost_seeds(sweep: Sweep) -> dict[str, set[int]]:

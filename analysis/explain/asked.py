@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from analysis.compare.claims import Claims
 from analysis.compare.ranking import lost_seeds, seed_table
@@ -91,8 +90,7 @@ class Effect:
     def equivalence_p(self) -> float:
         if self.rule.margin is None or not self._left_out.has_spread:
             return math.nan
-        at = (abs(self.diff) - self.rule.margin) / self._left_out.error
-        return 1.0 if self.lost else float(special.stdtr(self._left_out.df, at))
+        return 1.0 if self.lost else self._left_out.equivalence_p(self.rule.margin)
 
     @property
     def lost_text(self) -> str:
@@ -110,8 +108,7 @@ class Effect:
         return self._cut(ends)
 
     def equivalence_interval(self, level: float) -> Ends:
-        low, high = self._left_out.t_ends(1 - 2 * level)
-        return self._cut((min(low, 0.0), max(high, 0.0)))
+        return self._cut(self._left_out.equivalence_ends(level))
 
     def _cut(self, ends: Ends) -> Ends:
         low, high = np.clip(ends, -self.limit, self.limit)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from analysis.inference.intervals import (
     ALPHA,
@@ -36,13 +35,6 @@ class Contrast(Estimate):
 
     n: int
     values: tuple[float, ...] = ()
-
-    @property
-    def p(self) -> float:
-        """Two-sided p that the true contrast is 0; NaN without a spread."""
-        if not self.has_spread:
-            return math.nan
-        return float(2 * special.stdtr(self.df, -abs(self.value) / self.error))
 
     @property
     def interval(self) -> Interval:

@@ -14,7 +14,7 @@ that is decided, or stopped for futility, keeps its numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -70,6 +70,12 @@ class Comparison:
             default = getattr(cls, name, "")
             kept[name] = type(default)(value) if isinstance(default, float | tuple) else value
         return cls(**kept)
+
+
+def beaten(rows: Iterable[Comparison]) -> set[str]:
+    """The arms that are worse than another one."""
+    decided = [row for row in rows if row.verdict in (BETTER, WORSE)]
+    return {row.arm if row.verdict == WORSE else row.against for row in decided}
 
 
 class Measured(Protocol):

@@ -66,6 +66,29 @@ class Estimate:
         """Whether the error is larger than the rounding error of equal values."""
         return self.error > ROUNDING * abs(self.value)
 
+    @property
+    def p(self) -> float:
+        """Two-sided p of the t-test that the true value is 0; NaN without spread."""
+        if not self.has_spread:
+            return math.nan
+        return float(2 * special.stdtr(self.df, -abs(self.value) / self.error))
+
+    def equivalence_p(self, margin: float) -> float:
+        """p of two one-sided t-tests (Schuirmann 1987): small if the true value is within +-margin; NaN
+        without spread."""
+        if not self.has_spread:
+            return math.nan
+        return float(special.stdtr(self.df, (abs(self.value) - margin) / self.error))
+
+    def equivalence_ends(self, level: float) -> tuple[float, float]:
+        """The interval that two one-sided tests at `level` invert: within +-margin exactly where they reject.
+
+        It always holds 0 (Hsu et al. 1994, "Confidence intervals associated with tests for bioequivalence"),
+        and covers the true value with probability 1 - level.
+        """
+        low, high = self.t_ends(1 - 2 * level)
+        return min(low, 0.0), max(high, 0.0)
+
     def t_ends(self, confidence: float) -> tuple[float, float]:
         half = special.stdtrit(self.df, (1 + confidence) / 2) * self.error
         return float(self.value - half), float(self.value + half)

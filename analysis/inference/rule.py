@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,6 +12,7 @@ from analysis.inference.intervals import ALPHA
 from analysis.inference.significance import NAMES, Pairing, Test
 
 Question = Literal["baseline", "best", "effects", "spread"]
+ASKED_ONCE: tuple[Question, ...] = ("effects", "spread")  # answered at the end, not look by look
 OnDiverged = Literal["worst", "left_out"]
 
 SMALLEST_LEVEL = 0.0005  # an extension with a smaller level than this can claim nothing of use
@@ -81,6 +84,17 @@ class Rule:
     def name(self) -> str:
         """The name of the deciding test, such as "Welch t-test"."""
         return NAMES[self.test, self.pairing]
+
+    def pairs(self, arms: Sequence[str], baseline: str) -> list[tuple[str, str]]:
+        """The comparisons of arms, as (arm, against): all pairs under question best, else with the
+        baseline."""
+        if self.question == "best":
+            return [(arm, against) for against, arm in itertools.combinations(arms, 2)]
+        return [(arm, baseline) for arm in arms if arm != baseline]
+
+    def number_of_comparisons(self, arms: int) -> int:
+        """How many comparisons of so many arms there are."""
+        return math.comb(arms, 2) if self.question == "best" else arms - 1
 
     def level(self, stage: int) -> float:
         """The family-wise level of the plan (stage 0) or of an extension (1, 2, ...), each of which gets half

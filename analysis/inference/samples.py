@@ -21,6 +21,7 @@ from analysis.inference.sequential import Schedule
 from analysis.inference.significance import Pairing, Test, sign_flip_p, smallest_p, two_sample_p
 
 Ends = tuple[float, float]
+Numbers = float | np.ndarray
 NO_INTERVAL: Ends = (math.nan, math.nan)
 FUTILE_LEVEL = 0.2  # of the interval that lies within what the sweep does not care about
 FUTILE_FROM = 4  # seeds
@@ -60,7 +61,7 @@ class Samples:
         if self.n < 2:
             return math.nan
         if self.test == "t" and self.estimate is not None:
-            return float(2 * special.stdtr(self.estimate.df, -abs(self.estimate.value) / self.estimate.error))
+            return self.estimate.p
         return self._exact_p(0.0)
 
     def _exact_p(self, shift: float) -> float:
@@ -97,19 +98,13 @@ class Samples:
         if self.estimate is None:  # all values at the same distance: the smallest one-sided exact p, or 1
             pairs = 2.0**-self.n if self.pairing == "paired" else 1 / math.comb(2 * self.n, self.n)
             return pairs if abs(self.diff) < margin else 1.0
-        at = (abs(self.estimate.value) - margin) / self.estimate.error
-        return float(special.stdtr(self.estimate.df, at))
+        return self.estimate.equivalence_p(margin)
 
     def equivalence_interval(self, level: float) -> Ends:
-        """The interval that two one-sided tests at `level` invert: within +-margin exactly where they reject.
-
-        It always holds 0 (Hsu et al. 1994, "Confidence intervals associated with tests for bioequivalence"),
-        and covers the true difference with probability 1 - level.
-        """
+        """As `Estimate.equivalence_ends`; without spread from 0 to the difference."""
         if self.estimate is None:
             return min(self.diff, 0.0), max(self.diff, 0.0)
-        low, high = self.estimate.t_ends(1 - 2 * level)
-        return min(low, 0.0), max(high, 0.0)
+        return self.estimate.equivalence_ends(level)
 
     @property
     def smallest_p(self) -> float:
@@ -261,21 +256,32 @@ class Pair:
         return 1.0 if self._counts_lost else self.left_out.equivalence_p(self.rule.margin)
 
     def is_futile(self, schedule: Schedule, level: float) -> bool:
-        """Whether more seeds are unlikely to settle the comparison: the 80% interval of the difference lies
-        within +-futility, and equivalence is out of reach at the last look, if the values go on as they are.
+        """As `futile`; False while a run has no value, or without spread."""
+        now = self.left_out.estimate
+        if any(self.lost) or now is None:
+            return False
+        found = futile(now.value, now.error, now.df, self.left_out.n, self.rule, schedule, level)
+        return bool(found)
 
-        `level` is that of the comparison at all looks together. Not binding: no level relies on stopping.
-        False while a run has no value.
-        """
-        rule, now, n = self.rule, self.left_out.estimate, self.left_out.n
-        if rule.futility is None or any(self.lost) or n < FUTILE_FROM or now is None:
-            return False
-        low, high = now.t_ends(1 - FUTILE_LEVEL)
-        if low < -rule.futility or high > rule.futility:
-            return False
-        if rule.margin is None:
-            return True
-        last = schedule.looks[-1]
-        t = (abs(now.value) - rule.margin) / (now.error * math.sqrt(n / last))
-        p = float(special.stdtr(now.df * (last - 1) / (n - 1), t))
-        return p > schedule.one_sided_level(len(schedule.looks) - 1, level)
+
+def futile(
+    value: Numbers, error: Numbers, df: Numbers, n: Numbers, rule: Rule, schedule: Schedule, level: float
+) -> np.ndarray:
+    """Whether more seeds are unlikely to settle comparisons: the 80% interval of the difference lies within
+    +-futility, and equivalence is out of reach at the last look, if the values go on as they are.
+
+    `value`, `error` and `df` are differences, their standard errors and degrees of freedom, `n` the seeds of
+    the arm with fewer; numbers or arrays of one shape. `level` is that of a comparison at all looks together.
+    Not binding: no level relies on stopping.
+    """
+    value, error, df, n = map(np.asarray, (value, error, df, n))
+    if rule.futility is None:
+        return np.zeros(value.shape, bool)
+    half = special.stdtrit(df, 1 - FUTILE_LEVEL / 2) * error
+    found = (n >= FUTILE_FROM) & (np.abs(value) + half <= rule.futility)
+    if rule.margin is None:
+        return np.asarray(found)
+    last = schedule.looks[-1]
+    t = (np.abs(value) - rule.margin) / (error * np.sqrt(n / last))
+    p = special.stdtr(df * (last - 1) / (n - 1), t)
+    return np.asarray(found & (p > schedule.one_sided_level(len(schedule.looks) - 1, level)))

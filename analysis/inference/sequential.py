@@ -30,6 +30,12 @@ _EDGES = np.linspace(0.0, FARTHEST, BINS + 1)
 _LEVELS = np.concatenate([[0.0], np.geomspace(1e-12, 1.0, 240)])
 
 
+def seeds_at(seeds: int, look: int, last: int) -> int:
+    """How many of an arm's seeds count at the look at `look` seeds, if the last look is at `last`. An arm
+    with more seeds than the looks name, as the baseline may have, has its share of them."""
+    return math.ceil(seeds * look / last - 1e-9)
+
+
 def schedule_of(looks: Sequence[int], anytime: bool = False) -> Schedule:
     """The schedule of these looks: planned ones, or of an e-process."""
     return Anytime(tuple(looks)) if anytime else Schedule(tuple(looks))

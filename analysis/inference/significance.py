@@ -11,9 +11,8 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
-from analysis.inference.intervals import ALPHA, ROUNDING, Estimate, Values, difference_of, finite, mean_of
+from analysis.inference.intervals import ALPHA, ROUNDING, Values, difference_of, finite, mean_of
 
 Test = Literal["permutation", "t"]
 Pairing = Literal["paired", "unpaired"]
@@ -92,37 +91,25 @@ def _sums_of(values: np.ndarray, size: int) -> np.ndarray:
 def paired_t_p(differences: Values) -> float:
     """Two-sided p of the paired t-test; NaN below two values, or if they are equal."""
     array = finite(differences)
-    return _t_p(mean_of(array)) if len(array) > 1 else math.nan
+    return mean_of(array).p if len(array) > 1 else math.nan
 
 
 def welch_p(a: Values, b: Values) -> float:
     """Two-sided p of Welch's t-test; NaN below two values each, or without variance."""
     a, b = finite(a), finite(b)
-    return _t_p(difference_of(a, b)) if min(len(a), len(b)) > 1 else math.nan
-
-
-def _t_p(found: Estimate) -> float:
-    if not found.has_spread:
-        return math.nan
-    return float(2 * special.stdtr(found.df, -abs(found.value) / found.error))
+    return difference_of(a, b).p if min(len(a), len(b)) > 1 else math.nan
 
 
 def paired_equivalence_p(differences: Values, margin: float) -> float:
     """p of two one-sided t-tests (Schuirmann 1987): small if the mean difference is within +-margin."""
     array = finite(differences)
-    return _equivalence_p(mean_of(array), margin) if len(array) > 1 else math.nan
+    return mean_of(array).equivalence_p(margin) if len(array) > 1 else math.nan
 
 
 def unpaired_equivalence_p(a: Values, b: Values, margin: float) -> float:
     """The same for mean(a) - mean(b), unpaired with unequal variances (Welch)."""
     a, b = finite(a), finite(b)
-    return _equivalence_p(difference_of(a, b), margin) if min(len(a), len(b)) > 1 else math.nan
-
-
-def _equivalence_p(found: Estimate, margin: float) -> float:
-    if not found.has_spread:
-        return math.nan
-    return float(special.stdtr(found.df, (abs(found.value) - margin) / found.error))
+    return difference_of(a, b).equivalence_p(margin) if min(len(a), len(b)) > 1 else math.nan
 
 
 # What n can give

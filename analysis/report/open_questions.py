@@ -22,13 +22,12 @@ from analysis.compare.ranking import (
     OPEN,
     claim_of,
     counted_trials,
-    number_of_comparisons,
     rank_arms,
     seed_table,
 )
 from analysis.inference.intervals import ALPHA
 from analysis.inference.power import seeds_for_equivalence, seeds_needed_for
-from analysis.inference.rule import SMALLEST_LEVEL, Rule
+from analysis.inference.rule import ASKED_ONCE, SMALLEST_LEVEL, Rule
 from analysis.inference.significance import seeds_needed
 from analysis.inference.spread import MIN_DF, upper_sd
 from analysis.sweep import Sweep
@@ -90,7 +89,9 @@ def next_allowed(sweep: Sweep) -> Next:
     if claims.recorded and claims.carried and claims.rule.level(number) >= SMALLEST_LEVEL:
         waiting = sum(not row.closed for row in claims.recorded)
         return Next(False, claims.rule.level(number), waiting)
-    return Next(True, ALPHA - max(claims.rule.reserve, RESERVE), number_of_comparisons(sweep, claims.rule))
+    return Next(
+        True, ALPHA - max(claims.rule.reserve, RESERVE), claims.rule.number_of_comparisons(len(sweep.arms))
+    )
 
 
 def open_questions(sweep: Sweep) -> list[Question]:
@@ -98,7 +99,7 @@ def open_questions(sweep: Sweep) -> list[Question]:
     claims. Those that were stopped for futility are not asked again."""
     claims, allowed = claims_of(sweep), next_allowed(sweep)
     rule, table, found = claims.rule, seed_table(sweep, claims.metric), []
-    if rule.question in ("effects", "spread"):
+    if rule.question in ASKED_ONCE:
         return []
     prefix = "test_" if claims.metric == sweep.test_metric else ""
     for _, row in rank_arms(sweep).iterrows():

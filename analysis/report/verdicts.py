@@ -16,7 +16,7 @@ from analysis.inference.decision import Comparison
 from analysis.sweep import Sweep
 
 FILE = "verdicts.json"
-AT_CHOSEN_DRAWS, AS_CONFIGURED = "the arms at the draws that were chosen for them", "the arms as configured"
+AT_CHOSEN_DRAWS, AS_CONFIGURED = "the arms at the draws chosen for them", "the arms as configured"
 
 
 def verdicts(sweep: Sweep) -> dict[str, Any]:
@@ -41,9 +41,7 @@ def verdicts(sweep: Sweep) -> dict[str, Any]:
         "metric": claims.metric,
         "baseline": sweep.baseline,
         "rule": rule,
-        "about": "the arms at the draws chosen for them"
-        if sweep.space.get("tune")
-        else "the arms as configured",
+        "about": AT_CHOSEN_DRAWS if sweep.space.get("tune") else AS_CONFIGURED,
         "looks": list(claims.looks),
         "comparisons": [_row(row, claims) for row in compared if row is not None],
         "best_set": best_set(sweep, shown),

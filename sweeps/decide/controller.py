@@ -24,7 +24,7 @@ from sweeps.plan.evidence import has_evidence
 from sweeps.plan.model import Arm, Draw, Plan, TrialPlan, trial_id
 from sweeps.plan.units import contradiction
 from sweeps.record.journal import Event, Journal
-from sweeps.record.state import SweepState, TrialState
+from sweeps.record.state import SweepState, TrialState, member_of
 
 logger = logging.getLogger(__name__)
 
@@ -365,8 +365,11 @@ class Controller:
         """The arm's draws that are repeated as evidence, as far as they are known."""
         if not self.plan.spec.tune:
             return list(self.plan.draws(arm))
-        values = {t.draw: t.values for t in self.state.trials.values() if t.arm == arm.name}
-        return [Draw(index, values[index]) for index in self.state.selected.get(arm.name, [])]
+        drawn = [
+            self.state.siblings["search", member_of(arm.name, index)][0]
+            for index in self.state.selected.get(arm.name, [])
+        ]
+        return [Draw(trial.draw, trial.values) for trial in drawn]
 
     # From TrialPlan (the plan's) to TrialState (the state's), and back
 

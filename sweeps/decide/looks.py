@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from analysis.inference.decision import BETTER, WORSE, Comparison, decide
+from analysis.inference.decision import Comparison, beaten, decide
 from analysis.inference.rule import Rule
 from analysis.inference.samples import Pair
-from analysis.inference.sequential import schedule_of
+from analysis.inference.sequential import schedule_of, seeds_at
 from sweeps.plan.model import Plan
 from sweeps.record.journal import Event, Journal
 from sweeps.record.state import LOST, SweepState, TrialState, member_of
@@ -114,7 +114,7 @@ class EvidenceLooks:
             is_open = row is None or not row.closed
             if self._rule.anytime and (row is None or set(whole.seeds) <= earlier[arm]):
                 continue  # an e-process is chosen before the first seed
-            if is_open and not {arm, against} & self._left() and whole.seeds and whole.seeds_against:
+            if is_open and not {arm, against} & self._out() and whole.seeds and whole.seeds_against:
                 planned.append(whole)
         return planned
 
@@ -145,12 +145,12 @@ class EvidenceLooks:
     def seeds_ahead(self, arm: str) -> int:
         """How many seeds of the arm have no trial yet, and may get one if the arm stays open to the last
         look."""
+        draws = self._state.selected.get(arm, []) if self._plan.spec.tune else [0]
         ahead = set(self.seeds(arm))
         for each in (each for waiting in self._waiting.values() for each in waiting):
             if arm in each.key:
                 ahead.update(each.seeds if arm == each.arm else each.seeds_against)
-        evidence = (trial for trial in self._state.trials.values() if trial.phase == "evidence")
-        return len(ahead - {trial.seed for trial in evidence if trial.arm == arm})
+        return sum(all(self._trial(arm, draw, seed) is None for draw in draws) for seed in ahead)
 
     def take(self) -> bool:
         """Take the next look if it is due. Returns whether it was; further trials may then be planned."""
@@ -175,7 +175,7 @@ class EvidenceLooks:
             if looks:
                 rows = [Comparison.read(row) for row in looks[-1]["comparisons"]]
             self._rows = rows
-            is_current, out = stage is self._state.stages[-1], self._left()
+            is_current, out = stage is self._state.stages[-1], self._out()
             for each, row in zip(_planned(stage), rows, strict=True):
                 needed = row.look
                 if is_current and not row.closed and not {*each.key} & out and row.look < len(stage["looks"]):
@@ -186,16 +186,14 @@ class EvidenceLooks:
         for arm, chosen in wanted.items():
             self._seeds[arm] = [seed for seed in self._plan.evidence_seeds(arm) if seed in chosen]
 
-    def _left(self) -> set[str]:
+    def _out(self) -> set[str]:
         """Under question best: the arms that are worse than some other one, which are out."""
         if self._rule.question != "best":
             return set()
         trained = self._state.stages[-1]["trained"]
         earlier = {stage["number"] for stage in self._state.stages if stage["trained"] != trained}
-        rows = self._state.comparisons_of(look for look in self._state.looks if look["stage"] not in earlier)
-        return {row.arm for row in rows if row.verdict == WORSE} | {
-            row.against for row in rows if row.verdict == BETTER
-        }
+        looks = (look for look in self._state.looks if look["stage"] not in earlier)
+        return beaten(self._state.comparisons_of(looks))
 
     def _take(self, look: int, planned: list[Planned]) -> bool:
         """Take look number `look` (0 is the first) of these comparisons, if all their seeds have an outcome.
@@ -283,7 +281,6 @@ def _planned(stage: Event) -> Iterator[Planned]:
 
 
 def _first(seeds: Sequence[int], stage: Event, looks: int) -> Sequence[int]:
-    """The seeds up to a look, 0 looks: none. An arm with more seeds than the looks name, such as the
-    baseline, has its share of them."""
+    """The seeds up to a look; 0 looks: none."""
     counts = stage["looks"]
-    return seeds[: math.ceil(len(seeds) * counts[looks - 1] / counts[-1] - 1e-9)] if looks else ()
+    return seeds[: seeds_at(len(seeds), counts[looks - 1], counts[-1])] if looks else ()

@@ -9,7 +9,7 @@ from analysis.format import duration
 from analysis.inference.sequential import schedule_of
 from sweeps.observe.cost import Cost, phases, wall_clock
 from sweeps.observe.simulated import Course, trials_at_looks
-from sweeps.plan.evidence import baseline_seeds, has_evidence, looks_of, number_of_comparisons, pairing_of
+from sweeps.plan.evidence import baseline_seeds, has_evidence, looks_of, pairing_of
 from sweeps.plan.model import Plan
 
 TIMED = 50  # simulated sweeps whose wall-clock time is worked out
@@ -24,7 +24,7 @@ def describe_rule(plan: Plan, courses: Sequence[Course], sd: float | None) -> It
     if rule is None:
         yield "Rule: as recorded, before rules were part of a sweep: one look, when all seeds have run"
         return
-    number = number_of_comparisons(rule, len(plan.arms))
+    number = rule.number_of_comparisons(len(plan.arms))
     asked = {
         "baseline": f"which arms differ from {plan.baseline}",
         "best": "which arms are the best, by all pairs",

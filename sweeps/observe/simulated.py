@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
+from analysis.inference.decision import adjusted
 from analysis.inference.rule import Rule
-from analysis.inference.samples import FUTILE_FROM, FUTILE_LEVEL
-from analysis.inference.sequential import Schedule, schedule_of
+from analysis.inference.samples import futile
+from analysis.inference.sequential import schedule_of, seeds_at
 from analysis.inference.significance import smallest_p
 from sweeps.observe.cost import kept_draws
 from sweeps.plan.model import Plan
@@ -82,7 +83,7 @@ def seeds_at_looks(plan: Plan) -> np.ndarray:
     """[looks, arms]: the number of seeds of each arm at each look, or at the end."""
     numbers = [len(plan.evidence_seeds(arm.name)) for arm in plan.arms]
     looks = plan.rule.looks if plan.rule is not None and plan.rule.looks else (1,)
-    return np.array([[math.ceil(number * look / looks[-1] - 1e-9) for number in numbers] for look in looks])
+    return np.array([[seeds_at(number, look, looks[-1]) for number in numbers] for look in looks])
 
 
 def looks_run(
@@ -106,15 +107,17 @@ def looks_run(
         found = _Differences.of(values, seeds[look], first, second, rule)
         p = np.where(looked_at, schedule.p(look, found.p(rule)), p)
         if rule.margin is None:
-            closed = differs = looked_at & (_adjusted(p, p) <= level)
+            closed = differs = looked_at & (adjusted(p, p) <= level)
         else:
             new = schedule.one_sided_p(look, found.equivalence_p(rule.margin))
             p_equivalent = np.where(looked_at, new, p_equivalent)
             others = np.maximum(p, p_equivalent)
-            differs = looked_at & (_adjusted(p, others) <= level)
-            closed = differs | looked_at & (_adjusted(p_equivalent, others) <= level)
-        futile = looked_at & found.is_futile(rule, schedule, level / len(comparisons))
-        is_open &= ~(closed | futile)
+            differs = looked_at & (adjusted(p, others) <= level)
+            closed = differs | looked_at & (adjusted(p_equivalent, others) <= level)
+        stopped = futile(
+            found.value, found.error, found.df, found.n, rule, schedule, level / len(comparisons)
+        )
+        is_open &= ~(closed | looked_at & stopped)
         if rule.question == "best":
             for place, (one, other) in enumerate(comparisons):
                 is_out[:, other] |= differs[:, place] & (found.value[:, place] > 0)
@@ -155,24 +158,3 @@ class _Differences:
 
     def equivalence_p(self, margin: float) -> np.ndarray:
         return np.asarray(special.stdtr(self.df, (np.abs(self.value) - margin) / self.error))
-
-    def is_futile(self, rule: Rule, schedule: Schedule, level: float) -> np.ndarray:
-        if rule.futility is None:
-            return np.zeros(self.value.shape, bool)
-        half = special.stdtrit(self.df, 1 - FUTILE_LEVEL / 2) * self.error
-        futile = (np.abs(self.value) + half <= rule.futility) & (self.n >= FUTILE_FROM)
-        if rule.margin is None:
-            return np.asarray(futile)
-        last = rule.looks[-1]
-        t = (np.abs(self.value) - rule.margin) / (self.error * np.sqrt(self.n / last))
-        p = special.stdtr(self.df * (last - 1) / (self.n - 1), t)
-        return np.asarray(futile & (p > schedule.one_sided_level(len(rule.looks) - 1, level)))
-
-
-def _adjusted(p: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """`analysis.inference.decision.adjusted` for each sweep: [sweeps, family] both."""
-    family = p.shape[1]
-    rest = np.where(np.eye(family, dtype=bool), 0.0, others[:, None, :])
-    largest_first = -np.sort(-rest, axis=2)[:, :, : family - 1]
-    bounds = np.minimum(p[:, :, None], np.pad(largest_first, ((0, 0), (0, 0), (1, 0)), constant_values=1.0))
-    return np.asarray((bounds * np.arange(1, family + 1)).max(axis=2))

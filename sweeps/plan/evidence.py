@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from analysis.inference.rule import Rule
+from analysis.inference.rule import ASKED_ONCE, Rule
 from analysis.inference.sequential import FIRST, Schedule, auto_looks
 from analysis.inference.significance import Pairing, smallest_p
 from sweeps.space.errors import SpecError
 from sweeps.space.schema import SweepSpec
 
-ASKED_ONCE = ("effects", "spread")  # questions that are not answered look by look
 FEWEST_SEEDS = FIRST + 1  # for looks
 SPREAD_SEEDS = 16  # the fewest with which standard deviations are compared
 
@@ -37,18 +35,13 @@ def resolve_rule(spec: SweepSpec, arms: int) -> Rule:
     if rule.anytime:
         _check_anytime(spec, rule)
     else:
-        _check_looks(spec, rule, number_of_comparisons(rule, arms))
+        _check_looks(spec, rule, rule.number_of_comparisons(arms))
     return rule
 
 
 def has_evidence(spec: SweepSpec) -> bool:
     """Whether trials run that are neither chosen by their own result nor stopped early."""
     return bool(spec.tune) or not spec.scheduler.stops
-
-
-def number_of_comparisons(rule: Rule, arms: int) -> int:
-    """How many comparisons of arms the rule plans."""
-    return math.comb(arms, 2) if rule.question == "best" else arms - 1
 
 
 # What is chosen where the YAML says `auto`, each with the reason in words

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from analysis.format import UNITS
-from analysis.inference.rule import Rule
+from analysis.inference.rule import ASKED_ONCE, Rule
 from sweeps.plan.draws import drawn_for, known_draws
-from sweeps.plan.evidence import ASKED_ONCE, has_evidence
+from sweeps.plan.evidence import has_evidence
 from sweeps.plan.match import Matched
 from sweeps.plan.trainer import Trainer
 from sweeps.space.encoding import digest
@@ -177,12 +176,9 @@ class Plan:
     def comparisons(self) -> list[tuple[str, str]]:
         """The comparisons that the rule decides look by look, as (arm, against): with the baseline, or of all
         pairs. None for a question that is answered once at the end, of other contrasts."""
-        names = [arm.name for arm in self.arms]
         if self.rule is None or not has_evidence(self.spec) or self.rule.question in ASKED_ONCE:
             return []
-        if self.rule.question == "best":
-            return [(arm, against) for against, arm in itertools.combinations(names, 2)]
-        return [(arm, self.baseline) for arm in names[1:]]
+        return self.rule.pairs([arm.name for arm in self.arms], self.baseline)
 
     def trial(self, arm: Arm, draw: Draw, seed: int, phase: str) -> TrialPlan:
         """The trial of an arm, a draw and a seed. Raises SpecError if the drawn values do not fit the

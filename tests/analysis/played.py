@@ -9,7 +9,7 @@ from typing import Any
 from sweeps.record.folder import write_space
 from sweeps.record.state import read_state
 from sweeps.record.tables import write_results
-from tests.sweeps.decide.test_looks import EIGHT, FOUR, Value, play, value
+from tests.sweeps.playing import EIGHT, FOUR, Value, play, value
 from tests.sweeps.spaces import toy_plan
 
 

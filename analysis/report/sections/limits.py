@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from analysis.report import page
+from analysis.report.limits import cannot_be_concluded
 from analysis.report.sections.base import Results, Section
-from analysis.report.sentences import cannot_be_concluded
 
 
 def _show(results: Results) -> list[str]:

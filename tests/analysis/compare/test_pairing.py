@@ -12,8 +12,9 @@ from scipy import stats
 
 from analysis.compare.pairing import correlations, idle_arms, pairing_text
 from analysis.compare.ranking import rank_arms
+from analysis.report.limits import cannot_be_concluded
 from analysis.report.sections.ranking import both_tests
-from analysis.report.sentences import cannot_be_concluded, verdict
+from analysis.report.sentences import verdict
 from analysis.report.table import how_to_read
 from analysis.sweep import Sweep, load_sweep
 from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep

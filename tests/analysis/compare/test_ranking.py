@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 
 from analysis.compare.ranking import counted_trials, rank_arms, seed_table
 from analysis.inference.significance import smallest_p
-from analysis.report.sentences import cannot_be_concluded
+from analysis.report.limits import cannot_be_concluded
 from analysis.sweep import load_sweep
 from tests.analysis.synthetic import EXACT, OBJECTIVE, Fake, write_sweep
 

@@ -15,7 +15,8 @@ from analysis.compare.ranking import rank_arms
 from analysis.format import p_words
 from analysis.report.build import render
 from analysis.report.latex import to_latex
-from analysis.report.sentences import by_all_pairs, cannot_be_concluded, verdict
+from analysis.report.limits import cannot_be_concluded
+from analysis.report.sentences import by_all_pairs, verdict
 from analysis.report.summary import ranking_text
 from analysis.report.table import how_decided, to_csv
 from analysis.sweep import Sweep, load_sweep
@@ -23,7 +24,7 @@ from tests.analysis.played import played
 from tests.analysis.report.sections.cells import cells
 from tests.analysis.report.test_verdicts import asked_again
 from tests.analysis.synthetic import Fake, write_sweep
-from tests.sweeps.decide.test_looks import value
+from tests.sweeps.playing import value
 
 
 def ranking(sweep: Sweep) -> dict[str, list[str]]:

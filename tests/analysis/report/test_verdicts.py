@@ -18,8 +18,8 @@ from analysis.report.verdicts import to_json, verdicts
 from analysis.sweep import load_sweep
 from tests.analysis.played import played
 from tests.analysis.synthetic import Fake, write_sweep
-from tests.sweeps.decide.test_looks import FOUR, value
 from tests.sweeps.launches import run
+from tests.sweeps.playing import FOUR, value
 from tests.sweeps.spaces import TUNE, write_space
 
 KEYS = [

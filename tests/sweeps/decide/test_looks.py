@@ -4,59 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from analysis.inference.decision import EQUIVALENT, NOT_SETTLED, Comparison
 from sweeps.decide.controller import Controller
-from sweeps.plan.model import Plan
-from sweeps.record.journal import Event, Journal, read_journal
-from sweeps.record.state import LOST
+from sweeps.record.journal import Event, read_journal
+from tests.sweeps.playing import EIGHT, FOUR, play, seeds_of, value
 from tests.sweeps.spaces import TUNE, toy_plan
-
-Value = Callable[[str, int], float]
-EFFECTS = {"a": 0.5, "b": 0.8, "c": 0.5, "d": 0.45}
-FOUR = {"model.kind": ["a", "b", "c", "d"]}
-EIGHT = [1, 2, 3, 4, 5, 6, 7, 8]
-
-
-def value(arm: str, seed: int) -> float:
-    """The arm's truth, and noise of SD 0.02 that depends on arm and seed alone."""
-    return EFFECTS[arm] + 0.02 * float(np.random.default_rng([ord(arm), seed]).normal())
-
-
-def play(plan: Plan, journal: Path, order: random.Random, kill: float = 0.0, of: Value = value) -> Controller:
-    """Run the plan to its end: three trials at a time end in a random order, and after each the process may
-    be killed; then the next one goes on from the journal."""
-    while True:
-        writer = Journal(journal)
-        controller = Controller(plan, writer, list(read_journal(journal)))
-        controller.begin()
-        running: list[str] = []
-        while True:
-            while len(running) < 3 and (trial := controller.next_trial(exclude=running)) is not None:
-                controller.started(trial.trial_id)
-                running.append(trial.trial_id)
-            if not running or order.random() < kill:
-                break
-            trial_id = running.pop(order.randrange(len(running)))
-            state = controller.state.trials[trial_id]
-            result = of(state.arm, state.seed)
-            if result == math.inf:
-                controller.failed(trial_id, "the node died", LOST)
-            elif math.isnan(result):
-                controller.ended(trial_id, "diverged", "accuracy is nan")
-            else:
-                controller.report(trial_id, {"step": 1, "samples": 100.0, "accuracy": result})
-                controller.ended(trial_id, "completed")
-        writer.close()
-        if not running:
-            assert controller.finished
-            return controller
 
 
 def looks(journal: Path) -> list[Event]:
@@ -65,14 +22,6 @@ def looks(journal: Path) -> list[Event]:
 
 def rows(controller: Controller) -> dict[str, Comparison]:
     return {row.arm: row for row in controller.state.comparisons}
-
-
-def seeds_of(controller: Controller) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for trial in controller.state.trials.values():
-        if trial.phase == "evidence":
-            found.setdefault(trial.arm, []).append(trial.seed)
-    return {arm: sorted(seeds) for arm, seeds in found.items()}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.inference.rule import Rule
 from sweeps.observe.simulated import looks_run, seeds_at_looks, simulated, trials_at_looks
-from tests.sweeps.decide.test_looks import play, seeds_of
+from tests.sweeps.playing import play, seeds_of
 from tests.sweeps.spaces import TUNE, toy_plan
 
 FIVE = [1, 2, 3, 4, 5]

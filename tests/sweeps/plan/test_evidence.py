@@ -12,7 +12,7 @@ from analysis.inference.rule import Rule
 from sweeps.plan.model import Plan
 from sweeps.record.folder import inspect_folder, write_space
 from sweeps.space.errors import SpecError
-from tests.sweeps.decide.test_looks import play
+from tests.sweeps.playing import play
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 
 FIVE = [1, 2, 3, 4, 5]
