@@ -1,33 +1,13 @@
-"""Starts Ray on this machine or joins an existing cluster, and measures arms on it.
-
-Importing it sets the environment variables that Ray reads when it is imported.
-"""
+"""Starts Ray on this machine or joins an existing cluster, and measures arms on it."""
 
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-
-# Without this, every part of a local Ray instance listens on all network interfaces.
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# No memory monitor: when the machine is short of memory, whichever process uses it, the monitor kills
-# workers, which Tune treats as its own error and aborts the sweep. If the kernel kills a worker, the trial is
-# retried.
-os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "10")
-
 
 import ray
 
