@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import time
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# A process keeps the token that it had when it imported Ray, which it may do while tests are collected.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 _hook = install_import_hook(["trm.layers", "trm.losses", "trm.model", "trm.mixers"], "beartype.beartype")
 

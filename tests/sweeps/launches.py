@@ -5,24 +5,20 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import run_sweep
 from tests.conftest import ROOT
 
 LIMIT_S = 150
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+TOKEN = {name: ENVIRONMENT.pop(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}  # see conftest.py
 PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-
-# Of the shared Ray instance. A process keeps the first token that it uses, so there is one for all.
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 Done = subprocess.CompletedProcess[str]
 
@@ -66,7 +62,6 @@ def shared_ray() -> Iterator[str]:
     host = subprocess.Popen(command, env=ENVIRONMENT | TOKEN, stdin=subprocess.PIPE, **PIPES)
     assert host.stdout is not None
     try:
-        with patch.dict(os.environ, TOKEN):
-            yield host.stdout.readline().strip()
+        yield host.stdout.readline().strip()
     finally:
         host.communicate(timeout=60)  # its input's end ends it
