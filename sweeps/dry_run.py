@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.format import UNITS
+from sweeps.decide.looks import refuse_idle_extension
 from sweeps.decide.placement import check_fits, concurrency_by_arm, share_for
 from sweeps.observe.forecast import comparisons
 from sweeps.observe.preview import preview
@@ -31,7 +32,8 @@ def show_plan(plan: Plan, options: LaunchOptions) -> None:
     if options.resume or options.extend:
         folder = Storage(options.storage).folder(plan.spec.name)
         plan = as_recorded(plan, folder)
-        inspect_folder(plan, folder, options.resume, options.extend)
+        if inspect_folder(plan, folder, options.resume, options.extend).extended:
+            refuse_idle_extension(plan, folder / JOURNAL)
     has_power = comparisons(plan) > 0 or plan.spec.evidence.pilot is not None
     _show(plan, options, power_estimate(plan, folder) if has_power else None)
     if folder is not None:

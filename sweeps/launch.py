@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from sweeps.decide.controller import Controller
+from sweeps.decide.looks import refuse_idle_extension
 from sweeps.decide.placement import check_fits, concurrency_by_arm
 from sweeps.decide.reuse import ReusableTrials, code_version
 from sweeps.dry_run import power_estimate, show_plan
@@ -90,6 +91,8 @@ def _launch(options: LaunchOptions) -> Outcome:
     status = inspect_folder(plan, folder, options.resume, options.extend)
     if status.finished:
         return _show_finished(plan, folder, options, storage)
+    if status.extended:
+        refuse_idle_extension(plan, folder / JOURNAL)
     if options.address is None:  # before check_data, which may have to download the data
         check_fits(plan, local_resources(plan.uses_gpus), "this machine")
     data = check_data(plan)

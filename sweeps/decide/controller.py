@@ -48,7 +48,7 @@ class Controller:
         self._reusable = reusable
         self._arms = {arm.name: arm for arm in plan.arms}
         self.stopping = Stopping(plan, self.state, journal)
-        self.looks = EvidenceLooks(plan, self.state, journal)
+        self.looks = EvidenceLooks(plan, self.state, journal.append)
         for event in history:
             self.state.apply(event)
             self.usage.apply(event)

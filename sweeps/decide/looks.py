@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from analysis.inference.decision import Comparison, beaten, decide
@@ -20,8 +21,9 @@ from analysis.inference.rule import Rule
 from analysis.inference.samples import Pair
 from analysis.inference.sequential import schedule_of, seeds_at
 from sweeps.plan.model import Plan
-from sweeps.record.journal import Event, Journal
-from sweeps.record.state import LOST, SweepState, TrialState, member_of
+from sweeps.record.journal import Event
+from sweeps.record.state import LOST, SweepState, TrialState, member_of, read_state
+from sweeps.space.errors import SpecError
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,12 @@ class Planned:
 
 
 class EvidenceLooks:
-    """The looks of a sweep, read from its state, and taken when they are due."""
+    """The looks of a sweep, read from its state, and taken when they are due. `append` is the journal's."""
 
-    def __init__(self, plan: Plan, state: SweepState, journal: Journal) -> None:
+    def __init__(self, plan: Plan, state: SweepState, append: Callable[..., Event]) -> None:
         self._plan = plan
         self._state = state
-        self._journal = journal
+        self._append = append
         self._read_at = (-1, -1)  # the numbers of stages and looks of which the next three are made
         self._seeds: dict[str, list[int]] = {}
         self._waiting: dict[int, list[Planned]] = {}
@@ -66,6 +68,15 @@ class EvidenceLooks:
         if is_extended and not self._waiting and (planned := self._extension(stages[-1])):
             self._open(planned)
 
+    @property
+    def extension_is_idle(self) -> bool:
+        """Whether the plan was extended, and the extension asks for nothing: each comparison is closed."""
+        stages = self._state.stages
+        if self._plan.rule is None or not stages or stages[-1]["hash"] == self._plan.hash:
+            return False
+        self._read()
+        return not self._waiting and not self._extension(stages[-1])
+
     def _open(self, planned: Sequence[Planned]) -> None:
         rule, stages = self._rule, self._state.stages
         number, seeds = len(stages), max(len(each.seeds) for each in planned)
@@ -73,7 +84,7 @@ class EvidenceLooks:
         if rule.anytime and number:  # it goes on, at the part of the plan's level that is still in use
             looks = list(range(stages[-1]["looks"][-1] + 1, seeds + 1))
             level = stages[-1]["level"] * len(planned) / len(stages[-1]["comparisons"])
-        self._journal.append(
+        self._append(
             "stage",
             number=number,
             level=level,
@@ -221,7 +232,7 @@ class EvidenceLooks:
             else row
             for row in decide(self._rows, pairs, self._rule, look, schedule, stage["level"])
         ]
-        self._journal.append(
+        self._append(
             "look",
             stage=stage["number"],
             look=look + 1,
@@ -284,3 +295,16 @@ def _first(seeds: Sequence[int], stage: Event, looks: int) -> Sequence[int]:
     """The seeds up to a look; 0 looks: none."""
     counts = stage["looks"]
     return seeds[: seeds_at(len(seeds), counts[looks - 1], counts[-1])] if looks else ()
+
+
+def refuse_idle_extension(plan: Plan, journal: Path) -> None:
+    """Raise SpecError if the plan extends the recorded sweep and no trial would follow from it."""
+
+    def append(event: str, **fields: Any) -> Event:
+        raise AssertionError("nothing is written here")
+
+    if EvidenceLooks(plan, read_state(journal), append).extension_is_idle:
+        raise SpecError(
+            f"--extend: {journal.parent}: each comparison is settled, so that more seeds would get no trial: "
+            f"add arms or draws, or launch a new sweep on fresh seeds, under another --name"
+        )

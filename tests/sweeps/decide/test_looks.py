@@ -11,7 +11,9 @@ import pytest
 
 from analysis.inference.decision import EQUIVALENT, NOT_SETTLED, Comparison
 from sweeps.decide.controller import Controller
+from sweeps.decide.looks import refuse_idle_extension
 from sweeps.record.journal import Event, read_journal
+from sweeps.space.errors import SpecError
 from tests.sweeps.playing import EIGHT, FOUR, play, seeds_of, value
 from tests.sweeps.spaces import TUNE, toy_plan
 
@@ -148,6 +150,18 @@ def test_verdicts_that_were_published_stand(tmp_path: Path) -> None:
     assert str(rows(controller)["b"]) == str(before["b"])  # NaN is not itself
     assert len(seeds_of(controller)["b"]) == len(before["b"].seeds)
     assert seeds_of(controller)["a"] == EIGHT
+
+
+def test_an_extension_for_which_nothing_is_open_is_refused(tmp_path: Path) -> None:
+    two: dict[str, Any] = {"ablate": {"model.kind": ["a", "b"]}, "seeds": [1, 2, 3, 4, 5]}
+    journal = tmp_path / "journal"
+    plan = toy_plan(tmp_path, **two)
+    refuse_idle_extension(plan, journal)  # nothing has run
+    assert rows(play(plan, journal, random.Random(0)))["b"].closed
+    refuse_idle_extension(plan, journal)  # no extension
+    with pytest.raises(SpecError, match="each comparison is settled"):
+        refuse_idle_extension(toy_plan(tmp_path, **{**two, "seeds": EIGHT}), journal)
+    refuse_idle_extension(toy_plan(tmp_path, ablate=FOUR, seeds=EIGHT), journal)  # new arms
 
 
 def test_a_lost_seed_is_run_again_by_the_next_launch(tmp_path: Path) -> None:
