@@ -10,6 +10,8 @@ Made-up sweeps whose truth is known, decided by the project's own rules (`benchm
     not_normal    as false_claims, where values are bounded, collapse or diverge
     costs         seeds that are run, in % of the fixed design's; and power: of the arms whose difference is 2
                   or more, the share that is claimed
+    anytime       false claims, costs and power of an e-process that looks at every pair; extensions go on
+                  with the plan's pairs
     best_mean     the mean of the best of equal arms, minus the truth, in SD, before and after correction
     intervals     share of the intervals after the last look that hold the true difference
     controller    sweeps in which the project's controller comes to the same verdicts after the same trials
@@ -21,13 +23,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from analysis.inference.selection import corrected_best
+from analysis.inference.sequential import FIRST
 from analysis.inference.significance import Pairing
 from benchmarks import fixed_tests
 from benchmarks.by_controller import make_evidence_plan, run_by_controller
@@ -42,6 +45,7 @@ Row = dict[str, Any]
 LOOKS = ((), (3, 4), (3, 4, 5), (3, 4, 5, 6, 8))
 ARMS = (4, 6, 10)
 EXTENSIONS = 3
+EVERY_PAIR = Design("paired", tuple(range(FIRST, SEEDS + 1)), anytime=True)
 PAIRINGS: tuple[Pairing, ...] = ("unpaired", "paired")
 CHUNK = 10_000  # sweeps at a time
 TOO_HIGH, AGAIN = (
@@ -66,12 +70,23 @@ def play(world: World, design: Design, sweeps: int, rng: np.random.Generator, ex
     effects, rule, seeds = world.true_effects(rng, sweeps), design.rule, design.seeds
     values = world.draw(rng, effects, seeds, design.more(seeds))
     plan = decide_many(values, rule, design.looks or [seeds], rule.level(0))
-    verdicts, is_open = plan.verdicts.copy(), plan.open
-    for number in range(1, extensions + 1):
-        new = world.draw(rng, effects, SEEDS, design.more(SEEDS))
-        found = decide_open(new, is_open, rule, rule.level(number))
+    more = (world.draw(rng, effects, SEEDS, design.more(SEEDS)) for _ in range(extensions))
+    return Played(effects, values, plan, verdicts_after(design, values, plan, more))
+
+
+def verdicts_after(design: Design, values: Values, plan: Found, more: Iterable[Values]) -> np.ndarray:
+    """The verdicts [sweeps, family] after extensions, each by the new values of its seeds. `values` are the
+    plan's, with which an e-process goes on."""
+    rule, seen, verdicts, is_open = design.rule, values, plan.verdicts.copy(), plan.open
+    for number, new in enumerate(more, start=1):
+        if design.anytime:
+            before, seen = seen.arms.shape[1], seen.followed_by(new)
+            looks = range(before + 1, seen.arms.shape[1] + 1)
+            found = decide_open(seen, is_open, rule, rule.level(0), looks)
+        else:
+            found = decide_open(new, is_open, rule, rule.level(number))
         verdicts, is_open = verdicts + found, is_open & (found == 0)
-    return Played(effects, values, plan, verdicts)
+    return verdicts
 
 
 def wrong(verdicts: np.ndarray, effects: np.ndarray, margin: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -180,9 +195,7 @@ def cost_rows(sweeps: int, seed: int) -> Iterator[Row]:
             for looks, futility in (((), None), (LOOKS[-1], None), (LOOKS[-1], MATTERS)):
                 design = Design(pairing, looks, futility, None, more)
                 played = play(world, design, sweeps, np.random.default_rng([seed, 13, at]))
-                there = np.abs(played.effects) >= MATTERS
-                is_right = played.plan.verdicts == np.sign(played.effects)
-                power = float(is_right[there].mean()) if there.any() else math.nan
+                power = _power(played.plan.verdicts, played.effects)
                 _, sign = wrong(played.plan.verdicts, played.effects, None)
                 yield {
                     "arms": arms, "world": world.name, **design.keys,
@@ -195,6 +208,39 @@ def cost_rows(sweeps: int, seed: int) -> Iterator[Row]:
 
 def _rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
+
+
+def anytime_rows(sweeps: int, seed: int) -> Iterator[Row]:
+    """The gap is that to the fixed design of the same pairs."""
+    at = 0
+    for arms, rho in itertools.product(ARMS, (0.0, 0.5)):
+        sds = spreads(arms)
+        worlds = [World(f"none; SDs {name}", sds[name], rho) for name in ("all 1", "1 to 17")]
+        one = (EFFECT, *(0.0,) * (arms - 2))
+        worlds.append(World(f"one arm +{EFFECT}; SDs all {SD}", (SD,) * arms, rho, one))
+        worlds += [World(f"N(0, {sd}); SDs all {SD}", (SD,) * arms, rho, effect_sd=sd) for sd in (2, 15)]
+        for world in worlds:
+            at += 1
+            rng = [np.random.default_rng([seed, 17, at]) for _ in range(2)]
+            fixed = play(world, Design("paired"), sweeps, rng[0])
+            played = play(world, EVERY_PAIR, sweeps, rng[1], EXTENSIONS)
+            is_false, _ = wrong(played.verdicts, played.effects, None)
+            powers = [_power(each.plan.verdicts, each.effects) for each in (fixed, played)]
+            powers.append(_power(played.verdicts, played.effects))
+            yield {
+                "arms": arms, "world": world.name, "correlation": rho,
+                "false": round(float(is_false.any(axis=1).mean()), 5),
+                "cost": round(float(played.plan.seeds.sum(axis=1).mean()) / (arms * SEEDS), 4),
+                **dict(zip(("power_fixed", "power", "power_extended"), map(_rounded, powers), strict=True)),
+                "of": sweeps,
+            }  # fmt: skip
+
+
+def _power(verdicts: np.ndarray, effects: np.ndarray) -> float:
+    """The share of the differences that matter that are claimed, with the right sign; NaN if there are
+    none."""
+    there = np.abs(effects) >= MATTERS
+    return float((verdicts == np.sign(effects))[there].mean()) if there.any() else math.nan
 
 
 # The best arm's mean, and intervals
@@ -254,6 +300,7 @@ def controller_rows(sweeps: int, seed: int) -> Iterator[Row]:
         cells.append((4, Design(pairing, LOOKS[-1]), replace(normal, effects=(0.0,) * 3, kind="diverging")))
     ten = World("normal", (1.0,) * 10, 0.0, (0.0, 1.5, 3.0) * 3)
     cells.append((10, Design("unpaired", LOOKS[-1], 1.5, None, True), ten))
+    cells.append((4, EVERY_PAIR, normal))
     for at, (arms, design, world) in enumerate(cells):
         extensions = 0 if design.more_baseline else EXTENSIONS
         same = _same_by_controller(world, design, sweeps, np.random.default_rng([seed, 16, at]), extensions)
@@ -278,8 +325,8 @@ def _same_by_controller(
     plans = []
     for number in range(extensions + 1):
         seeds = design.seeds + number * SEEDS
-        looks = (list(design.looks) or "none") if not number else "none"
-        asked = {**evidence, "looks": looks}
+        looks = list(design.looks) if design.looks and not number else "none"
+        asked = {**evidence, "looks": "anytime" if design.anytime else looks}
         if design.more_baseline:
             asked["baseline_seeds"] = list(range(seeds, seeds + design.more(seeds)))
         unit = "share" if world.kind != "normal" else "none"
@@ -289,11 +336,10 @@ def _same_by_controller(
         return Values(values.arms[:, start:stop], values.baseline[:, start : stop + more], values.limits)
 
     plan = decide_many(part(0, design.seeds, more), rule, design.looks or [design.seeds], rule.level(0))
-    verdicts, is_open = plan.verdicts.copy(), plan.open
-    for number in range(1, extensions + 1):
-        start = design.seeds + (number - 1) * SEEDS
-        found = decide_open(part(start, start + SEEDS), is_open, rule, rule.level(number))
-        verdicts, is_open = verdicts + found, is_open & (found == 0)
+    starts = range(design.seeds, total, SEEDS)
+    verdicts = verdicts_after(
+        design, part(0, design.seeds), plan, (part(start, start + SEEDS) for start in starts)
+    )
     same = 0
     for row in range(sweeps):
         runs = np.full((arms, total + more), math.nan)
@@ -313,6 +359,7 @@ def simulate(sweeps: int, seed: int) -> Iterator[tuple[str, Row]]:
         ("at_margin", margin_rows, 1),
         ("not_normal", not_normal_rows, 1),
         ("costs", cost_rows, 1),
+        ("anytime", anytime_rows, 1),
         ("best_mean", best_mean_rows, 2),
         ("intervals", interval_rows, 10),
         ("controller", controller_rows, 33),

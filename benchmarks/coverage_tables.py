@@ -43,6 +43,21 @@ def cost_table(rows: list[Row]) -> Table:
     return ["arms", "effects", "test", *names], [[*key, *shown] for key, shown in cells.items()]
 
 
+def anytime_table(rows: list[Row]) -> Table:
+    """A row for effects and correlation; a figure a number of arms."""
+    shown = {"false claims": "false", "seeds": "cost", "fixed": "power_fixed", "power": "power"}
+    shown["power, extended"] = "power_extended"
+    cells = []
+    for key in dict.fromkeys((row["world"], row["correlation"]) for row in rows):
+        mine = [row for row in rows if (row["world"], row["correlation"]) == key]
+        figures = [
+            ", ".join("" if row[name] is None else f"{100 * row[name]:.1f}" for row in mine).strip(", ")
+            for name in shown.values()
+        ]
+        cells.append([*key, ", ".join(str(row["arms"]) for row in mine), *figures])
+    return ["effects", "correlation", "arms", *shown], cells
+
+
 def best_mean_table(rows: list[Row]) -> Table:
     return ["arms", "design", "highest mean", "corrected"], [
         [row["arms"], _design(row), f"{row['naive']:+.3f}", f"{row['corrected']:+.3f} ±{row['error']:.3f}"]
@@ -77,6 +92,8 @@ def _test(row: Row) -> str:
 
 
 def _design(row: Row) -> str:
+    if row["looks"] == "anytime":
+        return "an e-process at each pair"
     looks = f"looks {', '.join(map(str, row['looks']))}" if row["looks"] else f"fixed, {SEEDS} seeds"
     return f"{looks}, futility" if row["futility"] else looks
 
@@ -86,6 +103,7 @@ TABLES: dict[str, Callable[[list[Row]], Table]] = {
     "at_margin": null_table,
     "not_normal": null_table,
     "costs": cost_table,
+    "anytime": anytime_table,
     "best_mean": best_mean_table,
     "intervals": interval_table,
     "controller": controller_table,

@@ -13,17 +13,25 @@ SEEDS = 8  # of the fixed design, and of each extension
 
 @dataclass(frozen=True)
 class Design:
-    """`more_baseline`: the baseline gets half as many seeds again, named under `baseline_seeds`."""
+    """`more_baseline`: the baseline gets half as many seeds again, named under `baseline_seeds`. `anytime`:
+    an e-process looks at every seed."""
 
     pairing: Pairing
     looks: tuple[int, ...] = ()
     futility: float | None = None
     margin: float | None = None
     more_baseline: bool = False
+    anytime: bool = False
 
     @property
     def rule(self) -> Rule:
-        return Rule(pairing=self.pairing, looks=self.looks, margin=self.margin, futility=self.futility)
+        return Rule(
+            pairing=self.pairing,
+            looks=self.looks,
+            anytime=self.anytime,
+            margin=self.margin,
+            futility=self.futility,
+        )
 
     @property
     def seeds(self) -> int:
@@ -35,6 +43,6 @@ class Design:
     @property
     def keys(self) -> dict[str, Any]:
         return {
-            "pairing": self.pairing, "looks": list(self.looks), "futility": self.futility,
-            "more_baseline": self.more_baseline,
+            "pairing": self.pairing, "looks": "anytime" if self.anytime else list(self.looks),
+            "futility": self.futility, "more_baseline": self.more_baseline,
         }  # fmt: skip

@@ -19,7 +19,7 @@ from analysis.inference.decision import BETTER, EQUIVALENT, NOT_SETTLED, WORSE, 
 from analysis.inference.intervals import ROUNDING, Limits
 from analysis.inference.rule import Rule
 from analysis.inference.samples import Pair, futile
-from analysis.inference.sequential import Schedule, seeds_at
+from analysis.inference.sequential import Schedule, schedule_of, seeds_at
 
 NO_LIMITS: Limits = (-math.inf, math.inf)
 CODES = {NOT_SETTLED: 0, BETTER: 1, WORSE: -1, EQUIVALENT: 2}  # of the verdicts, in arrays
@@ -35,6 +35,11 @@ class Values:
     arms: np.ndarray
     baseline: np.ndarray
     limits: Limits = NO_LIMITS
+
+    def followed_by(self, more: Values) -> Values:
+        """These seeds and then those of `more`."""
+        arms, baseline = ((self.arms, more.arms), (self.baseline, more.baseline))
+        return Values(np.concatenate(arms, axis=1), np.concatenate(baseline, axis=1), self.limits)
 
     def first(self, look: int, last: int) -> Values:
         """The seeds up to the look at `look` of `last` seeds."""
@@ -61,7 +66,7 @@ def decide_many(values: Values, rule: Rule, looks: Sequence[int], level: float) 
     """All sweeps after their last look, as the controller plans it: who is decided runs no further seed.
     `looks` are numbers of seeds of an arm, the last one all of them."""
     sweeps, seeds, family = values.arms.shape
-    schedule = Schedule(tuple(looks))
+    schedule = schedule_of(looks, rule.anytime)
     verdicts, stopped = np.zeros((sweeps, family), int), np.zeros((sweeps, family), bool)
     p, p_equivalent = np.full((sweeps, family), math.nan), np.full((sweeps, family), math.nan)
     run = np.zeros((sweeps, family + 1), int)
@@ -88,9 +93,12 @@ def decide_many(values: Values, rule: Rule, looks: Sequence[int], level: float) 
     return Found(verdicts, stopped, run)
 
 
-def decide_open(values: Values, is_open: np.ndarray, rule: Rule, level: float) -> np.ndarray:
-    """An extension: the verdicts [sweeps, family] of the open comparisons from new seeds alone, at one look.
-    The family of a sweep is what is open in it; the others get 0."""
+def decide_open(
+    values: Values, is_open: np.ndarray, rule: Rule, level: float, looks: Sequence[int] = ()
+) -> np.ndarray:
+    """An extension: the verdicts [sweeps, family] of the open comparisons from its seeds, at one look after
+    the last unless `looks` are given. The family of a sweep is what is open in it; the others get 0. An
+    e-process goes on at what is open's share of the plan's `level`."""
     verdicts = np.zeros(is_open.shape, int)
     sizes, order = is_open.sum(axis=1), np.argsort(~is_open, axis=1, kind="stable")
     for size in range(1, is_open.shape[1] + 1):
@@ -98,7 +106,8 @@ def decide_open(values: Values, is_open: np.ndarray, rule: Rule, level: float) -
         chosen = order[rows, :size]
         arms = np.take_along_axis(values.arms[rows], chosen[:, None, :], axis=2)
         part = Values(arms, values.baseline[rows], values.limits)
-        found = decide_many(part, rule, [arms.shape[1]], level).verdicts
+        share = size / is_open.shape[1] if rule.anytime else 1.0
+        found = decide_many(part, rule, looks or [arms.shape[1]], level * share).verdicts
         verdicts[rows[:, None], chosen] = found
     return verdicts
 
@@ -191,7 +200,7 @@ def decide_one(
     values: Values, rule: Rule, looks: Sequence[int], level: float
 ) -> tuple[list[Comparison], np.ndarray]:
     """A single sweep ([1, ...] in `values`) by `decide` itself: its comparisons and the seeds of each arm."""
-    schedule, family, total = Schedule(tuple(looks)), values.arms.shape[2], values.arms.shape[1]
+    schedule, family, total = schedule_of(looks, rule.anytime), values.arms.shape[2], values.arms.shape[1]
     rows = [Comparison(f"arm{place + 1}", "arm0") for place in range(family)]
     run = np.zeros(family + 1, int)
     for look, n in enumerate(looks):

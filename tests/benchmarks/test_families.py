@@ -50,7 +50,7 @@ def test_many_sweeps_at_once_are_decided_as_each_alone(kind: str, pairing: str, 
 def test_the_controller_comes_to_the_same_verdicts() -> None:
     """Looks, futility, a margin, diverged runs, more seeds for the baseline, and three extensions."""
     rows = list(controller_rows(2, 3))
-    assert len(rows) == 13 and any(row["more_baseline"] for row in rows)
+    assert len(rows) == 14 and any(row["more_baseline"] for row in rows)
     assert all(row["same"] == row["of"] == 2 for row in rows)
 
 
