@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from analysis.inference.decision import BETTER, EQUIVALENT, NOT_SETTLED, WORSE, Comparison, adjusted, decide
-from analysis.inference.intervals import ROUNDING, Limits
+from analysis.inference.intervals import ROUNDING, Limits, unequal_df
 from analysis.inference.rule import Rule
 from analysis.inference.samples import Pair, futile
 from analysis.inference.sequential import Schedule, schedule_of, seeds_at
@@ -131,7 +131,8 @@ class Statistics:
             mean, variance, n = _moments(values.arms)
             mean_b, variance_b, n_b = _moments(values.baseline[:, :, None])
             a, b = variance / n, variance_b / n_b
-            df = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (n_b - 1))
+            freedom = np.stack(np.broadcast_arrays(n - 1.0, n_b - 1.0))
+            df = unequal_df(np.stack(np.broadcast_arrays(a, b)), freedom)
             return mean - mean_b, np.sqrt(a + b), df, np.minimum(n, n_b)
 
     @cached_property

@@ -32,7 +32,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special, stats
 
-from analysis.inference.intervals import ALPHA
+from analysis.inference.intervals import ALPHA, unequal_df
 from analysis.inference.significance import Pairing, holm
 from benchmarks.options import parse
 from benchmarks.truth import Setup, World, load_setup
@@ -267,8 +267,8 @@ def differences(table: np.ndarray, pairing: Pairing | None) -> tuple[np.ndarray,
         return gap, spread / math.sqrt(units), np.full(gap.shape, units - 1)
     parts = table.var(axis=1, ddof=1) / units
     if pairing == "unpaired":
-        both = parts[:, 1:] + parts[:, :1]
-        return gap, np.sqrt(both), (units - 1) * both**2 / (parts[:, 1:] ** 2 + parts[:, :1] ** 2)
+        both = np.stack(np.broadcast_arrays(parts[:, 1:], parts[:, :1]))
+        return gap, np.sqrt(both.sum(axis=0)), unequal_df(both, np.full(both.shape, units - 1.0))
     pooled = np.sqrt(2 * parts.mean(axis=1, keepdims=True))
     return gap, np.broadcast_to(pooled, gap.shape), np.full(gap.shape, arms * (units - 1))
 

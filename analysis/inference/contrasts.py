@@ -21,6 +21,7 @@ from analysis.inference.intervals import (
     Interval,
     Values,
     mean_of,
+    unequal_df,
 )
 from analysis.inference.significance import Pairing
 
@@ -79,8 +80,7 @@ def _unpaired(samples: list[np.ndarray], weights: np.ndarray) -> Contrast:
         return Contrast(value, math.nan, math.nan, n)
     parts = np.array([w**2 * x.var(ddof=1) / len(x) for w, x in zip(weights, samples, strict=True)])
     freedom = np.array([len(sample) - 1 for sample in samples])
-    spread = (parts**2 / freedom).sum()
-    df = float(parts.sum() ** 2 / spread) if spread > 0 else float(freedom.sum())
+    df = float(unequal_df(parts, freedom))
     return Contrast(value, _rounded(math.sqrt(parts.sum()), np.concatenate(samples), weights), df, n)
 
 

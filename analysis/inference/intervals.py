@@ -1,4 +1,4 @@
-"""Confidence intervals of a mean and of a difference of means: Student t below 20 values, else BCa.
+"""Estimates with t intervals, and the interval of a mean: Student t below 20 values, else BCa.
 
 BCa (Efron 1987, "Better bootstrap confidence intervals") covers only 84% at n = 5 on normal data; from n = 20
 it fits skewed data better than t. Two deviations: its quantiles are those of t instead of the normal, and are
@@ -20,7 +20,7 @@ from scipy import special
 
 ALPHA = 0.05
 MIN_FOR_INTERVAL = 4  # seeds; below, the values themselves say more than an interval
-BCA_FROM = 20  # the fewest values for BCa (of the smaller of two samples)
+BCA_FROM = 20  # the fewest values for BCa
 RESAMPLES = 9_999
 ROUNDING = 1e-12  # relative
 
@@ -30,7 +30,7 @@ Limits = tuple[float, float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, or a difference of means, and its 95% confidence interval over n values.
+    """A mean and its 95% confidence interval over n values.
 
     The ends are NaN, and `method` is empty, if there are too few values. `method` is "t" or "BCa".
     """
@@ -107,11 +107,25 @@ def mean_of(values: np.ndarray) -> Estimate:
 
 
 def difference_of(a: np.ndarray, b: np.ndarray) -> Estimate:
-    """mean(a) - mean(b), of independent samples of unequal variance, with Welch's degrees of freedom."""
+    """mean(a) - mean(b), of independent samples of unequal variance (Welch 1947)."""
     parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
-    weights = parts**2 / (len(a) - 1, len(b) - 1)
-    df = parts.sum() ** 2 / weights.sum() if weights.sum() > 0 else len(a) + len(b) - 2
+    df = unequal_df(parts, np.array([len(a) - 1, len(b) - 1]))
     return Estimate(float(a.mean() - b.mean()), math.sqrt(parts.sum()), float(df))
+
+
+def unequal_df(parts: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of a sum of independent means of unequal variance. `parts` are the variances of the
+    means, `freedom` the degrees of freedom of each; the first axis is that of the means.
+
+    Deviates from Welch (1947) and Satterthwaite (1946): theirs less one, but no fewer than the least of
+    `freedom`. Their estimate is too large just where t is. With eight values each and SDs of 1 and 4, Welch's
+    test at a level of 0.4% rejects in 0.5% of cases; many comparisons with a quiet baseline then make 5.5 to
+    8% false claims instead of 5%, and this no more than 5.4% (benchmarks/coverage.py).
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        df = parts.sum(axis=0) ** 2 / (parts**2 / freedom).sum(axis=0)
+    least = freedom.min(axis=0)
+    return np.where(np.isfinite(df), np.maximum(df - 1, least), least)
 
 
 def share_interval(hits: int, n: int, confidence: float = 1 - ALPHA) -> tuple[float, float]:
@@ -138,48 +152,26 @@ def mean_interval(values: Values, confidence: float = 1 - ALPHA) -> Interval:
     array = finite(values)
     if len(array) < BCA_FROM:
         return t_interval(array, confidence)
-    ends = _bca((array,), mean_of(array), confidence)
+    ends = _bca(array, mean_of(array), confidence)
     return Interval(len(array), float(array.mean()), *ends, "BCa")
 
 
-def difference_interval(a: Values, b: Values, confidence: float = 1 - ALPHA) -> Interval:
-    """Interval of mean(a) - mean(b), unpaired: Welch's t (1947), or BCa with each sample resampled by itself.
-
-    Its n is that of the smaller sample.
-    """
-    a, b = finite(a), finite(b)
-    n = min(len(a), len(b))
-    if n < 2:
-        gap = float(a.mean() - b.mean()) if n else math.nan
-        return Interval(n, gap, math.nan, math.nan)
-    found = difference_of(a, b)
-    if n < BCA_FROM:
-        return Interval(n, found.value, *found.t_ends(confidence), "t")
-    return Interval(n, found.value, *_bca((a, b), found, confidence), "BCa")
-
-
 @lru_cache(maxsize=32)
-def _weights(n: int, sample: int) -> np.ndarray:
+def _weights(n: int) -> np.ndarray:
     """[RESAMPLES, n] weights of the values; the means of the resamples are `weights @ values`."""
-    rng = np.random.default_rng([n, sample])
+    rng = np.random.default_rng([n, 0])
     return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
 
 
-def _bca(samples: tuple[np.ndarray, ...], found: Estimate, confidence: float) -> tuple[float, float]:
-    """The ends of the interval of one sample's mean, or of the difference of two means."""
+def _bca(values: np.ndarray, found: Estimate, confidence: float) -> tuple[float, float]:
+    """The ends of the interval of the values' mean."""
     if not found.has_spread:
         return found.value, found.value
-    signs = (1.0, -1.0)[: len(samples)]
-    drawn, influences, plain = np.zeros(RESAMPLES), [], 0.0
-    for place, (sign, values) in enumerate(zip(signs, samples, strict=True)):
-        n = len(values)
-        drawn = drawn + sign * (_weights(n, place) @ values)
-        influences.append(sign * (values - values.mean()) / n)
-        plain += values.var() / n
-    influence = np.concatenate(influences)
+    n = len(values)
+    drawn, influence = _weights(n) @ values, (values - values.mean()) / n
     acceleration = float((influence**3).sum() / (6 * (influence**2).sum() ** 1.5))
     tail = (1 + confidence) / 2
-    z = special.stdtrit(found.df, tail) * found.error / math.sqrt(plain)  # Hesterberg's expansion
+    z = special.stdtrit(found.df, tail) * found.error / math.sqrt(values.var() / n)  # Hesterberg's expansion
     ties = np.count_nonzero(drawn == found.value)
     below = (np.count_nonzero(drawn < found.value) + ties / 2) / RESAMPLES
     bias = special.ndtri(below)

@@ -96,7 +96,7 @@ def seeds_for_equivalence(
     quantiles = special.ndtri(1 - level) + special.ndtri(power)
     normal = (quantiles * sd / room) ** 2  # with a known SD, and the other bound far away
     for n in range(max(2, math.floor(0.9 * min(normal, MOST_SEEDS))), MOST_SEEDS + 1):
-        df, error = n - 1 if pairing == "paired" else 2 * n - 2, sd / math.sqrt(n)
+        df, error = n - 1 if pairing == "paired" else max(2 * n - 3, n - 1), sd / math.sqrt(n)
         edge = special.stdtrit(df, 1 - level)
         below = special.nctdtr(df, (abs(difference) - margin) / error, -edge)
         above = special.nctdtr(df, (abs(difference) + margin) / error, edge)
@@ -119,7 +119,7 @@ def _by_t(n: int, level: float, pairing: str, power: float) -> float:
     """The difference in SDs. Unpaired, two arms of n values have the standard error of n differences."""
     if n < 2:
         return math.inf
-    df = n - 1 if pairing == "paired" else 2 * n - 2
+    df = n - 1 if pairing == "paired" else max(2 * n - 3, n - 1)
     edge = special.stdtrit(df, 1 - level / 2)
     return float(special.nctdtrinc(df, 1 - power, edge)) / math.sqrt(n)  # the noncentrality with this power
 

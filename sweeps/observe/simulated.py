@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from analysis.inference.decision import adjusted
+from analysis.inference.intervals import unequal_df
 from analysis.inference.rule import Rule
 from analysis.inference.samples import futile
 from analysis.inference.sequential import schedule_of, seeds_at
@@ -148,7 +149,8 @@ class _Differences:
         means = np.stack([each.mean(axis=1) for each in by_arm], axis=1)
         parts = np.stack([each.var(axis=1, ddof=1) / each.shape[1] for each in by_arm], axis=1)
         a, b = parts[:, first], parts[:, second]
-        df = (a + b) ** 2 / (a**2 / (seeds[first] - 1) + b**2 / (seeds[second] - 1))
+        freedom = np.stack([seeds[first] - 1, seeds[second] - 1])[:, None, :]
+        df = unequal_df(np.stack([a, b]), freedom)
         return cls(means[:, first] - means[:, second], np.sqrt(a + b), df, n)
 
     def p(self, rule: Rule) -> np.ndarray:

@@ -118,7 +118,7 @@ def test_unpaired_effects_and_interactions_take_every_seed_of_each_arm() -> None
     error = math.sqrt((cells.var(ddof=1) / 8).sum())
     assert row["n"] == 8 and row["values"] == ()
     parts = cells.var(ddof=1) / 8
-    df = parts.sum() ** 2 / (parts**2 / 7).sum()
+    df = parts.sum() ** 2 / (parts**2 / 7).sum() - 1  # see intervals.unequal_df
     assert row["p"] == pytest.approx(2 * stats.t.sf(abs(row["estimate"]) / error, df))
     found = effects(sweep).set_index("factor")
     assert list(found["n"]) == [8, 8] and found["low"].notna().all()

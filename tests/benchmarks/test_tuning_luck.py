@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from analysis.inference.intervals import ALPHA, difference_interval, t_interval
+from analysis.inference.intervals import ALPHA, difference_of, mean_of
 from analysis.inference.significance import holm, paired_t_p, welch_p
 from benchmarks import tuning_luck
 from benchmarks.decisions import make_plans
@@ -57,10 +57,9 @@ def test_p_claims_and_intervals_are_those_of_the_library() -> None:
             assert list(claimed[sweep] != 0) == list(holm(wanted) <= ALPHA)
             confidence = 1 - ALPHA / 3
             ends = [
-                t_interval(a - b, confidence) if is_paired else difference_interval(a, b, confidence)
-                for a, b in arms
+                (mean_of(a - b) if is_paired else difference_of(a, b)).t_ends(confidence) for a, b in arms
             ]
-            assert missed[sweep] == any(not each.low <= 0 <= each.high for each in ends)
+            assert missed[sweep] == any(not low <= 0 <= high for low, high in ends)
 
 
 def test_the_nested_test_of_two_arms_is_the_t_test_of_equal_variance() -> None:
