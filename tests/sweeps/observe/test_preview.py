@@ -67,6 +67,14 @@ def test_that_the_smoothed_choice_waits_for_all_searches_is_told(tmp_path: Path)
     assert told not in shown(toy_plan(tmp_path, tune=TUNE, search={"draws_per_arm": 12}))
 
 
+def test_how_many_draws_tpe_asks_before_it_has_results_is_told(tmp_path: Path) -> None:
+    search = {"algorithm": "tpe", "draws_per_arm": 30, "seeds": [0, 1]}
+    text = shown(toy_plan(tmp_path, tune=TUNE, search=search))
+    assert "Before any result tpe draws 10 an arm" in text
+    assert "60 trials of the search run at once at most" in text  # 3 arms x 10 draws x 2 seeds
+    assert "Before any result" not in shown(toy_plan(tmp_path, tune=TUNE, search=SEARCH))
+
+
 def test_arms_of_unequal_draws_are_counted_each_by_its_own(tmp_path: Path) -> None:
     tune = {"lr": {"uniform": [0.1, 0.4], "when": {"model.kind": ["b"]}}}
     text = shown(toy_plan(tmp_path, tune=tune, search=SEARCH))
