@@ -13,8 +13,8 @@ from sweeps.observe.cost import phases, total, trial_cost
 from sweeps.observe.forecast import forecast, times
 from sweeps.observe.rule import describe_rule
 from sweeps.observe.simulated import simulated
-from sweeps.plan.match import deviation
 from sweeps.plan.draws import TPE_STARTUP
+from sweeps.plan.match import deviation
 from sweeps.plan.model import Arm, Plan
 from sweeps.plan.resources import Calibration
 from sweeps.space.schema import SchedulerSpec
@@ -209,9 +209,9 @@ def _phases(plan: Plan) -> Iterator[str]:
     if search.algorithm == "tpe":
         at_once = len(search.seeds) * sum(min(number, TPE_STARTUP) for number in draws)
         yield (
-            f"Before any result tpe draws {TPE_STARTUP} an arm, at random; each later draw waits until so many "
-            f"of its arm have ended, and while so many are open: {_many(at_once, 'trial')} of the search run "
-            f"at once at most, however many workers there are"
+            f"Before any result tpe makes {TPE_STARTUP} draws an arm, at random; each later one waits until "
+            f"{TPE_STARTUP} of its arm have ended and fewer are open, so that at most "
+            f"{_many(at_once, 'trial')} of the search run at once, however many workers there are"
         )
     yield (
         f"Evidence, run to the end: {arms} x best {_many(search.keep, 'draw')} x {seeds}{of_baseline} = "
