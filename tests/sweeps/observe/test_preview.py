@@ -69,7 +69,7 @@ def test_that_the_smoothed_choice_waits_for_all_searches_is_told(tmp_path: Path)
 
 
 def test_how_many_draws_tpe_asks_before_it_has_results_is_told(tmp_path: Path) -> None:
-    search = {"algorithm": "tpe", "draws_per_arm": 30, "seeds": [0, 1]}
+    search = {"algorithm": "tpe", "draws_per_arm": 30, "seeds": [0, 9]}
     text = shown(toy_plan(tmp_path, tune=TUNE, search=search))
     assert "Before any result tpe makes 10 draws an arm" in text
     assert "at most 60 trials of the search run at once" in text  # 3 arms x 10 draws x 2 seeds
