@@ -451,3 +451,37 @@ def test_code_that_changed_between_launches_is_told(tmp_path: Path) -> None:
     assert bare(plan, tmp_path, {"accuracy": 0.5}, code="0.1+a").state.warnings == []
     (warning,) = bare(plan, tmp_path, {"accuracy": 0.5}, code="0.1+b").state.warnings
     assert "0.1+a, now 0.1+b" in warning
+
+
+class _NotWalked(dict[str, Any]):
+    """Its items can be looked up, but not walked over."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all trials are walked over")
+
+    def values(self) -> Any:
+        raise AssertionError("all trials are walked over")
+
+    items = keys = values
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tune": TUNE, "search": {"draws_per_arm": 40, "seeds": [0]}, "scheduler": ASHA},
+        {"tune": TUNE, "search": {"algorithm": "tpe", "draws_per_arm": 40, "seeds": [0]}},
+        {"seeds": list(range(1, 13)), "objective": {"metric": "val/accuracy", "mode": "max"}},
+    ],
+    ids=["search", "tpe", "looks"],
+)
+def test_no_event_of_a_trial_walks_over_all_trials(tmp_path: Path, changes: dict[str, Any]) -> None:
+    made = controller(toy_plan(tmp_path, **changes), tmp_path)
+    made.state.trials, made.state.open = _NotWalked(made.state.trials), _NotWalked(made.state.open)
+    metric = made.plan.spec.objective.metric
+    for _ in range(8):
+        trial = made.next_trial()
+        assert trial is not None
+        made.started(trial.trial_id)
+        assert made.report(trial.trial_id, {"step": 1, "samples": 10, metric: 0.5})
+        made.ended(trial.trial_id, "completed")
+        assert not made.finished and not made.must_stop
