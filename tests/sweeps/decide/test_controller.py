@@ -470,7 +470,7 @@ class _NotWalked(dict[str, Any]):
     [
         {"tune": TUNE, "search": {"draws_per_arm": 40, "seeds": [0]}, "scheduler": ASHA},
         {"tune": TUNE, "search": {"algorithm": "tpe", "draws_per_arm": 40, "seeds": [0]}},
-        {"seeds": list(range(1, 13)), "objective": {"metric": "val/accuracy", "mode": "max"}},
+        {"seeds": list(range(1, 13))},
     ],
     ids=["search", "tpe", "looks"],
 )
