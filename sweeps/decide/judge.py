@@ -62,7 +62,8 @@ class Judge:
         self.rungs = self.scheduler.rungs()
         self._pools: dict[str, Pool] = {}
         self._passed: dict[str, int] = {}  # trial -> how many rungs it has come past
-        # The seeds at a rung that others of their member have not come to: member -> rung -> trial -> value
+        self._failed_at: dict[str, int] = {}  # trial -> how many it had come past when it failed
+        # The seeds that have come to a rung, of members with several: member -> rung -> trial -> value
         self._waiting: dict[str, dict[float, dict[str, float]]] = {}
         self.stopped: dict[str, Decision] = {}
         self.audited: dict[str, Decision] = {}
@@ -90,9 +91,25 @@ class Judge:
 
     def diverged(self, pool: str, member: str, trials: Iterable[str], trial_id: str) -> list[Arrival]:
         """A trial that diverged has the worst value at every rung that it did not reach."""
-        left = self.rungs[self._passed.get(trial_id, 0) :]
+        self._failed_at[trial_id] = passed = self._passed.get(trial_id, 0)
+        left = self.rungs[passed:]
         self._passed[trial_id] = len(self.rungs)
         return self._arrive(pool, member, trials, trial_id, left, WORST)
+
+    def retried(self, pool: str, member: str, trial_id: str) -> None:
+        """A trial that had diverged or failed runs again: its worst values, and a decision on them, fall."""
+        passed = self._failed_at.pop(trial_id, len(self.rungs))
+        left = self.rungs[passed:]
+        if not left:
+            return
+        self._passed[trial_id] = passed
+        for rung in left:
+            self._waiting.get(member, {}).get(rung, {}).pop(trial_id, None)
+        if pool in self._pools:
+            self._pools[pool].leave(left[0], member)
+        for decisions in (self.stopped, self.audited):
+            if member in decisions and decisions[member].rung >= left[0]:
+                del decisions[member]
 
     def lost(self, pool: str, member: str, trials: Iterable[str]) -> list[Arrival]:
         """A trial of the member was lost, which says nothing of its draw. `trials` are the others: the member
@@ -100,9 +117,9 @@ class Judge:
         left = set(trials)
         waiting = sorted(self._waiting.get(member, {}).items())
         return [
-            Arrival(pool, member, rung, self._mean(member, rung))
+            Arrival(pool, member, rung, statistics.fmean(arrived.values()))
             for rung, arrived in waiting
-            if left and left <= arrived.keys()
+            if left and left <= arrived.keys() and not self._is_at(pool, rung, member)
         ]
 
     def completed(self, member: str) -> None:
@@ -129,12 +146,13 @@ class Judge:
             arrived = self._waiting.setdefault(member, {}).setdefault(rung, {})
             arrived[trial_id] = value
             if needed <= arrived.keys():
-                arrivals.append(Arrival(pool, member, rung, self._mean(member, rung)))
+                arrivals.append(Arrival(pool, member, rung, statistics.fmean(arrived.values())))
+                if len(needed) == 1:  # most members have one seed, and nothing waits
+                    del self._waiting[member][rung]
         return arrivals
 
-    def _mean(self, member: str, rung: float) -> float:
-        """Of the seeds at the rung, which wait no longer."""
-        return statistics.fmean(self._waiting[member].pop(rung).values())
+    def _is_at(self, pool: str, rung: float, member: str) -> bool:
+        return pool in self._pools and member in self._pools[pool].values.get(rung, ())
 
     # What is decided there
 

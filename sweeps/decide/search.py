@@ -101,9 +101,12 @@ class TPESearch:
             return create_trial(state=OptunaState.RUNNING, **fields)
         if outcomes & {"failed", "diverged"}:
             return create_trial(state=OptunaState.FAIL, **fields)
-        if decision is None or (decision.action == "stop" and outcomes == {"completed"}):
+        is_audited = decision is not None and decision.action == "audit"
+        if outcomes == {"completed"} and not is_audited:
             value = statistics.fmean(trial.last[spec.objective.metric] for trial in trials)
             return create_trial(value=value, **fields)
+        if decision is None:  # stopped for a seed that had failed, and was retried later
+            return create_trial(state=OptunaState.FAIL, **fields)
         # Optuna ranks stopped trials by their last step, then by the value there, in the study's direction.
         sign = 1.0 if spec.scheduler.mode == spec.objective.mode else -1.0
         judged = {int(decision.rung): sign * decision.value}

@@ -85,6 +85,8 @@ class Stopping:
                 metrics = trial.reports[int(event["step"])]
                 if all(map(math.isfinite, metrics.values())):  # a diverged report is not judged: its end is
                     self._replay_arrivals(self._reported(trial, metrics), trial)
+            case "retry" if trial is not None and trial.phase == "search":
+                self._judge.retried(self._pool(trial), trial.member, trial.trial_id)
             case "end" if trial is not None:
                 self._replay_arrivals(self._ended(trial), trial)
 

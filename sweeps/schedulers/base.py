@@ -33,6 +33,9 @@ class Ranking:
     def __getitem__(self, member: str) -> float:
         return self._values[member]
 
+    def __delitem__(self, member: str) -> None:
+        del self._rising[bisect_left(self._rising, self._values.pop(member))]
+
     def __setitem__(self, member: str, value: float) -> None:
         if member in self._values:
             del self._rising[bisect_left(self._rising, self._values[member])]
@@ -77,6 +80,13 @@ class Pool:
             if reached >= rung and member in there:
                 mean = statistics.fmean(self.history(member, reached))
                 self.means.setdefault(reached, Ranking())[member] = mean
+
+    def leave(self, rung: float, member: str) -> None:
+        """The member is not at the rung, nor at any above it."""
+        for rankings in (self.values, self.means):
+            for reached, there in rankings.items():
+                if reached >= rung and member in there:
+                    del there[member]
 
     def history(self, member: str, rung: float) -> list[float]:
         """The member's values at the rungs up to and including `rung`."""

@@ -135,6 +135,34 @@ def test_a_failure_of_the_trainer_counts_as_the_worst(tmp_path: Path) -> None:
     assert "b-d0" in made.stopping.stopped
 
 
+@pytest.mark.parametrize("seeds", [[1], [1, 2]])
+def test_a_failed_trial_that_is_retried_by_hand_is_judged_by_its_new_values(
+    tmp_path: Path, seeds: list[int]
+) -> None:
+    """Its failure had stopped its draw."""
+    plan = toy_plan(tmp_path, ablate={"model.kind": ["b", "a", "c"]}, seeds=seeds, scheduler=ASHA)
+    made = controller(plan, tmp_path)
+    for arm, value in (("a", 0.5), ("c", 0.4)):
+        for seed in seeds:
+            report(made, f"{arm}-d0-s{seed}", 2, value)
+    for seed in seeds:
+        report(made, f"b-d0-s{seed}", 1, 0.6)
+    made.ended("b-d0-s1", "failed", "broken")
+    for seed in seeds[1:]:
+        report(made, f"b-d0-s{seed}", 2, 0.6)
+    assert "b-d0" in made.stopping.stopped
+    with_retry = Journal(tmp_path / "journal.jsonl")
+    for trial in made.state.trials.values():
+        if trial.arm == "b" and trial.ended:
+            with_retry.append("retry", trial_id=trial.trial_id, reason="asked for")
+    again = controller(plan, tmp_path)
+    assert "b-d0" not in again.stopping.stopped
+    for seed in seeds:
+        assert report(again, f"b-d0-s{seed}", 2, 0.6)
+    last = again.state.decisions[-1]
+    assert (last["member"], last["rung"], last["value"], last["action"]) == ("b-d0", 20, 0.6, "continue")
+
+
 def test_a_draw_that_completed_as_its_stop_was_decided_goes_on_when_the_horizon_moves(tmp_path: Path) -> None:
     plan = toy_plan(tmp_path, scheduler=ASHA, seeds=[1])
     made = controller(plan, tmp_path)
