@@ -27,7 +27,7 @@ from sweeps.plan.units import contradiction
 from sweeps.record.journal import Event, Journal
 from sweeps.record.state import SweepState, TrialState, member_of
 
-MOST_REUSED = 10  # trials taken over in one call of `next_trial`, between which Ray's loop hears of signals
+MOST_REUSED = 50  # trials taken over in one call of `next_trial`, between which Ray's loop hears of signals
 
 logger = logging.getLogger(__name__)
 
