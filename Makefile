@@ -43,6 +43,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.trial_start
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.scale
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

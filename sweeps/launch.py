@@ -134,7 +134,7 @@ def _run(
     code = code_version(plan.spec.trainer)
     reusable = None
     if options.reuse:
-        reusable = ReusableTrials(storage.root, plan.spec.name, plan.trainer, code, data)
+        reusable = ReusableTrials(storage, plan.spec.name, plan.trainer, code, data)
     history = list(read_journal(folder / JOURNAL))
     _make_folder(folder, options)
     with (

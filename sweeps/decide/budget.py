@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 from sweeps.record.journal import Event
 from sweeps.space.schema import Budget
@@ -13,19 +14,25 @@ class BudgetUsage:
     """Adds up usage from the journal's events (`apply`). Trials reused from other sweeps cost nothing.
 
     `wall_s` is the time, in seconds, during which a process worked on the sweep; `gpu_s` is GPUs x seconds
-    held by running trials. Both count up to the last event.
+    held by running trials. Both count up to the last event. Threads may read while others write.
     """
 
     def __init__(self, limits: Budget) -> None:
         self._limits = limits
+        self._lock = threading.Lock()
         self.wall_s = 0.0
         self.gpu_s = 0.0
         self._last = 0.0  # time of the last event
         self._running: dict[str, float] = {}  # trial -> GPUs
+        self._gpus = 0.0  # of all running trials
         self._samples: dict[str, float] = {}  # trial -> the highest `samples` that it has reported
         self._total_samples = 0.0
 
     def apply(self, event: Event) -> None:
+        with self._lock:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
         name, now, trial_id = event["event"], event["time"], event.get("trial_id", "")
         if name in ("launch", "extend"):  # nothing ran since the last process ended
             self._running.clear()
@@ -44,21 +51,24 @@ class BudgetUsage:
                 self._running.pop(trial_id, None)
             case "finish":
                 self._running.clear()
+        if name not in ("trial", "report", "decision"):  # which change nothing here, and are most
+            self._gpus = sum(self._running.values())
 
     def _pass_time(self, now: float) -> None:
         passed = max(0.0, now - self._last)
         self.wall_s += passed
-        self.gpu_s += passed * sum(self._running.values())
+        self.gpu_s += passed * self._gpus
 
     def spent(self, now: float) -> dict[str, float]:
         """Usage by the keys of `budget`, at the time `now` (seconds since 1970)."""
-        passed = max(0.0, now - self._last)
-        return {
-            "trials": len(self._samples),
-            "wall_h": (self.wall_s + passed) / 3600,
-            "gpu_h": (self.gpu_s + passed * sum(self._running.values())) / 3600,
-            "samples": self._total_samples,
-        }
+        with self._lock:
+            passed = max(0.0, now - self._last)
+            return {
+                "trials": len(self._samples),
+                "wall_h": (self.wall_s + passed) / 3600,
+                "gpu_h": (self.gpu_s + passed * self._gpus) / 3600,
+                "samples": self._total_samples,
+            }
 
     def spent_so_far(self) -> dict[str, float]:
         """Usage by the keys of `budget`, up to the last event."""

@@ -10,8 +10,9 @@ that sweep.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from sweeps.decide.budget import BudgetUsage
 from sweeps.decide.looks import EvidenceLooks
@@ -25,6 +26,8 @@ from sweeps.plan.model import Arm, Draw, Plan, TrialPlan, trial_id
 from sweeps.plan.units import contradiction
 from sweeps.record.journal import Event, Journal
 from sweeps.record.state import SweepState, TrialState, member_of
+
+MOST_REUSED = 50  # trials taken over in one call of `next_trial`, between which Ray's loop hears of signals
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class Controller:
         self.placement = Placement(plan, self.state, journal)
         self._journal = journal
         self._reusable = reusable
+        self._not_reusable: set[str] = set()  # trials for which no equal one was found
         self._arms = {arm.name: arm for arm in plan.arms}
         self.stopping = Stopping(plan, self.state, journal)
         self.looks = EvidenceLooks(plan, self.state, journal.append)
@@ -71,7 +75,7 @@ class Controller:
         max_t, old_code = self.plan.spec.scheduler.max_t, self.state.code
         self._journal.append("launch", hash=self.plan.hash, max_t=max_t, **launch)
         self._warn_of_changed_code(old_code)
-        self.stopping.write_missing_decisions()
+        self.stopping.make_missing_decisions()
         for lost in self.state.lost:
             self._journal.append("retry", trial_id=lost.trial_id, reason=lost.reason)
         self.looks.begin()
@@ -93,7 +97,12 @@ class Controller:
         if max_t is None or old_max_t is None or max_t <= old_max_t:
             return []
         completed = [trial for trial in self.state.trials.values() if trial.status == "completed"]
-        return [trial.trial_id for trial in completed if trial.last.get(scheduler.time_attr, max_t) < max_t]
+        return [
+            trial.trial_id
+            for trial in completed
+            if trial.last.get(scheduler.time_attr, max_t) < max_t
+            and all(other.status != "pruned" for other in self.state.siblings_of(trial))  # else it is stopped
+        ]
 
     def _warn_of_changed_code(self, old: str) -> None:
         """`old` is the code version of the last launch, '' if there was none."""
@@ -108,29 +117,37 @@ class Controller:
     # What to run
 
     def next_trial(self, exclude: Collection[str] = ()) -> TrialPlan | None:
-        """The trial to start now, or None. Interrupted trials come first, then the rest in the plan's order.
+        """The trial to start now. Interrupted trials come first, then the rest in the plan's order. None if
+        there is none, or if MOST_REUSED trials were taken over from other sweeps instead: ask again then.
 
         `exclude` holds the ids of trials that were handed out before and may not have started yet.
         """
-        any_ended = True
-        while any_ended:  # when a trial ends, further trials may be planned
-            any_ended = False
-            for trial in self._waiting(exclude):
-                if self._prune_if_stopped(trial) or self._reuse_result(trial):
-                    any_ended = True
-                elif trial.status == "interrupted" or self._may_start(exclude):
+        handed_out = frozenset(exclude)
+        may_start, reused = self._may_start(handed_out), 0
+        while reused < MOST_REUSED:
+            for trial in self._waiting(handed_out):
+                if self._prune_if_stopped(trial):
+                    break
+                if self._reuse_result(trial):
+                    reused += 1
+                    break
+                if trial.status == "interrupted" or may_start:
                     return self._trial_plan(trial)
-        return self._ask_search(exclude) if self._may_start(exclude) else None
+            else:  # none that waits can start; when a trial ends, further ones may be planned
+                if not (may_start and self._ask_search()):
+                    return None
+        return None
 
-    def _waiting(self, exclude: Collection[str]) -> list[TrialState]:
-        trials = [trial for trial in self.state.open.values() if trial.trial_id not in exclude]
-        waiting = [trial for trial in trials if trial.status == "interrupted"]
-        return waiting + [trial for trial in trials if trial.status == "not_started"]
+    def _waiting(self, exclude: Collection[str]) -> Iterator[TrialState]:
+        """The trials that wait to be started; to be read no further after one of them has ended."""
+        for waiting in (self.state.interrupted, self.state.not_started):
+            yield from (trial for trial_id, trial in waiting.items() if trial_id not in exclude)
 
     def _may_start(self, handed_out: Collection[str]) -> bool:
         """Whether `budget.trials` allows one more trial, besides those handed out and not yet started."""
-        not_started = [self.state.trials[trial_id].status == "not_started" for trial_id in handed_out]
-        return self.usage.trials_left > sum(not_started)
+        if math.isinf(self.usage.trials_left):
+            return True
+        return self.usage.trials_left > len(handed_out & self.state.not_started.keys())
 
     @property
     def finished(self) -> bool:
@@ -162,13 +179,13 @@ class Controller:
             evidence += kept * self.looks.seeds_ahead(arm.name)
         return draws * len(plan.search_seeds) + evidence
 
-    def _ask_search(self, exclude: Collection[str]) -> TrialPlan | None:
-        """A trial of a new TPE draw, of the arm with the fewest draws; None if no arm needs another."""
+    def _ask_search(self) -> bool:
+        """Plan a new TPE draw, of the arm with the fewest draws. Returns whether an arm needed another."""
         for search in sorted(self._searches.values(), key=lambda search: search.asked):
-            if search.missing:
+            if search.may_ask:
                 self._plan_draw(self._arms[search.arm], search.ask())
-                return self.next_trial(exclude)
-        return None
+                return True
+        return False
 
     def _plan_draw(self, arm: Arm, draw: Draw) -> None:
         for seed in self.plan.search_seeds:
@@ -265,8 +282,11 @@ class Controller:
         judges them like new ones. Returns whether this was done."""
         # A trial that is being reused can have attempts: a crash may have interrupted the copying.
         is_new = not trial.attempts or bool(trial.reused_from)
-        reused = self._reusable.find(self._trial_plan(trial)) if self._reusable and is_new else None
+        if self._reusable is None or not is_new or trial.trial_id in self._not_reusable:
+            return False
+        reused = self._reusable.find(self._trial_plan(trial))
         if reused is None:
+            self._not_reusable.add(trial.trial_id)
             return False
         self.started(trial.trial_id, reused_from=reused.source)
         for step, metrics in sorted(reused.reports.items()):
@@ -291,8 +311,8 @@ class Controller:
         if not self.plan.spec.tune or self.plan.spec.search.algorithm != "tpe":
             return {}
         arms = [arm for arm in self.plan.arms if arm.tune]
-        audited = self.stopping.audited
-        return {arm.name: TPESearch(self.plan, arm, self.state, audited) for arm in arms}
+        decisions = self.stopping.decisions
+        return {arm.name: TPESearch(self.plan, arm, self.state, decisions) for arm in arms}
 
     def _after_end(self, trial: TrialState) -> None:
         self.stopping.on_end(trial)
@@ -314,12 +334,10 @@ class Controller:
 
     def _search_is_over(self, arm: Arm) -> bool:
         has_missing_draws = arm.name in self._searches and self._searches[arm.name].missing
-        is_open = any(t.arm == arm.name and t.phase == "search" for t in self.state.open.values())
-        return not (has_missing_draws or is_open)
+        return not (has_missing_draws or self.state.searching.get(arm.name))
 
     def _ranked(self, arm: Arm) -> list[DrawResult]:
-        search = (t for t in self.state.trials.values() if t.arm == arm.name and t.phase == "search")
-        return ranked(search, self.plan.spec, self.stopping.audited)
+        return ranked(self.state.searched.get(arm.name, []), self.plan.spec, self.stopping.decisions)
 
     def _select_together(self) -> None:
         """Select for every arm that a crash has not left selected. All arms count in the fit; but an arm
@@ -344,6 +362,13 @@ class Controller:
 
     def _record_selection(self, arm: Arm, results: list[DrawResult]) -> None:
         draws = [result.draw for result in results[: self.plan.spec.search.keep]]
+        if not draws:
+            text = (
+                f"{arm.name}: every draw of its search diverged or failed, so it has no evidence: read why "
+                f"in the reasons of its trials, and change its levels or what is tuned"
+            )
+            logger.warning("%s", text)
+            self._journal.append("warning", text=text)
         self._journal.append("select", arm=arm.name, draws=draws)
 
     def _plan_evidence(self) -> None:

@@ -209,14 +209,15 @@ class EvidenceLooks:
     def _take(self, look: int, planned: list[Planned]) -> bool:
         """Take look number `look` (0 is the first) of these comparisons, if all their seeds have an outcome.
         A comparison with a seed that was lost with its node waits until that one is run again."""
-        stage, metric, objective = self._state.stages[-1], self._metric(), self._plan.spec.objective
+        stage, objective = self._state.stages[-1], self._plan.spec.objective
+        if not all(self._have_ended(each, stage, look) for each in planned):
+            return False
+        metric = self._metric()
         pairs: dict[tuple[str, str], Pair] = {}
         looked_at: dict[str, set[int]] = {}
         for each in planned:
             a = self._values(each.arm, _first(each.seeds, stage, look + 1), metric)
             b = self._values(each.against, _first(each.seeds_against, stage, look + 1), metric)
-            if a is None or b is None:
-                return False
             if LOST not in (*a.values(), *b.values()):
                 maximise = objective.mode == "max"
                 looked_at.setdefault(each.arm, set()).update(a)
@@ -254,19 +255,30 @@ class EvidenceLooks:
         )
         return test if objective.startswith("val/") and reported else objective
 
-    def _values(self, arm: str, seeds: Sequence[int], metric: str) -> dict[int, float | str] | None:
+    def _have_ended(self, each: Planned, stage: Event, look: int) -> bool:
+        """Whether all runs that the look needs of a comparison have an outcome."""
+        sides = (each.arm, each.seeds), (each.against, each.seeds_against)
+        return all(
+            trials is not None and all(trial is not None and trial.ended for trial in trials)
+            for arm, seeds in sides
+            for seed in _first(seeds, stage, look + 1)
+            for trials in [self._trials(arm, seed)]
+        )
+
+    def _values(self, arm: str, seeds: Sequence[int], metric: str) -> dict[int, float | str]:
         """The arm's value at each seed: NaN where a run diverged or failed, LOST where it was lost with its
-        node. None while a run has no outcome."""
+        node. All of them must have an outcome."""
         found: dict[int, float | str] = {}
-        draws = self._state.selected.get(arm) if self._plan.spec.tune else [0]
-        if draws is None:
-            return None
         for seed in seeds:
-            trials = [self._trial(arm, draw, seed) for draw in draws]
-            if any(trial is None or not trial.ended for trial in trials):
-                return None
+            trials = self._trials(arm, seed) or []
             found[seed] = _value([trial for trial in trials if trial is not None], metric)
         return found
+
+    def _trials(self, arm: str, seed: int) -> list[TrialState | None] | None:
+        """The runs of the arm's kept draws at a seed, None for one that is not planned; None while no draw is
+        selected."""
+        draws = self._state.selected.get(arm) if self._plan.spec.tune else [0]
+        return None if draws is None else [self._trial(arm, draw, seed) for draw in draws]
 
     def _trial(self, arm: str, draw: int, seed: int) -> TrialState | None:
         members = self._state.siblings.get(("evidence", member_of(arm, draw)), [])

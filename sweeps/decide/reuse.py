@@ -17,8 +17,11 @@ import pydantic
 
 from sweeps.plan.model import TrialPlan
 from sweeps.plan.trainer import Trainer
+from sweeps.record.folder import JOURNAL, SPACE
 from sweeps.record.journal import read_journal
 from sweeps.record.state import SweepState, TrialState
+from sweeps.record.storage import Storage
+from sweeps.space.errors import SpecError
 from trm import __version__
 from trm.settings.yaml import load_yaml
 
@@ -26,8 +29,15 @@ logger = logging.getLogger(__name__)
 
 
 def code_version(trainer: str) -> str:
-    """This package's version, and a hash of the sources in the trainer's top-level package; for a trainer in
-    a single module, of the Python files in its folder."""
+    """What decides what a trial with a given config comes to: this package's version, and a hash of the
+    sources in the trainer's top-level package; for a trainer in a single module, of the Python files in its
+    folder.
+
+    The code of `sweeps` and `analysis` is not hashed: a trial's config, seed and data are compared as they
+    are, decisions that were taken are read from the journal, and a report is derived from it. So a change
+    there leaves results as they are, and takes no trial from `--reuse`. A change of `sweeps` that does change
+    results needs a new version.
+    """
     top = trainer.partition(":")[0].partition(".")[0]
     spec = importlib.util.find_spec(top)
     assert spec is not None  # the trainer has been imported
@@ -54,25 +64,28 @@ class ReusableTrial:
 
 
 class ReusableTrials:
-    """The completed trials of the sweeps in `storage`, except those of the sweep `name`, that were run with
-    the same trainer, code version and data."""
+    """The completed trials of the sweeps in `storage`, a folder or a URL, except those of the sweep `name`,
+    that were run with the same trainer, code version and data."""
 
-    def __init__(self, storage: Path, name: str, trainer: Trainer, code: str, data: str) -> None:
+    def __init__(self, storage: Storage, name: str, trainer: Trainer, code: str, data: str) -> None:
         self._trainer = trainer
         self._found: dict[str, ReusableTrial] = {}
-        for path in sorted(storage.glob("*/sweep.yaml")):
-            if path.parent.name == name:
-                continue
+        try:
+            others = [each for each in storage.names() if each != name]
+        except SpecError:  # nothing is stored there yet
+            others = []
+        for other in others:
             try:
-                space = load_yaml(path)
-                if (space["trainer"], space["resolved"]["data"]) == (trainer.name, data):
-                    self._read(path.parent, code)
-            except (ValueError, KeyError, TypeError, OSError) as error:  # a damaged sweep is not used
-                logger.warning("--reuse: %s is skipped (%s)", path.parent, error)
+                with storage.snapshot(other) as folder:
+                    space = load_yaml(folder / SPACE)
+                    if (space["trainer"], space["resolved"]["data"]) == (trainer.name, data):
+                        self._read(other, folder / JOURNAL, code)
+            except Exception as error:  # a damaged sweep is not used; and each store raises its own kinds
+                logger.warning("--reuse: the sweep %s is skipped (%s)", other, error)
 
-    def _read(self, folder: Path, code: str) -> None:
+    def _read(self, sweep: str, journal: Path, code: str) -> None:
         state, configs = SweepState(), {}
-        for event in read_journal(folder / "journal.jsonl"):
+        for event in read_journal(journal):
             state.apply(event)
             if event["event"] == "launch" and event.get("code") != code:
                 return  # some of its trials may have been run by other code
@@ -81,7 +94,7 @@ class ReusableTrials:
         for trial in state.trials.values():
             if _is_reusable(trial):
                 key = self._key(configs[trial.trial_id], trial.seed)
-                self._found.setdefault(key, ReusableTrial(f"{folder.name}/{trial.trial_id}", trial.reports))
+                self._found.setdefault(key, ReusableTrial(f"{sweep}/{trial.trial_id}", trial.reports))
 
     def find(self, trial: TrialPlan) -> ReusableTrial | None:
         """The equal trial of another sweep, or None."""

@@ -19,10 +19,10 @@ FEWEST_TO_SMOOTH = 8  # completed draws of an arm
 
 @dataclass(frozen=True)
 class DrawResult:
-    """A draw's last value of the objective, averaged over its seeds.
+    """What a draw came to: `score` is higher for a better one. For a completed draw it is the last value of
+    the objective, averaged over its seeds; for a stopped one the value that it was judged by.
 
-    `score` is higher for a better draw. `completed` is False if the scheduler stopped the draw, or would have
-    and audits it.
+    `completed` is False if the scheduler stopped the draw, or would have and audits it.
     """
 
     draw: int
@@ -32,32 +32,46 @@ class DrawResult:
 
 
 def ranked(
-    search: Iterable[TrialState], spec: SweepSpec, audited: Mapping[str, Decision]
+    search: Iterable[TrialState], spec: SweepSpec, decisions: Mapping[str, Decision]
 ) -> list[DrawResult]:
-    """The results of an arm's draws, best first.
+    """The results of an arm's draws, best first. `decisions` are those to stop, by member.
 
-    Completed draws come before stopped ones; of the stopped ones those that trained longest come first. A
-    draw with a diverged or failed seed is left out. An audited draw (one that the scheduler would have
-    stopped, but that runs on as a check) counts as stopped at its rung: its later reports do not influence
-    the selection.
+    Completed draws come before stopped ones. Stopped ones are compared as the scheduler compared them: those
+    that came to a higher rung first, then by the judged metric at that rung; how far a draw ran past its rung
+    before it heard, and an objective that may still be 0, say nothing. An audited draw (one that the
+    scheduler would have stopped, but that runs on as a check) counts as stopped: its later reports do not
+    influence the selection. A draw with a diverged or failed seed is left out; one that lost a seed with its
+    node is judged by the others.
     """
-    metric = spec.objective.metric
-    sign = 1.0 if spec.objective.mode == "max" else -1.0
-    by_draw: dict[int, list[TrialState]] = {}
-    for trial in search:
-        by_draw.setdefault(trial.draw, []).append(trial)
+    metric, sign = spec.objective.metric, _sign(spec.objective.mode)
     ranks = []
-    for draw, trials in by_draw.items():
-        decision = audited.get(trials[0].member)
-        last = [metrics_as_judged(trial, decision, spec.scheduler.time_attr) for trial in trials]
-        is_valid = all(trial.status in ("completed", "pruned") for trial in trials)
-        if is_valid and all(metric in values for values in last):
-            score = statistics.fmean(sign * values[metric] for values in last)
-            completed = decision is None and all(trial.status == "completed" for trial in trials)
-            samples = 0.0 if completed else min(values["samples"] for values in last)
-            result = DrawResult(draw, trials[0].values, score, completed)
-            ranks.append(((-completed, -samples, -score, draw), result))
+    for draw, trials in by_draw(search).items():
+        decision = decisions.get(trials[0].member)
+        is_audited = decision is not None and decision.action == "audit"
+        if not all(trial.status in ("completed", "pruned") for trial in trials):
+            continue
+        if not is_audited and all(trial.status == "completed" for trial in trials):
+            score = statistics.fmean(sign * trial.last[metric] for trial in trials)
+            ranks.append(((False, 0.0, -score, draw), DrawResult(draw, trials[0].values, score, True)))
+        elif decision is not None:
+            score = _sign(spec.scheduler.mode) * decision.value
+            result = DrawResult(draw, trials[0].values, score, False)
+            ranks.append(((True, -decision.rung, -score, draw), result))
     return [result for _, result in sorted(ranks, key=lambda each: each[0])]
+
+
+def by_draw(search: Iterable[TrialState]) -> dict[int, list[TrialState]]:
+    """The trials of each draw, without those that were lost with their node: a draw of which nothing else is
+    left is none."""
+    found: dict[int, list[TrialState]] = {}
+    for trial in search:
+        if not trial.is_lost:
+            found.setdefault(trial.draw, []).append(trial)
+    return found
+
+
+def _sign(mode: str | None) -> float:
+    return 1.0 if mode == "max" else -1.0
 
 
 def smoothed(arms: Mapping[str, list[DrawResult]], spec: SweepSpec) -> dict[str, list[DrawResult]]:
@@ -77,15 +91,3 @@ def smoothed(arms: Mapping[str, list[DrawResult]], spec: SweepSpec) -> dict[str,
         # Stopped draws, and equal ones, keep their order: the sort is stable.
         found[arm] = sorted(arms[arm], key=lambda each: (not each.completed, -value_of.get(each.draw, 0.0)))
     return found
-
-
-def metrics_as_judged(trial: TrialState, decision: Decision | None, time_attr: str) -> Mapping[str, float]:
-    """Each metric's last value; with a decision to stop, the last value up to that decision's rung."""
-    if decision is None:
-        return trial.last
-    last: dict[str, float] = {}
-    for step in sorted(trial.reports):
-        last |= trial.reports[step]
-        if last.get(time_attr, 0) >= decision.rung:
-            break
-    return last

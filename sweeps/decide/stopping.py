@@ -1,15 +1,18 @@
 """Passes the reports and ends of search trials to the judge, and records its decisions in the journal.
 
-The controller calls it. After a restart the journal is replayed, and the judge (`decide.judge`) repeats its
-decisions.
+The controller calls it. After a restart the decisions are read from the journal, never made again, so that
+other code neither stops a member that went on nor lets one go on that was stopped. The judge
+(`decide.judge`) learns from the journal's reports who waits at a rung, and decides there as it would have
+without the restart.
 """
 
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 
-from sweeps.decide.judge import Decision, Judge
+from sweeps.decide.judge import Arrival, Decision, Judge
 from sweeps.plan.model import Plan
 from sweeps.record.journal import Event, Journal
 from sweeps.record.state import SweepState, TrialState
@@ -26,7 +29,7 @@ class Stopping:
         self._state = state
         self._journal = journal
         self._judge = Judge(plan.spec.scheduler, salt=plan.spec.name)
-        self._unwritten: list[tuple[Decision, str]] = []  # replayed decisions that the journal lacks
+        self._undecided: list[tuple[Arrival, TrialState]] = []  # replayed, and without a decision so far
 
     @property
     def stopped(self) -> Mapping[str, Decision]:
@@ -38,13 +41,18 @@ class Stopping:
         """The decisions to stop that are not carried out, to check the scheduler; by member."""
         return self._judge.audited
 
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        """The decisions to stop, by member, whether carried out or not."""
+        return ChainMap(self._judge.stopped, self._judge.audited)
+
     def stop_decision(self, trial: TrialState) -> Decision | None:
         """The decision that stops the trial, or None."""
         return self.stopped.get(trial.member) if trial.phase == "search" else None
 
     def unjudged_reason(self, trial: TrialState) -> str:
         """A message if a trial ended before the first rung; '' if it reached one, or there is no rung."""
-        rungs, key = self._judge.scheduler.rungs(), self._judge.spec.time_attr
+        rungs, key = self._judge.rungs, self._judge.spec.time_attr
         if trial.phase != "search" or not rungs or trial.last.get(key, 0) >= rungs[0]:
             return ""
         ended = f"it ended at {trial.last.get(key, 0):g} {key}"
@@ -53,70 +61,89 @@ class Stopping:
     # Events
 
     def on_report(self, trial: TrialState, metrics: Mapping[str, float]) -> None:
-        if trial.phase == "search":
-            decisions = self._judge.on_report(*self._membership(trial), trial.trial_id, metrics)
-            self._write(decisions, trial)
+        self._write(self._judge.decide(self._reported(trial, metrics)), trial)
 
     def on_end(self, trial: TrialState) -> None:
-        if trial.phase == "search":
-            self._write(self._end_decisions(trial), trial)
+        self._write(self._judge.decide(self._ended(trial)), trial)
 
     def on_extended(self, reopened: Iterable[str]) -> None:
         """Tell the judge that these completed trials will train longer."""
         for trial_id in reopened:
-            self._judge.on_reopened(self._state.trials[trial_id].member)
+            self._judge.reopened(self._state.trials[trial_id].member)
 
     # After a restart
 
     def replay(self, event: Event) -> None:
-        """Pass an event of the old journal to the judge. The state must have applied it before."""
-        if event["event"] == "decision":
-            self._unwritten = [
-                (decision, trial_id)
-                for decision, trial_id in self._unwritten
-                if not _matches(decision, event)
-            ]
-        elif event["event"] == "extend":
-            self.on_extended(event["reopened"])
+        """Take in an event of the old journal. The state must have applied it before."""
         trial = self._state.trials.get(event.get("trial_id", ""))
-        if trial is None or trial.phase != "search":
-            return
-        decisions: list[Decision] = []
-        if event["event"] == "report":
-            metrics = trial.reports[int(event["step"])]
-            if all(map(math.isfinite, metrics.values())):  # a diverged report comes with an end, unjudged
-                decisions = self._judge.on_report(*self._membership(trial), trial.trial_id, metrics)
-        elif event["event"] == "end":
-            decisions = self._end_decisions(trial)
-        self._unwritten += [(decision, trial.trial_id) for decision in decisions]
+        match event["event"]:
+            case "extend":
+                self.on_extended(event["reopened"])
+            case "decision" if trial is not None:
+                self._replay_decision(event, trial)
+            case "report" if trial is not None:
+                metrics = trial.reports[int(event["step"])]
+                if all(map(math.isfinite, metrics.values())):  # a diverged report is not judged: its end is
+                    self._replay_arrivals(self._reported(trial, metrics), trial)
+            case "retry" if trial is not None and trial.phase == "search":
+                self._judge.retried(self._pool(trial), trial.member, trial.trial_id)
+            case "end" if trial is not None:
+                self._replay_arrivals(self._ended(trial), trial)
 
-    def write_missing_decisions(self) -> None:
-        """Write the decisions that a crash kept out of the journal. Call it once, after the replay."""
-        for decision, trial_id in self._unwritten:
-            self._write([decision], self._state.trials[trial_id])
-        self._unwritten = []
+    def _replay_arrivals(self, arrivals: list[Arrival], trial: TrialState) -> None:
+        """Whoever wrote this event had decided on all arrivals before it, but for those at rungs that the
+        plan did not have at the time, as its horizon was shorter."""
+        known_to = math.inf if self._state.max_t is None else self._state.max_t
+        undecided = [(arrival, at) for arrival, at in self._undecided if arrival.rung >= known_to]
+        self._undecided = undecided + [(arrival, trial) for arrival in arrivals]
+
+    def _replay_decision(self, event: Event, trial: TrialState) -> None:
+        for arrival, _ in self._undecided:
+            if arrival.rung == event["rung"]:
+                self._judge.enter(arrival)
+        self._judge.restore(self._pool(trial), event)
+        decided = event["member"], event["rung"]
+        self._undecided = [
+            (arrival, at) for arrival, at in self._undecided if (arrival.member, arrival.rung) != decided
+        ]
+
+    def make_missing_decisions(self) -> None:
+        """Make and write the decisions that a crash kept out of the journal, and those at the new rungs of a
+        longer horizon. Call it once, after the replay."""
+        for arrival, trial in self._undecided:
+            self._write(self._judge.decide([arrival]), trial)
+        self._undecided = []
 
     # Trials and members
 
-    def _end_decisions(self, trial: TrialState) -> list[Decision]:
-        """Tell the judge that the trial has ended. Returns what it decides then."""
+    def _reported(self, trial: TrialState, metrics: Mapping[str, float]) -> list[Arrival]:
+        """Where the trial's member has come to by this report."""
+        if trial.phase != "search":
+            return []
+        return self._judge.reported(*self._membership(trial), trial.trial_id, metrics)
+
+    def _ended(self, trial: TrialState) -> list[Arrival]:
+        """Tell the judge that the trial has ended. Returns where its member has come to by that."""
+        if trial.phase != "search":
+            return []
+        if trial.is_lost:
+            return self._judge.lost(*self._membership(trial))
         if trial.status in ("diverged", "failed"):
-            return self._judge.on_diverged(*self._membership(trial), trial.trial_id)
+            return self._judge.diverged(*self._membership(trial), trial.trial_id)
         if all(other.status == "completed" for other in self._state.siblings_of(trial)):
-            self._judge.on_completed(trial.member)
+            self._judge.completed(trial.member)
         return []
 
     def _membership(self, trial: TrialState) -> tuple[str, str, list[str]]:
-        """The names of the pool and the member, and the ids of the member's trials."""
-        pool = trial.arm if self._scope == "arm" else "sweep"
-        return pool, trial.member, [other.trial_id for other in self._state.siblings_of(trial)]
+        """The names of the pool and the member, and the ids of the member's trials that were not lost."""
+        trials = [other.trial_id for other in self._state.siblings_of(trial) if not other.is_lost]
+        return self._pool(trial), trial.member, trials
+
+    def _pool(self, trial: TrialState) -> str:
+        return trial.arm if self._scope == "arm" else "sweep"
 
     def _write(self, decisions: Iterable[Decision], trial: TrialState) -> None:
         keys = ("member", "rung", "value", "cutoff", "action", "tied")
         for decision in decisions:
             fields = {key: getattr(decision, key) for key in keys}
             self._journal.append("decision", trial_id=trial.trial_id, **fields)
-
-
-def _matches(decision: Decision, event: Event) -> bool:
-    return all(getattr(decision, key) == event[key] for key in ("member", "rung", "action"))

@@ -13,6 +13,7 @@ from sweeps.observe.cost import phases, total, trial_cost
 from sweeps.observe.forecast import forecast, times
 from sweeps.observe.rule import describe_rule
 from sweeps.observe.simulated import simulated
+from sweeps.plan.draws import TPE_STARTUP
 from sweeps.plan.match import deviation
 from sweeps.plan.model import Arm, Plan
 from sweeps.plan.resources import Calibration
@@ -205,6 +206,13 @@ def _phases(plan: Plan) -> Iterator[str]:
         f"Search, under the scheduler: {arms} x {numbers} draws ({search.algorithm}) x "
         f"{_many(len(search.seeds), 'seed')} = {_trials(plan, phases(plan)['search'])}"
     )
+    if search.algorithm == "tpe":
+        at_once = len(search.seeds) * sum(min(number, TPE_STARTUP) for number in draws)
+        yield (
+            f"Before any result tpe makes {TPE_STARTUP} draws an arm, at random; each later one waits until "
+            f"{TPE_STARTUP} of its arm have ended and fewer are open, so that at most "
+            f"{_many(at_once, 'trial')} of the search run at once, however many workers there are"
+        )
     yield (
         f"Evidence, run to the end: {arms} x best {_many(search.keep, 'draw')} x {seeds}{of_baseline} = "
         f"{_trials(plan, evidence)}"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # Optuna takes a while to load, and most sweeps tune nothing
 
 SEED = 0  # equal spaces get equal draws, in every sweep
 MAX_DRAWS = 10_000
+TPE_STARTUP = 10  # draws of an arm that TPE makes at random; see `sweeps.decide.search`
 
 
 def distribution(domain: Domain) -> BaseDistribution:

@@ -15,6 +15,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sweeps.space.encoding import encode
 
 REPORT = ".sweep.json"
 _CHUNK = 1 << 22
+_SYNCS_AT_ONCE = 32
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,12 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_all(paths: Sequence[Path]) -> None:
+    """Sync many files. Each waits for the disk; the file system answers those that wait together at once."""
+    with ThreadPoolExecutor(min(_SYNCS_AT_ONCE, len(paths))) as threads:
+        list(threads.map(_sync, paths))
 
 
 def _read_report(path: Path) -> dict[str, Any]:
@@ -66,6 +74,9 @@ class CheckpointStore:
         self._directory = directory
         self._metric = metric
         self._sign = 1.0 if mode == "max" else -1.0
+        self._reports: list[Mapping[str, float]] = []  # those of the last commit, and each as JSON
+        self._encoded: list[str] = []
+        self._scores: dict[str, float] = {}  # by checkpoint
 
     def commit(self, source: Path, reports: Sequence[Mapping[str, float]]) -> Path:
         """Copy the directory `source` under the last report's step, sync it to disk, and delete checkpoints
@@ -81,18 +92,28 @@ class CheckpointStore:
             shutil.rmtree(path, ignore_errors=True)
         try:
             shutil.copytree(source, staging)
-            report = {"reports": [encode(dict(each)) for each in reports], "files": _checksums(staging)}
-            (staging / REPORT).write_text(json.dumps(report))
-            for path in [*staging.rglob("*"), staging]:
-                _sync(path)
+            files = json.dumps(_checksums(staging))
+            (staging / REPORT).write_text(f'{{"reports": {self._as_json(reports)}, "files": {files}}}')
+            _sync_all([*staging.rglob("*"), staging])
             shutil.rmtree(target, ignore_errors=True)
             staging.rename(target)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)  # partial copies would fill the disk further
             raise
         _sync(self._directory)
+        self._scores[target.name] = self._score_of(reports[-1])
         self._prune()
         return target
+
+    def _as_json(self, reports: Sequence[Mapping[str, float]]) -> str:
+        """The reports as a list. Those of the last commit, which these begin with in a trial, are not encoded
+        again: there may be thousands."""
+        known = len(self._reports)
+        if list(reports[:known]) != self._reports:
+            known = 0
+        self._encoded[known:] = [json.dumps(encode(dict(each))) for each in reports[known:]]
+        self._reports[known:] = reports[known:]
+        return f"[{', '.join(self._encoded)}]"
 
     def latest(self) -> tuple[Path, list[dict[str, float]]] | None:
         """The newest undamaged checkpoint and all reports up to its step; None if there is no checkpoint."""
@@ -112,10 +133,15 @@ class CheckpointStore:
 
     def _score(self, path: Path) -> float:
         """The metric at the checkpoint's step, higher is better; -inf if it is missing or not finite."""
-        try:
-            value = self._sign * float(_read_report(path)["reports"][-1][self._metric])
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
-            return -math.inf
+        if path.name not in self._scores:
+            try:
+                self._scores[path.name] = self._score_of(_read_report(path)["reports"][-1])
+            except (OSError, ValueError, KeyError, TypeError, IndexError):
+                return -math.inf
+        return self._scores[path.name]
+
+    def _score_of(self, report: Mapping[str, Any]) -> float:
+        value = self._sign * float(report.get(self._metric, math.nan))
         return value if math.isfinite(value) else -math.inf
 
     def _prune(self) -> None:

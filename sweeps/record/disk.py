@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+import queue
+import threading
 
 import fsspec
 
 from sweeps.record.journal import Event
 from sweeps.record.state import SweepState, TrialState
 from sweeps.space.schema import SweepSpec
+
+JOIN_S = 60.0  # how long the end of a launch waits for the deletions in progress
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +22,8 @@ class DiskBudget:
     """A listener of the journal: deletes checkpoints when a trial has ended and the limit is exceeded.
 
     `checkpoints` is the folder or URL of the sweep's checkpoints. Checkpoints of trials that have not ended
-    are never deleted, so these alone may exceed the limit.
+    are never deleted, so these alone may exceed the limit. The sizes of all running trials are looked up,
+    which takes a while at a URL: a thread does it, and only the launch's `finish` event waits for it.
     """
 
     def __init__(self, checkpoints: str, spec: SweepSpec, state: SweepState) -> None:
@@ -28,33 +33,63 @@ class DiskBudget:
         self._objective = spec.objective
         self._state = state
         self._sizes: dict[str, int] = {}  # bytes of each ended trial: these no longer change
+        self._priorities: dict[str, tuple[bool, bool, float]] = {}  # of those that have bytes
+        self._ended: queue.SimpleQueue[TrialState | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
 
     def __call__(self, event: Event) -> None:
         if event["event"] == "end":
+            if self._thread is None:
+                for trial in self._state.trials.values():  # those of earlier launches too
+                    self._note(trial)
+                self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
+                self._thread.start()
+            else:
+                self._note(self._state.trials[event["trial_id"]])
+        elif event["event"] == "finish" and self._thread is not None:
+            self._ended.put(None)
+            self._thread.join(JOIN_S)
+            self._thread = None
+
+    def _note(self, trial: TrialState) -> None:
+        if trial.ended and trial.attempts:
+            self._ended.put(trial)
+
+    def _work(self) -> None:
+        waiting: list[TrialState | None] = []
+        while None not in waiting[-1:]:
+            waiting.append(self._ended.get())
+            while not self._ended.empty():  # many may have ended meanwhile
+                waiting.append(self._ended.get())
             try:
+                self._fs.invalidate_cache()
+                for trial in waiting:
+                    if trial is not None:
+                        self._add(trial)
                 self._make_room()
+                waiting = waiting[-1:]
             except Exception as error:  # each store raises its own kinds
                 logger.warning("checkpoints: none could be deleted (%s)", error)
 
+    def _add(self, trial: TrialState) -> None:
+        if trial.trial_id not in self._sizes:
+            self._sizes[trial.trial_id] = self._bytes(trial.trial_id)
+            self._priorities[trial.trial_id] = self._priority(trial)
+
     def _make_room(self) -> None:
-        self._fs.invalidate_cache()
-        for trial in self._state.trials.values():
-            if trial.ended and trial.attempts and trial.trial_id not in self._sizes:
-                self._sizes[trial.trial_id] = self._bytes(trial.trial_id)
-        used = sum(self._sizes.values()) + sum(
-            self._bytes(name) for name, trial in self._state.open.items() if trial.attempts
-        )
-        excess = used - self._max_bytes
-        for trial in sorted((self._state.trials[name] for name in self._sizes), key=self._priority):
+        running = [name for name, trial in list(self._state.open.items()) if trial.attempts]
+        excess = sum(self._sizes.values()) + sum(map(self._bytes, running)) - self._max_bytes
+        if excess <= 0:
+            return
+        for name in sorted(self._priorities, key=self._priorities.__getitem__):
             if excess <= 0:
                 return
-            if self._sizes[trial.trial_id]:
-                self._fs.rm(f"{self._folder}/{trial.trial_id}", recursive=True)
-            excess -= self._sizes[trial.trial_id]
-            self._sizes[trial.trial_id] = 0
-            logger.info(
-                "checkpoints of %s deleted, to stay below %.3g bytes", trial.trial_id, self._max_bytes
-            )
+            if self._sizes[name]:
+                self._fs.rm(f"{self._folder}/{name}", recursive=True)
+                logger.info("checkpoints of %s deleted, to stay below %.3g bytes", name, self._max_bytes)
+            excess -= self._sizes[name]
+            self._sizes[name] = 0
+            del self._priorities[name]
         if excess > 0:
             logger.warning("checkpoints: running trials alone exceed max_checkpoint_gb by %.3g bytes", excess)
 

@@ -28,6 +28,7 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -39,6 +40,9 @@ from sweeps.space.encoding import encode
 from sweeps.space.errors import SpecError
 
 Event = dict[str, Any]
+SYNC_S = 0.1  # how long an event without an effect waits to be synced, while others follow
+_BLOCK = 1 << 16
+_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def read_journal(path: Path) -> Iterator[Event]:
@@ -48,19 +52,26 @@ def read_journal(path: Path) -> Iterator[Event]:
     """
     if not path.exists():
         return
-    *lines, _ = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            event = json.loads(line)
-            if not isinstance(event, dict) or "event" not in event:
-                raise ValueError(f"not an event: {line[:40]!r}")
-        except ValueError as error:
-            raise SpecError(f"{path}, line {number}: is damaged ({error}): restore the file") from error
-        yield event
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                event = json.loads(line)
+                if not isinstance(event, dict) or "event" not in event:
+                    raise ValueError(f"not an event: {line[:40]!r}")
+            except ValueError as error:
+                raise SpecError(f"{path}, line {number}: is damaged ({error}): restore the file") from error
+            yield event
 
 
 class Journal:
-    """Appends events to `path`. Each is on disk before `append` returns.
+    """Appends events to `path`. An event is on disk before its effect leaves the process.
+
+    So `append` syncs the file before it returns, with one exception: a planned trial, a report and a decision
+    to go on have no effect but that trials run, and what a power cut loses of them is planned, run or judged
+    again. They are written at once, so that the death of the process loses none, but synced with the next
+    event that has an effect, or with the next event at all once SYNC_S have passed.
 
     `listeners` are called with every new event, one at a time, in the file's order. They must be fast and
     must not raise.
@@ -72,6 +83,8 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._truncate_partial_line()
         self._file = path.open("ab", buffering=0)
+        self._size = self._synced = os.fstat(self._file.fileno()).st_size
+        self._synced_at = -math.inf
         self._lock = threading.RLock()  # the MLflow writer's thread appends too
 
     def _truncate_partial_line(self) -> None:
@@ -79,32 +92,63 @@ class Journal:
         if not self._path.exists():
             return
         with self._path.open("rb+") as file:
-            content = file.read()
-            if content and not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
+            end = place = file.seek(0, os.SEEK_END)
+            whole = 0
+            while place and not whole:  # the last lines are enough: the journal may be large
+                place = max(0, place - _BLOCK)
+                file.seek(place)
+                newline = file.read(_BLOCK).rfind(b"\n")
+                whole = place + newline + 1 if newline >= 0 else 0
+            if whole != end:
+                file.truncate(whole)
 
     def append(self, event: str, **fields: Any) -> Event:
         """Write an event with the current time, and call the listeners. Raises OSError if the disk is
         full."""
         with self._lock:
             record: Event = {"time": round(time.time(), 3), "event": event, **fields}
-            line = json.dumps(encode(record), separators=(",", ":"), allow_nan=False)
-            self._write(line.encode() + b"\n")
+            self._write(_as_json(record).encode() + b"\n")
+            if _has_effect(record) or time.monotonic() - self._synced_at >= SYNC_S:
+                self._sync()
             for listener in self.listeners:
                 listener(record)
         return record
 
     def _write(self, line: bytes) -> None:
         """Write the whole line, or nothing of it and raise OSError."""
-        end = os.fstat(self._file.fileno()).st_size
         try:
             written = 0
             while written < len(line):
                 written += self._file.write(line[written:])
+        except OSError:
+            os.ftruncate(self._file.fileno(), self._size)
+            raise
+        self._size += len(line)
+
+    def _sync(self) -> None:
+        """Sync what was written, or take all of it back that may not be on disk and raise OSError."""
+        try:
             os.fdatasync(self._file.fileno())
         except OSError:
-            os.ftruncate(self._file.fileno(), end)
+            os.ftruncate(self._file.fileno(), self._synced)
+            self._size = self._synced
             raise
+        self._synced, self._synced_at = self._size, time.monotonic()
 
     def close(self) -> None:
-        self._file.close()
+        with self._lock:
+            if not self._file.closed and self._synced < self._size:
+                self._sync()
+            self._file.close()
+
+
+def _as_json(record: Event) -> str:
+    try:
+        return _to_json(record)
+    except ValueError:  # it holds a number that is not finite, which is rare
+        return _to_json(encode(record))
+
+
+def _has_effect(event: Event) -> bool:
+    """Whether something leaves the process because of it: work starts or ends, or somebody is told."""
+    return event["event"] not in ("trial", "report") and event.get("action") != "continue"

@@ -5,6 +5,8 @@ During a run the journal's listener calls `apply`, after a restart the replay do
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +54,11 @@ class TrialState:
     def ended(self) -> bool:
         return self.status in ENDED
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it ended with its process or node, which says nothing of the trial itself."""
+        return self.status == "failed" and self.cause == LOST
+
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Add a report. It replaces an earlier report of the same step, as after a restart."""
         self.reports[step] = metrics
@@ -64,12 +71,12 @@ class TrialState:
                 self.last.update(self.reports[earlier])
 
     def best(self, metric: str, mode: str) -> tuple[float, int] | None:
-        """The best value of `metric` other than NaN, and its first step; None if there is no such value."""
+        """The best finite value of `metric`, and its first step; None if there is no such value."""
         sign = 1.0 if mode == "max" else -1.0
         candidates = [
             (sign * values[metric], -step)
             for step, values in list(self.reports.items())  # a copy: the display's thread calls this too
-            if metric in values and values[metric] == values[metric]
+            if math.isfinite(values.get(metric, math.nan))  # a diverged trial's last report may be infinite
         ]
         if not candidates:
             return None
@@ -79,10 +86,18 @@ class TrialState:
 
 @dataclass
 class SweepState:
-    """All trials in the order of planning, the scheduler's decisions, and the draws selected for evidence."""
+    """All trials in the order of planning, the scheduler's decisions, and the draws selected for evidence.
+
+    `not_started`, `interrupted` and `searching` are indexes of `open`, so that an event need not walk over
+    all trials.
+    """
 
     trials: dict[str, TrialState] = field(default_factory=dict)
     open: dict[str, TrialState] = field(default_factory=dict)  # the trials that have not ended
+    not_started: dict[str, TrialState] = field(default_factory=dict)
+    interrupted: dict[str, TrialState] = field(default_factory=dict)
+    searching: dict[str, set[str]] = field(default_factory=dict)  # arm -> ids of its open search trials
+    searched: dict[str, list[TrialState]] = field(default_factory=dict)  # arm -> all its search trials
     siblings: dict[tuple[str, str], list[TrialState]] = field(default_factory=dict)  # by phase and member
     decisions: list[Event] = field(default_factory=list)
     selected: dict[str, list[int]] = field(default_factory=dict)  # arm -> draws
@@ -145,23 +160,24 @@ class SweepState:
         self.plan_hash, self.max_t = event["hash"], event.get("max_t")
         self.code = event.get("code", "")
         self.finished = ""
-        for trial in self.open.values():  # the last process may have died without a finish event
-            if trial.status == "running":
-                trial.status = "interrupted"
+        self._interrupt_running()  # the last process may have died without a finish event
 
     def _on_trial(self, event: Event) -> None:
         if event["trial_id"] in self.trials:
             return
         keys = ("trial_id", "arm", "draw", "values", "seed", "phase")
         trial = TrialState(**{key: event[key] for key in keys})
-        self.trials[trial.trial_id] = self.open[trial.trial_id] = trial
+        self.trials[trial.trial_id] = trial
+        self._set_status(trial, "not_started")
         if trial.phase == "search":
             self.selected_before.pop(trial.arm, None)
+            self.searched.setdefault(trial.arm, []).append(trial)
         self.siblings.setdefault((trial.phase, trial.member), []).append(trial)
 
     def _on_start(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
-        trial.status, trial.attempts = "running", trial.attempts + 1
+        self._set_status(trial, "running")
+        trial.attempts += 1
         trial.reused_from = event.get("reused_from", "")
 
     def _on_extend(self, event: Event) -> None:
@@ -174,10 +190,12 @@ class SweepState:
             trial = self.trials[trial_id]
             if trial.phase == "search":
                 self.selected_before.pop(trial.arm, None)
-            trial.status, trial.reason, self.open[trial_id] = "interrupted", "", trial
+            trial.reason = ""
+            self._set_status(trial, "interrupted")
 
     def _on_report(self, event: Event) -> None:
-        metrics = {key: float(value) for key, value in event.items() if key not in _NOT_METRICS}
+        # Every line that is read has names of its own; one copy of each is enough.
+        metrics = {sys.intern(key): float(event[key]) for key in event if key not in _NOT_METRICS}
         self.trials[event["trial_id"]].report(int(event["step"]), metrics)
 
     def _on_measured(self, event: Event) -> None:
@@ -194,8 +212,9 @@ class SweepState:
         )
 
     def _on_retry(self, event: Event) -> None:
-        trial = self.open[event["trial_id"]] = self.trials[event["trial_id"]]
-        trial.status, trial.reason, trial.cause = "interrupted", "", ""
+        trial = self.trials[event["trial_id"]]
+        trial.reason, trial.cause = "", ""
+        self._set_status(trial, "interrupted")
         if event.get("gpu") is None:
             trial.failures += 1
         else:  # it ran out of GPU memory, which is not counted as a failure
@@ -203,9 +222,8 @@ class SweepState:
 
     def _on_end(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
-        trial.status, trial.reason = event["status"], event.get("reason", "")
-        trial.cause = event.get("cause", "")
-        self.open.pop(trial.trial_id, None)
+        trial.reason, trial.cause = event.get("reason", ""), event.get("cause", "")
+        self._set_status(trial, event["status"])
 
     def _on_select(self, event: Event) -> None:
         self.selected[event["arm"]] = list(event["draws"])
@@ -222,9 +240,28 @@ class SweepState:
 
     def _on_finish(self, event: Event) -> None:
         self.finished = event["status"]
+        self._interrupt_running()
+
+    def _interrupt_running(self) -> None:
         for trial in self.open.values():
             if trial.status == "running":
-                trial.status = "interrupted"
+                self._set_status(trial, "interrupted")
+
+    def _set_status(self, trial: TrialState, status: Status) -> None:
+        """Change the status, and the indexes by it."""
+        trial.status = status
+        for index, holds in (
+            (self.open, not trial.ended),
+            (self.not_started, status == "not_started"),
+            (self.interrupted, status == "interrupted"),
+        ):
+            if holds:
+                index[trial.trial_id] = trial
+            else:
+                index.pop(trial.trial_id, None)
+        if trial.phase == "search":
+            searching = self.searching.setdefault(trial.arm, set())
+            (searching.discard if trial.ended else searching.add)(trial.trial_id)
 
 
 def member_of(arm: str, draw: int) -> str:

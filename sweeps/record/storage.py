@@ -15,7 +15,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,36 @@ class Storage:
         """The folder or URL in which workers store a sweep's checkpoints."""
         root = self.location if is_url(self.location) else str(self.root.resolve())
         return f"{root}/{name}/checkpoints"
+
+    def names(self) -> list[str]:
+        """The names of what looks like a sweep, sorted; with a URL also of what is there alone. Raises
+        SpecError if there is no such storage."""
+        if is_url(self.location):
+            self._fs.invalidate_cache()
+            paths = [path for file in PRIMARY_FILES for path in self._fs.glob(f"{self._remote}/*/{file}")]
+            return sorted({str(path).rstrip("/").split("/")[-2] for path in paths})
+        try:
+            folders = [path for path in self.root.iterdir() if path.is_dir()]
+        except FileNotFoundError as error:
+            raise SpecError(
+                f"--storage {self.location}: there is no such folder: give the one that holds the sweeps"
+            ) from error
+        except OSError as error:
+            raise SpecError(f"--storage {self.location}: cannot be read ({error.strerror})") from error
+        return sorted(path.name for path in folders if any((path / file).exists() for file in PRIMARY_FILES))
+
+    @contextmanager
+    def snapshot(self, name: str) -> Iterator[Path]:
+        """A folder with the sweep's journal and sweep.yaml to read from: its own, or with a URL a temporary
+        copy of the remote ones, so that nothing is written here."""
+        if not is_url(self.location):
+            yield self.root / name
+            return
+        with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
+            for file in PRIMARY_FILES:
+                with suppress(FileNotFoundError):
+                    Path(scratch, file).write_bytes(self._fs.cat_file(f"{self._remote}/{name}/{file}"))
+            yield Path(scratch)
 
     def _download(self, name: str, folder: Path) -> None:
         """Update the local copy if the remote journal has more events, written by another machine.

@@ -37,6 +37,5 @@ class Asha(Scheduler):
         there = pool.values[rung]
         if len(there) == 1:
             return None, []
-        best = sorted(there.values(), reverse=True)
-        cutoff = best[math.ceil(len(best) / self.reduction_factor) - 1]
+        cutoff = there.best(math.ceil(len(there) / self.reduction_factor))
         return cutoff, [member] if there[member] < cutoff else []

@@ -7,23 +7,94 @@ of `sweeps`: the schema of the YAML takes the kinds and their keys from it.
 
 from __future__ import annotations
 
+import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import ItemsView, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 
+class Ranking:
+    """A number for each member, kept in order: a pool of thousands is not sorted again at each arrival."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, float] = {}
+        self._rising: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, member: str) -> bool:
+        return member in self._values
+
+    def __getitem__(self, member: str) -> float:
+        return self._values[member]
+
+    def __delitem__(self, member: str) -> None:
+        del self._rising[bisect_left(self._rising, self._values.pop(member))]
+
+    def __setitem__(self, member: str, value: float) -> None:
+        if member in self._values:
+            del self._rising[bisect_left(self._rising, self._values[member])]
+        self._values[member] = value
+        insort(self._rising, value)
+
+    def items(self) -> ItemsView[str, float]:
+        """The members and their numbers, in the order of arrival."""
+        return self._values.items()
+
+    def best(self, place: int) -> float:
+        """The highest number for place 1, the next one for place 2, and so on."""
+        return self._rising[-place]
+
+    def tied(self, member: str) -> int:
+        """How many others have the very same number."""
+        value = self._values[member]
+        return bisect_right(self._rising, value) - bisect_left(self._rising, value) - 1
+
+    def median_of_others(self, member: str) -> float:
+        """The median without this member's number. Needs at least one other."""
+        own, others = bisect_left(self._rising, self._values[member]), len(self) - 1
+        low, high = (self._rising[place + (place >= own)] for place in ((others - 1) // 2, others // 2))
+        return (low + high) / 2
+
+
 @dataclass
 class Pool:
-    """What each member had at each rung (higher is better)."""
+    """What each member had at each rung (higher is better). `enter` keeps both rankings.
 
-    values: dict[float, dict[str, float]] = field(default_factory=dict)  # rung -> member -> mean over seeds
+    `values` has for each rung the members' values, means over seeds; `means` the mean of a member's values up
+    to and including that rung.
+    """
+
+    values: dict[float, Ranking] = field(default_factory=dict)
+    means: dict[float, Ranking] = field(default_factory=dict)
+
+    def enter(self, rung: float, member: str, value: float) -> None:
+        """The member has come to the rung."""
+        self.values.setdefault(rung, Ranking())[member] = value
+        for reached, there in self.values.items():
+            if reached >= rung and member in there:
+                mean = statistics.fmean(self.history(member, reached))
+                self.means.setdefault(reached, Ranking())[member] = mean
+
+    def leave(self, rung: float, member: str) -> None:
+        """The member is not at the rung, nor at any above it."""
+        for rankings in (self.values, self.means):
+            for reached, there in rankings.items():
+                if reached >= rung and member in there:
+                    del there[member]
 
     def history(self, member: str, rung: float) -> list[float]:
         """The member's values at the rungs up to and including `rung`."""
-        return [at[member] for level, at in sorted(self.values.items()) if level <= rung and member in at]
+        return [
+            self.values[level][member]
+            for level in sorted(self.values)
+            if level <= rung and member in self.values[level]
+        ]
 
 
 class Scheduler(BaseModel, ABC):

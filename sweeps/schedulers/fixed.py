@@ -27,5 +27,5 @@ class Fixed(Scheduler):
         there = pool.values[rung]
         if len(there) <= self.keep:
             return None, []
-        cutoff = sorted(there.values(), reverse=True)[self.keep - 1]
+        cutoff = there.best(self.keep)
         return cutoff, [name for name, value in there.items() if value < cutoff]

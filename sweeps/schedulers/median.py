@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
@@ -28,8 +27,8 @@ class Median(Scheduler):
         return self.others + 1
 
     def judge(self, pool: Pool, rung: float, member: str) -> tuple[float | None, Iterable[str]]:
-        means = [statistics.fmean(pool.history(name, rung)) for name in pool.values[rung] if name != member]
-        if len(means) < self.others:
+        means = pool.means[rung]
+        if len(means) <= self.others:
             return None, []
-        cutoff = statistics.median(means)
+        cutoff = means.median_of_others(member)
         return cutoff, [member] if max(pool.history(member, rung)) < cutoff else []

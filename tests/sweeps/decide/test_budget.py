@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,21 @@ def test_samples_are_counted_as_they_come(tmp_path: Path) -> None:
     assert made.must_stop and made.out_of_budget == "samples: 150 of 150"
     events = [event for event in read_journal(tmp_path / "journal.jsonl") if event["event"] == "report"]
     assert len(events) == 15
+
+
+def test_what_is_spent_is_not_read_while_an_event_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread must not see passed time counted already, and the time of the event before it still."""
+    usage = spent(event("launch", 0), event("start", 0, "a", gpu=1.0))
+    found: list[float] = []
+    reader = threading.Thread(target=lambda: found.append(usage.spent(3600)["wall_h"]))
+    pass_time = usage._pass_time
+
+    def interrupted(now: float) -> None:
+        pass_time(now)
+        reader.start()
+        reader.join(0.2)
+
+    monkeypatch.setattr(usage, "_pass_time", interrupted)
+    usage.apply(event("report", 1, "a", samples=100))
+    reader.join()
+    assert found == [pytest.approx(1)]

@@ -34,10 +34,13 @@ def play(made: Controller, at_once: int = 2, budget: int = 10_000, seed: int = 0
     rng = random.Random(seed)
     running: dict[str, tuple[TrialPlan, int]] = {}
     while budget > 0:
+        before = made.state.num_ended
         while len(running) < at_once and (trial := made.next_trial(exclude=running)) is not None:
             made.started(trial.trial_id)
             running[trial.trial_id] = (trial, made.state.trials[trial.trial_id].last_step)
         if not running:
+            if made.state.num_ended > before:  # some trials were taken over: ask again
+                continue
             return
         trial_id = rng.choice(sorted(running))
         trial, step = running[trial_id]
@@ -350,15 +353,14 @@ def test_an_optuna_study_tells_stopped_and_finished_draws_apart(tmp_path: Path) 
     audited = set(made.stopping.audited)
     assert audited and set(made.stopping.stopped)
     for arm in plan.arms:
-        study = TPESearch(plan, arm, made.state, made.stopping.audited).study()
+        study = TPESearch(plan, arm, made.state, made.stopping.decisions).study()
         assert len(study.trials) == 12
         for trial in study.trials:
             member = f"{arm.name}-d{trial.number}"
-            decision = made.stopping.stopped.get(member) or made.stopping.audited.get(member)
+            decision = made.stopping.decisions.get(member)
             assert trial.state.name == ("PRUNED" if decision else "COMPLETE")
-            assert trial.intermediate_values
-            if decision:  # what an audited draw did later is not told
-                assert ROWS * max(trial.intermediate_values) <= decision.rung
+            if decision:  # what it did after the decision is not told
+                assert trial.intermediate_values == {decision.rung: decision.value}
 
 
 @pytest.mark.parametrize("scheduler", [ASHA, {"kind": "fixed", "scope": "sweep", "grace_period": 20}])
@@ -449,3 +451,37 @@ def test_code_that_changed_between_launches_is_told(tmp_path: Path) -> None:
     assert bare(plan, tmp_path, {"accuracy": 0.5}, code="0.1+a").state.warnings == []
     (warning,) = bare(plan, tmp_path, {"accuracy": 0.5}, code="0.1+b").state.warnings
     assert "0.1+a, now 0.1+b" in warning
+
+
+class _NotWalked(dict[str, Any]):
+    """Its items can be looked up, but not walked over."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all trials are walked over")
+
+    def values(self) -> Any:
+        raise AssertionError("all trials are walked over")
+
+    items = keys = values
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tune": TUNE, "search": {"draws_per_arm": 40, "seeds": [0]}, "scheduler": ASHA},
+        {"tune": TUNE, "search": {"algorithm": "tpe", "draws_per_arm": 40, "seeds": [0]}},
+        {"seeds": list(range(1, 13))},
+    ],
+    ids=["search", "tpe", "looks"],
+)
+def test_no_event_of_a_trial_walks_over_all_trials(tmp_path: Path, changes: dict[str, Any]) -> None:
+    made = controller(toy_plan(tmp_path, **changes), tmp_path)
+    made.state.trials, made.state.open = _NotWalked(made.state.trials), _NotWalked(made.state.open)
+    metric = made.plan.spec.objective.metric
+    for _ in range(8):
+        trial = made.next_trial()
+        assert trial is not None
+        made.started(trial.trial_id)
+        assert made.report(trial.trial_id, {"step": 1, "samples": 10, metric: 0.5})
+        made.ended(trial.trial_id, "completed")
+        assert not made.finished and not made.must_stop

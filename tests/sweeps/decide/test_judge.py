@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeps.decide.judge import Judge
-from tests.sweeps.schedulers.pools import STOPPING, judge_of, run
+from tests.sweeps.schedulers.pools import STOPPING, judge_of, report, run
 
 
 @pytest.mark.parametrize("kind", STOPPING)
@@ -41,7 +41,7 @@ class TestAudit:
         judge = judge_of(kind, audit=0.99)
         decisions = []
         for name, (value, *_) in self.curves().items():
-            decisions += judge.on_report("pool", name, [name], name, {"samples": 10, "acc": value})
+            decisions += report(judge, "pool", name, {"samples": 10, "acc": value})
         told = [decision.member for decision in decisions if decision.action == "audit"]
         assert told and sorted(told) == sorted(judge.audited)  # each once
 
@@ -50,7 +50,7 @@ class TestAudit:
 def test_a_member_that_has_completed_is_not_stopped_by_who_comes_after(kind: str) -> None:
     judge = judge_of(kind)
     run(judge, {"a": [0.1] * 10})
-    judge.on_completed("a")
+    judge.completed("a")
     run(judge, {name: [0.9] * 10 for name in "bcdef"})
     assert "a" not in judge.stopped
     assert all(decision.member != "a" for decision in judge.stopped.values())
@@ -59,7 +59,7 @@ def test_a_member_that_has_completed_is_not_stopped_by_who_comes_after(kind: str
 def test_a_tie_is_told() -> None:
     judge = judge_of("asha")
     decisions = [
-        judge.on_report("p", name, [name], name, {"samples": 10, "acc": value})[-1]
+        report(judge, "p", name, {"samples": 10, "acc": value})[-1]
         for name, value in (("a", 0.5), ("b", 0.5), ("c", 0.4), ("d", 0.5))
     ]
     assert [decision.tied for decision in decisions] == [0, 1, 0, 2]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeps.decide.controller import Controller
-from sweeps.decide.reuse import ReusableTrials, code_version
-from sweeps.plan.model import Plan
+from sweeps.decide.reuse import ReusableTrial, ReusableTrials, code_version
+from sweeps.plan.model import Plan, TrialPlan
 from sweeps.record.folder import write_space
 from sweeps.record.journal import Journal, read_journal
+from sweeps.record.storage import Storage
 from tests.sweeps.decide.test_controller import play, statuses
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 
@@ -31,7 +34,7 @@ def run(plan: Plan, storage: Path, reusable: ReusableTrials | None = None, code:
 
 
 def reusable(plan: Plan, storage: Path, code: str = CODE, data: str = DATA) -> ReusableTrials:
-    return ReusableTrials(storage, plan.spec.name, plan.trainer, code, data)
+    return ReusableTrials(Storage(str(storage)), plan.spec.name, plan.trainer, code, data)
 
 
 def reused(made: Controller) -> set[str]:
@@ -163,3 +166,57 @@ def test_the_code_version_of_a_trainer_in_no_regular_package(
     before = code_version(f"{name}:train")
     (folder / "beside.py").write_text("y = 2\n")
     assert code_version(f"{name}:train") != before
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_trials_of_a_sweep_that_is_only_at_the_url_are_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = f"file://{tmp_path}/there" if place == "file" else f"memory://{uuid.uuid4().hex}"
+    run(toy_plan(tmp_path, name="first"), Storage(url).root)
+    assert Storage(url).send("first") == ""
+    shutil.rmtree(Storage(url).root)  # this machine never ran it
+    plan = toy_plan(tmp_path, name="second")
+    found = ReusableTrials(Storage(url), plan.spec.name, plan.trainer, CODE, DATA)
+    assert len(reused(run(plan, Storage(url).root, found))) == 6
+    assert not (Storage(url).root / "first").exists()  # nothing is written here
+
+
+class Everything:
+    """Has an equal trial for each; `depths` are the numbers of calls within which it was asked."""
+
+    def __init__(self) -> None:
+        self.depths: list[int] = []
+
+    def find(self, trial: TrialPlan) -> ReusableTrial:
+        frame, depth = inspect.currentframe(), 0
+        while frame is not None:
+            frame, depth = frame.f_back, depth + 1
+        self.depths.append(depth)
+        return ReusableTrial(f"first/{trial.trial_id}", {1: {"step": 1, "samples": 100, "accuracy": 0.5}})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": list(range(1, 9)), "evidence": {"looks": "none"}},
+        {"tune": TUNE, "search": {"algorithm": "tpe", "draws_per_arm": 15, "seeds": [0]}},
+    ],
+)
+def test_many_trials_are_taken_over_a_few_at_a_time(
+    tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the calls Ray's loop hears of signals; and a draw that is taken over asks for the next, which
+    must not be a call inside the call."""
+    monkeypatch.setattr("sweeps.decide.controller.MOST_REUSED", 10)
+    everything = Everything()
+    plan = toy_plan(tmp_path, **changes)
+    made = Controller(plan, Journal(tmp_path / "journal.jsonl"), reusable=everything)  # type: ignore[arg-type]
+    made.begin(code=CODE)
+    while not made.finished:
+        before = made.state.num_ended
+        assert made.next_trial() is None
+        assert before < made.state.num_ended <= before + 10
+    assert len(reused(made)) == len(made.state.trials) > 20
+    assert max(everything.depths) == min(everything.depths)

@@ -10,7 +10,7 @@ import pytest
 
 from sweeps.decide.judge import Decision
 from sweeps.decide.selection import DrawResult, ranked, smoothed
-from sweeps.record.state import TrialState
+from sweeps.record.state import LOST, TrialState
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 
 
@@ -32,16 +32,33 @@ def spec(tmp_path: Path) -> Any:
     return toy_plan(tmp_path, tune=TUNE, scheduler=ASHA | {"scope": "arm"}).spec
 
 
-def test_whole_draws_come_before_stopped_ones_and_these_by_how_far_they_came(spec: Any) -> None:
+def stops(*decided: tuple[int, float, float], action: Any = "stop") -> dict[str, Decision]:
+    """Decisions on draws: (draw, rung, judged value there)."""
+    return {
+        f"a-d{draw}": Decision(f"a-d{draw}", rung, value, 0.5, action, "") for draw, rung, value in decided
+    }
+
+
+def test_whole_draws_come_before_stopped_ones_and_these_by_their_rung_and_value_there(spec: Any) -> None:
+    """Not by how far they ran past the rung, nor by the objective."""
     trials = [
         draw(0, 0.1, 0.2),
-        draw(1, 0.9, status="pruned"),
+        draw(1, 0.9, 0.9, 0.9, status="pruned"),  # stopped at 10, and heard of it late
         draw(2, 0.3, 0.4, status="pruned"),
         draw(3, 0.2, 0.6),
         draw(4, 0.99, status="failed"),
         draw(5, 0.99, status="diverged"),
+        draw(6, 0.0, status="pruned"),
     ]
-    assert draws(ranked(trials, spec, {})) == [3, 0, 2, 1]
+    decisions = stops((1, 10.0, 0.2), (2, 20.0, 0.1), (6, 10.0, 0.3))
+    assert draws(ranked(trials, spec, decisions)) == [3, 0, 2, 6, 1]
+
+
+def test_stopped_draws_are_compared_in_the_direction_of_the_judged_metric(tmp_path: Path) -> None:
+    scheduler = ASHA | {"scope": "arm", "metric": "total", "mode": "min"}
+    spec = toy_plan(tmp_path, tune=TUNE, scheduler=scheduler).spec
+    trials = [draw(0, 0.9, status="pruned"), draw(1, 0.1, status="pruned")]
+    assert draws(ranked(trials, spec, stops((0, 20.0, 5.0), (1, 20.0, 3.0)))) == [1, 0]
 
 
 def test_a_draw_is_the_mean_of_its_seeds_and_out_where_one_failed(spec: Any) -> None:
@@ -54,12 +71,24 @@ def test_a_draw_is_the_mean_of_its_seeds_and_out_where_one_failed(spec: Any) -> 
     assert draws(ranked(trials, spec, {})) == [1, 0]
 
 
+def test_a_seed_that_was_lost_with_its_node_does_not_count_against_its_draw(spec: Any) -> None:
+    lost = [draw(0, 0.9, seed=1, status="failed"), draw(2, status="failed")]
+    for trial in lost:
+        trial.cause = LOST
+    trials = [draw(0, 0.9), *lost, draw(1, 0.5), draw(1, 0.5, seed=1)]
+    assert draws(ranked(trials, spec, {})) == [0, 1]
+
+
 def test_an_audited_draw_chooses_nothing_with_what_it_did_after_its_stop(spec: Any) -> None:
-    stop = Decision("a-d1", 20.0, 0.1, 0.3, "audit", "")
+    audit = stops((1, 20.0, 0.1), action="audit")
     trials = [draw(0, 0.1, 0.3, 0.4), draw(1, 0.1, 0.1, 0.9), draw(2, 0.1, 0.05, status="pruned")]
-    assert draws(ranked(trials, spec, {"a-d1": stop})) == [0, 1, 2]  # as one stopped at 20 samples with 0.1
-    better = [trials[0], trials[1], draw(2, 0.1, 0.2, status="pruned")]
-    assert draws(ranked(better, spec, {"a-d1": stop})) == [0, 2, 1]
+    assert draws(ranked(trials, spec, audit | stops((2, 20.0, 0.05)))) == [0, 1, 2]
+    assert draws(ranked(trials, spec, audit | stops((2, 20.0, 0.2)))) == [0, 2, 1]
+
+
+def test_a_draw_that_completed_as_its_stop_was_decided_has_completed(spec: Any) -> None:
+    trials = [draw(0, 0.3), draw(1, 0.4)]
+    assert draws(ranked(trials, spec, stops((1, 20.0, 0.1)))) == [1, 0]
 
 
 def lucky(*, completed: int = 12, stopped: int = 2) -> list[DrawResult]:

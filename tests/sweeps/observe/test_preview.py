@@ -19,6 +19,7 @@ from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration
 from sweeps.space.schema import SchedulerSpec
 from tests.conftest import ROOT
+from tests.sweeps.schedulers.pools import report
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 
 NEVER = "can never stop anything"
@@ -65,6 +66,14 @@ def test_that_the_smoothed_choice_waits_for_all_searches_is_told(tmp_path: Path)
     search = {"draws_per_arm": 12, "choose": "smoothed"}
     assert told in shown(toy_plan(tmp_path, tune=TUNE, search=search))
     assert told not in shown(toy_plan(tmp_path, tune=TUNE, search={"draws_per_arm": 12}))
+
+
+def test_how_many_draws_tpe_asks_before_it_has_results_is_told(tmp_path: Path) -> None:
+    search = {"algorithm": "tpe", "draws_per_arm": 30, "seeds": [0, 9]}
+    text = shown(toy_plan(tmp_path, tune=TUNE, search=search))
+    assert "Before any result tpe makes 10 draws an arm" in text
+    assert "at most 60 trials of the search run at once" in text  # 3 arms x 10 draws x 2 seeds
+    assert "Before any result" not in shown(toy_plan(tmp_path, tune=TUNE, search=SEARCH))
 
 
 def test_arms_of_unequal_draws_are_counted_each_by_its_own(tmp_path: Path) -> None:
@@ -142,8 +151,7 @@ def test_what_is_said_of_stopping_is_what_the_scheduler_does(given: dict[str, An
         judge = Judge(spec)
         for rung in judge.scheduler.rungs():
             for member in range(members):  # each worse than those before it
-                metrics = {"samples": rung, "m": -float(member)}
-                judge.on_report("pool", str(member), [str(member)], str(member), metrics)
+                report(judge, "pool", str(member), {"samples": rung, "m": -float(member)})
         assert bool(judge.stopped) == can_stop(spec, members)
 
 

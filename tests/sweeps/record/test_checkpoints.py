@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sweeps.record import checkpoints
 from sweeps.record.checkpoints import CheckpointStore
 
 
@@ -98,3 +99,53 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_no_half(
         _commit(store, tmp_path, 2, 0.6)
     assert [path.name for path in (tmp_path / "t").iterdir()] == ["step_000000001"]
     assert store.latest()[0].name == "step_000000001"
+
+
+def test_a_report_is_encoded_once_however_many_checkpoints_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, source = [], tmp_path / "source"
+    source.mkdir()
+    monkeypatch.setattr(checkpoints, "encode", lambda report: encoded.append(report) or report)
+    store, reports = CheckpointStore(tmp_path / "t", "acc", "max"), []
+    for step in range(1, 51):
+        reports.append({"step": step, "acc": step / 100})
+        store.commit(source, reports)
+    assert len(encoded) == 50
+    assert store.latest()[1] == reports
+    other = [{"step": 1, "acc": 0.5}, {"step": 60, "acc": 0.4}]  # not those of before, with one more
+    store.commit(source, other)
+    assert store.latest()[1] == other
+
+
+def test_the_score_of_a_kept_checkpoint_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, read_report = [], checkpoints._read_report
+    monkeypatch.setattr(checkpoints, "_read_report", lambda path: read.append(path) or read_report(path))
+    store = CheckpointStore(tmp_path / "t", "acc", "max")
+    for step, value in enumerate([0.1, 0.9, 0.3, 0.2], start=1):
+        _commit(store, tmp_path, step, value)
+    assert read == []
+    again = CheckpointStore(tmp_path / "t", "acc", "max")
+    for step in (5, 6):
+        _commit(again, tmp_path, step, 0.4)
+    assert [path.name for path in read] == ["step_000000002", "step_000000004"]  # each once
+
+
+def test_every_file_is_synced_before_the_checkpoint_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, source, sync = [], tmp_path / "source", checkpoints._sync
+    (source / "inner").mkdir(parents=True)
+    for number in range(100):
+        (source / "inner" / str(number)).write_text("x")
+    monkeypatch.setattr(checkpoints, "_sync", lambda path: synced.append(path) or sync(path))
+    target = CheckpointStore(tmp_path / "t", "acc", "max").commit(source, [{"step": 1, "acc": 0.5}])
+    *before, last = synced
+    assert last == tmp_path / "t"
+    (staging,) = {path for path in before if path.parent == tmp_path / "t"}
+    assert {path.relative_to(staging) for path in before} == {
+        path.relative_to(target) for path in (target, *target.rglob("*"))
+    }
+    assert len(before) == 103  # 100 files and their folder, the report, and the checkpoint itself

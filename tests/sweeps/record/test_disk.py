@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def end(state: SweepState, budget: DiskBudget, trial_id: str, status: str = "com
     event = {"event": "end", "trial_id": trial_id, "time": 0, "status": status}
     state.apply(event)
     budget(event)
+    budget({"event": "finish", "time": 0, "status": "completed"})  # waits until the rest is done
 
 
 def left(folder: Path) -> set[str]:
@@ -90,3 +92,46 @@ def test_within_the_budget_nothing_goes(tmp_path: Path, folder: Path) -> None:
         checkpoint(folder, name)
         end(state, budget, name, "failed")
     assert left(folder) == {"a", "b"}
+
+
+def test_no_event_waits_for_a_slow_store(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, budget = sweep(tmp_path, folder, max_kb=1.5)
+    for name, accuracy in (("good", 0.9), ("bad", 0.1), ("runs", 0.5)):
+        trial(state, name, accuracy)
+        checkpoint(folder, name, KB // 2 if name == "runs" else KB)
+    answers, look_up = threading.Event(), budget._bytes
+
+    def slow(name: str) -> int:
+        answers.wait(10)
+        return look_up(name)
+
+    monkeypatch.setattr(budget, "_bytes", slow)
+    for name in ("good", "bad"):
+        event = {"event": "end", "trial_id": name, "time": 0, "status": "completed"}
+        state.apply(event)
+        budget(event)
+    assert left(folder) == {"good", "bad", "runs"} and not answers.is_set()
+    answers.set()
+    budget({"event": "finish", "time": 0, "status": "interrupted"})
+    assert left(folder) == {"good", "runs"}
+
+
+def test_a_store_that_fails_once_is_asked_again(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    state, budget = sweep(tmp_path, folder, max_kb=1.5)
+    for name, accuracy in (("good", 0.9), ("bad", 0.1)):
+        trial(state, name, accuracy)
+        checkpoint(folder, name)
+
+    def fail(path: str) -> bool:
+        raise ConnectionError("no route")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(budget._fs, "exists", fail)
+        end(state, budget, "bad")
+    assert "none could be deleted (no route)" in caplog.text
+    end(state, budget, "good")
+    assert left(folder) == {"good"}

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.record.journal import Journal, read_journal
+from sweeps.record.journal import SYNC_S, Journal, read_journal
 from sweeps.space.encoding import encode
 
 
@@ -61,3 +64,69 @@ def test_a_line_is_on_disk_before_append_returns(tmp_path: Path) -> None:
     journal.append("start")
     journal.append("end")
     assert seen == [("start", 1), ("end", 2)]
+
+
+@pytest.fixture
+def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of lines in the journal at each sync, in a time that stands still."""
+    found: list[int] = []
+    monkeypatch.setattr(
+        os, "fdatasync", lambda _: found.append(len(list(read_journal(tmp_path / "j.jsonl"))))
+    )
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    return found
+
+
+def test_what_has_an_effect_is_synced_with_all_before_it(tmp_path: Path, synced: list[int]) -> None:
+    journal = Journal(tmp_path / "j.jsonl")
+    journal.append("start", trial_id="a")
+    for _ in range(3):
+        journal.append("report", trial_id="a", step=1)
+        journal.append("decision", trial_id="a", action="continue")
+    assert synced == [1]
+    journal.append("decision", trial_id="a", action="stop")
+    assert synced == [1, 8]
+    journal.append("end", trial_id="a")
+    journal.append("report", trial_id="b", step=1)
+    assert synced == [1, 8, 9]
+    journal.close()
+    assert synced == [1, 8, 9, 10]
+
+
+def test_reports_are_synced_after_a_while(
+    tmp_path: Path, synced: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "j.jsonl")
+    journal.append("start", trial_id="a")
+    journal.append("report", trial_id="a", step=1)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0 + 2 * SYNC_S)
+    journal.append("report", trial_id="a", step=2)
+    assert synced == [1, 3]
+
+
+def test_a_sync_that_fails_takes_back_what_may_not_be_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "j.jsonl")
+    journal.append("start", trial_id="a")
+    monkeypatch.setattr(time, "monotonic", lambda: -math.inf)
+    journal.append("report", trial_id="a", step=1)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            journal.append("end", trial_id="a")
+    journal.append("finish")
+    assert [event["event"] for event in read_journal(tmp_path / "j.jsonl")] == ["start", "finish"]
+
+
+@pytest.mark.parametrize("size", [10, 70_000, 200_000])
+def test_a_long_torn_line_is_removed(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "j.jsonl"
+    for whole in (b"", b'{"event":"start"}\n'):
+        path.write_bytes(whole + b"x" * size)
+        Journal(path).close()
+        assert path.read_bytes() == whole

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sweeps.decide.judge import Judge
+from collections.abc import Sequence
+
+from sweeps.decide.judge import Decision, Judge
 from sweeps.schedulers.registry import SCHEDULERS
 from sweeps.space.schema import SchedulerSpec
 
@@ -21,5 +23,23 @@ def run(judge: Judge, curves: dict[str, list[float]], order: list[str] | None = 
         for index, value in enumerate(curves[member], start=1):
             if member in judge.stopped:
                 break
-            judge.on_report("pool", member, [member], member, {"samples": 10 * index, "acc": value})
+            report(judge, "pool", member, {"samples": 10 * index, "acc": value})
     return set(judge.stopped)
+
+
+def report(
+    judge: Judge,
+    pool: str,
+    trial: str,
+    metrics: dict[str, float],
+    member: str = "",
+    seeds: Sequence[str] = (),
+) -> list[Decision]:
+    """What is decided at a report of this trial, which is its member's only one unless others are named."""
+    arrivals = judge.reported(pool, member or trial, seeds or [trial], trial, metrics)
+    return judge.decide(arrivals)
+
+
+def diverge(judge: Judge, pool: str, member: str) -> list[Decision]:
+    """What is decided when the member's only trial diverges."""
+    return judge.decide(judge.diverged(pool, member, [member], member))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.schedulers.registry import SCHEDULERS
-from tests.sweeps.schedulers.pools import STOPPING, judge_of, run
+from tests.sweeps.schedulers.pools import STOPPING, diverge, judge_of, report, run
 
 
 @pytest.mark.parametrize("kind", SCHEDULERS)
@@ -33,22 +33,22 @@ class TestEveryScheduler:
     def test_hearing_a_report_twice_changes_nothing(self, kind: str) -> None:
         once, twice = judge_of(kind), judge_of(kind)
         for name, value in (("a", 0.9), ("b", 0.1), ("c", 0.5), ("d", 0.3), ("e", 0.05)):
-            report = {"samples": 10, "acc": value}
-            once.on_report("p", name, [name], name, report)
-            twice.on_report("p", name, [name], name, report)
-            assert twice.on_report("p", name, [name], name, report) == []
+            metrics = {"samples": 10, "acc": value}
+            report(once, "p", name, metrics)
+            report(twice, "p", name, metrics)
+            assert report(twice, "p", name, metrics) == []
         assert once.stopped == twice.stopped
 
     def test_nothing_happens_before_the_first_rung(self, kind: str) -> None:
         judge = judge_of(kind)
         for name, value in (("a", 0.9), ("b", 0.1), ("c", 0.5), ("d", 0.0)):
-            assert judge.on_report("p", name, [name], name, {"samples": 9, "acc": value}) == []
+            assert report(judge, "p", name, {"samples": 9, "acc": value}) == []
 
     def test_pools_do_not_see_each_other(self, kind: str) -> None:
         judge = judge_of(kind)
         for index in range(6):
             name = f"m{index}"
-            judge.on_report(f"pool{index}", name, [name], name, {"samples": 50, "acc": -index})
+            report(judge, f"pool{index}", name, {"samples": 50, "acc": -index})
         assert judge.stopped == {}
 
     def test_every_stop_says_where_and_why(self, kind: str) -> None:
@@ -92,20 +92,20 @@ class TestEverySchedulerThatStops:
     def test_a_diverged_member_counts_as_the_worst_for_those_that_come_later(self, kind: str) -> None:
         judge = judge_of(kind)
         for name in "abcd":
-            judge.on_diverged("p", name, [name], name)
-        judge.on_report("p", "late", ["late"], "late", {"samples": 10, "acc": 0.01})
+            diverge(judge, "p", name)
+        report(judge, "p", "late", {"samples": 10, "acc": 0.01})
         assert "late" not in judge.stopped
 
     def test_a_member_waits_for_its_last_seed_and_is_judged_by_the_mean(self, kind: str) -> None:
         judge = judge_of(kind)
         run(judge, {name: [value] * 10 for name, value in zip("abcd", (0.5, 0.5, 0.5, 0.5), strict=True)})
         seeds = ["x1", "x2"]
-        assert judge.on_report("pool", "x", seeds, "x1", {"samples": 10, "acc": 0.0}) == []
+        assert report(judge, "pool", "x1", {"samples": 10, "acc": 0.0}, "x", seeds) == []
         assert "x" not in judge.stopped  # the lucky seed is still on its way
-        judge.on_report("pool", "x", seeds, "x2", {"samples": 10, "acc": 1.2})  # mean 0.6
+        report(judge, "pool", "x2", {"samples": 10, "acc": 1.2}, "x", seeds)  # mean 0.6
         assert "x" not in judge.stopped
-        judge.on_report("pool", "y", ["y1", "y2"], "y1", {"samples": 10, "acc": 0.0})
-        judge.on_report("pool", "y", ["y1", "y2"], "y2", {"samples": 10, "acc": 0.2})  # mean 0.1
+        report(judge, "pool", "y1", {"samples": 10, "acc": 0.0}, "y", ["y1", "y2"])
+        report(judge, "pool", "y2", {"samples": 10, "acc": 0.2}, "y", ["y1", "y2"])  # mean 0.1
         assert "y" in judge.stopped
 
     def test_a_pool_loses_one_from_as_many_members_on_as_it_says(self, kind: str) -> None:
@@ -114,6 +114,18 @@ class TestEverySchedulerThatStops:
             judge = judge_of(kind)
             for rung in judge.scheduler.rungs():  # each member is worse than those before it, all the way
                 for member in map(str, range(members)):
-                    report = {"samples": rung, "acc": -float(member)}
-                    judge.on_report("pool", member, [member], member, report)
+                    report(judge, "pool", member, {"samples": rung, "acc": -float(member)})
             assert bool(judge.stopped) == (members >= needed)
+
+    def test_a_report_that_jumps_over_rungs_counts_at_the_highest_alone(self, kind: str) -> None:
+        judge = judge_of(kind)
+        rungs = judge.scheduler.rungs()
+        run(judge, {name: [0.5] * 9 for name in "abcd"})
+        first, last = (len(judge._pools["pool"].values[rung]) for rung in (rungs[0], rungs[-1]))
+        report(judge, "pool", "late", {"samples": 99, "acc": 0.9})
+        report(judge, "pool", "late", {"samples": rungs[0], "acc": 0.0})  # an earlier one, out of order
+        values = judge._pools["pool"].values
+        assert values[rungs[-1]]["late"] == 0.9
+        if len(rungs) > 1:
+            assert len(values[rungs[0]]) == first and "late" not in values[rungs[0]]
+        assert len(values[rungs[-1]]) == last + 1 and "late" not in judge.stopped

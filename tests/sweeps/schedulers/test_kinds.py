@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import statistics
 from typing import Literal
 
 import pytest
@@ -11,7 +13,7 @@ from pydantic import Field
 
 from sweeps.schedulers import registry
 from sweeps.schedulers.fixed import Fixed
-from tests.sweeps.schedulers.pools import judge_of, run
+from tests.sweeps.schedulers.pools import judge_of, report, run
 
 
 def test_asha_keeps_the_best_third_of_those_that_came() -> None:
@@ -43,7 +45,7 @@ def test_asha_judges_again_at_each_rung() -> None:
 def test_fixed_also_stops_an_early_arrival_that_is_overtaken() -> None:
     judge = judge_of("fixed", keep=2)
     for name, value in (("early", 0.1), ("b", 0.5), ("c", 0.4)):
-        judge.on_report("p", name, [name], name, {"samples": 10, "acc": value})
+        report(judge, "p", name, {"samples": 10, "acc": value})
     assert set(judge.stopped) == {"early"}
 
 
@@ -53,7 +55,7 @@ def test_fixed_keeps_the_same_ones_in_every_order_of_arrival(order: list[int]) -
     judge = judge_of("fixed", keep=2)
     for index in order:
         name = f"m{index}"
-        judge.on_report("p", name, [name], name, {"samples": 10, "acc": index})
+        report(judge, "p", name, {"samples": 10, "acc": index})
     assert set(judge.stopped) == {"m0", "m1", "m2", "m3"}
 
 
@@ -71,3 +73,31 @@ def test_a_key_that_two_kinds_have_is_one_key(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(registry.SCHEDULERS, "other", Other)
     with pytest.raises(TypeError, match=r"sweeps\.schedulers\.other: keep is another kind's too"):
         registry.own_keys()
+
+
+@given(st.lists(st.floats(-10, 10), min_size=8, max_size=40), st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_the_median_is_that_of_the_others_running_means(values: list[float], seed: int) -> None:
+    """Worked out again from all values at each arrival."""
+    judge, order = judge_of("median", max_t=50), random.Random(seed)
+    seen: dict[str, list[float]] = {}
+    for value in values:
+        member = order.choice("abcdefgh")
+        if member in judge.stopped or len(seen.get(member, [])) == 4:
+            continue
+        seen.setdefault(member, []).append(value)
+        rung = len(seen[member])
+        (decision,) = report(judge, "p", member, {"samples": 10 * rung, "acc": value})
+        means = [
+            statistics.fmean(each[:rung])
+            for name, each in seen.items()
+            if name != member and len(each) >= rung
+        ]
+        if len(means) < 3:
+            assert decision.cutoff is None
+            continue
+        assert decision.cutoff == statistics.median(means)
+        assert (decision.action == "stop") == (max(seen[member]) < decision.cutoff)
+        assert decision.tied == sum(
+            each[rung - 1] == value for name, each in seen.items() if name != member and len(each) >= rung
+        )
