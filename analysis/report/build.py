@@ -85,7 +85,7 @@ def _page(results: Results) -> str:
 def _nothing_completed(sweep: Sweep) -> str:
     counts = sweep.trials["status"].value_counts()
     found = join([f"{number} {status}" for status, number in counts.items()]) or "no trials"
-    reasons = sorted(set(sweep.trials["reason"]) - {""})[:3]
+    reasons = sorted({reason.partition("\n")[0] for reason in sweep.trials["reason"]} - {""})[:3]
     return (
         f"{sweep.name}: no trial has completed with a finite {sweep.metric} ({found}), so there is nothing "
         f"to report{'; reasons: ' + ' | '.join(reasons) if reasons else ''}"

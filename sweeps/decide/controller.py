@@ -31,6 +31,8 @@ MOST_REUSED = 50  # trials taken over in one call of `next_trial`, between which
 
 logger = logging.getLogger(__name__)
 
+REPORTS_WITHOUT_OBJECTIVE = 3  # after as many, a trial whose trainer names no metrics fails
+
 
 class Controller:
     """`history` holds the events of earlier launches; new events are appended to `journal`; `reusable` are
@@ -204,12 +206,15 @@ class Controller:
         """Record a report. Returns whether the trial continues; if not, its end has been recorded.
 
         A report whose objective contradicts its unit fails the trial, without a retry, and is not recorded.
+        So do the first reports if all of them lack the objective, unless the trainer says that it comes.
         """
         trial = self.state.trials[trial_id]
         if wrong := self._contradiction(trial, metrics):
             self.ended(trial_id, "failed", wrong)
             return False
         self._write_report(trial_id, metrics)
+        if self._lacks_objective(trial):
+            return False
         self.stopping.on_report(trial, metrics)
         # A trial at max_t completes by itself; its last report only counts in the comparison with others.
         return self._reached_max_t(metrics) or not self._prune_if_stopped(trial)
@@ -222,6 +227,28 @@ class Controller:
         described = metric in self._arms[trial.arm].units
         return contradiction(metric, metrics[metric], self.plan.units[metric], described)
 
+    def _lacks_objective(self, trial: TrialState) -> bool:
+        """If the trial's reports lack the objective, warn of it at the first, and fail the trial at the
+        third. Returns whether it has failed. A trainer that names its metrics has named the objective too,
+        and may report it late."""
+        metric = self.plan.spec.objective.metric
+        if metric in trial.last or self.plan.metrics:
+            return False
+        advice = (
+            f"correct objective.metric; or, if {metric} comes in a later report, let describe() name it in "
+            f"its metrics"
+        )
+        if len(trial.reports) == 1:
+            text = f"the first report lacks the objective, {metric}; it has {_names(trial)}: {advice}"
+            self.warned(trial.trial_id, text)
+        if len(trial.reports) < REPORTS_WITHOUT_OBJECTIVE:
+            return False
+        text = (
+            f"{len(trial.reports)} reports lack the objective, {metric}; they have {_names(trial)}: {advice}"
+        )
+        self.ended(trial.trial_id, "failed", text)
+        return True
+
     def _reached_max_t(self, metrics: Mapping[str, float]) -> bool:
         scheduler = self.plan.spec.scheduler
         return scheduler.max_t is not None and metrics.get(scheduler.time_attr, 0) >= scheduler.max_t
@@ -233,11 +260,12 @@ class Controller:
         reason: str = "",
         metrics: Mapping[str, float] | None = None,
         cause: str = "",
+        log: str = "",
     ) -> None:
         """Record how a trial ended: completed, diverged or failed. A second end of the same trial is ignored.
 
         `metrics` are those of a last report that came together with the end, such as the diverged one.
-        `cause` is LOST for a failure that is not the trainer's.
+        `cause` is LOST for a failure that is not the trainer's; `log` is the end of the trial's log.
         """
         trial = self.state.trials[trial_id]
         if trial.ended:
@@ -246,14 +274,14 @@ class Controller:
             self._write_report(trial_id, metrics)
         metric = self.plan.spec.objective.metric
         if status == "completed" and metric not in trial.last:
-            reported = ", ".join(sorted(set(trial.last) - {"step", "samples"})) or "nothing"
-            status, reason = "failed", f"it never reported the objective, {metric}; it reported {reported}"
+            status = "failed"
+            reason = f"it never reported the objective, {metric}; it reported {_names(trial)}"
         audit = self.stopping.audited.get(trial.member) if self.state.is_audited(trial) else None
         if audit is not None:
             reason = f"audit, was to stop: {audit.why}" + (f"; {reason}" if reason else "")
         if status == "completed" and (text := self.stopping.unjudged_reason(trial)):
             self.warned(trial_id, text)
-        more = {"cause": cause} if cause else {}
+        more = ({"cause": cause} if cause else {}) | ({"log": log} if log else {})
         self._journal.append("end", trial_id=trial_id, status=status, reason=reason, **more)
         self._after_end(trial)
 
@@ -262,14 +290,15 @@ class Controller:
         logger.warning("%s: %s", trial_id, text)
         self._journal.append("warning", trial_id=trial_id, text=text)
 
-    def failed(self, trial_id: str, reason: str, cause: str = "") -> None:
+    def failed(self, trial_id: str, reason: str, cause: str = "", log: str = "") -> None:
         """Record that a trial failed. It is retried from its last checkpoint, at most `max_failures` times
-        over all launches; after that its end is recorded."""
+        over all launches; after that its end is recorded. `log` is the end of the trial's log."""
         trial = self.state.trials[trial_id]
         if not trial.ended and trial.failures < self.plan.spec.max_failures:
-            self._journal.append("retry", trial_id=trial_id, reason=reason)
+            more = {"log": log} if log else {}
+            self._journal.append("retry", trial_id=trial_id, reason=reason, **more)
         else:
-            self.ended(trial_id, "failed", reason, cause=cause)
+            self.ended(trial_id, "failed", reason, cause=cause, log=log)
 
     def finish(self, status: str) -> None:
         """Record the end of the launch: completed, budget or interrupted."""
@@ -409,3 +438,9 @@ class Controller:
     def _trial_plan(self, trial: TrialState) -> TrialPlan:
         draw = Draw(trial.draw, trial.values)
         return self.plan.trial(self._arms[trial.arm], draw, trial.seed, trial.phase)
+
+
+def _names(trial: TrialState) -> str:
+    """The metrics that the trial has reported, in words."""
+    names = ", ".join(sorted(set(trial.last) - {"step", "samples"}))
+    return names or ("nothing else" if trial.last else "nothing")

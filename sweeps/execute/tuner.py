@@ -8,8 +8,8 @@ ever restored from it.
 
 from __future__ import annotations
 
+import logging
 import os
-import pickle
 import shutil
 import sys
 import tempfile
@@ -22,17 +22,19 @@ from sweeps.execute import cluster  # noqa: F401  before ray: it sets the variab
 
 # isort: split
 
-from ray import exceptions, tune
+from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.decide.controller import Controller
-from sweeps.execute.worker import Payload, TrialActor
+from sweeps.execute.failure import bounded, silence_reason
+from sweeps.execute.trial import Payload
+from sweeps.execute.trial_log import crash_in, last_words, read_attempt
+from sweeps.execute.worker import TrialActor
 from sweeps.plan.model import TrialPlan
 from sweeps.record.state import LOST
 
-# The worker's process or its node died: no error of the trainer's function.
-NOT_THE_TRAINER = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.WorkerCrashedError)
+logger = logging.getLogger(__name__)
 
 
 class Interrupted(BaseException):
@@ -119,45 +121,72 @@ class SchedulerAdapter(_NotSaved, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         continues = True
         with self._first_error.kept():
-            if result["warning"]:
-                self._controller.warned(_id(trial), result["warning"])
-            continues = self._controller.report(_id(trial), dict(result["report"]))
+            self._pass_warnings(trial, result)
+            if result["outcome"]:  # a failure; Ray's next step ends the worker, and with it this Ray trial
+                self._failed(_id(trial), result["outcome"], result["reason"], result["log"])
+            else:
+                continues = self._controller.report(_id(trial), dict(result["report"]))
         return self.CONTINUE if continues else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if result.get("outcome"):
             with self._first_error.kept():
-                self._end(_id(trial), result["outcome"], result["reason"], dict(result["report"]))
+                self._pass_warnings(trial, result)
+                metrics = dict(result["report"])
+                self._controller.ended(_id(trial), result["outcome"], result["reason"], metrics)
 
-    def _end(self, trial_id: str, outcome: str, reason: str, metrics: dict[str, float]) -> None:
-        if outcome == "out_of_memory":
-            if self._controller.placement.retry_with_larger_share(trial_id, reason):
-                return
-            outcome = "failed"
-        self._controller.ended(trial_id, outcome, reason, metrics)
+    def _pass_warnings(self, trial: Any, result: dict[str, Any]) -> None:
+        for text in result["warnings"]:
+            self._controller.warned(_id(trial), text)
+
+    def _failed(self, trial_id: str, outcome: str, reason: str, log: str) -> None:
+        controller = self._controller
+        logger.error("%s: %s (the worker's process ends now)\n%s", trial_id, reason, log)
+        if outcome == "failed":
+            controller.failed(trial_id, reason, log=log)
+        elif outcome == "misused" or not controller.placement.retry_with_larger_share(trial_id, reason):
+            controller.ended(trial_id, "failed", reason, log=log)
 
 
 class CallbackAdapter(_NotSaved, tune.Callback):
-    """Tells the controller of each start and failure of a trial. Leaves Ray's loop, by an exception, on an
-    interrupt or after an error in an adapter."""
+    """Tells the controller of each start of a trial, and of workers that died. Leaves Ray's loop, by an
+    exception, on an interrupt or after an error in an adapter. `logs` is the folder of the trials' logs."""
 
     def __init__(
-        self, controller: Controller, first_error: _FirstError, interrupted: Callable[[], bool]
+        self,
+        controller: Controller,
+        first_error: _FirstError,
+        interrupted: Callable[[], bool],
+        logs: Path,
     ) -> None:
         self._controller = controller
         self._first_error = first_error
         self._interrupted = interrupted
+        self._logs = logs
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         with self._first_error.kept():
             self._controller.started(_id(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Ray has pickled the error into a folder that others may be able to write, and would read it there.
+        trial.run_metadata.pickled_error_filename = None
+        if trial.last_result.get("outcome"):  # a failure, after which the worker's process ended as it should
+            return
         with self._first_error.kept():
-            error = _error(trial)
-            self._controller.failed(
-                _id(trial), _reason(error), LOST if isinstance(error, NOT_THE_TRAINER) else ""
-            )
+            self._died(trial)
+
+    def _died(self, trial: Any) -> None:
+        """The worker's process or its node died, or the process could not be started. If the worker ended
+        itself after a silence, that is the trainer's failure."""
+        controller, trial_id = self._controller, _id(trial)
+        text = read_attempt(self._logs / f"{trial_id}.log", controller.state.trials[trial_id].attempts)
+        crash, limit = crash_in(text), controller.plan.spec.max_silence_s
+        if limit is not None and crash.startswith("Timeout"):
+            controller.failed(trial_id, silence_reason(limit), log=last_words(text))
+        else:
+            reason = f"the worker's process died: {crash}" if crash else _cause_of_death(trial)
+            controller.failed(trial_id, reason, LOST, log=last_words(text))
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._first_error.error is not None:
@@ -170,21 +199,20 @@ def _id(trial: Any) -> str:
     return Payload.loads(trial.config["payload"]).trial_id
 
 
-def _error(trial: Any) -> Exception:
-    error: Exception = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # Ray has just written it
-    return error
-
-
-def _reason(error: Exception) -> str:
-    """The last line of the trainer's error, without Ray's traceback around it."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line for line in str(cause).splitlines() if line.strip()]
-    return lines[-1].strip().removeprefix("RuntimeError: ") if lines else type(cause).__name__
+def _cause_of_death(trial: Any) -> str:
+    """The last line of what Ray says of it, which has the worker's error or its exit."""
+    try:
+        text = Path(trial.error_file).read_text(errors="replace")
+    except (OSError, TypeError):  # TypeError: Ray has no such file
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return bounded(lines[-1]) if lines else "the worker's process died"
 
 
 def _payload(controller: Controller, trial: TrialPlan, checkpoints: str, logs: Path) -> Payload:
     spec = controller.plan.spec
     allocation = controller.placement.allocation(trial.trial_id)
+    state = controller.state.trials[trial.trial_id]
     return Payload(
         trial_id=trial.trial_id,
         trainer=spec.trainer,
@@ -196,8 +224,10 @@ def _payload(controller: Controller, trial: TrialPlan, checkpoints: str, logs: P
         mode=spec.objective.mode,
         cpu=allocation.cpu,
         gpu=allocation.gpu,
-        journal_step=controller.state.trials[trial.trial_id].last_step,
+        attempt=state.attempts + 1,
+        journal_step=state.last_step,
         is_measured=trial.arm in controller.state.shares,
+        max_silence_s=spec.max_silence_s,
         factors=list(spec.ablate),
         tuned=list(spec.tune),
         sys_path=[path for path in sys.path if path],
@@ -240,7 +270,7 @@ def run(
                 # The controller retries trials. Ray does not: it counts the death of a worker between two
                 # trials as two failures, and the second one would end the trial too early.
                 failure_config=tune.FailureConfig(max_failures=0),
-                callbacks=[CallbackAdapter(controller, first_error, interrupted)],
+                callbacks=[CallbackAdapter(controller, first_error, interrupted, logs)],
                 verbose=0,
             ),
         ).fit()

@@ -60,7 +60,8 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
     spec = spec.model_copy(update={"objective": objective})
     rule = resolve_rule(spec, len(arms))
     more = tuple(baseline_seeds(spec, rule))
-    plan = Plan(spec, sources, trainer, arms, horizon, units, rule, more)
+    metrics = tuple(description.get("metrics") or ())
+    plan = Plan(spec, sources, trainer, arms, horizon, units, rule, more, metrics=metrics)
     check_plan(plan)
     return replace(plan, identity=identity(plan))
 

@@ -44,6 +44,7 @@ def check_names(spec: SweepSpec, known: dict[str, Any]) -> None:
     asked += [(f"tune.{name}", name, RESERVED | REPORTED) for name in spec.tune]
     asked += [("match.by", spec.match.by, RESERVED | REPORTED)] if spec.match is not None else []
     asked += [(f"trainer: {spec.trainer}: the metric", name, RESERVED) for name in known.get("metrics") or []]
+    asked += [("objective.metric", spec.objective.metric, RESERVED)]
     for what, name, reserved in asked:
         if why := name_problem(name, reserved):
             raise SpecError(f"{what}: {name!r} {why}")

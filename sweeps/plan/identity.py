@@ -101,6 +101,8 @@ def resolved(plan: Plan) -> dict[str, Any]:
     }
     if spec.seed_keys:
         space["seed_keys"] = list(spec.seed_keys)
+    if spec.max_silence_s is not None:
+        space["max_silence_s"] = spec.max_silence_s
     if spec.max_checkpoint_gb is not None:
         space["max_checkpoint_gb"] = spec.max_checkpoint_gb
     if limits := spec.budget.model_dump(exclude_none=True):

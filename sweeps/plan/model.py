@@ -70,6 +70,7 @@ class Plan:
     `spec` is resolved: its paths are absolute, `--set` is in the base, and the scheduler's defaults and the
     objective's unit are filled in. `horizon` is the number of samples of a whole trial, None if the trainer
     does not name its key. `units` holds the units of metrics that are known, and always the objective's.
+    `metrics` are the names that the trainer says it reports, () if it says none.
     `rule` decides the comparisons; None in a sweep that was recorded before rules were. Only the baseline
     runs `more_baseline_seeds`. Two plans with the same `identity` are the same sweep; see
     `sweeps.plan.identity`.
@@ -84,6 +85,7 @@ class Plan:
     rule: Rule | None = None
     more_baseline_seeds: tuple[int, ...] = ()
     identity: dict[str, Any] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:

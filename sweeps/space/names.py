@@ -29,7 +29,7 @@ def name_problem(name: str, reserved: set[str]) -> str:
     """Why `name` cannot be the name of a metric or factor, to follow it in a message; '' if it can."""
     if name in reserved or name.startswith("best/"):
         return "is a column of the tables: rename it"
-    path_like = posixpath.normpath(name) == name and not name.startswith(("/", ".."))
+    path_like = posixpath.normpath(name) == name != "." and not name.startswith(("/", ".."))
     if not _MLFLOW_NAME.fullmatch(name) or not path_like:
         return (
             "is not a name that MLflow accepts: use letters, digits, '_', '-', '.', ':', ' ' and '/' between "

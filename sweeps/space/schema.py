@@ -294,6 +294,7 @@ class SweepSpec(Section):
     resources: TrialResources = TrialResources()
     max_concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     max_failures: int = Field(1, ge=0)
+    max_silence_s: float | None = Field(None, gt=0)  # the longest time without a report; then it has failed
     max_checkpoint_gb: float | None = Field(None, gt=0)
     budget: Budget = Budget()
 

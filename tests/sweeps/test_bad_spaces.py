@@ -419,6 +419,15 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["seeds: [0]", "search.seeds", "give other numbers"],
     ),
     # objective
+    "objective-that-is-no-name": (
+        {
+            "trainer": "tests.sweeps.execute.unruly_trainer:train",  # it does not say what it reports
+            "base": {},
+            "ablate": {"does": ["nothing", "prints"]},
+            "objective": {"metric": "../x", "mode": "max"},
+        },
+        ["objective.metric", "'../x'", "not a name that MLflow accepts"],
+    ),
     "metric-not-reported": (
         {"objective": {"metric": "acuracy", "mode": "max"}},
         ["objective.metric", "'acuracy'", "toy_trainer:train", "did you mean accuracy?"],
@@ -498,6 +507,7 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "gpu-and-a-half": ({"resources": {"gpu": 1.5}}, ["resources.gpu", "1.5", "round it"]),
     "negative-max_concurrent": ({"max_concurrent": -2}, ["max_concurrent", "-2", "'auto'"]),
     "negative-max_failures": ({"max_failures": -1}, ["max_failures", "-1"]),
+    "no-max_silence_s": ({"max_silence_s": 0}, ["max_silence_s", "0"]),
     # base
     "missing-base": ({"base": "missing.yaml"}, ["base", "no file missing.yaml", "relative to toy.yaml"]),
     "base-is-a-folder": ({"base": "."}, ["base", "give a path"]),

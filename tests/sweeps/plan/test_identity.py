@@ -40,6 +40,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "words": {"ablate": {"fail_once": ["off", "null", "2026-01-01", "1:30", "ü", None]}},
     "when": {"ablate": {"model.kind": ["a", "b"], "lr": {"values": [1, 2], "when": {"model.kind": "b"}}}},
     "resources": {"resources": {"cpu": 0.5, "gpu": 2}, "max_concurrent": 3, "max_failures": 0},
+    "silence": {"max_silence_s": 60},
 }
 # PyYAML writes YAML 1.1, in which these are words; read as YAML 1.2 they are numbers.
 NUMBERS = {
@@ -98,6 +99,7 @@ def test_a_space_of_the_project_can_be_launched_again_from_elsewhere(
         {"resources": {"cpu": 2, "gpu": 1}},
         {"max_concurrent": 1},
         {"max_failures": 5},
+        {"max_silence_s": 60},
         {"scheduler": {"kind": "fifo"}},
         {"base": {"lr": 0.1, "max_samples": 100, "model": {"kind": "a"}}},
     ],

@@ -1,0 +1,187 @@
+"""One trial in this process: how it ends, what it leaves behind, what is told of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.execute.failure import MAX_REASON
+from sweeps.execute.trial import Payload, Report, TrialHandle
+from sweeps.execute.warned import MAX_LENGTH, MAX_WARNINGS
+from tests.sweeps.execute.unruly_trainer import _ACTS, MANY
+
+
+def payload(folder: Path, does: str = "nothing") -> Payload:
+    return Payload(
+        trial_id="a-d0-s1",
+        trainer="tests.sweeps.execute.unruly_trainer:train",
+        config={"does": does},
+        seed=1,
+        checkpoints=str(folder / "a"),
+        log=str(folder / "logs" / "a-d0-s1.log"),
+        metric="accuracy",
+        mode="max",
+        cpu=1,
+        gpu=0,
+    )
+
+
+def played(given: Payload) -> list[Report]:
+    """All reports of a trial, the last with its outcome."""
+    trial = TrialHandle(given, "cpu")
+    trial.start()
+    reports = [trial.next()]
+    while not reports[-1].outcome:
+        reports.append(trial.next())
+    if given.max_silence_s is None:
+        trial.stop()
+    return reports
+
+
+def log_of(given: Payload) -> str:
+    return Path(given.log).read_text()
+
+
+def test_a_trial_completes(tmp_path: Path) -> None:
+    given = payload(tmp_path)
+    *reports, end = played(given)
+    assert [report.metrics["step"] for report in reports] == [1, 2]
+    assert (end.outcome, end.reason, end.warnings) == ("completed", "", [])
+    assert len(log_of(given).splitlines()) == 1  # the attempt's header
+
+
+# Failures
+
+
+def test_a_failure_has_its_type_and_its_whole_message(tmp_path: Path) -> None:
+    end = played(payload(tmp_path, "raises"))[-1]
+    assert (end.outcome, end.reason) == ("failed", "TwoArguments: code 7\nthe second line")
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
+    reason = played(payload(tmp_path, "raises at length"))[-1].reason
+    assert len(reason) <= MAX_REASON
+    assert reason.startswith("RuntimeError: CUDA error: an illegal memory access\n")
+    assert reason.endswith("\nCompile with DSA") and "[...]" in reason
+
+
+def test_a_failure_brings_the_end_of_its_log(tmp_path: Path) -> None:
+    given = payload(tmp_path, "raises")
+    end = played(given)[-1]
+    assert "Traceback" in end.log and end.log.endswith("the second line")
+    assert "====" not in end.log and end.log in log_of(given)
+    assert len(end.log) <= 4000 and len(end.log.splitlines()) <= 20
+
+
+@pytest.mark.parametrize(
+    ("needed", "outcome"), [("CUDA error: out of memory", "out_of_memory"), ("another error", "failed")]
+)
+def test_a_trial_that_needs_more_of_a_gpu_is_told_from_a_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: str, outcome: str
+) -> None:
+    def act() -> None:
+        raise RuntimeError(needed)
+
+    monkeypatch.setitem(_ACTS, "nothing", act)
+    assert played(replace(payload(tmp_path), is_measured=True))[-1].outcome == outcome
+    assert played(payload(tmp_path))[-1].outcome == "failed"
+
+
+# What the next trial finds
+
+
+@pytest.mark.parametrize("does", ["moves", "moves and raises"])
+def test_the_process_is_as_it_was_after_a_trial(tmp_path: Path, does: str) -> None:
+    variables, folder = dict(os.environ), Path.cwd()
+    played(payload(tmp_path, does))
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert (dict(os.environ), Path.cwd()) == (variables, folder)
+    assert mask != 0o777
+
+
+# Warnings
+
+
+def test_warnings_are_bounded_and_all_of_them_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a worker, without pytest's own
+    given = payload(tmp_path, "warns")
+    told = played(given)[0].warnings
+    assert len(told) == MAX_WARNINGS + 1 and max(map(len, told)) == MAX_LENGTH
+    assert told[0].startswith("warning 0: xxx") and told[0].endswith("...")
+    assert "more warnings" in told[-1] and "logs/a-d0-s1.log" in told[-1]
+    missing = [n for n in range(MANY) if f"warning {n}: {'x' * 400}\n" not in log_of(given)]
+    assert not missing
+
+
+def test_a_warning_that_is_not_logged_is_told_in_every_trial(tmp_path: Path) -> None:
+    def show(message: Any, category: type[Warning], path: str, line: int, *more: Any) -> None:
+        sys.stderr.write(warnings.formatwarning(message, category, path, line))
+
+    given = payload(tmp_path, "warns otherwise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # a place warns once in a process
+        warnings.showwarning = show  # as Python does, but for pytest
+        for _ in range(2):
+            assert played(given)[0].warnings == ["UserWarning: this way is slow"]
+        assert warnings.showwarning is show
+    assert log_of(given).count("UserWarning: this way is slow") == 2
+
+
+def test_a_warning_before_the_end_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def act() -> None:
+        logging.getLogger("unruly").warning("it will not end well")
+        raise RuntimeError
+
+    monkeypatch.setitem(_ACTS, "nothing", act)
+    end = played(payload(tmp_path))[-1]
+    assert (end.reason, end.warnings) == ("RuntimeError", ["it will not end well"])
+
+
+# Silence
+
+
+def test_a_trial_that_does_not_report_fails_and_its_log_says_where_it_is(tmp_path: Path) -> None:
+    given = replace(payload(tmp_path, "hangs"), max_silence_s=0.3)
+    began = time.monotonic()
+    end = played(given)[-1]
+    assert time.monotonic() - began < 3
+    assert (end.outcome, end.reason) == ("failed", "no report for 0.3 s (max_silence_s)")
+    assert "unruly_trainer.py" in end.log and "time.sleep(3600)" in end.log
+    assert "Thread 0x" in log_of(given)  # those of all threads
+
+
+def test_the_time_in_which_the_driver_decides_is_no_silence(tmp_path: Path) -> None:
+    trial = TrialHandle(replace(payload(tmp_path), max_silence_s=0.3), "cpu")
+    trial.start()
+    assert trial.next().metrics["step"] == 1
+    time.sleep(0.5)
+    assert [trial.next().metrics["step"], trial.next().outcome] == [2, "completed"]
+    trial.stop()
+
+
+# Wrong reports
+
+
+def test_a_wrong_report_fails_the_trial_and_keeps_what_came_before(tmp_path: Path) -> None:
+    given = payload(tmp_path)
+    trial = TrialHandle(given, "cpu")
+    trial._history.append({"step": 1.0, "samples": 1.0})
+    trial._last_step = 5
+    with pytest.raises(ValueError, match="step 5 comes after step 5"):
+        trial.report({"step": 5, "samples": 10})
+    assert trial._history == [{"step": 1.0, "samples": 1.0}]
+    trial.start()
+    end = trial.next()
+    assert end.outcome == "misused" and "step 1 comes after step 5" in end.reason
+    trial.stop()

@@ -1,0 +1,172 @@
+"""What the driver makes of a worker's results, with Ray's part played by hand."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sweeps.decide.controller import Controller
+from sweeps.execute.trial import Payload
+from sweeps.execute.trial_log import TrialLog
+from sweeps.execute.tuner import CallbackAdapter, SchedulerAdapter, _FirstError, _payload
+from sweeps.record.journal import Event, Journal, read_journal
+from tests.sweeps.spaces import toy_plan
+
+UNNAMED = "tests.sweeps.execute.unruly_trainer:train"  # it does not say what it reports
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+class Driver:
+    """A sweep of one trial, which has started, and the adapters between Ray and its controller."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        space = {"ablate": {"model.kind": ["b"]}, "seeds": [1], "max_failures": 1, **changes}
+        self.controller = Controller(toy_plan(folder, **space), Journal(folder / "journal.jsonl"))
+        self.controller.begin()
+        trial = self.controller.next_trial()
+        assert trial is not None
+        self.payload = _payload(self.controller, trial, str(folder), folder / "logs")
+        self.trial_id = trial.trial_id
+        self._journal, self._errors = folder / "journal.jsonl", _FirstError()
+        self.scheduler = SchedulerAdapter(self.controller, self._errors)
+        self.callback = CallbackAdapter(self.controller, self._errors, lambda: False, folder / "logs")
+        self.trial = SimpleNamespace(
+            config={"payload": self.payload.dumps()},
+            last_result={},
+            error_file=str(folder / "error.txt"),
+            pickled_error_file=str(folder / "error.pkl"),
+            run_metadata=SimpleNamespace(pickled_error_filename="error.pkl"),
+        )
+        (folder / "error.pkl").write_bytes(pickle.dumps(Bomb(folder / "exploded")))
+        (folder / "error.txt").write_text("Failure # 1\nThe actor died.\n\tpid: 7\nIts node was lost.\n")
+        self.callback.on_trial_start(0, [], self.trial)
+
+    def result(self, outcome: str = "", **more: Any) -> str:
+        """A step's result comes, and where it is a failure, the process ends."""
+        result = {"report": [], "warnings": [], "outcome": outcome, "reason": "", "log": "", **more}
+        decision = self.scheduler.on_trial_result(None, self.trial, result)
+        self.trial.last_result = result
+        if outcome:
+            assert decision == self.scheduler.CONTINUE
+            self.callback.on_trial_error(0, [], self.trial)
+        self.callback.on_step_begin(1, [])
+        return decision
+
+    def dies(self) -> None:
+        self.callback.on_trial_error(0, [], self.trial)
+        self.callback.on_step_begin(1, [])
+
+    def events(self, *names: str) -> list[Event]:
+        return [event for event in read_journal(self._journal) if event["event"] in names]
+
+
+def test_a_failure_is_told_once_with_the_end_of_its_log(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    driver.result("failed", reason="ValueError: no", log="Traceback\n...")
+    (event,) = driver.events("retry", "end")
+    assert (event["event"], event["reason"], event["log"]) == ("retry", "ValueError: no", "Traceback\n...")
+    assert driver.controller.state.trials[driver.trial_id].failures == 1
+
+
+def test_the_last_failure_has_its_log_too(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, max_failures=0)
+    driver.result("failed", reason="ValueError: no", log="Traceback\n...")
+    (event,) = driver.events("retry", "end")
+    assert (event["event"], event["log"]) == ("end", "Traceback\n...")
+    assert "cause" not in event
+
+
+def test_a_wrong_report_is_not_tried_again(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    driver.result("misused", reason="WrongReport: no")
+    (event,) = driver.events("retry", "end")
+    assert (event["event"], event["status"], event["reason"]) == ("end", "failed", "WrongReport: no")
+
+
+def test_every_warning_of_a_result_is_told(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    driver.result(warnings=["one", "two"], report=[("step", 1.0), ("samples", 10.0), ("accuracy", 0.1)])
+    end = {"report": [], "warnings": ["three"], "outcome": "completed", "reason": "", "log": ""}
+    driver.scheduler.on_trial_complete(None, driver.trial, end)
+    assert [event["text"] for event in driver.events("warning")] == ["one", "two", "three"]
+    assert driver.controller.state.trials[driver.trial_id].status == "completed"
+
+
+def test_nothing_is_unpickled_that_another_user_may_have_written(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    driver.dies()
+    assert not (tmp_path / "exploded").exists()
+    assert driver.trial.run_metadata.pickled_error_filename is None  # nor by Ray, at the end
+    (event,) = driver.events("retry", "end")
+    assert event["reason"] == "Its node was lost."
+
+
+def test_a_worker_that_died_is_lost_and_the_driver_reads_its_log(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, max_failures=0)
+    TrialLog(Path(driver.payload.log), driver.payload.attempt).write("its last words\n")
+    driver.dies()
+    (event,) = driver.events("retry", "end")
+    assert (event["cause"], event["log"]) == ("lost", "its last words")
+
+
+def test_a_worker_that_was_killed_by_its_timer_has_failed_by_itself(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, max_failures=0, max_silence_s=30)
+    assert driver.payload.max_silence_s == 30
+    TrialLog(Path(driver.payload.log), driver.payload.attempt).write("Timeout (0:00:35)!\nThread 0x1:\n")
+    driver.dies()
+    (event,) = driver.events("retry", "end")
+    assert event["reason"] == "no report for 30 s (max_silence_s)" and "cause" not in event
+
+
+def test_the_log_of_an_earlier_attempt_says_nothing_of_this_one(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, max_failures=0, max_silence_s=30)
+    TrialLog(Path(driver.payload.log), driver.payload.attempt + 1).write("Timeout (0:00:35)!\n")
+    driver.dies()
+    (event,) = driver.events("retry", "end")
+    assert event["cause"] == "lost" and "log" not in event
+
+
+def test_a_trial_that_reports_another_metric_is_told_at_its_first_report_and_ended_at_the_third(
+    tmp_path: Path,
+) -> None:
+    driver = Driver(tmp_path, trainer=UNNAMED, base={}, ablate={"does": ["raises"]})
+    reports = [[("step", step), ("samples", 10.0 * step), ("acc", 0.1)] for step in (1.0, 2.0, 3.0)]
+    assert driver.result(report=reports[0]) == driver.scheduler.CONTINUE
+    (warning,) = driver.events("warning")
+    assert "the first report lacks the objective, accuracy; it has acc" in warning["text"]
+    assert "describe()" in warning["text"]
+    assert driver.result(report=reports[1]) == driver.scheduler.CONTINUE
+    assert driver.result(report=reports[2]) == driver.scheduler.STOP
+    assert len(driver.events("warning")) == 1 and not driver.events("retry")
+    (end,) = driver.events("end")
+    assert end["status"] == "failed" and "3 reports lack the objective, accuracy" in end["reason"]
+
+
+@pytest.mark.parametrize("trainer", ["tests.sweeps.toy_trainer:train", UNNAMED])
+def test_a_trainer_that_evaluates_rarely_is_left_alone(tmp_path: Path, trainer: str) -> None:
+    """If it names its metrics, or has reported the objective once."""
+    changes = {"base": {}, "ablate": {"does": ["raises"]}} if trainer == UNNAMED else {}
+    driver = Driver(tmp_path, trainer=trainer, **changes)
+    for step in range(1, 6):
+        objective = [("accuracy", 0.1)] if trainer == UNNAMED and step == 1 else []
+        report = [("step", float(step)), ("samples", 10.0 * step), ("loss", 0.1), *objective]
+        assert driver.result(report=report) == driver.scheduler.CONTINUE
+    assert not driver.events("warning", "end", "retry")
+
+
+def test_a_payload_survives_its_journey(tmp_path: Path) -> None:
+    payload = Driver(tmp_path, max_silence_s=30).payload
+    assert Payload.loads(payload.dumps()) == payload and payload.attempt == 1
