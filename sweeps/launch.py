@@ -24,6 +24,7 @@ from sweeps.observe.console import Display
 from sweeps.observe.mlflow_runs import absolute_uri
 from sweeps.observe.mlflow_writer import MlflowWriter, attach_report, sync
 from sweeps.observe.notify import notify
+from sweeps.observe.progress import Tracker
 from sweeps.observe.summary import (
     BUDGET_SPENT,
     OK,
@@ -147,14 +148,17 @@ def _run(
         journal = Journal(folder / JOURNAL)
         controller = Controller(plan, journal, history, reusable)
         writer = MlflowWriter(absolute_uri(options.tracking_uri), space, journal, history)
-        journal.listeners.append(writer)
+        tracker = Tracker(controller.state, space)
+        for event in history:
+            tracker.apply(event)
+        journal.listeners += [writer, tracker.apply]
         if plan.spec.max_checkpoint_gb is not None:
             checkpoints = storage.checkpoints(plan.spec.name)
             journal.listeners.append(DiskBudget(checkpoints, plan.spec, controller.state))
         writer.start()
         ending, failures = "interrupted", Failures()
         with failures.catch("the sweep"):
-            ending = _run_until_end(controller, folder, options, storage, available, signals, code)
+            ending = _run_until_end(controller, tracker, folder, options, storage, available, signals, code)
         with failures.catch("the journal"):
             controller.finish(ending)
         with failures.catch("the tables"):
@@ -183,6 +187,7 @@ def _make_folder(folder: Path, options: LaunchOptions) -> None:
 
 def _run_until_end(
     controller: Controller,
+    tracker: Tracker,
     folder: Path,
     options: LaunchOptions,
     storage: Storage,
@@ -194,7 +199,7 @@ def _run_until_end(
     controller.begin(version=__version__, code=code, libraries=_libraries())
     if error := storage.send(folder.name, PRIMARY_FILES):  # before the first checkpoint is uploaded
         raise OSError(error)
-    with Display(controller, options.quiet):
+    with Display(tracker, options.quiet):
         _run_trials(controller, folder, options, storage, available, signals)
     if controller.finished:
         return "completed"

@@ -164,21 +164,6 @@ class Controller:
         """The limit that was reached, such as "wall_h: 12 of 12"; '' if none was."""
         return self.usage.exhausted(time.time()) or self.usage.no_more_trials
 
-    @property
-    def unplanned_trials(self) -> int:
-        """The number of trials that may still be planned: draws that TPE has not made yet, and the evidence
-        up to the last look."""
-        spec, plan = self.plan.spec, self.plan
-        draws = sum(search.missing for search in self._searches.values())
-        evidence = 0
-        for arm in plan.arms if has_evidence(spec) else ():
-            if spec.tune and arm.name not in self.state.selected:
-                kept = min(spec.search.keep, plan.number_of_draws(arm))
-            else:
-                kept = len(self._draws_shown(arm))
-            evidence += kept * self.looks.seeds_ahead(arm.name)
-        return draws * len(plan.search_seeds) + evidence
-
     def _ask_search(self) -> bool:
         """Plan a new TPE draw, of the arm with the fewest draws. Returns whether an arm needed another."""
         for search in sorted(self._searches.values(), key=lambda search: search.asked):

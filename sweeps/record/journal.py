@@ -14,7 +14,8 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
     report    a trial reported: trial_id, step, samples and the trainer's metrics
     decision  the scheduler judged a member of a pool: member, trial_id, rung, value, cutoff, tied, action
     warning   a problem after which the sweep continues: text; trial_id, if it concerns one trial
-    retry     a trial failed and will be retried: trial_id, reason; gpu, if it gets a larger share of a GPU
+    retry     a trial failed and will be retried: trial_id, reason; gpu, if it gets a larger share of a GPU;
+              cause "asked", if a user asked for it after its end
     end       a trial ended: trial_id, status, reason; cause, if it was not the trainer's
     select    the draws of an arm that are repeated as evidence: arm, draws
     stage     the comparisons that the plan or an extension asks for: number, level, looks, and of each
