@@ -24,7 +24,7 @@ from sweeps.decide.stopping import Stopping
 from sweeps.plan.evidence import has_evidence
 from sweeps.plan.model import Arm, Draw, Plan, TrialPlan, trial_id
 from sweeps.plan.units import contradiction
-from sweeps.record.journal import Event, Journal
+from sweeps.record.journal import FORMAT, Event, Journal
 from sweeps.record.state import SweepState, TrialState, member_of
 
 MOST_REUSED = 50  # trials taken over in one call of `next_trial`, between which Ray's loop hears of signals
@@ -73,7 +73,7 @@ class Controller:
             self._journal.append("extend", hash=self.plan.hash, reopened=reopened)
             self.stopping.on_extended(reopened)
         max_t, old_code = self.plan.spec.scheduler.max_t, self.state.code
-        self._journal.append("launch", hash=self.plan.hash, max_t=max_t, **launch)
+        self._journal.append("launch", format=FORMAT, hash=self.plan.hash, max_t=max_t, **launch)
         self._warn_of_changed_code(old_code)
         self.stopping.make_missing_decisions()
         for lost in self.state.lost:

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps.decide.controller import Controller
 from sweeps.observe.mlflow_runs import absolute_uri
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import SweepState
-from sweeps.record.storage import Storage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OK, SOME_FAILED, BAD_INPUT, BUDGET_SPENT = 0, 1, 2, 3
 logger = logging.getLogger(__name__)
@@ -24,15 +26,29 @@ logger = logging.getLogger(__name__)
 class Outcome:
     """The result of a launch.
 
-    `status` is the exit status; `folder` is the sweep's folder, None for a preview; `notes` are printed after
-    the report; `in_mlflow` is whether MLflow has everything.
+    `status` is the exit status; `folder` is the sweep's folder, None for a preview; `ranking_text` is the
+    ranking as it was printed, "" if there is none yet; `notes` were printed after it; `in_mlflow` is whether
+    MLflow has everything.
     """
 
     status: int
     folder: Path | None = None
     notes: tuple[str, ...] = ()
-    storage: Storage | None = None
     in_mlflow: bool = False
+    ranking_text: str = ""
+
+    @property
+    def ranking(self) -> pd.DataFrame:
+        """The arms, best first: a row an arm, with the columns of `analysis.rank_arms`.
+
+        Raises AnalysisError if there are no results.
+        """
+        from analysis.compare.ranking import rank_arms
+        from analysis.sweep import AnalysisError, load_sweep
+
+        if self.folder is None:
+            raise AnalysisError("a preview runs nothing: it has no ranking")
+        return rank_arms(load_sweep(self.folder))
 
 
 @dataclass
@@ -95,11 +111,12 @@ def mlflow_hint(link: str, uri: str) -> Iterator[str]:
             yield f"  (first: mlflow ui --backend-store-uri {without_secret(absolute_uri(uri))})"
 
 
-def sync_hint(folder: Path, uri: str, error: str) -> str:
+def sync_hint(folder: Path, storage: str, uri: str, error: str) -> str:
     """A message with the command that writes what is missing in MLflow; `error` is why it is missing."""
     return (
         f"MLflow does not have all results ({error}). Nothing is lost; when the store works again, run: "
-        f"python -m sweeps.tracking sync {folder} --tracking-uri {without_secret(uri)}"
+        f"python -m sweeps sync {folder.name} --storage {without_secret(storage)} "
+        f"--tracking-uri {without_secret(uri)}"
     )
 
 

@@ -222,6 +222,8 @@ class SweepState:
         self._set_status(trial, "interrupted")
         if event.get("cause") == ASKED:  # the sweep goes on, and the trial has all its retries again
             trial.failures, self.finished = 0, ""
+            if event.get("reselect"):
+                self.selected.pop(trial.arm, None)
         elif event.get("gpu") is None:
             trial.failures += 1
         else:  # it ran out of GPU memory, which is not counted as a failure
