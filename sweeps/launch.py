@@ -41,6 +41,7 @@ from sweeps.observe.summary import (
     summary,
     sync_hint,
     warnings_and_reuse,
+    without_evidence,
 )
 from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
@@ -135,7 +136,8 @@ def _show_finished(plan: Plan, folder: Path, options: LaunchOptions) -> Outcome:
         except Exception as error:  # each store raises its own kinds
             reason = f"{type(error).__name__}: {error}"
             notes.append(sync_hint(folder, options.storage, options.tracking_uri, reason))
-    return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes), in_mlflow)
+    state = read_state(folder / JOURNAL)
+    return Outcome(status_of(state), folder, (*notes, *without_evidence(state)), in_mlflow)
 
 
 # Run
@@ -296,6 +298,7 @@ def _notes(
     """The messages that follow the report."""
     notes = [
         *next_steps(controller, folder, ending, failures),
+        *without_evidence(controller.state),
         *warnings_and_reuse(controller, folder, options.reuse),
     ]
     if mlflow_error:

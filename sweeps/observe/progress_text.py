@@ -42,7 +42,7 @@ def counts_text(progress: Progress) -> str:
 
 def clock_text(progress: Progress) -> str:
     """The time worked, and the time left if it is known."""
-    left = "" if progress.left_s is None else f", about {duration(int(progress.left_s))} left"
+    left = f", about {duration(int(progress.left_s))} left" if progress.left_s else ""
     return f"{duration(int(progress.elapsed_s))} elapsed{left}"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.format import few, join
 from sweeps.decide.controller import Controller
 from sweeps.observe.mlflow_runs import absolute_uri
 from sweeps.record.secrets import without_secret
@@ -88,6 +89,19 @@ def next_steps(controller: Controller, folder: Path, ending: str, failures: Fail
         yield (
             f"The budget is spent ({controller.out_of_budget}); not started: {waiting}. "
             f"Raise it under `budget`, and continue with the same command and --resume."
+        )
+
+
+def without_evidence(state: SweepState) -> Iterator[str]:
+    """A message for arms of which no draw could go on to the evidence."""
+    arms = [arm for arm, draws in state.selected.items() if not draws]
+    if arms:
+        trials = [trial for trial in state.trials.values() if trial.arm in arms and trial.phase == "search"]
+        counts = Counter(trial.status for trial in trials)
+        ended = join([f"{counts[status]} {status}" for status in ("diverged", "failed") if counts[status]])
+        yield (
+            f"No evidence of {few(arms)}: every draw of the search had a trial that diverged or failed "
+            f"({ended}). Nothing is claimed of {'them' if arms[1:] else 'it'}."
         )
 
 
