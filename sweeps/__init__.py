@@ -41,7 +41,7 @@ def status(name: str, storage: str = "results") -> dict[str, Any]:
 
     `storage` is a folder or a URL. Raises SpecError if it has no sweep of this name.
     """
-    from sweeps.status import read_status
+    from sweeps.sweep_status import read_status
 
     return read_status(name, storage).as_json()
 
@@ -54,7 +54,7 @@ def load(name: str, storage: str = "results") -> Sweep:
     """
     from sweeps import report
     from sweeps.record.storage import Storage
-    from sweeps.status import check_known
+    from sweeps.sweep_status import check_known
 
     place = Storage(storage)
     check_known(place, name)

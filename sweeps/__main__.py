@@ -93,7 +93,7 @@ def guarded(action: Callable[[], int], program: str) -> int:
 
 
 def _list(options: argparse.Namespace, program: str) -> int:
-    from sweeps.status import SweepStatus, statuses
+    from sweeps.sweep_status import SweepStatus, statuses
 
     rows = list(statuses(options.storage))
     if options.json:
@@ -118,7 +118,7 @@ def _damaged(name: str, error: SpecError) -> dict[str, str]:
 
 
 def _status(options: argparse.Namespace, program: str) -> int:
-    from sweeps.status import read_status
+    from sweeps.sweep_status import read_status
 
     status = read_status(options.name, options.storage)
     if options.json:
@@ -142,7 +142,7 @@ def _watch(options: argparse.Namespace, program: str) -> int:
     from rich.console import Console
 
     from sweeps.record.storage import Storage
-    from sweeps.status import SweepReader, check_known
+    from sweeps.sweep_status import SweepReader, check_known
     from sweeps.watch import watch
 
     storage = Storage(options.storage)

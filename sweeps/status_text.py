@@ -12,7 +12,7 @@ from analysis.format import duration
 from sweeps.observe.progress import Progress
 from sweeps.observe.progress_text import clock_text, counts_text, elided, table, value_text
 from sweeps.space.errors import SpecError
-from sweeps.status import RUNNING, SweepStatus
+from sweeps.sweep_status import RUNNING, SweepStatus
 
 MOST_ARMS = 20  # of a status
 WIDE = 1000  # columns, where the output is no terminal

@@ -17,7 +17,7 @@ from sweeps.record.secrets import without_secret
 from sweeps.record.state import ASKED, SweepState, TrialState, read_state
 from sweeps.record.storage import PRIMARY_FILES, Storage
 from sweeps.space.errors import SpecError
-from sweeps.status import RUNNING, SweepReader, check_known
+from sweeps.sweep_status import RUNNING, SweepReader, check_known
 
 POLL_S = 0.2
 REMOTE_POLL_S = 2.0  # of a launch on another machine, whose files are at a URL

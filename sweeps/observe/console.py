@@ -3,8 +3,10 @@ PLAIN_EVERY_S."""
 
 from __future__ import annotations
 
+import html
 import threading
 import time
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,9 +15,10 @@ from sweeps.observe.progress import Tracker
 from sweeps.observe.progress_text import line, table
 
 REFRESH_S = 0.5
+NOTEBOOK_EVERY_S = 2.0
 PLAIN_EVERY_S = 30.0
 MORE_LINES = 6  # of the table, besides its arms
-NOTEBOOK_LINES = 40  # a notebook has no height
+NOTEBOOK_SIZE = (110, 40)  # columns and lines: a notebook has none of its own
 
 
 class Display:
@@ -25,11 +28,17 @@ class Display:
         self._tracker = tracker
         self._quiet = quiet
         self._console = Console()
+        self._cell: Any = None  # of a notebook: what it displays can be updated
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="display", daemon=True)
 
     def __enter__(self) -> Display:
         if not self._quiet:
+            if self._console.is_jupyter:
+                from IPython.display import display
+
+                show: Any = display
+                self._cell = show(self._notebook_text(), raw=True, display_id=True)
             self._thread.start()
         return self
 
@@ -39,7 +48,12 @@ class Display:
             self._thread.join(timeout=5)
 
     def _work(self) -> None:
-        if self._console.is_terminal or self._console.is_jupyter:
+        if self._cell is not None:
+            while not self._stop.wait(NOTEBOOK_EVERY_S):
+                self._cell.update(self._notebook_text(), raw=True)
+            self._cell.update(self._notebook_text(), raw=True)
+            return
+        if self._console.is_terminal:
             with Live(self.table(), console=self._console, auto_refresh=False) as live:
                 while not self._stop.wait(REFRESH_S):
                     live.update(self.table(), refresh=True)
@@ -59,6 +73,13 @@ class Display:
 
     def table(self) -> Group:
         """The state of the sweep as a table with one row per arm."""
-        size = self._console.size
-        lines = NOTEBOOK_LINES if self._console.is_jupyter else size.height
-        return table(self._tracker.snapshot(time.time()), size.width, max(1, lines - MORE_LINES))
+        width, height = NOTEBOOK_SIZE if self._console.is_jupyter else self._console.size
+        return table(self._tracker.snapshot(time.time()), width, max(1, height - MORE_LINES))
+
+    def _notebook_text(self) -> dict[str, str]:
+        """The table by its MIME types. Rich's own live display needs ipywidgets in a notebook."""
+        console = Console(width=NOTEBOOK_SIZE[0], force_jupyter=False, force_terminal=False)
+        with console.capture() as capture:
+            console.print(self.table())
+        text = capture.get()
+        return {"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"}

@@ -109,7 +109,7 @@ class Tracker:
             trials = list(self._state.trials.values())
             objective, resolved = self._space["objective"], self._space["resolved"]
             unit = (resolved.get("units") or {}).get(self._metric) or objective.get("unit") or "none"
-            arms = self._arms(trials)
+            arms = self._arms(trials, is_running=now is not None)
             unplanned = self._count_unplanned()
             progress = Progress(
                 name=str(self._space["name"]),
@@ -117,7 +117,7 @@ class Tracker:
                 mode=self._mode,
                 unit=unit,
                 arms=arms,
-                trials=dict(Counter(trial.status for trial in trials)),
+                trials=_counts(trials, is_running=now is not None),
                 unplanned=unplanned,
                 best=None,
                 elapsed_s=self._clock.worked(now),
@@ -127,14 +127,14 @@ class Tracker:
         leading = next((arm for arm in progress.ranked() if arm.value is not None), None)
         return replace(progress, best=leading)
 
-    def _arms(self, trials: Sequence[TrialState]) -> tuple[ArmProgress, ...]:
+    def _arms(self, trials: Sequence[TrialState], is_running: bool) -> tuple[ArmProgress, ...]:
         by_arm: dict[str, list[TrialState]] = {arm: [] for arm in self._space["resolved"]["arms"]}
         for trial in trials:
             by_arm.setdefault(trial.arm, []).append(trial)
         choose = max if self._mode == "max" else min
         found = []
         for arm, members in by_arm.items():
-            counts: dict[str, int] = dict(Counter(trial.status for trial in members))
+            counts = _counts(members, is_running)
             shown = [
                 trial.last[self._metric]
                 for trial in members
@@ -184,6 +184,15 @@ class Tracker:
         if key != self._unplanned_at:
             self._unplanned_at, self._unplanned = key, unplanned_trials(state, self._space)
         return self._unplanned
+
+
+def _counts(trials: Sequence[TrialState], is_running: bool) -> dict[str, int]:
+    """The trials by status. Where no process works on the sweep, those that ran were interrupted by its
+    death."""
+    counts: dict[str, int] = dict(Counter(trial.status for trial in trials))
+    if not is_running and "running" in counts:
+        counts["interrupted"] = counts.get("interrupted", 0) + counts.pop("running")
+    return counts
 
 
 class _Clock:

@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -17,6 +19,7 @@ from sweeps.observe.progress import Tracker
 from sweeps.observe.progress_text import elided, table
 from sweeps.plan.identity import resolved
 from sweeps.record.journal import Journal
+from tests.conftest import ROOT
 from tests.sweeps.spaces import TUNE, toy_plan
 
 SEARCH = {"draws_per_arm": 2, "seeds": [0], "keep": 1}
@@ -110,3 +113,19 @@ def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     with Display(begun(tmp_path)[1]._tracker, quiet=True):
         time.sleep(0.1)
     assert capsys.readouterr().out == ""
+
+
+def test_in_a_notebook_the_table_is_updated_in_its_cell(tmp_path: Path) -> None:
+    cell = f"""
+import pathlib, time
+from tests.sweeps.observe import test_console
+made, display = test_console.begun(pathlib.Path({str(tmp_path)!r}))
+with display:
+    test_console.run(made, "a-d0-s1", 0.4)
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = [output for output in notebook.cells[0].outputs if output.output_type == "display_data"]
+    assert len(outputs) == 1 and "<pre>" in outputs[0].data["text/html"]
+    row = next(line for line in outputs[0].data["text/plain"].splitlines() if line.startswith("a "))
+    assert row.split() == ["a", "-", "1", "-", "-", "1", "0.4"]
