@@ -14,6 +14,7 @@ from sweeps.observe.progress_text import clock_text, counts_text, elided, table,
 from sweeps.space.errors import SpecError
 from sweeps.sweep_status import RUNNING, SweepStatus
 
+DAY_S = 86_400
 MOST_ARMS = 20  # of a status
 WIDE = 1000  # columns, where the output is no terminal
 NAME, ARM, PROBLEM = 28, 30, 70  # columns of a name, an arm and a problem in a list
@@ -29,22 +30,26 @@ def status_text(status: SweepStatus, width: int) -> Group:
     progress = status.progress
     ended = f"{progress.ended:,} of {progress.planned:,} trials ended"
     lines = [f"{elided(status.name, width // 2)}: {status.state}, {ended}"]
-    lines += [f"  {heading:<9} {text}" for heading, text in _details(status) if text]
+    lines += [f"  {heading:<9} {text}" for heading, text in _details(status, width) if text]
     lines = [elided(" ".join(line.split("\n")), width) for line in lines]
     return Group(*map(Text, lines), Text(""), table(progress, min(width, 120), MOST_ARMS))
 
 
-def _details(status: SweepStatus) -> list[tuple[str, str]]:
+def _details(status: SweepStatus, width: int) -> list[tuple[str, str]]:
     progress, best, looks = status.progress, status.progress.best, status.looks
-    leader = f"{best.name}, {progress.metric} {value_text(progress, best)}" if best else ""
-    kind = " (mean of its evidence)" if best and best.is_evidence else " (the best value so far)"
+    leader, value = "", ""
+    if best:
+        kind = "mean of its evidence" if best.is_evidence else "the best value so far"
+        leader, value = elided(best.name, width - 12), f"{value_text(progress, best)}, {kind}"
     failed = [("failed", f"{trial_id}: {reason}") for trial_id, reason in status.failures]
     more = progress.trials.get("failed", 0) - len(status.failures)
     return [
         ("trials", counts_text(progress) or "none planned yet"),
-        ("best", leader and leader + kind),
+        ("best", leader),
+        ("", f"{progress.metric} {value}" if best else ""),
         ("looks", f"{looks[0]} taken, {looks[1]} at the most" if looks[1] else ""),
-        ("time", f"{clock_text(progress)}; last event {ago(progress)}"),
+        ("time", clock_text(progress)),
+        ("event", f"the last one {ago(progress)}"),
         *failed,
         ("", f"and {more:,} more" if failed and more else ""),
         ("folder", status.where),
@@ -55,7 +60,8 @@ def ago(progress: Progress) -> str:
     """How long ago the last event was."""
     if not progress.updated:
         return "never"
-    return f"{duration(max(0, int(time.time() - progress.updated)))} ago"
+    seconds = max(0, int(time.time() - progress.updated))
+    return f"{seconds // DAY_S} days ago" if seconds >= 2 * DAY_S else f"{duration(seconds)} ago"
 
 
 def list_text(rows: list[tuple[str, SweepStatus | SpecError]], width: int) -> Table:

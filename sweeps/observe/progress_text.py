@@ -60,41 +60,41 @@ def table(progress: Progress, width: int, most_arms: int) -> Group:
     arms = list(progress.arms) if len(progress.arms) <= most_arms else progress.ranked()[:most_arms]
     grid = Table(title=None, box=None, pad_edge=False, header_style="bold")
     narrow = width < NARROW
-    value = "value" if narrow else progress.metric
-    headings = ("running", "done", "pruned", "failed", "waiting", value)
+    headings = ("running", "done", "pruned", "failed", "waiting", "value" if narrow else progress.metric)
     grid.add_column("arm", no_wrap=True)
     for heading in headings:
         grid.add_column(heading, justify="right", no_wrap=True)
-    taken = sum(len(heading) + 2 for heading in headings)
     has_evidence = any(arm.is_evidence for arm in progress.arms)
-    in_brackets = False
-    for arm in arms:
-        shown = value_text(progress, arm)
-        if has_evidence and not arm.is_evidence and arm.value is not None:
-            shown, in_brackets = f"({shown})", True
+    rows = [_row(progress, arm, has_evidence) for arm in arms]
+    widths = [max(map(len, column)) + 2 for column in zip(headings, *rows, strict=True)]
+    for arm, row in zip(arms, rows, strict=True):
         leads = progress.best is not None and arm.name == progress.best.name
-        counts = arm.trials
-        cells = (
-            counts.get("running", 0),
-            counts.get("completed", 0),
-            counts.get("pruned", 0),
-            counts.get("failed", 0) + counts.get("diverged", 0),
-            counts.get("not_started", 0) + counts.get("interrupted", 0),
-        )
-        grid.add_row(
-            elided(arm.name, max(FEWEST_NAME, width - taken)),
-            *(str(cell or "-") for cell in cells),
-            Text(shown, style="bold green" if leads else ""),
-        )
+        name = elided(arm.name, max(FEWEST_NAME, width - sum(widths)))
+        grid.add_row(name, *row[:-1], Text(row[-1], style="bold green" if leads else ""))
     title = elided(progress.name, max(FEWEST_NAME, width - 2 - cell_len(clock_text(progress))))
     parts: list[Text | Table] = [Text(f"{title}  {clock_text(progress)}", style="bold"), grid]
     if narrow:
         parts.insert(1, Text(elided(f"value: {progress.metric}", width)))
     if len(arms) < len(progress.arms):
         parts.append(Text(f"and {len(progress.arms) - len(arms):,} more arms"))
-    if in_brackets:
+    if any(row[-1].startswith("(") for row in rows):
         parts.append(Text(elided("in brackets: the best so far, before any evidence", width)))
     return Group(*parts)
+
+
+def _row(progress: Progress, arm: ArmProgress, has_evidence: bool) -> tuple[str, ...]:
+    """The cells of an arm, after its name. In brackets: the value of an arm that has no evidence yet, where
+    others have some."""
+    counts, value = arm.trials, value_text(progress, arm)
+    numbers = (
+        counts.get("running", 0),
+        counts.get("completed", 0),
+        counts.get("pruned", 0),
+        counts.get("failed", 0) + counts.get("diverged", 0),
+        counts.get("not_started", 0) + counts.get("interrupted", 0),
+    )
+    in_brackets = has_evidence and not arm.is_evidence and arm.value is not None
+    return (*(str(number or "-") for number in numbers), f"({value})" if in_brackets else value)
 
 
 def elided(text: str, width: int) -> str:
