@@ -16,7 +16,7 @@ from sweeps.__main__ import add_run_arguments, run
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="run_sweep.py", description=__doc__)
     add_run_arguments(parser)
-    return run(parser.parse_args(arguments), "run_sweep")
+    return run(parser.parse_args(arguments), parser.prog)
 
 
 if __name__ == "__main__":

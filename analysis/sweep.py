@@ -37,7 +37,7 @@ _TRM_SHARES = re.compile(
     r"|test/chosen_exact_accuracy(_low|_high)?|test/exact_accuracy_(at|rating)_\w+"
     r"|test/q_auroc|test/q_ece|test/solved_then_lost(_at_\d+)?"
 )
-_ON_EVIDENCE = ("stage", "look", "extend", "end")
+_ON_EVIDENCE = ("stage", "look", "extend", "end", "retry")
 _DECISIONS = ("trial_id", "member", "rung", "value", "cutoff", "action")
 
 

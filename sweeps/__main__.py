@@ -1,36 +1,80 @@
-"""The command line: `python -m sweeps VERB`, or the console script `trm-sweeps VERB`."""
+"""The command line: `python -m sweeps VERB`, or the console script `trm-sweeps VERB`.
+
+A verb imports what it needs when it runs: `status` and `list` load neither Ray nor torch nor pandas.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.launch import launch
-from sweeps.observe.summary import BAD_INPUT
-from sweeps.options import LaunchOptions
 from sweeps.space.errors import SpecError
 from sweeps.space.shipped import shipped_names
+
+BAD_INPUT = 2
+MODULE = "python -m sweeps"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: what it does in a few words, its function of the arguments and the program's name, which
+    returns the exit status, and the options that it has besides `--storage`."""
+
+    about: str
+    run: Callable[[argparse.Namespace, str], int]
+    options: tuple[str, ...] = ()
+    takes_name: bool = True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments and run the verb. Returns the exit status."""
+    program = _program()
     parser = argparse.ArgumentParser(
-        prog="trm-sweeps", description="Ablation sweeps of TRM and other trainers."
+        prog=program, description="Ablation sweeps of TRM and other trainers. VERB --help has the details."
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", dest="verb")
     add_run_arguments(verbs.add_parser("run", help="launch a sweep", description="Launch a sweep."))
-    return run(parser.parse_args(arguments), parser.prog)
+    for name, verb in VERBS.items():
+        each = verbs.add_parser(
+            name, help=verb.about, description=f"{verb.about[0].upper()}{verb.about[1:]}."
+        )
+        _add_arguments(each, verb)
+    options = parser.parse_args(arguments)
+    verb_name = vars(options).pop("verb")
+    if verb_name == "run":
+        return run(options, program)
+    return guarded(lambda: VERBS[verb_name].run(options, program), f"{program} {verb_name}")
+
+
+def _program() -> str:
+    """The command as it was typed."""
+    typed = Path(sys.argv[0])
+    return MODULE if typed.name == "__main__.py" else typed.name
 
 
 def run(arguments: argparse.Namespace, program: str) -> int:
     """Launch a sweep. Returns the exit status; bad input is one message on standard error after `program`."""
-    options = {**vars(arguments), "overrides": tuple(arguments.overrides)}
-    try:
+
+    def launched() -> int:
+        from sweeps.launch import launch
+        from sweeps.options import LaunchOptions
+
+        options = {**vars(arguments), "overrides": tuple(arguments.overrides)}
         return launch(LaunchOptions(**options)).status
+
+    return guarded(launched, program)
+
+
+def guarded(action: Callable[[], int], program: str) -> int:
+    """The action's exit status. An error is one message on standard error, and no traceback."""
+    try:
+        return action()
     except SpecError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -39,6 +83,146 @@ def run(arguments: argparse.Namespace, program: str) -> int:
     except BrokenPipeError:  # as with `--dry-run | head`; without this Python prints an error at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:  # a full disk, a folder that cannot be written
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+# The verbs
+
+
+def _list(options: argparse.Namespace, program: str) -> int:
+    from sweeps.sweep_status import SweepStatus, statuses
+
+    rows = list(statuses(options.storage))
+    if options.json:
+        found = [row.as_json() if isinstance(row, SweepStatus) else _damaged(name, row) for name, row in rows]
+        _print_json(found)
+        return 0
+    from rich.console import Console
+
+    from sweeps.status_text import list_text, width_of
+
+    console = Console()
+    if rows:
+        console.width = width_of(console)
+        console.print(list_text(rows, console.width), highlight=False)
+    else:
+        print(f"{options.storage} has no sweeps.")
+    return 0
+
+
+def _damaged(name: str, error: SpecError) -> dict[str, str]:
+    return {"name": name, "state": "damaged", "error": str(error)}
+
+
+def _status(options: argparse.Namespace, program: str) -> int:
+    from sweeps.sweep_status import read_status
+
+    status = read_status(options.name, options.storage)
+    if options.json:
+        _print_json(status.as_json())
+        return 0
+    from rich.console import Console
+
+    from sweeps.status_text import status_text, width_of
+
+    console = Console()
+    console.width = width_of(console)
+    console.print(status_text(status, console.width), highlight=False)
+    return 0
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _watch(options: argparse.Namespace, program: str) -> int:
+    from rich.console import Console
+
+    from sweeps.record.storage import Storage
+    from sweeps.sweep_status import SweepReader, check_known
+    from sweeps.watch import watch
+
+    storage = Storage(options.storage)
+    check_known(storage, options.name)
+    try:
+        status = watch(SweepReader(storage, options.name), Console())
+    except KeyboardInterrupt:  # the sweep goes on
+        return 0
+    print(f"{status.name}: {status.state}")
+    return 0
+
+
+def _stop(options: argparse.Namespace, program: str) -> int:
+    from sweeps import verbs
+
+    return verbs.stop(options.name, options.storage, options.timeout, program)
+
+
+def _retry(options: argparse.Namespace, program: str) -> int:
+    from sweeps import verbs
+
+    return verbs.retry(options.name, options.storage, program)
+
+
+def _report(options: argparse.Namespace, program: str) -> int:
+    from sweeps import verbs
+
+    return verbs.report(options.name, options.storage)
+
+
+def _sync(options: argparse.Namespace, program: str) -> int:
+    from sweeps import verbs
+
+    return verbs.sync(options.name, options.storage, options.tracking_uri)
+
+
+def _best(options: argparse.Namespace, program: str) -> int:
+    from sweeps import verbs
+
+    return verbs.best(options.name, options.storage)
+
+
+VERBS = {
+    "list": Verb("list the sweeps of a storage", _list, ("--json",), takes_name=False),
+    "status": Verb("print a sweep's state, its trials, its best arm and the time left", _status, ("--json",)),
+    "watch": Verb("show a running sweep's live table until it ends", _watch),
+    "stop": Verb(
+        "end a running sweep so that --resume continues it, and wait for that", _stop, ("--timeout",)
+    ),
+    "retry": Verb("plan the failed trials of a sweep again", _retry),
+    "report": Verb("write a sweep's report of what is recorded now, and print its path", _report),
+    "sync": Verb("write a sweep's whole journal and its report to MLflow", _sync, ("--tracking-uri",)),
+    "best": Verb("print the checkpoint folder of the best arm's best trial, on the last line", _best),
+}
+
+
+def _add_arguments(parser: argparse.ArgumentParser, verb: Verb) -> None:
+    if verb.takes_name:
+        parser.add_argument("name", metavar="NAME", help="the sweep's name")
+    _add_storage(parser)
+    if "--json" in verb.options:
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    if "--timeout" in verb.options:
+        parser.add_argument(
+            "--timeout", type=float, default=120.0, metavar="SECONDS", help="how long to wait (default: 120)"
+        )
+    if "--tracking-uri" in verb.options:
+        _add_tracking_uri(parser)
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--storage", default="results", metavar="DIR", help="a folder, or a URL such as s3://bucket/sweeps"
+    )
+
+
+def _add_tracking_uri(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="the MLflow store"
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,12 +247,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--reuse", action="store_true", help="reuse results of equal trials of other sweeps in this storage"
     )
     parser.add_argument("--name", help="name of the sweep (default: the space's)")
-    parser.add_argument(
-        "--storage", default="results", metavar="DIR", help="a folder, or a URL such as s3://bucket/sweeps"
-    )
-    parser.add_argument(
-        "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="the MLflow store"
-    )
+    _add_storage(parser)
+    _add_tracking_uri(parser)
     parser.add_argument("--address", metavar="ADDR", help="HOST:PORT of an existing Ray cluster")
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="run at most N trials at once")
     parser.add_argument(

@@ -27,17 +27,24 @@ if TYPE_CHECKING:  # it loads pandas, for which a plan need not wait
 
 
 def show_plan(plan: Plan, options: LaunchOptions) -> None:
-    """Print the plan. With --resume or --extend, also how many of its trials have already run."""
-    folder: Path | None = None
-    if options.resume or options.extend:
-        folder = Storage(options.storage).folder(plan.spec.name)
+    """Print the plan. With --resume or --extend, also how many of its trials have already run. Writes
+    nothing."""
+    if not (options.resume or options.extend):
+        _show_with_power(plan, options, None)
+        return
+    storage, name = Storage(options.storage), plan.spec.name
+    with storage.snapshot(name) as folder:
         plan = as_recorded(plan, folder)
         if inspect_folder(plan, folder, options.resume, options.extend).extended:
             refuse_idle_extension(plan, folder / JOURNAL)
+        _show_with_power(plan, options, folder)
+        ended = read_state(folder / JOURNAL).num_ended
+    print(f"Of these, {ended} have already run in {storage.files(name).where}")
+
+
+def _show_with_power(plan: Plan, options: LaunchOptions, folder: Path | None) -> None:
     has_power = comparisons(plan) > 0 or plan.spec.evidence.pilot is not None
     _show(plan, options, power_estimate(plan, folder) if has_power else None)
-    if folder is not None:
-        print(f"Of these, {read_state(folder / JOURNAL).num_ended} have already run in {folder}")
 
 
 def power_estimate(plan: Plan, folder: Path | None = None) -> PowerEstimate:

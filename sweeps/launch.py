@@ -11,10 +11,14 @@ input is refused before a file is written or a process is started.
 from __future__ import annotations
 
 import platform
+import signal
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from analysis.sweep import AnalysisError
+from sweeps import report
 from sweeps.decide.controller import Controller
 from sweeps.decide.looks import refuse_idle_extension
 from sweeps.decide.placement import check_fits, concurrency_by_arm
@@ -24,6 +28,7 @@ from sweeps.observe.console import Display
 from sweeps.observe.mlflow_runs import absolute_uri
 from sweeps.observe.mlflow_writer import MlflowWriter, attach_report, sync
 from sweeps.observe.notify import notify
+from sweeps.observe.progress import Tracker
 from sweeps.observe.summary import (
     BUDGET_SPENT,
     OK,
@@ -36,6 +41,7 @@ from sweeps.observe.summary import (
     summary,
     sync_hint,
     warnings_and_reuse,
+    without_evidence,
 )
 from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
@@ -54,6 +60,7 @@ from sweeps.record.folder import (
 )
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.state import read_state
+from sweeps.record.stop_request import StopRequest
 from sweeps.record.storage import PRIMARY_FILES, Storage
 from sweeps.record.tables import rebuild, write_results
 from sweeps.space.errors import SpecError
@@ -68,16 +75,6 @@ def launch(options: LaunchOptions) -> Outcome:
 
     Raises SpecError for bad input; nothing has been written then.
     """
-    outcome = _launch(options)
-    if outcome.folder is not None:
-        _write_report(outcome.folder, outcome, options)
-        if outcome.storage is not None and (error := outcome.storage.send(outcome.folder.name)):
-            print(f"Not all files were uploaded: {error}. The same command with --resume uploads them.")
-    return outcome
-
-
-def _launch(options: LaunchOptions) -> Outcome:
-    """Everything but the report: preview, show a finished sweep, or run."""
     options.check()
     plan = load_plan(options.space, options.overrides, options.name)
     if options.dry_run or options.calibrate:
@@ -86,24 +83,47 @@ def _launch(options: LaunchOptions) -> Outcome:
     if plan.spec.evidence.pilot is not None:
         power_estimate(plan)  # only to refuse a pilot that cannot be read
     storage = Storage(options.storage)
-    folder = storage.folder(plan.spec.name)
-    plan = as_recorded(plan, folder)
-    status = inspect_folder(plan, folder, options.resume, options.extend)
+    with storage.snapshot(plan.spec.name) as recorded:  # refused before anything is written
+        data = _check(plan, recorded, options)
+    folder = storage.root / plan.spec.name
+    _make_folder(folder, options)
+    with locked(folder):
+        storage.folder(plan.spec.name)
+        plan = as_recorded(plan, folder)
+        # Again: until now another process may have worked on it.
+        status = inspect_folder(plan, folder, options.resume, options.extend)
+        if status.finished:
+            outcome = _show_finished(plan, folder, options)
+        else:
+            data = check_data(plan) if data is None else data
+            refuse_other_data(folder, data, status.extended)
+            outcome = _run(plan, folder, options, storage, data, status.extended)
+        outcome = _write_report(folder, outcome, options)
+        if error := storage.send(folder.name):
+            print(f"Not all files were uploaded: {error}. The same command with --resume uploads them.")
+    return outcome
+
+
+def _check(plan: Plan, recorded: Path, options: LaunchOptions) -> str | None:
+    """Refuse a plan that cannot be run, or that is not that of the sweep in `recorded`. Returns the hashes of
+    its data, or None if the sweep is finished."""
+    plan = as_recorded(plan, recorded)
+    status = inspect_folder(plan, recorded, options.resume, options.extend)
     if status.finished:
-        return _show_finished(plan, folder, options, storage)
+        return None
     if status.extended:
-        refuse_idle_extension(plan, folder / JOURNAL)
+        refuse_idle_extension(plan, recorded / JOURNAL)
     if options.address is None:  # before check_data, which may have to download the data
         check_fits(plan, local_resources(plan.uses_gpus), "this machine")
     data = check_data(plan)
-    refuse_other_data(folder, data, status.extended)
-    return _run(plan, folder, options, storage, data, status.extended)
+    refuse_other_data(recorded, data, status.extended)
+    return data
 
 
 # A finished sweep
 
 
-def _show_finished(plan: Plan, folder: Path, options: LaunchOptions, storage: Storage) -> Outcome:
+def _show_finished(plan: Plan, folder: Path, options: LaunchOptions) -> Outcome:
     """Write the tables of a finished sweep again, as a crash may have prevented it before; with --resume
     also write to MLflow what is missing there."""
     notes, in_mlflow = ["This sweep is finished; its report again."], False
@@ -114,11 +134,29 @@ def _show_finished(plan: Plan, folder: Path, options: LaunchOptions, storage: St
             sync(folder, options.tracking_uri)
             in_mlflow = True
         except Exception as error:  # each store raises its own kinds
-            notes.append(sync_hint(folder, options.tracking_uri, f"{type(error).__name__}: {error}"))
-    return Outcome(status_of(read_state(folder / JOURNAL)), folder, tuple(notes), storage, in_mlflow)
+            reason = f"{type(error).__name__}: {error}"
+            notes.append(sync_hint(folder, options.storage, options.tracking_uri, reason))
+    state = read_state(folder / JOURNAL)
+    return Outcome(status_of(state), folder, (*notes, *without_evidence(state)), in_mlflow)
 
 
 # Run
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """What tells a launch to end in order: a signal, or a request by `stop`."""
+
+    signals: Signals
+    request: StopRequest
+
+    def received(self) -> bool:
+        return self.signals.received() or self.request.received()
+
+    @property
+    def exit_status(self) -> int:
+        """128 + the signal's number; a request counts as SIGTERM."""
+        return self.signals.exit_status if self.signals.received() else 128 + signal.SIGTERM
 
 
 def _run(
@@ -136,25 +174,27 @@ def _run(
     if options.reuse:
         reusable = ReusableTrials(storage, plan.spec.name, plan.trainer, code, data)
     history = list(read_journal(folder / JOURNAL))
-    _make_folder(folder, options)
     with (
-        locked(folder),
         logging_to(folder / "logs" / "driver.log"),
         storage.uploading(folder.name),
         Signals() as signals,
     ):
+        stop = _Stop(signals, StopRequest(folder))
         space = write_space(plan, folder, data, extended)
         journal = Journal(folder / JOURNAL)
         controller = Controller(plan, journal, history, reusable)
         writer = MlflowWriter(absolute_uri(options.tracking_uri), space, journal, history)
-        journal.listeners.append(writer)
+        tracker = Tracker(controller.state, space)
+        for event in history:
+            tracker.apply(event)
+        journal.listeners += [writer, tracker.apply]
         if plan.spec.max_checkpoint_gb is not None:
             checkpoints = storage.checkpoints(plan.spec.name)
             journal.listeners.append(DiskBudget(checkpoints, plan.spec, controller.state))
         writer.start()
         ending, failures = "interrupted", Failures()
         with failures.catch("the sweep"):
-            ending = _run_until_end(controller, folder, options, storage, available, signals, code)
+            ending = _run_until_end(controller, tracker, folder, options, storage, available, stop, code)
         with failures.catch("the journal"):
             controller.finish(ending)
         with failures.catch("the tables"):
@@ -164,12 +204,12 @@ def _run(
         with failures.catch("the tables"):  # again, with the ids of MLflow runs created in the meantime
             write_results(folder, controller.state, space)
         journal.close()
-    status = _exit_status(controller, ending, failures, signals)
+    status = _exit_status(controller, ending, failures, stop)
     notes = _notes(controller, folder, options, ending, failures, writer.link, mlflow_error)
     if options.notify is not None:
         error = notify(options.notify, summary(controller, folder, status, ending))
         notes += [error] if error else []
-    return Outcome(status, folder, tuple(notes), storage, in_mlflow=not mlflow_error)
+    return Outcome(status, folder, tuple(notes), in_mlflow=not mlflow_error)
 
 
 def _make_folder(folder: Path, options: LaunchOptions) -> None:
@@ -183,22 +223,23 @@ def _make_folder(folder: Path, options: LaunchOptions) -> None:
 
 def _run_until_end(
     controller: Controller,
+    tracker: Tracker,
     folder: Path,
     options: LaunchOptions,
     storage: Storage,
     available: ClusterResources,
-    signals: Signals,
+    stop: _Stop,
     code: str,
 ) -> str:
     """Run the sweep. Returns how it ended: "completed", "budget" or "interrupted"."""
     controller.begin(version=__version__, code=code, libraries=_libraries())
     if error := storage.send(folder.name, PRIMARY_FILES):  # before the first checkpoint is uploaded
         raise OSError(error)
-    with Display(controller, options.quiet):
-        _run_trials(controller, folder, options, storage, available, signals)
+    with Display(tracker, options.quiet):
+        _run_trials(controller, folder, options, storage, available, stop)
     if controller.finished:
         return "completed"
-    return "budget" if controller.out_of_budget and not signals.received() else "interrupted"
+    return "budget" if controller.out_of_budget and not stop.received() else "interrupted"
 
 
 def _libraries() -> str:
@@ -213,16 +254,16 @@ def _run_trials(
     options: LaunchOptions,
     storage: Storage,
     available: ClusterResources,
-    signals: Signals,
+    stop: _Stop,
 ) -> None:
-    """Run trials until all have ended, a signal arrives, or the budget is spent."""
+    """Run trials until all have ended, the launch is told to end, or the budget is spent."""
     from sweeps.execute import cluster, tuner
 
     plan = controller.plan
     if options.address is None:
         cluster.connect(None, plan.uses_gpus)
-    signals.install()  # again, as Ray has installed its own handlers
-    for arm, cost in cluster.measure_arms(plan, controller.placement.arms_to_measure(), signals.received):
+    stop.signals.install()  # again, as Ray has installed its own handlers
+    for arm, cost in cluster.measure_arms(plan, controller.placement.arms_to_measure(), stop.received):
         controller.placement.record_measurement(arm, cost)
     shares = controller.state.shares
     concurrency = max(concurrency_by_arm(plan, options.max_concurrent, available, shares).values())
@@ -233,16 +274,16 @@ def _run_trials(
             folder,
             checkpoints,
             concurrency,
-            lambda: signals.received() or controller.must_stop,
+            lambda: stop.received() or controller.must_stop,
         )
 
 
-def _exit_status(controller: Controller, ending: str, failures: Failures, signals: Signals) -> int:
+def _exit_status(controller: Controller, ending: str, failures: Failures, stop: _Stop) -> int:
     if failures.texts:
         return SOME_FAILED
     if ending == "completed":
         return status_of(controller.state)
-    return BUDGET_SPENT if ending == "budget" else signals.exit_status
+    return BUDGET_SPENT if ending == "budget" else stop.exit_status
 
 
 def _notes(
@@ -257,40 +298,42 @@ def _notes(
     """The messages that follow the report."""
     notes = [
         *next_steps(controller, folder, ending, failures),
+        *without_evidence(controller.state),
         *warnings_and_reuse(controller, folder, options.reuse),
     ]
     if mlflow_error:
-        notes.append(sync_hint(folder, options.tracking_uri, mlflow_error))
+        notes.append(sync_hint(folder, options.storage, options.tracking_uri, mlflow_error))
     return [*notes, *mlflow_hint(link, options.tracking_uri)]
 
 
 # The report
 
 
-def _write_report(folder: Path, outcome: Outcome, options: LaunchOptions) -> None:
-    """Write the report into the sweep's folder, attach it in MLflow, and print the ranking and the notes."""
-    from analysis.report.build import write_report
-    from analysis.report.summary import ranking_text, write_summary
-    from analysis.sweep import AnalysisError
-
+def _write_report(folder: Path, outcome: Outcome, options: LaunchOptions) -> Outcome:
+    """Write the report into the sweep's folder, attach it in MLflow, and print the ranking and the notes.
+    Returns the outcome with the ranking."""
+    notes, ranking = [*outcome.notes], ""
     try:
-        write_summary(folder)
-        report = write_report(folder)
+        page = report.write(folder)
+        ranking = report.ranking_of(folder)
         if not options.quiet:
-            print(ranking_text(folder))
-        print(f"Report: {report}")
+            print(ranking)
+        print(f"Report: {page}")
     except (AnalysisError, OSError) as error:  # for example a full disk; it must not change the exit status
         print(f"No report yet: {error}")
     else:
         if outcome.in_mlflow:
-            _attach_report(folder, options.tracking_uri)
-    for note in outcome.notes:
+            notes = [*_attach_report(folder, options), *notes]
+    for note in notes:
         print(note)
+    return replace(outcome, ranking_text=ranking, notes=tuple(notes))
 
 
-def _attach_report(folder: Path, tracking_uri: str) -> None:
-    """Attach the report to the sweep's run in MLflow. If that fails, print how to do it later."""
+def _attach_report(folder: Path, options: LaunchOptions) -> list[str]:
+    """Attach the report to the sweep's run in MLflow. If that fails, a note says how to do it later."""
     try:
-        attach_report(folder, tracking_uri)
+        attach_report(folder, options.tracking_uri)
     except Exception as error:  # each store raises its own kinds
-        print(sync_hint(folder, tracking_uri, f"{type(error).__name__}: {error}"))
+        reason = f"{type(error).__name__}: {error}"
+        return [sync_hint(folder, options.storage, options.tracking_uri, reason)]
+    return []

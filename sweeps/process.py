@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import signal
 import sys
@@ -15,16 +16,39 @@ from filelock import FileLock, Timeout
 
 from sweeps.space.errors import SpecError
 
+LOCK = ".lock"
+LOCK_S = 1.0  # how long a launch waits for the lock: `is_locked` holds it for a moment
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the sweep's folder. Raises SpecError if another process holds it."""
+    """Hold the lock of the sweep's folder. Raises SpecError if another process holds it, or if the file
+    system has no locks."""
     try:
-        lock = FileLock(folder / ".lock", blocking=False, fallback_to_soft=False).acquire()
+        lock = FileLock(folder / LOCK, timeout=LOCK_S, poll_interval=0.05, fallback_to_soft=False).acquire()
     except Timeout as error:
         raise SpecError(f"{folder}: another process is running this sweep; wait for it or end it") from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SpecError(
+            f"{folder}: cannot be locked ({reason}): it must be writable, on a file system with locks: give "
+            f"another folder with --storage"
+        ) from error
     with lock:
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process works on the sweep. Writes nothing, so that anybody who can read the folder may
+    ask."""
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class _Log(logging.FileHandler):

@@ -38,7 +38,7 @@ ONLY = {  # a library, and the places in `sweeps` that may import it
     "ray": ("sweeps/execute/",),
     "optuna": ("sweeps/plan/draws.py", "sweeps/decide/search.py"),
     "mlflow": ("sweeps/observe/mlflow_",),
-    "analysis.report": ("sweeps/launch.py", "sweeps/__main__.py"),
+    "analysis.report": ("sweeps/report.py",),
 }
 
 
@@ -148,6 +148,8 @@ def test_the_tests_stand_where_the_code_does(package: str) -> None:
         ("analysis.report.build", ["torch", "ray", "mlflow"]),
         ("sweeps.observe.preview", ["ray", "mlflow", "pandas"]),
         ("sweeps", ["ray", "mlflow", "torch", "pandas"]),
+        ("sweeps.__main__, sweeps.status_text, sweeps.watch", ["ray", "mlflow", "torch", "pandas", "scipy"]),
+        ("sweeps.verbs", ["ray", "mlflow", "torch", "pandas"]),
         (
             "analysis.inference.intervals, analysis.inference.significance, analysis.inference.power",
             ["pandas", "matplotlib", "statsmodels"],

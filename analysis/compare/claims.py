@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from analysis.format import few
 from analysis.inference.decision import BETTER, WORSE, Comparison, beaten
 from analysis.inference.intervals import ALPHA
 from analysis.inference.rule import ASKED_ONCE, Rule
@@ -168,7 +169,32 @@ def _why_looks_carry_none(sweep: Sweep, stages: list[Mapping[str, Any]]) -> str:
     reused = int(evidence["reason"].str.startswith("reused from").sum())
     if reused:
         return f"{reused} of its trials are those of another sweep, whose results may have been known"
+    if again := _run_again_after_a_look(sweep):
+        return (
+            f"{len(again)} of its trials had failed at a look, and were run again after it ({few(again)}): "
+            f"what is shown is not what was looked at; a claim needs a new sweep"
+        )
     return ""
+
+
+def _run_again_after_a_look(sweep: Sweep) -> list[str]:
+    """The trials that a user had run again after a look had counted them as failed, or an arm without any of
+    its draws as failed."""
+    trials = sweep.trials.set_index("trial_id")
+    looked_at: dict[str, set[int]] = {}
+    again: dict[str, None] = {}
+    for event in sweep.events:
+        if event["event"] == "look":
+            for arm, seeds in event["arms"].items():
+                looked_at.setdefault(arm, set()).update(seeds)
+        elif (
+            event["event"] == "retry" and event.get("cause") == "asked" and event["trial_id"] in trials.index
+        ):
+            trial = trials.loc[event["trial_id"]]
+            seen = looked_at.get(trial["arm"], set())
+            if trial["seed"] in seen or (event.get("reselect") and seen):
+                again[event["trial_id"]] = None
+    return list(again)
 
 
 def _why_old_results_carry_none(sweep: Sweep) -> str:

@@ -12,6 +12,8 @@ from analysis.format import name_of, si, title_of
 from analysis.report.table import own_interval
 from analysis.sweep import Sweep, load_sweep
 
+MOST_ARMS = 50  # of a ranking in a terminal
+
 
 def write_summary(folder: Path | str) -> Path:
     """Write `folder`/summary.csv: a row an arm, its levels, then the columns of `rank_arms`.
@@ -35,11 +37,12 @@ def _with_levels(sweep: Sweep, ranked: pd.DataFrame) -> pd.DataFrame:
 
 def ranking_text(folder: Path | str) -> str:
     """The ranking for a terminal: mean and interval of the objective (below four seeds their values), and
-    what became of the trials."""
+    what became of the trials. Of more than MOST_ARMS arms, the first."""
     sweep = load_sweep(folder)
     unit, seeds = sweep.unit(sweep.metric), seed_table(sweep, sweep.metric)
     rows = []
-    for _, row in rank_arms(sweep).iterrows():
+    ranked = rank_arms(sweep)
+    for _, row in ranked.head(MOST_ARMS).iterrows():
         interval = own_interval(row, seeds[row["arm"]], unit)
         outcomes = {"n": "completed", "n_pruned": "pruned", "n_diverged": "diverged", "n_failed": "failed"}
         outcomes |= {"n_open": "unfinished"}
@@ -50,4 +53,6 @@ def ranking_text(folder: Path | str) -> str:
     lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
              for line in [heads, *rows]]  # fmt: skip
     note = "evidence" if claim_of(sweep) == "confirmatory" else "exploratory: these trials carry no claims"
+    if len(ranked) > MOST_ARMS:
+        lines.append(f"and {len(ranked) - MOST_ARMS:,} more arms, in summary.csv")
     return "\n".join([f"{sweep.name}, by {name_of(sweep.metric)} ({note})", *lines])

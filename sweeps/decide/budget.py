@@ -7,6 +7,7 @@ import math
 import threading
 
 from sweeps.record.journal import Event
+from sweeps.record.state import ASKED
 from sweeps.space.schema import Budget
 
 
@@ -34,8 +35,8 @@ class BudgetUsage:
 
     def _take(self, event: Event) -> None:
         name, now, trial_id = event["event"], event["time"], event.get("trial_id", "")
-        if name in ("launch", "extend"):  # nothing ran since the last process ended
-            self._running.clear()
+        if name in ("launch", "extend") or event.get("cause") == ASKED:
+            self._running.clear()  # nothing ran since the last process ended
         else:
             self._pass_time(now)
         self._last = now

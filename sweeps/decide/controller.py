@@ -24,7 +24,7 @@ from sweeps.decide.stopping import Stopping
 from sweeps.plan.evidence import has_evidence
 from sweeps.plan.model import Arm, Draw, Plan, TrialPlan, trial_id
 from sweeps.plan.units import contradiction
-from sweeps.record.journal import Event, Journal
+from sweeps.record.journal import FORMAT, Event, Journal
 from sweeps.record.state import SweepState, TrialState, member_of
 
 MOST_REUSED = 50  # trials taken over in one call of `next_trial`, between which Ray's loop hears of signals
@@ -75,7 +75,7 @@ class Controller:
             self._journal.append("extend", hash=self.plan.hash, reopened=reopened)
             self.stopping.on_extended(reopened)
         max_t, old_code = self.plan.spec.scheduler.max_t, self.state.code
-        self._journal.append("launch", hash=self.plan.hash, max_t=max_t, **launch)
+        self._journal.append("launch", format=FORMAT, hash=self.plan.hash, max_t=max_t, **launch)
         self._warn_of_changed_code(old_code)
         self.stopping.make_missing_decisions()
         for lost in self.state.lost:
@@ -165,21 +165,6 @@ class Controller:
     def out_of_budget(self) -> str:
         """The limit that was reached, such as "wall_h: 12 of 12"; '' if none was."""
         return self.usage.exhausted(time.time()) or self.usage.no_more_trials
-
-    @property
-    def unplanned_trials(self) -> int:
-        """The number of trials that may still be planned: draws that TPE has not made yet, and the evidence
-        up to the last look."""
-        spec, plan = self.plan.spec, self.plan
-        draws = sum(search.missing for search in self._searches.values())
-        evidence = 0
-        for arm in plan.arms if has_evidence(spec) else ():
-            if spec.tune and arm.name not in self.state.selected:
-                kept = min(spec.search.keep, plan.number_of_draws(arm))
-            else:
-                kept = len(self._draws_shown(arm))
-            evidence += kept * self.looks.seeds_ahead(arm.name)
-        return draws * len(plan.search_seeds) + evidence
 
     def _ask_search(self) -> bool:
         """Plan a new TPE draw, of the arm with the fewest draws. Returns whether an arm needed another."""

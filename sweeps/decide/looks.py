@@ -153,16 +153,6 @@ class EvidenceLooks:
         self._read()
         return self._seeds.get(arm, [])
 
-    def seeds_ahead(self, arm: str) -> int:
-        """How many seeds of the arm have no trial yet, and may get one if the arm stays open to the last
-        look."""
-        draws = self._state.selected.get(arm, []) if self._plan.spec.tune else [0]
-        ahead = set(self.seeds(arm))
-        for each in (each for waiting in self._waiting.values() for each in waiting):
-            if arm in each.key:
-                ahead.update(each.seeds if arm == each.arm else each.seeds_against)
-        return sum(all(self._trial(arm, draw, seed) is None for draw in draws) for seed in ahead)
-
     def take(self) -> bool:
         """Take the next look if it is due. Returns whether it was; further trials may then be planned."""
         if not self._state.stages:

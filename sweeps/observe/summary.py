@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from analysis.format import few, join
 from sweeps.decide.controller import Controller
 from sweeps.observe.mlflow_runs import absolute_uri
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import SweepState
-from sweeps.record.storage import Storage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OK, SOME_FAILED, BAD_INPUT, BUDGET_SPENT = 0, 1, 2, 3
 logger = logging.getLogger(__name__)
@@ -24,15 +27,29 @@ logger = logging.getLogger(__name__)
 class Outcome:
     """The result of a launch.
 
-    `status` is the exit status; `folder` is the sweep's folder, None for a preview; `notes` are printed after
-    the report; `in_mlflow` is whether MLflow has everything.
+    `status` is the exit status; `folder` is the sweep's folder, None for a preview; `ranking_text` is the
+    ranking as it was printed, "" if there is none yet; `notes` were printed after it; `in_mlflow` is whether
+    MLflow has everything.
     """
 
     status: int
     folder: Path | None = None
     notes: tuple[str, ...] = ()
-    storage: Storage | None = None
     in_mlflow: bool = False
+    ranking_text: str = ""
+
+    @property
+    def ranking(self) -> pd.DataFrame:
+        """The arms, best first: a row an arm, with the columns of `analysis.rank_arms`.
+
+        Raises AnalysisError if there are no results.
+        """
+        from analysis.compare.ranking import rank_arms
+        from analysis.sweep import AnalysisError, load_sweep
+
+        if self.folder is None:
+            raise AnalysisError("a preview runs nothing: it has no ranking")
+        return rank_arms(load_sweep(self.folder))
 
 
 @dataclass
@@ -75,6 +92,19 @@ def next_steps(controller: Controller, folder: Path, ending: str, failures: Fail
         )
 
 
+def without_evidence(state: SweepState) -> Iterator[str]:
+    """A message for arms of which no draw could go on to the evidence."""
+    arms = [arm for arm, draws in state.selected.items() if not draws]
+    if arms:
+        trials = [trial for trial in state.trials.values() if trial.arm in arms and trial.phase == "search"]
+        counts = Counter(trial.status for trial in trials)
+        ended = join([f"{counts[status]} {status}" for status in ("diverged", "failed") if counts[status]])
+        yield (
+            f"No evidence of {few(arms)}: every draw of the search had a trial that diverged or failed "
+            f"({ended}). Nothing is claimed of {'them' if arms[1:] else 'it'}."
+        )
+
+
 def warnings_and_reuse(controller: Controller, folder: Path, reuse: bool) -> Iterator[str]:
     """The first warning of the journal, and under --reuse the number of reused trials."""
     warnings = list(dict.fromkeys(controller.state.warnings))
@@ -95,11 +125,12 @@ def mlflow_hint(link: str, uri: str) -> Iterator[str]:
             yield f"  (first: mlflow ui --backend-store-uri {without_secret(absolute_uri(uri))})"
 
 
-def sync_hint(folder: Path, uri: str, error: str) -> str:
+def sync_hint(folder: Path, storage: str, uri: str, error: str) -> str:
     """A message with the command that writes what is missing in MLflow; `error` is why it is missing."""
     return (
         f"MLflow does not have all results ({error}). Nothing is lost; when the store works again, run: "
-        f"python -m sweeps.tracking sync {folder} --tracking-uri {without_secret(uri)}"
+        f"python -m sweeps sync {folder.name} --storage {without_secret(storage)} "
+        f"--tracking-uri {without_secret(uri)}"
     )
 
 

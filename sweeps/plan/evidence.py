@@ -14,6 +14,7 @@ from sweeps.space.errors import SpecError
 from sweeps.space.schema import SweepSpec
 
 FEWEST_SEEDS = FIRST + 1  # for looks
+MOST_SEEDS = 256  # with looks, whose levels take as many steps to compute
 SPREAD_SEEDS = 16  # the fewest with which standard deviations are compared
 
 
@@ -141,6 +142,11 @@ def _check_anytime(spec: SweepSpec, rule: Rule) -> None:
 
 def _check_looks(spec: SweepSpec, rule: Rule, comparisons: int) -> None:
     looks, seeds = spec.evidence.looks, len(spec.seeds)
+    if rule.looks and seeds > MOST_SEEDS:
+        raise SpecError(
+            f"evidence.looks: {looks} with {seeds:,} seeds, but arms are looked at over {MOST_SEEDS} at the "
+            f"most: set looks: none, which compares them once at the end, or give fewer seeds"
+        )
     if not isinstance(looks, list):
         return
     if rule.question in ASKED_ONCE:

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,17 @@ from typing import Any
 from sweeps.space.encoding import encode
 
 REPORT = ".sweep.json"
+_NAME = re.compile(r"step_(\d{9,})")
 _CHUNK = 1 << 22
 _SYNCS_AT_ONCE = 32
 
 logger = logging.getLogger(__name__)
+
+
+def step_of(name: str) -> int | None:
+    """The step of a checkpoint's folder, by its name; None for another folder."""
+    found = _NAME.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def _sync(path: Path) -> None:

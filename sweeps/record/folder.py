@@ -7,6 +7,7 @@ the plan extends, or another sweep (refuse).
 from __future__ import annotations
 
 import datetime
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,4 +189,5 @@ def sweep_id(space: Mapping[str, Any]) -> str:
 
 
 def new_sweep_id(digest: str, created: str) -> str:
-    return f"{digest:.12}@{created}"
+    """An id of its own for each launch of a new sweep, also for equal ones within a second."""
+    return f"{digest:.12}@{created}-{secrets.token_hex(4)}"

@@ -5,7 +5,7 @@ limit, the MLflow writer) receive each new event; a new launch reads the old eve
 
 Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The names and their fields:
 
-    launch    a process started to work on the sweep: version, code, libraries, hash, max_t
+    launch    a process started to work on the sweep: format, version, code, libraries, hash, max_t
     extend    the plan was extended: hash, and `reopened`, the completed trials that are to train longer
     trial     a trial was planned: trial_id, arm, draw, values, seed, phase
     measured  the GPU memory of an arm's trial: arm, peak_bytes, total_bytes, and its share of a GPU, `gpu`
@@ -15,7 +15,8 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
     decision  the scheduler judged a member of a pool: member, trial_id, rung, value, cutoff, tied, action
     warning   a problem after which the sweep continues: text; trial_id, if it concerns one trial
     retry     a trial failed and will be retried: trial_id, reason; gpu, if it gets a larger share of a GPU;
-              log, the last lines of the attempt's log
+              log, the last lines of the attempt's log; cause "asked", if a user asked for it after its end,
+              and then `reselect`, if the arm had no draw left for evidence and is selected from again
     end       a trial ended: trial_id, status, reason; cause, if it was not the trainer's; log, if it failed:
               the last lines of the attempt's log
     select    the draws of an arm that are repeated as evidence: arm, draws
@@ -25,6 +26,9 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
               stage's comparisons after it (analysis.inference.decision.Comparison)
     mlflow    the MLflow run of a trial: trial_id, run_id
     finish    the process stopped: status
+
+`format` is FORMAT. A reader passes over events whose names it does not know; where it must not, FORMAT is
+raised, and older readers refuse the journal.
 """
 
 from __future__ import annotations
@@ -34,14 +38,16 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sweeps.space.encoding import encode
 from sweeps.space.errors import SpecError
+from trm import __version__
 
 Event = dict[str, Any]
+FORMAT = 1
 SYNC_S = 0.1  # how long an event without an effect waits to be synced, while others follow
 _BLOCK = 1 << 16
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -50,21 +56,32 @@ _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 def read_journal(path: Path) -> Iterator[Event]:
     """The events in order. A last line without its newline, as a crash leaves it, is skipped.
 
-    Raises SpecError for any other line that is not an event: a crash cannot cause that.
+    Raises SpecError for any other line that is not an event, as a crash cannot cause that, and for a journal
+    of a later format.
     """
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                event = json.loads(line)
-                if not isinstance(event, dict) or "event" not in event:
-                    raise ValueError(f"not an event: {line[:40]!r}")
-            except ValueError as error:
-                raise SpecError(f"{path}, line {number}: is damaged ({error}): restore the file") from error
-            yield event
+    if path.exists():
+        with path.open("rb") as file:
+            yield from events_in(file, str(path))
+
+
+def events_in(lines: Iterable[bytes], source: str, first: int = 1) -> Iterator[Event]:
+    """The events in lines of the journal `source`, the first of which has the number `first`; as
+    read_journal."""
+    for number, line in enumerate(lines, start=first):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            event = json.loads(line)
+            if not isinstance(event, dict) or "event" not in event:
+                raise ValueError(f"not an event: {line[:40]!r}")
+        except ValueError as error:
+            raise SpecError(f"{source}, line {number}: is damaged ({error}): restore the file") from error
+        if event["event"] == "launch" and event.get("format", FORMAT) > FORMAT:
+            raise SpecError(
+                f"{source}: was written by a newer version ({event.get('version', 'unknown')}; this is "
+                f"{__version__}), which records what this one cannot read: update this one"
+            )
+        yield event
 
 
 class Journal:

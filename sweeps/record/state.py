@@ -10,13 +10,16 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from analysis.inference.decision import Comparison
 from sweeps.record.journal import Event, read_journal
+
+if TYPE_CHECKING:  # it loads scipy, for which a command that only reads need not wait
+    from analysis.inference.decision import Comparison
 
 Status = Literal["not_started", "running", "completed", "pruned", "diverged", "failed", "interrupted"]
 LOST = "lost"  # the cause of an end that is not the trainer's: its process or node died
+ASKED = "asked"  # the cause of a retry that a user asked for, while no process worked on the sweep
 ENDED: frozenset[str] = frozenset({"completed", "pruned", "diverged", "failed"})
 
 _NOT_METRICS = frozenset({"time", "event", "trial_id"})
@@ -143,6 +146,8 @@ class SweepState:
 
     def comparisons_of(self, looks: Iterable[Event]) -> list[Comparison]:
         """The comparisons after the last of these looks at each."""
+        from analysis.inference.decision import Comparison
+
         found: dict[tuple[str, str], Comparison] = {}
         for look in looks:
             rows = (Comparison.read(row) for row in look["comparisons"])
@@ -215,7 +220,11 @@ class SweepState:
         trial = self.trials[event["trial_id"]]
         trial.reason, trial.cause = "", ""
         self._set_status(trial, "interrupted")
-        if event.get("gpu") is None:
+        if event.get("cause") == ASKED:  # the sweep goes on, and the trial has all its retries again
+            trial.failures, self.finished = 0, ""
+            if event.get("reselect"):
+                self.selected.pop(trial.arm, None)
+        elif event.get("gpu") is None:
             trial.failures += 1
         else:  # it ran out of GPU memory, which is not counted as a failure
             trial.gpu, trial.enlarged = event["gpu"], trial.enlarged + 1

@@ -21,7 +21,9 @@ from typing import Any
 
 import fsspec
 
+from sweeps.record import stop_request
 from sweeps.record.checkpoints import REPORT, CheckpointStore, UploadFailed
+from sweeps.record.reading import SweepFiles
 from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 
@@ -55,14 +57,8 @@ class Storage:
             self._download(name, folder)
         return folder
 
-    def checkpoints(self, name: str) -> str:
-        """The folder or URL in which workers store a sweep's checkpoints."""
-        root = self.location if is_url(self.location) else str(self.root.resolve())
-        return f"{root}/{name}/checkpoints"
-
     def names(self) -> list[str]:
-        """The names of what looks like a sweep, sorted; with a URL also of what is there alone. Raises
-        SpecError if there is no such storage."""
+        """The names of what looks like a sweep, sorted. Raises SpecError if there is no such storage."""
         if is_url(self.location):
             self._fs.invalidate_cache()
             paths = [path for file in PRIMARY_FILES for path in self._fs.glob(f"{self._remote}/*/{file}")]
@@ -77,18 +73,50 @@ class Storage:
             raise SpecError(f"--storage {self.location}: cannot be read ({error.strerror})") from error
         return sorted(path.name for path in folders if any((path / file).exists() for file in PRIMARY_FILES))
 
+    def files(self, name: str) -> SweepFiles:
+        """The sweep's files to read from, where they are newest: with a URL the local copy or the remote
+        ones."""
+        local = SweepFiles(str(self.root / name))
+        if not is_url(self.location):
+            return local
+        remote = SweepFiles(without_secret(f"{self.location}/{name}"), self._fs, f"{self._remote}/{name}")
+        try:
+            return local if local.size("journal.jsonl") >= remote.size("journal.jsonl") else remote
+        except OSError:
+            return remote
+
+    def checkpoints(self, name: str) -> str:
+        """The folder or URL in which workers store a sweep's checkpoints."""
+        root = self.location if is_url(self.location) else str(self.root.resolve())
+        return f"{root}/{name}/checkpoints"
+
+    def entries(self, location: str) -> list[str]:
+        """The names in a folder of this storage, or under its URL; none if there is no such folder."""
+        try:
+            if not is_url(self.location):
+                return sorted(path.name for path in Path(location).iterdir())
+            self._fs.invalidate_cache()
+            _, path = fsspec.core.url_to_fs(location)
+            return sorted(each.rstrip("/").rpartition("/")[2] for each in self._fs.ls(path, detail=False))
+        except OSError:
+            return []
+
     @contextmanager
     def snapshot(self, name: str) -> Iterator[Path]:
         """A folder with the sweep's journal and sweep.yaml to read from: its own, or with a URL a temporary
-        copy of the remote ones, so that nothing is written here."""
+        copy, so that nothing is written here."""
         if not is_url(self.location):
             yield self.root / name
             return
+        files = self.files(name)
         with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
             for file in PRIMARY_FILES:
-                with suppress(FileNotFoundError):
-                    Path(scratch, file).write_bytes(self._fs.cat_file(f"{self._remote}/{name}/{file}"))
-            yield Path(scratch)
+                with suppress(OSError):
+                    Path(scratch, file).write_bytes(files.read(file))
+            try:
+                yield Path(scratch)
+            except SpecError as error:
+                raise SpecError(str(error).replace(scratch, files.where)) from error
 
     def _download(self, name: str, folder: Path) -> None:
         """Update the local copy if the remote journal has more events, written by another machine.
@@ -120,10 +148,13 @@ class Storage:
             yield
             return
         stop = threading.Event()
+        self._take_request(name)  # one that a crash left
 
         def work() -> None:
             while not stop.wait(UPLOAD_S):
                 self.send(name, PRIMARY_FILES)
+                if self._take_request(name):
+                    stop_request.ask(self.root / name)
 
         thread = threading.Thread(target=work, name="upload", daemon=True)
         thread.start()
@@ -133,6 +164,32 @@ class Storage:
             stop.set()
             thread.join(JOIN_S)
             self.send(name)
+
+    def ask_to_stop(self, name: str) -> None:
+        """Ask the launch that works on the sweep to end, wherever it runs. Raises OSError."""
+        if (self.root / name).is_dir():
+            stop_request.ask(self.root / name)
+        if is_url(self.location):
+            self._fs.pipe_file(f"{self._remote}/{name}/{stop_request.FILE}", b"")
+
+    def withdraw_stop(self, name: str) -> None:
+        """Remove a request that no launch has taken."""
+        stop_request.withdraw(self.root / name)
+        if is_url(self.location):
+            self._take_request(name)
+
+    def _take_request(self, name: str) -> bool:
+        """Whether another machine has asked the launch to end; the request is removed."""
+        path = f"{self._remote}/{name}/{stop_request.FILE}"
+        try:
+            self._fs.invalidate_cache()
+            if not self._fs.exists(path):
+                return False
+            self._fs.rm_file(path)
+        except Exception as error:  # each store raises its own kinds
+            logger.warning("%s: %s", path, _short_text(error))
+            return False
+        return True
 
     def send(self, name: str, files: Iterable[str] | None = None) -> str:
         """Upload the files of the sweep's folder that have changed, or only those named in `files`.
@@ -145,7 +202,7 @@ class Storage:
         paths = [folder / file for file in files] if files is not None else sorted(folder.rglob("*"))
         failure = ""
         for path in paths:
-            if not path.is_file() or path.name == ".lock":
+            if not path.is_file() or path.name in (".lock", stop_request.FILE):
                 continue
             try:
                 changed = path.stat().st_mtime

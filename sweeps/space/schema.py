@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, create_model, field_validator, model
 
 from sweeps.schedulers.base import Scheduler
 from sweeps.schedulers.registry import SCHEDULERS, own_keys
+from sweeps.space.names import RESERVED, name_problem
 from sweeps.space.values import Domain, Factor, Section, When, refuse_duplicates
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -21,13 +22,20 @@ MoreSeeds = Annotated[list[Seed], AfterValidator(refuse_duplicates)]
 SeedKeys = Annotated[list[str], AfterValidator(refuse_duplicates)]
 
 
+def _metric_name(name: str) -> str:
+    if why := name_problem(name, RESERVED):
+        raise ValueError(f"{name!r} {why}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_metric_name)]
 UnitName = Literal["share", "percent", "none"]  # 0 to 1, 0 to 100, any number
 
 
 class Objective(Section):
     """The metric that ranks the arms. The plan fills in `unit` where it is left out."""
 
-    metric: str
+    metric: MetricName
     mode: Literal["min", "max"]
     unit: UnitName | None = None
 
@@ -81,7 +89,7 @@ class _SharedKeys(Section):
 
     kind: str = "fifo"
     scope: Literal["arm", "sweep"] | None = None  # arm where something is tuned, else sweep
-    metric: str = ""
+    metric: MetricName = ""
     mode: Literal["min", "max"] | None = None
     time_attr: str = "samples"
     grace_period: float = Field(0, ge=0)  # the first rung, in `time_attr`

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Self
 
@@ -138,7 +138,15 @@ def topological_order(needs: Mapping[str, set[str]], section: str) -> list[str]:
 
 def refuse_duplicates(values: list[Any]) -> list[Any]:
     """The same list. Raises ValueError if it has a value twice; 1 and true count as different values."""
-    for index, value in enumerate(values):
-        if any(value == other and type(value) is type(other) for other in values[:index]):
+    seen: set[Any] = set()
+    unhashable: list[Any] = []  # lists and mappings, of which there are few
+    for value in values:
+        if isinstance(value, Hashable):
+            is_known = (type(value), value) in seen
+            seen.add((type(value), value))
+        else:
+            is_known = any(value == other and type(value) is type(other) for other in unhashable)
+            unhashable.append(value)
+        if is_known:
             raise ValueError(f"{value!r} stands twice: remove one")
     return values

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.tracking import main as tracking
+from sweeps.__main__ import main as sweeps
 from tests.faults.harness import Done, Sweep, mounted
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
@@ -23,12 +23,17 @@ PATIENCE = "from sweeps import launch; launch.MLFLOW_TIMEOUT_S['completed'] = 15
 
 def _finished_without_it(done: Done) -> None:
     assert done.returncode == 0, done.stderr
-    assert "Nothing is lost" in done.stdout and "sweeps.tracking sync" in done.stdout
+    assert "Nothing is lost" in done.stdout and "python -m sweeps sync" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
 def _synced(sweep: Sweep, whole: Sweep) -> None:
-    assert tracking(["sync", str(sweep.results), "--tracking-uri", sweep.uri]) == 0
+    assert (
+        sweeps(
+            ["sync", sweep.results.name, "--storage", str(sweep.results.parent), "--tracking-uri", sweep.uri]
+        )
+        == 0
+    )
     sweep.assert_ends_as(whole)
 
 

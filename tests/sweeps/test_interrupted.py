@@ -12,6 +12,8 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
+import sweeps
+from sweeps.__main__ import main
 from tests.sweeps.launches import LIMIT_S, run, run_here, start
 from tests.sweeps.spaces import write_space
 
@@ -65,6 +67,22 @@ def test_a_sweep_that_was_ended_or_killed_goes_on_where_it_was(
     last = history[history.step == 10].set_index("trial_id").total
     assert (last - totals).abs().max() < 1e-12  # as though nothing had happened, checkpoints included
     _assert_one_run_a_trial(tmp_path)
+
+
+@pytest.mark.timeout(400)
+def test_a_launch_that_stop_asks_to_end_goes_on_from_the_sweeps_own_yaml(tmp_path: Path) -> None:
+    base = {"lr": 0.1, "max_samples": 100, "seconds_a_step": 0.5}
+    process = start(tmp_path, write_space(tmp_path, base=base, ablate={"model.kind": ["a", "b"]}))
+    _wait_for_reports(tmp_path, 3, process)
+    storage = ["--storage", str(tmp_path / "results")]
+    assert main(["status", "toy", *storage]) == 0
+    assert main(["stop", "toy", *storage]) == 0
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "Interrupted. Continue with" in out
+    assert sweeps.status("toy", storage[1])["state"] == "interrupted"
+    resumed = run(tmp_path, tmp_path / "results" / "toy" / "sweep.yaml", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
 
 
 def _wait_for_reports(folder: Path, number: int, process: subprocess.Popen[str]) -> None:

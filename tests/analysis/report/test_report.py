@@ -17,11 +17,13 @@ from analysis.figures.registry import draw_all
 from analysis.report.__main__ import main
 from analysis.report.build import render, write_report
 from analysis.report.latex import escape, to_latex
+from analysis.report.summary import ranking_text
 from analysis.report.table import to_csv
 from analysis.sweep import AnalysisError, load_sweep
 from sweeps import launch
 from sweeps.observe.summary import Outcome
 from sweeps.options import LaunchOptions
+from tests.analysis.played import played
 from tests.analysis.synthetic import EXACT, OBJECTIVE, RECORDED, Fake, write_sweep
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
@@ -381,3 +383,10 @@ def test_what_cannot_be_reported_is_one_line_and_exit_2(
 )
 def test_latex_shows_what_was_written(text: str, shown: str) -> None:
     assert escape(text) == shown
+
+
+def test_a_ranking_of_many_arms_is_cut(tmp_path: Path) -> None:
+    levels = {f"level{number}": {"lr": 0.1 + number / 1000} for number in range(60)}
+    folder = played(tmp_path, lambda arm, seed: 0.5, ablate={"case": {"levels": levels}}, seeds=[1])
+    lines = ranking_text(folder).splitlines()
+    assert len(lines) == 2 + 50 + 1 and lines[-1] == "and 10 more arms, in summary.csv"

@@ -7,21 +7,31 @@ import time
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
+from rich.cells import cell_len
 from rich.console import Console
 
 from sweeps.decide.controller import Controller
 from sweeps.observe.console import Display
+from sweeps.observe.progress import Tracker
+from sweeps.observe.progress_text import elided, table
+from sweeps.plan.identity import resolved
 from sweeps.record.journal import Journal
-from tests.sweeps.spaces import ASHA, TUNE, toy_plan
+from tests.conftest import ROOT
+from tests.sweeps.spaces import TUNE, toy_plan
 
 SEARCH = {"draws_per_arm": 2, "seeds": [0], "keep": 1}
 
 
-def begun(folder: Path, **changes: Any) -> Controller:
-    made = Controller(toy_plan(folder, **changes), Journal(folder / "journal.jsonl"))
+def begun(folder: Path, **changes: Any) -> tuple[Controller, Display]:
+    journal = Journal(folder / "journal.jsonl")
+    made = Controller(toy_plan(folder, **changes), journal)
+    tracker = Tracker(made.state, resolved(made.plan))
+    journal.listeners.append(tracker.apply)
     made.begin()
-    return made
+    return made, Display(tracker, quiet=False)
 
 
 def report(made: Controller, trial_id: str, step: int, accuracy: float) -> None:
@@ -41,82 +51,81 @@ def text(display: Display) -> str:
 
 
 def test_a_row_an_arm_with_what_became_of_its_trials(tmp_path: Path) -> None:
-    made = begun(tmp_path)
-    display = Display(made, quiet=False)
+    made, display = begun(tmp_path)
     run(made, "a-d0-s1", 0.4)
     run(made, "a-d0-s2", 0.3)
     run(made, "b-d0-s1", 0.7)
     made.started("b-d0-s2")
     run(made, "c-d0-s1", 0.1, "failed")
     rows = {line.split()[0]: line.split()[1:] for line in text(display).splitlines()[1:]}
-    assert rows["a"] == ["-", "2", "-", "-", "-", "0.4"]
+    assert rows["a"] == ["-", "2", "-", "-", "-", "0.35"]
     assert rows["b"] == ["1", "1", "-", "-", "-", "0.7"]
-    assert rows["c"] == ["-", "-", "-", "1", "1", "0.1"]
+    assert rows["c"] == ["-", "-", "-", "1", "1", "-"]
     line = display.line()
     assert "toy: 1 running, 3 completed, 1 failed, 1 not started" in line
-    assert "best accuracy 0.7 (b seed 1)" in line
+    assert "best accuracy 0.7 (b)" in line
 
 
 @pytest.mark.parametrize(("unit", "value"), [("share", 0.7041), ("percent", 70.41)])
 def test_a_value_is_shown_in_its_unit(tmp_path: Path, unit: str, value: float) -> None:
-    made = begun(tmp_path, objective={"metric": "accuracy", "mode": "max", "unit": unit})
-    display = Display(made, quiet=False)
+    made, display = begun(tmp_path, objective={"metric": "accuracy", "mode": "max", "unit": unit})
     run(made, "a-d0-s1", value)
-    assert "best accuracy 70.4% (a seed 1)" in display.line()
+    assert "best accuracy 70.4% (a)" in display.line()
     assert "70.4%" in text(display)
 
 
-def test_for_a_loss_the_best_is_the_lowest(tmp_path: Path) -> None:
-    made = begun(tmp_path, objective={"metric": "accuracy", "mode": "min"})
-    run(made, "a-d0-s1", 0.4)
-    run(made, "b-d0-s1", 0.7)
-    assert "best accuracy 0.4 (a seed 1)" in Display(made, quiet=False).line()
+def test_an_arm_without_evidence_is_told_from_one_that_has_some(tmp_path: Path) -> None:
+    made, shown = begun(tmp_path, tune=TUNE, search=SEARCH)
+    for arm, accuracy in (("a", 0.4), ("b", 0.3)):
+        run(made, f"{arm}-d0-s0", accuracy)
+        run(made, f"{arm}-d1-s0", accuracy)
+    run(made, "a-d0-s1", 0.35)
+    assert "(0.3)" in text(shown) and "in brackets: the best so far" in text(shown)
 
 
-def test_the_time_left_is_that_of_the_samples_left(tmp_path: Path) -> None:
-    made = begun(tmp_path)  # 6 trials of 100 samples
-    display = Display(made, quiet=False)
-    assert display.seconds_left(10.0) is None
-    run(made, "a-d0-s1", 0.4)
-    made.started("b-d0-s1")
-    report(made, "b-d0-s1", 5, 0.2)
-    assert display.seconds_left(30.0) == pytest.approx(30.0 * 450 / 150)
+def test_many_arms_with_long_names_fit_a_narrow_terminal(tmp_path: Path) -> None:
+    levels = {f"{'a-long-name' * 20}-{number:03d}": {"lr": 0.1 + number / 1000} for number in range(100)}
+    made, shown = begun(tmp_path, ablate={"case": {"levels": levels}}, seeds=[1])
+    run(made, f"{made.plan.arms[70].name}-d0-s1", 0.9)
+    console = Console(file=io.StringIO(), width=60)
+    console.print(table(shown._tracker.snapshot(None), 60, 10))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(cell_len(line) <= 60 for line in lines)
+    assert len(lines) == 10 + 4 and lines[-1] == "and 90 more arms"
+    assert made.plan.arms[70].name[-4:] in lines[3] and lines[3].endswith("0.9")  # the first by rank
+    assert all("…" in line for line in lines[3:-1])
 
 
-def test_the_time_left_knows_of_the_evidence_to_come(tmp_path: Path) -> None:
-    made = begun(tmp_path, tune=TUNE, search=SEARCH)  # 3 arms x 2 draws, then 3 arms x 2 seeds
-    display = Display(made, quiet=False)
-    run(made, "a-d0-s0", 0.4)
-    assert display.seconds_left(10.0) == pytest.approx(10.0 * (5 + 6))
-    run(made, "a-d1-s0", 0.3)  # its evidence is planned now, and is counted once
-    assert display.seconds_left(20.0) == pytest.approx(20.0 / 2 * (4 + 6))
-
-
-def test_the_time_left_knows_of_draws_that_tpe_has_not_been_asked_for(tmp_path: Path) -> None:
-    search = {"algorithm": "tpe", "draws_per_arm": 20, "seeds": [0], "keep": 1}
-    made = begun(tmp_path, tune=TUNE, search=search, scheduler={**ASHA, "scope": "arm"})
-    assert made.unplanned_trials == 3 * 20 + 3 * 2
-    assert made.next_trial() is not None
-    assert made.unplanned_trials == 3 * 20 - 1 + 3 * 2
-
-
-def test_what_was_trained_before_a_resume_does_not_speed_up_the_clock(tmp_path: Path) -> None:
-    made = begun(tmp_path)
-    run(made, "a-d0-s1", 0.4)
-    display = Display(made, quiet=False)
-    assert display.seconds_left(5.0) is None
-    run(made, "a-d0-s2", 0.4)
-    assert display.seconds_left(5.0) == pytest.approx(5.0 * 4)
+def test_a_long_text_loses_its_middle() -> None:
+    assert elided("short", 10) == "short"
+    assert elided("model.mixer.kind=attention", 11) == "model…ntion"
+    assert cell_len(elided("長" * 30, 12)) <= 12
 
 
 def test_into_a_file_go_plain_lines_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Display(begun(tmp_path), quiet=False):
+    with begun(tmp_path)[1]:
         time.sleep(0.3)
     out = capsys.readouterr().out
     assert out.startswith("toy: 6 not started") and "\x1b" not in out
 
 
 def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Display(begun(tmp_path), quiet=True):
+    with Display(begun(tmp_path)[1]._tracker, quiet=True):
         time.sleep(0.1)
     assert capsys.readouterr().out == ""
+
+
+def test_in_a_notebook_the_table_is_updated_in_its_cell(tmp_path: Path) -> None:
+    cell = f"""
+import pathlib, time
+from tests.sweeps.observe import test_console
+made, display = test_console.begun(pathlib.Path({str(tmp_path)!r}))
+with display:
+    test_console.run(made, "a-d0-s1", 0.4)
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = [output for output in notebook.cells[0].outputs if output.output_type == "display_data"]
+    assert len(outputs) == 1 and "<pre>" in outputs[0].data["text/html"]
+    row = next(line for line in outputs[0].data["text/plain"].splitlines() if line.startswith("a "))
+    assert row.split() == ["a", "-", "1", "-", "-", "1", "0.4"]

@@ -15,11 +15,11 @@ from mlflow.tracking import MlflowClient
 
 from sweeps.decide.controller import Controller
 from sweeps.observe.mlflow_runs import absolute_uri, runs_link
-from sweeps.observe.mlflow_writer import MlflowWriter, attach_report
+from sweeps.observe.mlflow_writer import MlflowWriter, attach_report, sync
 from sweeps.plan.identity import resolved
 from sweeps.record.folder import sweep_id
 from sweeps.record.journal import Journal, read_journal
-from sweeps.tracking import main
+from sweeps.space.errors import SpecError
 from tests.sweeps.decide.test_controller import play
 from tests.sweeps.spaces import ASHA, toy_plan
 
@@ -67,16 +67,16 @@ def points(store: str, run: Run) -> int:
 
 def test_sync_writes_all_and_again_writes_nothing_more(store: str, tmp_path: Path) -> None:
     results = swept(tmp_path, "twice")
-    assert main(["sync", str(results), "--tracking-uri", store]) == 0
+    sync(results, store)
     first = {run.info.run_id: points(store, run) for run in runs(store, "twice")}
     assert len(first) == 1 + 4 and sum(first.values()) > 0
-    assert main(["sync", str(results), "--tracking-uri", store]) == 0
+    sync(results, store)
     assert {run.info.run_id: points(store, run) for run in runs(store, "twice")} == first
 
 
 def test_a_run_begins_when_its_trial_does_and_says_why_it_was_stopped(store: str, tmp_path: Path) -> None:
     results = swept(tmp_path, "times")
-    main(["sync", str(results), "--tracking-uri", store])
+    sync(results, store)
     events = list(read_journal(results / "journal.jsonl"))
     begun = {e["trial_id"]: e["time"] for e in events if e["event"] == "start"}
     trials = [run for run in runs(store, "times") if run.data.tags["role"] == "trial"]
@@ -99,7 +99,7 @@ def test_the_link_selects_this_sweeps_trials_and_orders_them(store: str, tmp_pat
     space["resolved"]["id"] = "later"
     (other / "sweep.yaml").write_text(yaml.safe_dump(space))
     for folder in (results, other):
-        main(["sync", str(folder), "--tracking-uri", store])
+        sync(folder, store)
     query = parse_qs(urlsplit(runs_link(store, "1", space_of(results))).fragment.partition("?")[2])
     client = MlflowClient(tracking_uri=store)
     direction = "ASC" if query["orderByAsc"] == ["true"] else "DESC"
@@ -122,7 +122,7 @@ def test_the_link_of_a_server_is_on_the_server() -> None:
 
 def test_an_interrupted_sweeps_runs_are_closed_and_gone_on_with(store: str, tmp_path: Path) -> None:
     results = swept(tmp_path, "resumed", budget=7)
-    main(["sync", str(results), "--tracking-uri", store])
+    sync(results, store)
     before = {run.data.tags.get("trial_id"): run for run in runs(store, "resumed")}
     assert {run.info.status for run in before.values()} <= {"KILLED", "FINISHED"}
     plan = toy_plan(tmp_path, name="resumed", ablate={"case": {"levels": LEVELS}}, scheduler=ASHA)
@@ -131,7 +131,7 @@ def test_an_interrupted_sweeps_runs_are_closed_and_gone_on_with(store: str, tmp_
     made.begin()
     play(made)
     made.finish("completed")
-    main(["sync", str(results), "--tracking-uri", store])
+    sync(results, store)
     after = {run.data.tags.get("trial_id"): run for run in runs(store, "resumed")}
     assert len(after) == len(runs(store, "resumed")) == 1 + 4
     assert {run.info.status for run in after.values()} <= {"KILLED", "FINISHED"}
@@ -161,11 +161,9 @@ def test_a_store_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.M
     released.set()
 
 
-def test_sync_of_a_folder_without_a_sweep_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["sync", str(tmp_path)]) == 2
-    assert "no sweep here" in capsys.readouterr().err
+def test_sync_of_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no sweep here"):
+        sync(tmp_path, "sqlite:///none.db")
 
 
 def test_a_relative_store_means_the_same_wherever_it_is_named_from(
@@ -181,24 +179,24 @@ def test_a_report_that_comes_anew_after_its_journal_was_lost_is_logged_once(
     store: str, tmp_path: Path
 ) -> None:
     results = swept(tmp_path, "lost")
-    main(["sync", str(results), "--tracking-uri", store])
+    sync(results, store)
     before = {run.info.run_id: points(store, run) for run in runs(store, "lost")}
     journal = results / "journal.jsonl"
     events = [json.loads(line) for line in journal.read_text().splitlines()]
     for event in events:  # the same steps, trained once more
         event["time"] += 100
     journal.write_text("".join(json.dumps(event) + "\n" for event in events))
-    main(["sync", str(results), "--tracking-uri", store])
+    sync(results, store)
     assert {run.info.run_id: points(store, run) for run in runs(store, "lost")} == before
 
 
 def test_a_longer_horizon_is_told_beside_the_param_that_cannot_change(store: str, tmp_path: Path) -> None:
     results = swept(tmp_path, "longer")
-    main(["sync", str(results), "--tracking-uri", store])
+    sync(results, store)
     journal = results / "journal.jsonl"
     text = journal.read_text()
     journal.write_text(text + text.replace('"max_samples":100', '"max_samples":200'))  # all started once more
-    assert main(["sync", str(results), "--tracking-uri", store]) == 0
+    sync(results, store)
     trials = [run for run in runs(store, "longer") if run.data.tags["role"] == "trial"]
     assert {run.data.params["max_samples"] for run in trials} == {"100"}
     assert {run.data.tags["now.max_samples"] for run in trials} == {"200"}
@@ -206,7 +204,7 @@ def test_a_longer_horizon_is_told_beside_the_param_that_cannot_change(store: str
 
 def test_the_parent_run_carries_the_report_and_the_trials_their_arm(store: str, tmp_path: Path) -> None:
     results = swept(tmp_path, "reported")
-    main(["sync", str(results), "--tracking-uri", store])
+    sync(results, store)
     found = runs(store, "reported")
     parent = next(run for run in found if run.data.tags["role"] == "sweep")
     client = MlflowClient(tracking_uri=store)

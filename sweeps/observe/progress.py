@@ -1,0 +1,249 @@
+"""The progress of a sweep: its trials by status, the best arm so far, the time worked and the time left.
+
+A `Tracker` follows the journal, during a launch as its listener, or from another process that reads the file.
+The live table, `status`, `list` and `watch` show its snapshots.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sweeps.decide.budget import BudgetUsage
+from sweeps.observe.ahead import unplanned_trials
+from sweeps.record.journal import Event
+from sweeps.record.state import SweepState, TrialState
+from sweeps.space.schema import Budget
+
+WITHOUT_RESULT = ("diverged", "failed")  # statuses of trials whose values are no one's best
+
+
+@dataclass(frozen=True)
+class ArmProgress:
+    """An arm: its trials by status, and its value: the mean of its completed evidence trials' last values
+    where `is_evidence`, else the best value of a trial so far; None where there is none."""
+
+    name: str
+    trials: Mapping[str, int]
+    value: float | None = None
+    is_evidence: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A sweep at one moment.
+
+    `unit` is a key of analysis.format.UNITS. `trials` are counted by status, for all planned trials;
+    `unplanned` is how many more may be planned. `best` is the leading arm. `elapsed_s` is the time for which
+    processes worked on the sweep, over all launches; `left_s` estimates how long it will still run, None if
+    that is unknown or nothing runs it. `updated` is the time of the last event, in seconds since 1970.
+    """
+
+    name: str
+    metric: str
+    mode: str
+    unit: str
+    arms: tuple[ArmProgress, ...]
+    trials: Mapping[str, int]
+    unplanned: int
+    best: ArmProgress | None
+    elapsed_s: float
+    left_s: float | None
+    updated: float
+
+    @property
+    def ended(self) -> int:
+        """The number of trials that have an outcome."""
+        return sum(self.trials.get(status, 0) for status in ("completed", "pruned", *WITHOUT_RESULT))
+
+    @property
+    def planned(self) -> int:
+        """The number of trials, with those that may still be planned."""
+        return sum(self.trials.values()) + self.unplanned
+
+    def ranked(self) -> list[ArmProgress]:
+        """The arms, the leading one first; those without a value last, in the plan's order."""
+        sign = -1.0 if self.mode == "max" else 1.0
+
+        def key(arm: ArmProgress) -> tuple[bool, bool, float]:
+            return arm.value is None, not arm.is_evidence, sign * (arm.value or 0.0)
+
+        return sorted(self.arms, key=key)
+
+
+class Tracker:
+    """Follows a sweep: call `apply` with each event, in order, after `state` has taken it in.
+
+    `space` is the content of sweep.yaml. `snapshot` may be called from another thread.
+    """
+
+    def __init__(self, state: SweepState, space: Mapping[str, Any]) -> None:
+        self._state = state
+        self._space = space
+        self._metric, self._mode = space["objective"]["metric"], space["objective"]["mode"]
+        self._lock = threading.Lock()
+        self._best: dict[str, float] = {}  # trial -> its best value so far
+        self._clock = _Clock()
+        self._unplanned_at: tuple[int, ...] = ()
+        self._unplanned = 0
+
+    def apply(self, event: Event) -> None:
+        """Take one event in."""
+        with self._lock:
+            self._clock.apply(event)
+            if event["event"] == "report" and self._metric in event:
+                value = float(event[self._metric])
+                known = self._best.get(event["trial_id"], value)
+                if math.isfinite(value):
+                    choose = max if self._mode == "max" else min
+                    self._best[event["trial_id"]] = choose(value, known)
+
+    def snapshot(self, now: float | None) -> Progress:
+        """The progress at the time `now`, in seconds since 1970; None if no process works on the sweep."""
+        with self._lock:
+            trials = list(self._state.trials.values())
+            objective, resolved = self._space["objective"], self._space["resolved"]
+            unit = (resolved.get("units") or {}).get(self._metric) or objective.get("unit") or "none"
+            arms = self._arms(trials, is_running=now is not None)
+            unplanned = self._count_unplanned()
+            progress = Progress(
+                name=str(self._space["name"]),
+                metric=self._metric,
+                mode=self._mode,
+                unit=unit,
+                arms=arms,
+                trials=_counts(trials, is_running=now is not None),
+                unplanned=unplanned,
+                best=None,
+                elapsed_s=self._clock.worked(now),
+                left_s=None if now is None else self._left(trials, unplanned, now),
+                updated=self._clock.last,
+            )
+        leading = next((arm for arm in progress.ranked() if arm.value is not None), None)
+        return replace(progress, best=leading)
+
+    def _arms(self, trials: Sequence[TrialState], is_running: bool) -> tuple[ArmProgress, ...]:
+        by_arm: dict[str, list[TrialState]] = {arm: [] for arm in self._space["resolved"]["arms"]}
+        for trial in trials:
+            by_arm.setdefault(trial.arm, []).append(trial)
+        choose = max if self._mode == "max" else min
+        found = []
+        for arm, members in by_arm.items():
+            counts = _counts(members, is_running)
+            shown = [
+                trial.last[self._metric]
+                for trial in members
+                if trial.status == "completed" and self._metric in trial.last
+                if self._state.phase_of(trial) == "evidence"
+            ]
+            shown = [value for value in shown if math.isfinite(value)]
+            searched = [
+                self._best[trial.trial_id]
+                for trial in members
+                if trial.trial_id in self._best and trial.status not in WITHOUT_RESULT
+            ]
+            if shown:
+                found.append(ArmProgress(arm, counts, statistics.fmean(shown), is_evidence=True))
+            else:
+                found.append(ArmProgress(arm, counts, choose(searched, default=None)))
+        return tuple(found)
+
+    # The time left
+
+    def _left(self, trials: Sequence[TrialState], unplanned: int, now: float) -> float | None:
+        """Seconds until the sweep ends if no further trial stops early: at the rate of samples in this
+        launch where a trial's number of samples is known, else by the time that completed trials took."""
+        open_trials = [trial for trial in trials if not trial.ended]
+        if not open_trials and not unplanned:
+            return 0.0
+        elapsed = now - self._clock.launched
+        horizon: float | None = self._space["resolved"].get("horizon")
+        if horizon is not None:
+            rest = sum(max(0.0, horizon - trial.last.get("samples", 0.0)) for trial in open_trials)
+            done, whole = self._clock.samples, float(horizon)
+        else:
+            completed = [trial.trial_id for trial in trials if trial.status == "completed"]
+            times = [seconds for trial_id in completed if (seconds := self._clock.spent(trial_id, now))]
+            if not times:
+                return None
+            whole = statistics.fmean(times)
+            rest = sum(max(0.0, whole - self._clock.spent(trial.trial_id, now)) for trial in open_trials)
+            done = self._clock.trial_seconds(now)
+        if done <= 0 or elapsed <= 0:
+            return None
+        return elapsed * (rest + whole * unplanned) / done
+
+    def _count_unplanned(self) -> int:
+        state = self._state
+        key = len(state.trials), len(state.selected), len(state.stages), len(state.looks)
+        if key != self._unplanned_at:
+            self._unplanned_at, self._unplanned = key, unplanned_trials(state, self._space)
+        return self._unplanned
+
+
+def _counts(trials: Sequence[TrialState], is_running: bool) -> dict[str, int]:
+    """The trials by status. Where no process works on the sweep, those that ran were interrupted by its
+    death."""
+    counts: dict[str, int] = dict(Counter(trial.status for trial in trials))
+    if not is_running and "running" in counts:
+        counts["interrupted"] = counts.get("interrupted", 0) + counts.pop("running")
+    return counts
+
+
+class _Clock:
+    """Adds up times and samples from the journal's events: of the sweep, its last launch, and each trial."""
+
+    def __init__(self) -> None:
+        self.last = 0.0  # time of the last event
+        self.launched = 0.0  # time of the last launch
+        self._usage = BudgetUsage(Budget())
+        self._samples_before = 0.0  # trained before the last launch
+        self._seconds: dict[str, float] = {}  # trial -> the time of its attempts that are over
+        self._seconds_before = 0.0  # of all trials, before the last launch
+        self._began: dict[str, float] = {}  # running trial -> time of its start
+
+    def apply(self, event: Event) -> None:
+        name, now, trial_id = event["event"], event["time"], event.get("trial_id", "")
+        if name == "launch":
+            self._end(self._began, self.last)
+            self.launched = now
+            self._samples_before = self._usage.spent_so_far()["samples"]
+            self._seconds_before = sum(self._seconds.values())
+        elif name == "start" and not event.get("reused_from"):
+            self._began[trial_id] = now
+        elif name in ("end", "retry"):
+            self._end([trial_id], now)
+        elif name == "finish":
+            self._end(self._began, now)
+        self._usage.apply(event)
+        self.last = now
+
+    def _end(self, trials: Iterable[str], now: float) -> None:
+        for trial_id in [trial_id for trial_id in trials if trial_id in self._began]:
+            seconds = max(0.0, now - self._began.pop(trial_id))
+            self._seconds[trial_id] = self._seconds.get(trial_id, 0.0) + seconds
+
+    def worked(self, now: float | None) -> float:
+        """Seconds for which processes worked on the sweep."""
+        spent = self._usage.spent_so_far() if now is None else self._usage.spent(now)
+        return spent["wall_h"] * 3600
+
+    @property
+    def samples(self) -> float:
+        """Samples trained in the last launch."""
+        return self._usage.spent_so_far()["samples"] - self._samples_before
+
+    def trial_seconds(self, now: float) -> float:
+        """Seconds of the last launch, added up over its trials."""
+        running = sum(max(0.0, now - began) for began in self._began.values())
+        return sum(self._seconds.values()) + running - self._seconds_before
+
+    def spent(self, trial_id: str, now: float) -> float:
+        """Seconds of one trial so far."""
+        began = self._began.get(trial_id, now)
+        return self._seconds.get(trial_id, 0.0) + max(0.0, now - began)

@@ -1,0 +1,90 @@
+"""Writes a sweep's report: at the end of a launch, and from its journal at any time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from analysis.sweep import AnalysisError, Sweep, load_sweep
+from sweeps.record.reading import JOURNAL, SPACE, SweepFiles
+from sweeps.record.tables import rebuild
+from sweeps.space.errors import SpecError
+
+TABLES = ("trials.parquet", "history.parquet")
+REPORT = ("summary.csv", "report.html", "verdicts.json", "report")  # what `write` makes
+
+
+def write(folder: Path) -> Path:
+    """Write summary.csv, the report and what belongs to it from the tables in `folder`. Returns the page.
+
+    Raises AnalysisError if no trial has completed, and OSError.
+    """
+    from analysis.report.build import write_report
+    from analysis.report.summary import write_summary
+
+    write_summary(folder)
+    return write_report(folder)
+
+
+def ranking_of(folder: Path) -> str:
+    """The ranking as text. Raises AnalysisError if the tables cannot be read."""
+    from analysis.report.summary import ranking_text
+
+    return ranking_text(folder)
+
+
+def write_beside_a_launch(folder: Path) -> Path:
+    """The same while a launch works on the sweep: of the journal as it is now. Each file is whole at any
+    time. Returns the page."""
+    with _copied(SweepFiles(str(folder)), folder.name) as copy:
+        write(copy)
+        for name in (*TABLES, *REPORT):
+            _put(copy / name, folder / name)
+    return folder / "report.html"
+
+
+def _put(made: Path, target: Path) -> None:
+    """Put a file or folder in the place of another one, on whichever disk it was made."""
+    staging = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        if made.is_file():
+            shutil.copyfile(made, staging)
+        else:
+            shutil.copytree(made, staging)
+            shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
+    finally:
+        if staging.is_dir():
+            shutil.rmtree(staging, ignore_errors=True)
+        else:
+            staging.unlink(missing_ok=True)
+
+
+def load(files: SweepFiles, name: str) -> Sweep:
+    """The sweep's tables as its journal has them now. Raises SpecError if they cannot be analysed."""
+    with _copied(files, name) as copy:
+        try:
+            sweep = load_sweep(copy)
+        except AnalysisError as error:
+            raise SpecError(str(error).replace(str(copy), files.where)) from error
+    return replace(sweep, folder=None if files.fs is not None else Path(files.where))
+
+
+@contextmanager
+def _copied(files: SweepFiles, name: str) -> Iterator[Path]:
+    """A temporary folder with the journal, sweep.yaml and the tables that follow from them."""
+    with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
+        copy = Path(scratch, name)
+        copy.mkdir()
+        for file in (SPACE, JOURNAL):
+            try:
+                (copy / file).write_bytes(files.read(file))
+            except OSError as error:
+                raise SpecError(f"{files.where}/{file}: cannot be read ({error.strerror})") from error
+        rebuild(copy)
+        yield copy

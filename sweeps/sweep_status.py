@@ -1,0 +1,161 @@
+"""What is known of the sweeps in a storage, while they run and after, from their files alone."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.format import few
+from sweeps.observe.progress import Progress, Tracker
+from sweeps.process import is_locked
+from sweeps.record.reading import JournalFollower
+from sweeps.record.secrets import without_secret
+from sweeps.record.state import SweepState
+from sweeps.record.storage import Storage
+from sweeps.space.errors import SpecError
+
+RUNNING, FINISHED, INTERRUPTED, BUDGET = "running", "finished", "interrupted", "budget"
+REMOTE_S = 600.0  # how long a sweep that another machine runs at a URL may be silent
+FAILURES = 5  # whose reasons are named
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """A sweep at one moment.
+
+    `state` is running, finished, interrupted or budget. `failures` are the ids and reasons of the first
+    failed trials; `looks` is how many looks at the arms were taken, and how many are planned at the most (0:
+    none).
+    """
+
+    name: str
+    where: str
+    state: str
+    progress: Progress
+    failures: tuple[tuple[str, str], ...]
+    looks: tuple[int, int]
+    launches: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As `status --json` prints it. Times are in seconds."""
+        progress = self.progress
+        best, left = progress.best, progress.left_s
+        phase = {True: "evidence", False: "search"}[best.is_evidence] if best else None
+        moment = datetime.datetime.fromtimestamp(progress.updated, datetime.UTC)
+        return {
+            "name": self.name,
+            "state": self.state,
+            "folder": self.where,
+            "objective": {"metric": progress.metric, "mode": progress.mode, "unit": progress.unit},
+            "trials": dict(progress.trials),
+            "ended": progress.ended,
+            "planned": progress.planned,
+            "best": best and {"arm": best.name, "value": best.value},
+            "best_phase": phase,
+            "looks": {"taken": self.looks[0], "planned": self.looks[1]},
+            "failures": [{"trial_id": trial_id, "reason": reason} for trial_id, reason in self.failures],
+            "launches": self.launches,
+            "elapsed_s": round(progress.elapsed_s, 1),
+            "eta_s": None if left is None or not math.isfinite(left) else round(left, 1),
+            "updated": moment.isoformat(timespec="seconds") if progress.updated else None,
+        }
+
+
+class SweepReader:
+    """Reads a sweep's files, and at each `status` what was added to them."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self._storage = storage
+        self._name = name
+        self._begin()
+
+    def _begin(self) -> None:
+        self._files = self._storage.files(self._name)
+        self._follower = JournalFollower(self._files)
+        self._space = self._files.space()
+        self.state = SweepState()
+        self._tracker = Tracker(self.state, self._space)
+
+    def status(self) -> SweepStatus:
+        """The status now. Raises SpecError if the files are damaged or of a later format."""
+        is_held = is_locked(self._storage.root / self._name)  # before the journal: its end is then in it
+        try:
+            if self._follower.is_replaced:
+                self._begin()
+            for event in self._follower.read():
+                if event["event"] == "extend":  # sweep.yaml is another one now
+                    self._space.update(self._files.space())
+                self.state.apply(event)
+                self._tracker.apply(event)
+            return self._status(is_held)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            if isinstance(error, SpecError):
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            raise SpecError(f"{self._files.where}: its files are damaged ({reason}): restore them") from error
+
+    def _status(self, is_held: bool) -> SweepStatus:
+        state = _state(self.state)
+        is_running = is_held or (state == INTERRUPTED and self._runs_elsewhere())
+        failed = [trial for trial in self.state.trials.values() if trial.status == "failed"]
+        stages, looks = self.state.stages, self.state.looks
+        latest = [look for look in looks if stages and look["stage"] == stages[-1]["number"]]
+        return SweepStatus(
+            name=self._name,
+            where=self._files.where,
+            state=RUNNING if is_running else state,
+            progress=self._tracker.snapshot(time.time() if is_running else None),
+            failures=tuple((trial.trial_id, trial.reason) for trial in failed[:FAILURES]),
+            looks=(len(latest), len(stages[-1]["looks"]) if stages else 0),
+            launches=self.state.launches,
+        )
+
+    def _runs_elsewhere(self) -> bool:
+        """Whether another machine seems to run a sweep at a URL, where there is no lock: its last launch has
+        not ended, and it wrote not long ago."""
+        is_open = not self.state.finished and self.state.launches > 0
+        silent = time.time() - self._tracker.snapshot(None).updated
+        return self._files.fs is not None and is_open and silent < REMOTE_S
+
+
+def _state(state: SweepState) -> str:
+    """The state of a sweep that does not run."""
+    return {"completed": FINISHED, "budget": BUDGET}.get(state.finished, INTERRUPTED)
+
+
+def read_status(name: str, location: str) -> SweepStatus:
+    """The status of one sweep. Raises SpecError if there is none of this name, or if it is damaged."""
+    storage = Storage(location)
+    check_known(storage, name)
+    return SweepReader(storage, name).status()
+
+
+def statuses(location: str) -> Iterator[tuple[str, SweepStatus | SpecError]]:
+    """Each sweep of a storage: its name, and its status, or why it cannot be read."""
+    storage = Storage(location)
+    for name in storage.names():
+        try:
+            yield name, SweepReader(storage, name).status()
+        except SpecError as error:
+            yield name, error
+
+
+def check_known(storage: Storage, name: str) -> None:
+    """Raise SpecError if the storage has no sweep of this name."""
+    names, where = storage.names(), without_secret(storage.location)
+    if name in names:
+        return
+    given = Path(name)
+    if given.name in names and given.parent == Path(storage.location):
+        raise SpecError(f"{name}: give the name alone: {given.name}")
+    if not names:
+        raise SpecError(f"{where} has no sweep {name!r}: it has none at all: give another --storage")
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {few(names)}"
+    raise SpecError(f"{where} has no sweep {name!r}: {hint}")

@@ -1,0 +1,210 @@
+"""The verbs that act on a recorded sweep: stop, retry, report, sync and best. Each prints what it did.
+
+All raise SpecError where they cannot act.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sweeps.process import is_locked, locked
+from sweeps.record.checkpoints import step_of
+from sweeps.record.journal import Journal
+from sweeps.record.secrets import without_secret
+from sweeps.record.state import ASKED, SweepState, TrialState, read_state
+from sweeps.record.storage import PRIMARY_FILES, Storage
+from sweeps.space.errors import SpecError
+from sweeps.sweep_status import RUNNING, SweepReader, check_known
+
+POLL_S = 0.2
+REMOTE_POLL_S = 2.0  # of a launch on another machine, whose files are at a URL
+
+
+def stop(name: str, location: str, timeout: float, program: str) -> int:
+    """Ask the launch that works on the sweep to end resumable, and wait for it. Returns the exit status: 1
+    if it has not ended after `timeout` seconds."""
+    storage, reader = _open(name, location)
+    folder = storage.root / name
+    if reader.status().state != RUNNING:
+        raise SpecError(f"{name} does not run: there is nothing to stop")
+    try:
+        storage.ask_to_stop(name)
+    except OSError as error:
+        raise SpecError(f"{name}: cannot be asked to stop ({error.strerror or error}): its folder must be "
+                        f"writable") from error  # fmt: skip
+    print(f"Asked {name} to stop; waiting for it to end, {timeout:g} s at the most.", flush=True)
+    deadline = time.monotonic() + timeout
+    while (status := reader.status()).state == RUNNING:
+        if time.monotonic() >= deadline:
+            print(f"It has not ended yet. It was asked, and ends once its trials do: {program} status {name}")
+            return 1
+        time.sleep(POLL_S if is_locked(folder) else REMOTE_POLL_S)
+    storage.withdraw_stop(name)  # it may have ended by itself
+    ended = f"{status.progress.ended} of {status.progress.planned} trials have ended"
+    print(f"{name} has stopped ({status.state}); {ended}.")
+    if status.state != "finished":
+        print(f"Continue: {_command_to_resume(program, storage, name)}")
+    return 0
+
+
+def retry(name: str, location: str, program: str) -> int:
+    """Plan the failed trials again. Diverged ones stay: that is their outcome. Returns the exit status."""
+    storage, _ = _open(name, location)
+    with _held(storage, name) as folder:
+        state = read_state(folder / "journal.jsonl")
+        failed = [trial for trial in state.trials.values() if trial.status == "failed"]
+        if failed:
+            journal = Journal(folder / "journal.jsonl")
+            for trial in failed:
+                more = {"reselect": True} if _was_left_without_draws(state, trial) else {}
+                why = {"reason": trial.reason, "cause": ASKED}
+                journal.append("retry", trial_id=trial.trial_id, **why, **more)
+            journal.close()
+            if error := storage.send(name, PRIMARY_FILES):
+                raise SpecError(error)
+    diverged = sum(trial.status == "diverged" for trial in state.trials.values())
+    kept = f" {diverged} diverged: that is an outcome, and stays." if diverged else ""
+    if not failed:
+        print(f"{name}: no trial has failed.{kept}")
+        return 0
+    print(f"{name}: {len(failed)} failed trial{'s' * (len(failed) > 1)} planned again.{kept}")
+    if any(trial.phase == "evidence" for trial in failed) and state.looks:
+        print("Looks that were taken stand as recorded; the report says which results carry no claim now.")
+    print(f"Run them: {_command_to_resume(program, storage, name)}")
+    return 0
+
+
+def _was_left_without_draws(state: SweepState, trial: TrialState) -> bool:
+    """Whether no draw of the trial's arm could be selected, so that it is selected from again."""
+    return trial.phase == "search" and state.selected.get(trial.arm) == []
+
+
+def _command_to_resume(program: str, storage: Storage, name: str) -> str:
+    space = storage.root / name / "sweep.yaml"
+    return f"{program} run {space} --resume --storage {without_secret(storage.location)}"
+
+
+def report(name: str, location: str) -> int:
+    """Write the tables and the report of what is recorded now. Returns the exit status."""
+    from analysis.sweep import AnalysisError
+    from sweeps.report import REPORT, TABLES
+
+    storage, reader = _open(name, location)
+    folder = storage.folder(name)
+    try:
+        page = _write_report(folder, reader)
+    except (AnalysisError, OSError) as error:
+        raise SpecError(f"no report of {name}: {error}") from error
+    made = [path for file in (*TABLES, *REPORT) if (path := folder / file).is_file()]
+    made += (folder / "report").rglob("*")
+    if problem := storage.send(name, [path.relative_to(folder).as_posix() for path in made]):
+        raise SpecError(problem)
+    print(page)
+    return 0
+
+
+def _write_report(folder: Path, reader: SweepReader) -> Path:
+    """Write them. A launch that has ended, or is about to, writes its own: what was made beside it may have
+    taken the place of that, and is made again when it has let go of the folder."""
+    from sweeps.record.tables import rebuild
+    from sweeps.report import write, write_beside_a_launch
+
+    while is_locked(folder):
+        if _has_finished(reader):
+            time.sleep(POLL_S)
+        else:
+            page = write_beside_a_launch(folder)
+            if not _has_finished(reader):
+                return page
+    with locked(folder):
+        rebuild(folder)
+        return write(folder)
+
+
+def _has_finished(reader: SweepReader) -> bool:
+    """Whether the last launch has recorded its end; it writes its tables after that."""
+    reader.status()
+    return bool(reader.state.finished)
+
+
+def sync(name: str, location: str, tracking_uri: str) -> int:
+    """Write the whole journal and the report to MLflow. Returns the exit status."""
+    from sweeps.observe.mlflow_runs import check_uri
+    from sweeps.observe.mlflow_writer import sync as write_to_mlflow
+
+    check_uri(tracking_uri)
+    storage, _ = _open(name, location)
+    with _held(storage, name) as folder:
+        try:
+            write_to_mlflow(folder, tracking_uri)
+        except Exception as error:  # each store raises its own kinds
+            reason = " ".join(str(error).replace(tracking_uri, without_secret(tracking_uri)).split())
+            raise SpecError(f"{name}: MLflow could not be written ({reason})") from error
+    print(f"{name} is in MLflow, {without_secret(tracking_uri)}")
+    return 0
+
+
+def best(name: str, location: str) -> int:
+    """Print the checkpoint of the best arm's best trial. Returns the exit status."""
+    storage, reader = _open(name, location)
+    progress = reader.status().progress
+    arm, metric = progress.best, progress.metric
+    completed = [trial for trial in reader.state.trials.values() if trial.status == "completed"]
+    if arm is None or not any(trial.arm == arm.name for trial in completed):
+        raise SpecError(f"{name}: no trial of the best arm has completed yet: see status")
+    phase = "evidence" if arm.is_evidence else "search"
+    values = {
+        trial.trial_id: found[0]
+        for trial in completed
+        if trial.arm == arm.name and (not arm.is_evidence or reader.state.phase_of(trial) == "evidence")
+        if (found := trial.best(metric, progress.mode)) is not None
+    }
+    choose = max if progress.mode == "max" else min
+    trial = reader.state.trials[choose(values, key=lambda trial_id: values[trial_id])]
+    checkpoint = _checkpoint_of(storage, name, trial, metric, progress.mode)
+    print(
+        f"{arm.name}: its best {phase} trial by {metric} is {trial.trial_id}, with "
+        f"{values[trial.trial_id]:g}. It was picked for that: this is not the arm's value."
+    )
+    print(checkpoint)
+    return 0
+
+
+def _checkpoint_of(storage: Storage, name: str, trial: TrialState, metric: str, mode: str) -> str:
+    """The folder or URL of the trial's best checkpoint that was kept."""
+    source, slash, trial_id = trial.reused_from.rpartition("/")
+    owner = source if slash else name
+    folder = f"{storage.checkpoints(owner)}/{trial_id or trial.trial_id}"
+    sign = 1.0 if mode == "max" else -1.0
+    steps = {step_of(each): each for each in storage.entries(folder) if step_of(each) is not None}
+    scored = [
+        (sign * trial.reports[step][metric], step)
+        for step in steps
+        if step is not None and metric in trial.reports.get(step, {})
+    ]
+    if not steps:
+        raise SpecError(
+            f"{name}: {trial.trial_id} has no checkpoint in {without_secret(folder)}: its trainer reported "
+            f"none, or it was deleted (max_checkpoint_gb, or by hand)"
+        )
+    step = max(scored)[1] if scored else max(step for step in steps if step is not None)
+    return f"{without_secret(folder)}/{steps[step]}"
+
+
+def _open(name: str, location: str) -> tuple[Storage, SweepReader]:
+    storage = Storage(location)
+    check_known(storage, name)
+    return storage, SweepReader(storage, name)
+
+
+@contextmanager
+def _held(storage: Storage, name: str) -> Iterator[Path]:
+    """The sweep's folder, held so that no launch works on it."""
+    if SweepReader(storage, name).status().state == RUNNING:
+        raise SpecError(f"{name} is running: wait for it, or end it with `stop {name}`")
+    folder = storage.folder(name)
+    with locked(folder):
+        yield folder

@@ -1,0 +1,137 @@
+"""What the operating system refuses: one message, no traceback, and nothing started."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sweeps.dry_run import show_plan
+from sweeps.options import LaunchOptions
+from sweeps.plan.build import load_plan
+from sweeps.process import locked
+from sweeps.record import folder as sweep_folder
+from sweeps.record.folder import new_sweep_id
+from sweeps.space.errors import SpecError
+from sweeps.space.values import refuse_duplicates
+from tests.sweeps.launches import Done, run_here
+from tests.sweeps.spaces import TUNE, toy_plan, write_space
+from tests.sweeps.sweep_folders import Played, height
+
+
+def assert_one_message(done: Done, *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_symlink_loop_as_storage(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert_one_message(run_here(tmp_path, write_space(tmp_path), "--storage", "loop"), "loop")
+
+
+def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
+    (tmp_path / "results").touch()
+    assert_one_message(run_here(tmp_path, write_space(tmp_path)), "results")
+
+
+@contextmanager
+def no_space_left(path: Path) -> Iterator[Path]:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    yield path
+
+
+def test_a_disk_that_is_full_before_the_first_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_folder, "atomic_write", no_space_left)
+    done = run_here(tmp_path, write_space(tmp_path))
+    assert_one_message(done, "sweep.yaml", "No space left on device")
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert_one_message(run_here(tmp_path, write_space(tmp_path)), "cannot be locked")
+
+
+def test_a_second_launch_is_refused_and_asking_whether_one_runs_does_not_refuse_it(tmp_path: Path) -> None:
+    played = Played(tmp_path / "results").run(1)
+    with locked(played.end()):
+        done = run_here(tmp_path, tmp_path / "results" / "toy.yaml", "--resume")
+    assert_one_message(done, "another process is running this sweep")
+
+
+def test_the_history_is_read_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other launch ends between the first look at the folder and the lock: its trials are not run
+    again."""
+    played = Played(tmp_path / "results").run(2)
+    original = locked
+
+    @contextmanager
+    def later(folder: Path) -> Iterator[None]:
+        played.run().finish()
+        with original(folder):
+            yield
+
+    monkeypatch.setattr("sweeps.launch.locked", later)
+    done = run_here(tmp_path, tmp_path / "results" / "toy.yaml", "--resume")
+    assert done.returncode == 0 and "This sweep is finished" in done.stdout, done.stderr
+    assert (played.folder / "journal.jsonl").read_text().count('"event":"end"') == 6
+
+
+def test_a_dry_run_of_a_sweep_at_a_url_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Played(tmp_path / "remote").run(2).finish()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    url = f"file://{tmp_path}/remote"
+    space = tmp_path / "remote" / "toy.yaml"
+    show_plan(load_plan(space), LaunchOptions(space, dry_run=True, resume=True, storage=url))
+    assert f"Of these, 2 have already run in {url}/toy" in capsys.readouterr().out
+    with pytest.raises(SpecError, match=f"{url}/toy holds another sweep"):
+        other = load_plan(space, ["lr=0.2"])
+        show_plan(other, LaunchOptions(space, dry_run=True, resume=True, storage=url))
+    assert not list((tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize("metric", ["../x", "a\nb", "x" * 300, "seed"])
+def test_a_metric_whose_name_cannot_be_kept(tmp_path: Path, metric: str) -> None:
+    with pytest.raises(SpecError, match=r"objective\.metric"):
+        toy_plan(tmp_path, objective={"metric": metric, "mode": "max"})
+
+
+def test_looks_over_more_seeds_than_their_levels_can_be_computed_for(tmp_path: Path) -> None:
+    seeds = list(range(257))
+    with pytest.raises(SpecError, match="set looks: none"):
+        toy_plan(tmp_path, seeds=seeds)
+    assert len(toy_plan(tmp_path, seeds=seeds, evidence={"looks": "none"}).spec.seeds) == 257
+
+
+def test_duplicates_among_many_values_are_found_at_once() -> None:
+    many = [*range(100_000), True, 1.0, [1], {"a": 1}]
+    assert refuse_duplicates(many) is many
+    for twice in (7, [1]):
+        with pytest.raises(ValueError, match="stands twice"):
+            refuse_duplicates([*many, twice])
+
+
+def test_equal_sweeps_of_one_second_have_ids_of_their_own() -> None:
+    ids = {new_sweep_id("0123456789abcdef", "2026-01-01T00:00:00+00:00") for _ in range(100)}
+    assert len(ids) == 100 and all(each.startswith("0123456789ab@2026-01-01T00:00:00") for each in ids)
+
+
+def test_an_arm_whose_draws_all_diverge_is_named_at_the_end(tmp_path: Path) -> None:
+    played = Played(tmp_path / "results", tune=TUNE, search={"draws_per_arm": 2, "seeds": [0], "keep": 1})
+    played.run(of=lambda arm, seed: float("nan") if arm == "c" else height(arm, seed)).finish()
+    again = run_here(tmp_path, tmp_path / "results" / "toy.yaml")
+    assert again.returncode == 0, again.stderr
+    assert "No evidence of c: every draw of the search had a trial that diverged or failed (2 diverged)" in (
+        again.stdout
+    )
