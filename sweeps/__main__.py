@@ -259,7 +259,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH=VALUE",
         help="change a key of the base, such as model.h_cycles=2; may be repeated",
     )
-    parser.add_argument("--notify", metavar="URL", help="post a JSON summary to this URL at the end")
+    parser.add_argument(
+        "--notify",
+        metavar="URL",
+        help="post JSON to this URL at the end and at the first failed trial; env:NAME: to the URL in an "
+        "environment variable, which keeps it out of the list of processes",
+    )
     parser.add_argument("--quiet", action="store_true", help="print only the last lines")
 
 

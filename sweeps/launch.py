@@ -25,9 +25,9 @@ from sweeps.decide.placement import check_fits, concurrency_by_arm
 from sweeps.decide.reuse import ReusableTrials, code_version
 from sweeps.dry_run import power_estimate, show_plan
 from sweeps.observe.console import Display
-from sweeps.observe.mlflow_runs import absolute_uri
-from sweeps.observe.mlflow_writer import MlflowWriter, attach_report, sync
-from sweeps.observe.notify import notify
+from sweeps.observe.mlflow_process import MlflowProcess
+from sweeps.observe.mlflow_writer import sync
+from sweeps.observe.notify import FirstFailure, notify, webhook
 from sweeps.observe.progress import Tracker
 from sweeps.observe.summary import (
     BUDGET_SPENT,
@@ -37,6 +37,7 @@ from sweeps.observe.summary import (
     Outcome,
     mlflow_hint,
     next_steps,
+    refused_by_mlflow,
     status_of,
     summary,
     sync_hint,
@@ -59,15 +60,14 @@ from sweeps.record.folder import (
     write_space,
 )
 from sweeps.record.journal import Journal, read_journal
+from sweeps.record.mlflow_file import MlflowFile
+from sweeps.record.secrets import without_secret
 from sweeps.record.state import read_state
 from sweeps.record.stop_request import StopRequest
 from sweeps.record.storage import PRIMARY_FILES, Storage
 from sweeps.record.tables import rebuild, write_results
 from sweeps.space.errors import SpecError
 from trm import __version__
-
-# How long the end of a launch waits for MLflow, by how the launch ended.
-MLFLOW_TIMEOUT_S = {"completed": 120.0, "budget": 120.0, "interrupted": 20.0}
 
 
 def launch(options: LaunchOptions) -> Outcome:
@@ -126,18 +126,23 @@ def _check(plan: Plan, recorded: Path, options: LaunchOptions) -> str | None:
 def _show_finished(plan: Plan, folder: Path, options: LaunchOptions) -> Outcome:
     """Write the tables of a finished sweep again, as a crash may have prevented it before; with --resume
     also write to MLflow what is missing there."""
-    notes, in_mlflow = ["This sweep is finished; its report again."], False
     update_units(plan, folder)
     rebuild(folder)
-    if options.resume:
+
+    def write_to_mlflow() -> list[str]:
+        if not options.resume:
+            return [*mlflow_hint(MlflowFile.read(folder), options.tracking_uri)]
         try:
-            sync(folder, options.tracking_uri)
-            in_mlflow = True
+            refused = sync(folder, options.tracking_uri)
         except Exception as error:  # each store raises its own kinds
             reason = f"{type(error).__name__}: {error}"
-            notes.append(sync_hint(folder, options.storage, options.tracking_uri, reason))
+            return [sync_hint(folder, options.storage, options.tracking_uri, reason)]
+        rebuild(folder)  # with the ids of runs that were missing
+        return [*refused_by_mlflow(refused), *mlflow_hint(MlflowFile.read(folder), options.tracking_uri)]
+
     state = read_state(folder / JOURNAL)
-    return Outcome(status_of(state), folder, (*notes, *without_evidence(state)), in_mlflow)
+    notes = ("This sweep is finished; its report again.", *without_evidence(state))
+    return Outcome(status_of(state), folder, notes, write_to_mlflow)
 
 
 # Run
@@ -183,33 +188,42 @@ def _run(
         space = write_space(plan, folder, data, extended)
         journal = Journal(folder / JOURNAL)
         controller = Controller(plan, journal, history, reusable)
-        writer = MlflowWriter(absolute_uri(options.tracking_uri), space, journal, history)
+        writer = MlflowProcess(folder, options.tracking_uri, storage.checkpoints(plan.spec.name))
         tracker = Tracker(controller.state, space)
         for event in history:
             tracker.apply(event)
-        journal.listeners += [writer, tracker.apply]
+        journal.listeners.append(tracker.apply)
+        if options.notify is not None:
+            journal.listeners.append(FirstFailure(webhook(options.notify), plan.spec.name))
         if plan.spec.max_checkpoint_gb is not None:
             checkpoints = storage.checkpoints(plan.spec.name)
             journal.listeners.append(DiskBudget(checkpoints, plan.spec, controller.state))
-        writer.start()
         ending, failures = "interrupted", Failures()
         with failures.catch("the sweep"):
-            ending = _run_until_end(controller, tracker, folder, options, storage, available, stop, code)
+            display = Display(tracker, options.quiet, lambda: writer.link)
+            ending = _run_until_end(controller, display, folder, options, storage, available, stop, code)
         with failures.catch("the journal"):
             controller.finish(ending)
         with failures.catch("the tables"):
             write_results(folder, controller.state, space)
         cluster.disconnect()
-        mlflow_error = writer.close(MLFLOW_TIMEOUT_S[ending])
+        mlflow_error = writer.drain()
         with failures.catch("the tables"):  # again, with the ids of MLflow runs created in the meantime
             write_results(folder, controller.state, space)
         journal.close()
     status = _exit_status(controller, ending, failures, stop)
-    notes = _notes(controller, folder, options, ending, failures, writer.link, mlflow_error)
+    notes = _notes(controller, folder, options, ending, failures)
     if options.notify is not None:
-        error = notify(options.notify, summary(controller, folder, status, ending))
+        error = notify(webhook(options.notify), summary(controller, folder, status, ending))
         notes += [error] if error else []
-    return Outcome(status, folder, tuple(notes), in_mlflow=not mlflow_error)
+
+    def end_mlflow() -> list[str]:
+        error = mlflow_error or writer.attach()
+        hint = [sync_hint(folder, options.storage, options.tracking_uri, error)] if error else []
+        found = MlflowFile.read(folder)
+        return [*hint, *refused_by_mlflow(found.notes), *mlflow_hint(found, options.tracking_uri)]
+
+    return Outcome(status, folder, tuple(notes), end_mlflow)
 
 
 def _make_folder(folder: Path, options: LaunchOptions) -> None:
@@ -217,13 +231,14 @@ def _make_folder(folder: Path, options: LaunchOptions) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpecError(
-            f"--storage {options.storage}: {folder} cannot be created ({error.strerror}): give another folder"
+            f"--storage {without_secret(options.storage)}: {folder} cannot be created ({error.strerror}): "
+            f"give another folder"
         ) from error
 
 
 def _run_until_end(
     controller: Controller,
-    tracker: Tracker,
+    display: Display,
     folder: Path,
     options: LaunchOptions,
     storage: Storage,
@@ -235,7 +250,7 @@ def _run_until_end(
     controller.begin(version=__version__, code=code, libraries=_libraries())
     if error := storage.send(folder.name, PRIMARY_FILES):  # before the first checkpoint is uploaded
         raise OSError(error)
-    with Display(tracker, options.quiet):
+    with display:
         _run_trials(controller, folder, options, storage, available, stop)
     if controller.finished:
         return "completed"
@@ -292,18 +307,13 @@ def _notes(
     options: LaunchOptions,
     ending: str,
     failures: Failures,
-    link: str,
-    mlflow_error: str,
 ) -> list[str]:
     """The messages that follow the report."""
-    notes = [
+    return [
         *next_steps(controller, folder, ending, failures),
         *without_evidence(controller.state),
         *warnings_and_reuse(controller, folder, options.reuse),
     ]
-    if mlflow_error:
-        notes.append(sync_hint(folder, options.storage, options.tracking_uri, mlflow_error))
-    return [*notes, *mlflow_hint(link, options.tracking_uri)]
 
 
 # The report
@@ -321,19 +331,7 @@ def _write_report(folder: Path, outcome: Outcome, options: LaunchOptions) -> Out
         print(f"Report: {page}")
     except (AnalysisError, OSError) as error:  # for example a full disk; it must not change the exit status
         print(f"No report yet: {error}")
-    else:
-        if outcome.in_mlflow:
-            notes = [*_attach_report(folder, options), *notes]
+    notes += outcome.end_mlflow()
     for note in notes:
         print(note)
     return replace(outcome, ranking_text=ranking, notes=tuple(notes))
-
-
-def _attach_report(folder: Path, options: LaunchOptions) -> list[str]:
-    """Attach the report to the sweep's run in MLflow. If that fails, a note says how to do it later."""
-    try:
-        attach_report(folder, options.tracking_uri)
-    except Exception as error:  # each store raises its own kinds
-        reason = f"{type(error).__name__}: {error}"
-        return [sync_hint(folder, options.storage, options.tracking_uri, reason)]
-    return []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.observe.mlflow_runs import check_uri
-from sweeps.observe.notify import check_url
+from sweeps.observe.notify import webhook
 from sweeps.space.errors import SpecError
 
 
@@ -40,4 +40,4 @@ class LaunchOptions:
             )
         check_uri(self.tracking_uri)
         if self.notify is not None:
-            check_url(self.notify)
+            webhook(self.notify)

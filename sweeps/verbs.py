@@ -139,10 +139,12 @@ def sync(name: str, location: str, tracking_uri: str) -> int:
     storage, _ = _open(name, location)
     with _held(storage, name) as folder:
         try:
-            write_to_mlflow(folder, tracking_uri)
+            refused = write_to_mlflow(folder, tracking_uri, storage.checkpoints(name))
         except Exception as error:  # each store raises its own kinds
-            reason = " ".join(str(error).replace(tracking_uri, without_secret(tracking_uri)).split())
+            reason = " ".join(without_secret(str(error), tracking_uri).split())
             raise SpecError(f"{name}: MLflow could not be written ({reason})") from error
+    for text in refused:
+        print(f"MLflow: {text}")
     print(f"{name} is in MLflow, {without_secret(tracking_uri)}")
     return 0
 

@@ -6,10 +6,13 @@ from __future__ import annotations
 import html
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.style import Style
+from rich.text import Text
 
 from sweeps.observe.progress import Tracker
 from sweeps.observe.progress_text import line, table
@@ -22,11 +25,15 @@ NOTEBOOK_SIZE = (110, 40)  # columns and lines: a notebook has none of its own
 
 
 class Display:
-    """A context manager that shows a sweep's progress from its own thread; nothing if `quiet`."""
+    """A context manager that shows a sweep's progress from its own thread; nothing if `quiet`.
 
-    def __init__(self, tracker: Tracker, quiet: bool) -> None:
+    `link` returns the sweep's page in MLflow once it is known, '' before; it is shown once, above the table.
+    """
+
+    def __init__(self, tracker: Tracker, quiet: bool, link: Callable[[], str] = str) -> None:
         self._tracker = tracker
         self._quiet = quiet
+        self._link: Callable[[], str] | None = link  # None once it is shown
         self._console = Console()
         self._cell: Any = None  # of a notebook: what it displays can be updated
         self._stop = threading.Event()
@@ -56,25 +63,38 @@ class Display:
         if self._console.is_terminal:
             with Live(self.table(), console=self._console, auto_refresh=False) as live:
                 while not self._stop.wait(REFRESH_S):
+                    self._show_link()
                     live.update(self.table(), refresh=True)
                 live.update(self.table(), refresh=True)
             return
         self._print_line()
-        while not self._stop.wait(PLAIN_EVERY_S):
-            self._print_line()
+        due = time.monotonic() + PLAIN_EVERY_S
+        while not self._stop.wait(REFRESH_S):
+            self._show_link()
+            if time.monotonic() >= due:
+                self._print_line()
+                due += PLAIN_EVERY_S
         self._print_line()
+
+    def _show_link(self) -> None:
+        """Print the link once it is known, as one that a terminal opens even where it is wrapped."""
+        if self._link is not None and (link := self._link()):
+            self._link = None
+            text = Text.assemble("MLflow: ", (link, Style(link=link)))
+            self._console.print(text, soft_wrap=True, highlight=False)
 
     def _print_line(self) -> None:
         self._console.print(self.line(), highlight=False, soft_wrap=True, markup=False)
 
     def line(self) -> str:
         """The state of the whole sweep in one line."""
-        return line(self._tracker.snapshot(time.time()))
+        return line(self._tracker.snapshot(time.time(), or_judged=True))
 
     def table(self) -> Group:
         """The state of the sweep as a table with one row per arm."""
         width, height = NOTEBOOK_SIZE if self._console.is_jupyter else self._console.size
-        return table(self._tracker.snapshot(time.time()), width, max(1, height - MORE_LINES))
+        progress = self._tracker.snapshot(time.time(), or_judged=True)
+        return table(progress, width, max(1, height - MORE_LINES))
 
     def _notebook_text(self) -> dict[str, str]:
         """The table by its MIME types. Rich's own live display needs ipywidgets in a notebook."""

@@ -1,24 +1,33 @@
-"""One sweep's runs in an MLflow store: creates, finds, writes and closes them, and links to MLflow's UI.
+"""The runs of an MLflow store: creates, finds, writes and closes them, and links to MLflow's UI.
 
-`observe.mlflow_writer` calls it for each event of the journal; it calls MLflow's client only.
+A call that fails for a moment is tried again; what the store refuses for good is left out, and noted.
+`observe.mlflow_writer` decides what is written.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
-from collections.abc import Iterable, Mapping
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from sweeps.record.folder import sweep_id
-from sweeps.record.journal import Event
 from sweeps.record.secrets import without_secret
-from sweeps.space.dotted import flatten
 from sweeps.space.errors import SpecError
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 RUN_STATUS = {  # our status -> MLflow's
     "completed": "FINISHED",
@@ -28,8 +37,19 @@ RUN_STATUS = {  # our status -> MLflow's
     "interrupted": "KILLED",
 }
 STORES = ("sqlite", "mysql", "postgresql", "mssql", "http", "https", "databricks")
+VIEW_TAG = "mlflow.sharedViewState."  # of an experiment; then the view's key
 REPORT = ("report.html", "summary.csv", "report")  # files and folders attached to the parent run
-MAX_METRICS, MAX_PARAMS = 1000, 100  # in one call of log_batch
+
+# MLflow's own limits
+MAX_METRICS, MAX_PARAMS = 1000, 100  # in one call of log_batch: metrics, params and tags; params, or tags
+MAX_NAME, MAX_VALUE = 250, 5000  # characters of a metric's, param's, tag's or run's name, and of a tag
+MAX_PARAM = 6000  # characters of a param's value; MLflow would cut it, and then find another value there
+MAX_STEP = 2**63 - 1
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # between two tries of a call
+TRIES = 3  # after which a store that takes other writes is taken to refuse this one
+REFUSED_AT_ONCE = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"}
+NEVER_REFUSED = "TEMPORARILY_UNAVAILABLE"  # such as a locked or full database
 
 
 def absolute_uri(uri: str) -> str:
@@ -55,201 +75,307 @@ def check_uri(uri: str) -> None:
         )
 
 
-def runs_link(uri: str, experiment_id: str, space: Mapping[str, Any]) -> str:
-    """The page of MLflow's UI that shows charts of a sweep's trials, sorted by the objective.
+def view_of(space: Mapping[str, Any], phase: str = "") -> dict[str, Any]:
+    """What MLflow's UI is to show of a sweep: charts of its trials (of `phase`, if it is given), sorted by
+    the objective, and the curves of the objective and of the scheduler's metric first.
 
-    The plain link to the experiment shows only the parent run, collapsed: MLflow expands nested runs only if
-    they are sorted by something other than their creation time.
+    By itself the UI shows only the parent run, as it expands nested runs only if they are sorted by something
+    other than their creation time; and it orders charts by the alphabet, so that `test/...`, single values at
+    the end, come before the curves of `val/...`.
     """
-    server = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    objective = space["objective"]
-    query = {
-        "searchFilter": f"tags.role = 'trial' and tags.sweep_id = '{sweep_id(space)}'",
-        "orderByKey": f"metrics.`{objective['metric']}`",
-        "orderByAsc": "true" if objective["mode"] == "min" else "false",
-        "compareRunsMode": "CHART",
+    objective, scheduler = space["objective"], space.get("scheduler") or {}
+    metrics = [objective["metric"], scheduler.get("metric") or objective["metric"]]
+    sections = dict.fromkeys(safe_name(metric).rpartition("/")[0] or "Model metrics" for metric in metrics)
+    of_phase = f" and tags.phase = '{phase}'" if phase else ""
+    return {
+        "searchFilter": f"tags.role = 'trial' and tags.sweep_id = '{sweep_id(space)}'{of_phase}",
+        "orderByKey": f"metrics.`{safe_name(objective['metric'])}`",
+        "orderByAsc": objective["mode"] == "min",
+        "compareRunCharts": [],  # the UI adds those that are missing, and their sections below these
+        "compareRunSections": [
+            {"uuid": name, "name": name, "display": True, "isReordered": False, "deleted": False}
+            for name in sections
+        ],
+        "isAccordionReordered": True,
     }
-    return f"{server}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote, safe='=@:/')}"
+
+
+def view_key(space: Mapping[str, Any], phase: str = "") -> str:
+    return "-".join(re.findall(r"[A-Za-z0-9]+", f"{sweep_id(space)} {phase}"))
+
+
+def view_link(uri: str, experiment_id: str, key: str) -> str:
+    """The page of MLflow's UI with the view under `key`. It holds no user or password: a browser asks.
+
+    Without `workflowType` the UI may open its page for traces of language models.
+    """
+    server = "http://127.0.0.1:5000"
+    if uri.startswith("http"):
+        parts = urlsplit(uri)
+        server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    query = f"viewStateShareKey={key}&compareRunsMode=CHART&workflowType=machine_learning"
+    return f"{server}/#/experiments/{experiment_id}/runs?{query}"
+
+
+def safe_name(name: str) -> str:
+    """A name that MLflow takes for a metric or param, as like the given one as can be."""
+    safe = re.sub(r"[^\w\-. :/]", "_", name.replace("=", ":").replace(",", " "), flags=re.ASCII)
+    safe = "/".join(part if part.strip(".") else "_" for part in safe.split("/"))  # as `..` in a path
+    return shortened(safe)
+
+
+def shortened(text: str, limit: int = MAX_NAME) -> str:
+    """The text with its middle left out where it is too long. Different texts stay different."""
+    if len(text) <= limit:
+        return text
+    mark = f"..{hashlib.sha256(text.encode()).hexdigest()[:8]}.."
+    head = (limit - len(mark)) // 2
+    return text[:head] + mark + text[len(text) - (limit - len(mark) - head) :]
+
+
+class Refused(Exception):
+    """The store works, but never takes this."""
 
 
 class MlflowRuns:
-    """The runs of one sweep in an MLflow store. Calling a method again with the same arguments changes
-    nothing.
+    """The runs of one experiment in an MLflow store.
 
-    `space` is the content of sweep.yaml. With `reopen` an existing parent run becomes RUNNING again.
+    `answered` is called after each call that the store has answered, `failing` with the reason after each
+    that has failed, `note` with each text about something that was left out. A store that fails is tried
+    again, with longer and longer waits; after `patience_s` seconds the last error is raised (None: never).
     """
 
-    def __init__(self, uri: str, space: dict[str, Any], reopen: bool = True) -> None:
+    def __init__(
+        self,
+        uri: str,
+        answered: Callable[[], None],
+        failing: Callable[[str], None],
+        note: Callable[[str], None],
+        patience_s: float | None = None,
+    ) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # errors are logged here
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # calls are tried again here
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow.tracking import MlflowClient
 
-        self._client: MlflowClient = MlflowClient(tracking_uri=uri)
-        self._space = space
-        self._sweep_id = sweep_id(space)
-        self.experiment_id = self._experiment(uri, space["name"])
-        self.run_ids: dict[str, str] = {}  # trial_id -> run id
-        parent = self._find_runs()
-        if not parent:
-            parent = self._create_parent()
-        elif reopen:
-            self._client.update_run(parent, status="RUNNING")
-            self._client.log_dict(parent, self._space, "sweep.yaml")  # again, as the sweep may be extended
-        self._parent = parent
+        self._uri, self._patience_s = uri, patience_s
+        self._answered, self._failing, self._note = answered, failing, note
+        self._probe: Callable[[], object] | None = None  # a write that a store in order takes
+        self._call(make_sqlite_store, uri)
+        self._client: MlflowClient = self._call(MlflowClient, tracking_uri=uri)
 
-    def _experiment(self, uri: str, name: str) -> str:
+    # Experiment
+
+    def open_experiment(self, name: str) -> str:
         """Find, restore or create the experiment. Returns its id."""
-        experiment = self._client.get_experiment_by_name(name)
+        experiment = self._call(self._client.get_experiment_by_name, name)
         if experiment is not None and experiment.lifecycle_stage == "deleted":
-            self._client.restore_experiment(experiment.experiment_id)
+            self._call(self._client.restore_experiment, experiment.experiment_id)
         # By default the artifacts of an sqlite store go to ./mlruns, and `mlflow ui` without options would
         # read that folder as its store.
-        artifacts = (
-            str(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts")
-            if uri.startswith("sqlite")
-            else None
-        )
+        is_file = self._uri.startswith("sqlite")
+        folder = Path(self._uri.removeprefix("sqlite:///")).parent / "mlartifacts"
         experiment_id: str = (
             experiment.experiment_id
             if experiment
-            else self._client.create_experiment(name, artifact_location=artifacts)
+            else self._call(
+                self._client.create_experiment, name, artifact_location=str(folder) if is_file else None
+            )
         )
-        self._client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
+        self._probe = lambda: self._client.set_experiment_tag(
+            experiment_id, "mlflow.experimentKind", "custom_model_development"
+        )
+        self._call(self._probe)
         return experiment_id
 
-    def _find_runs(self) -> str:
-        """Fill `run_ids` with the existing runs of this sweep. Returns the id of the parent run, or ''."""
-        parent, page = "", None
+    def share_view(self, experiment_id: str, space: Mapping[str, Any], phase: str = "") -> str:
+        """Store the view of a sweep's trials as MLflow's UI does for its shared views. Returns its link."""
+        key = view_key(space, phase)
+        set_tag, value = self._client.set_experiment_tag, json.dumps(view_of(space, phase))
+        self._unless_refused("a view", set_tag, experiment_id, f"{VIEW_TAG}{key}", value)
+        return view_link(self._uri, experiment_id, key)
+
+    # Runs
+
+    def find(self, experiment_id: str, sweep: str) -> list[Run]:
+        """All runs with this tag `sweep_id`, the parent run too."""
+        found: list[Run] = []
+        page = None
         while True:
-            runs = self._client.search_runs(
-                [self.experiment_id], f"tags.sweep_id = '{self._sweep_id}'", max_results=1000, page_token=page
+            runs = self._call(
+                self._client.search_runs,
+                [experiment_id],
+                f"tags.sweep_id = '{sweep}'",
+                max_results=1000,
+                page_token=page,
             )
-            for run in runs:
-                if run.data.tags.get("role") == "sweep":
-                    parent = run.info.run_id
-                elif "trial_id" in run.data.tags:
-                    self.run_ids[run.data.tags["trial_id"]] = run.info.run_id
+            found += runs
             page = runs.token
             if not page:
-                return parent
+                return found
 
-    def _create_parent(self) -> str:
-        name = self._space["name"]
-        tags = {
-            "mlflow.runName": f"{name} (sweep)",
-            "role": "sweep",
-            "sweep": name,
-            "sweep_id": self._sweep_id,
-        }
-        run_id: str = self._client.create_run(self.experiment_id, tags=tags).info.run_id
-        flat = flatten({key: value for key, value in self._space.items() if key != "resolved"})
-        self._log_params(run_id, flat)
-        self._client.log_dict(run_id, self._space, "sweep.yaml")
-        return run_id
+    def create(self, experiment_id: str, tags: Mapping[str, str], start_time: int | None = None) -> str:
+        """A new run, which is RUNNING. Returns its id. Raises Refused."""
+        tags = {name: shortened(value, MAX_VALUE) for name, value in tags.items()}
+        tags["mlflow.runName"] = shortened(tags["mlflow.runName"])
+        run = self._call(self._client.create_run, experiment_id, start_time=start_time, tags=tags)
+        return str(run.info.run_id)
 
-    def open_trial(self, trial: Event, start: Event) -> str:
-        """Create or reopen the trial's run, and write its params. Returns the run id. `trial` and `start` are
-        the journal's events of that name."""
-        trial_id = trial["trial_id"]
-        if trial_id in self.run_ids:
-            self._client.update_run(self.run_ids[trial_id], status="RUNNING")
-            self._client.set_tag(self.run_ids[trial_id], "status", "running")
-        else:
-            self.run_ids[trial_id] = self._create_run(trial, start)
-        # Always: a crash may have come after the run was created and before its params were written.
-        arm = self._space["resolved"]["arms"][trial["arm"]]
-        sizes = {name: arm[name] for name in ("num_params", "flops_per_sample") if arm[name] is not None}
-        # MLflow's charts can group and colour by a param, but not by a tag.
-        labels = {"arm": trial["arm"], "seed": trial["seed"]}
-        params = {**arm["levels"], **flatten(start["config"], into_lists=True), **sizes, **labels}
-        self._log_params(self.run_ids[trial_id], params)
-        if start.get("reused_from"):
-            self._client.set_tag(self.run_ids[trial_id], "reused_from", start["reused_from"])
-        return self.run_ids[trial_id]
+    def params_of(self, run_id: str) -> dict[str, str]:
+        return dict(self._call(self._client.get_run, run_id).data.params)
 
-    def _create_run(self, trial: Event, start: Event) -> str:
-        draw = f" draw {trial['draw']}" if trial["values"] else ""
-        tags = {
-            "mlflow.runName": f"{trial['arm']}{draw} seed {trial['seed']}",
-            "mlflow.parentRunId": self._parent,
-            "role": "trial",
-            "sweep": self._space["name"],
-            "sweep_id": self._sweep_id,
-            "status": "running",
-            **{key: str(trial[key]) for key in ("trial_id", "arm", "seed", "draw", "phase")},
-        }
-        run_id: str = self._client.create_run(
-            self.experiment_id, start_time=milliseconds(start), tags=tags
-        ).info.run_id
-        return run_id
+    def points_of(self, run_id: str) -> dict[int, dict[str, float]]:
+        """Each metric's last value at each step."""
+        found: dict[int, dict[str, float]] = {}
+        for name in self._call(self._client.get_run, run_id).data.metrics:
+            history = self._call(self._client.get_metric_history, run_id, name)
+            for point in sorted(history, key=lambda point: point.timestamp):
+                found.setdefault(point.step, {})[name] = point.value
+        return found
 
-    def logged_steps(self, trial_id: str) -> dict[int, int]:
-        """The steps that the trial's run has metrics of, and the time of each in milliseconds."""
-        points = self._client.get_metric_history(self.run_ids[trial_id], "samples")
-        return {point.step: point.timestamp for point in points}
+    def log(
+        self,
+        run_id: str,
+        metrics: Sequence[tuple[str, float, int, int]] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write to a run. A metric is (name, value, milliseconds since 1970, step). Names are safe ones."""
+        from mlflow.entities import Metric, Param, RunTag
 
-    def log_reports(self, trial_id: str, reports: Iterable[Event]) -> None:
-        """Write the reports' metrics with their step and the journal's time, so that a repeat adds
-        nothing."""
-        from mlflow.entities import Metric
-
-        metrics = [
-            Metric(name, float(value), milliseconds(report), int(report["step"]))
-            for report in reports
-            for name, value in report.items()
-            if name not in ("time", "event", "trial_id", "step")
+        rows = [
+            Metric(name, value, time_ms, step) for name, value, time_ms, step in metrics if step <= MAX_STEP
         ]
-        for start in range(0, len(metrics), MAX_METRICS):
-            self._client.log_batch(self.run_ids[trial_id], metrics=metrics[start : start + MAX_METRICS])
+        if len(rows) < len(metrics):
+            self._note("a step of 2**63 or more is not in MLflow, which has no such number")
+        left: dict[str, list[Any]] = {
+            "metrics": rows,
+            "params": [Param(name, value) for name, value in (params or {}).items()],
+            "tags": [
+                RunTag(shortened(name), shortened(value, MAX_VALUE)) for name, value in (tags or {}).items()
+            ],
+        }
+        while any(left.values()):
+            batch = {
+                "metrics": left["metrics"][
+                    : MAX_METRICS - 2 * MAX_PARAMS
+                ],  # all three are at most MAX_METRICS
+                "params": left["params"][:MAX_PARAMS],
+                "tags": left["tags"][:MAX_PARAMS],
+            }
+            left = {kind: left[kind][len(batch[kind]) :] for kind in left}
+            self._log_batch(run_id, batch)
 
-    def close_trial(self, trial_id: str, status: str, reason: str, end_time: int) -> None:
-        """End the trial's run with our `status`; `end_time` is in milliseconds since 1970."""
-        run_id = self.run_ids.get(trial_id)
-        if run_id is not None:  # a trial that was stopped before its start has no run
-            self._client.set_tag(run_id, "status", status)
-            if reason:
-                self._client.set_tag(run_id, "reason", reason[:5000])
-            self._client.set_terminated(run_id, RUN_STATUS[status], end_time)
+    def _log_batch(self, run_id: str, batch: Mapping[str, Sequence[Any]]) -> None:
+        """Write a batch. If the store refuses it, halve it until only what is refused is left out."""
+        try:
+            self._call(self._client.log_batch, run_id, **batch)
+        except Refused as error:
+            entries = [(kind, entry) for kind in batch for entry in batch[kind]]
+            if len(entries) == 1:
+                [(kind, entry)] = entries
+                self._note(
+                    f"{kind[:-1]} {shortened(entry.key, 60)} is not in MLflow, which refuses it: {error}"
+                )
+                return
+            middle = len(entries) // 2
+            for half in (entries[:middle], entries[middle:]):
+                self._log_batch(run_id, {kind: [entry for k, entry in half if k == kind] for kind in batch})
 
-    def log_decision(self, trial_id: str, decision: Event) -> None:
-        """Tag the trial's run with a decision of the scheduler about its draw."""
-        run_id = self.run_ids.get(trial_id)
-        if run_id is not None:
-            self._client.set_tag(run_id, f"rung_{decision['rung']:g}", _decision_text(decision))
-            if decision["action"] == "audit":
-                self._client.set_tag(run_id, "audited", "true")
+    def set_status(self, run_id: str, status: str, end_time: int | None = None) -> None:
+        """Set MLflow's status of a run: RUNNING, or the one it ended with; `end_time` is in milliseconds."""
+        if status == "RUNNING":
+            self._unless_refused("a status", self._client.update_run, run_id, status=status)
+        else:
+            self._unless_refused("a status", self._client.set_terminated, run_id, status, end_time)
 
-    def close(self, status: str) -> None:
-        """End the parent run. `status` is how the launch ended: completed, budget or interrupted."""
-        self._client.set_terminated(self._parent, "FINISHED" if status == "completed" else "KILLED")
+    def log_space(self, run_id: str, space: dict[str, Any]) -> None:
+        self._unless_refused("sweep.yaml", self._client.log_dict, run_id, space, "sweep.yaml")
 
-    def attach(self, folder: Path) -> None:
-        """Attach the report, its figures and tables to the parent run, if the sweep's `folder` has them."""
+    def attach(self, run_id: str, folder: Path) -> None:
+        """Attach the report, its figures and tables to a run, if the sweep's `folder` has them."""
         for name in REPORT:
             path = folder / name
             if path.is_dir():
-                self._client.log_artifacts(self._parent, str(path), name)
+                self._unless_refused(name, self._client.log_artifacts, run_id, str(path), name)
             elif path.exists():
-                self._client.log_artifact(self._parent, str(path))
+                self._unless_refused(name, self._client.log_artifact, run_id, str(path))
 
-    def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
-        from mlflow.entities import Param
+    # Calls
 
-        stored = self._client.get_run(run_id).data.params
-        entries = [Param(name, str(value)) for name, value in params.items() if name not in stored]
-        for name, value in params.items():  # MLflow cannot change a param, as when the horizon was extended
-            if stored.get(name, str(value)) != str(value):
-                self._client.set_tag(run_id, f"now.{name}", str(value))
-        for start in range(0, len(entries), MAX_PARAMS):
-            self._client.log_batch(run_id, params=entries[start : start + MAX_PARAMS])
+    def _unless_refused(
+        self, what: str, function: Callable[..., object], *arguments: object, **named: object
+    ) -> None:
+        try:
+            self._call(function, *arguments, **named)
+        except Refused as error:
+            self._note(f"{what} is not in MLflow, which refuses it: {error}")
+
+    def _call(self, function: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:
+        """The store's answer. Raises Refused if the store never takes this call."""
+        wait, failures, began = FIRST_WAIT_S, 0, time.monotonic()
+        while True:
+            try:
+                answer = function(*arguments, **named)
+            except Exception as error:
+                reason, code = self._reason(error), getattr(error, "error_code", "")
+                failures += 1
+                if code in REFUSED_AT_ONCE or (failures > TRIES and code != NEVER_REFUSED and self._works()):
+                    raise Refused(reason) from error
+                self._failing(reason)
+                logger.warning("MLflow: %s; trying again", reason)
+                if self._patience_s is not None and time.monotonic() - began > self._patience_s:
+                    raise
+                time.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT_S)
+            else:
+                self._answered()
+                return answer
+
+    def _works(self) -> bool:
+        """Whether the store takes a write that is in order, so that a failure is due to what was sent."""
+        if self._probe is None:
+            return False
+        try:
+            self._probe()
+        except Exception:
+            return False
+        return True
+
+    def _reason(self, error: Exception) -> str:
+        lines = without_secret(str(error), self._uri).strip().splitlines() or [""]
+        return f"{type(error).__name__}: {lines[0][:300]}"
 
 
-def milliseconds(event: Event) -> int:
-    return int(event["time"] * 1000)
+def make_sqlite_store(uri: str) -> None:
+    """Make the file of an sqlite store that does not exist yet.
+
+    MLflow does so in steps, 9 to 25 s long, and cannot go on from the middle. So the file is made under
+    another name: a process that is killed meanwhile leaves no broken store, and of two sweeps that begin
+    together one makes it.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or "?" in uri or path.exists():
+        return
+    from mlflow.tracking import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{_unfinished(path)}").search_experiments(max_results=1)
+        with suppress(FileExistsError):
+            os.link(_unfinished(path), path)
+    finally:
+        remove_unfinished(uri)
 
 
-def _decision_text(decision: Event) -> str:
-    tied = f", tied with {decision['tied']}" if decision.get("tied") else ""
-    cutoff = "none" if decision["cutoff"] is None else f"{float(decision['cutoff']):.5g}"
-    return f"{decision['action']}: value {float(decision['value']):.5g}, cut-off {cutoff}{tied}"
+def remove_unfinished(uri: str) -> None:
+    """Remove the file of an sqlite store that this process has not finished."""
+    if uri.startswith("sqlite:///"):
+        with suppress(OSError):
+            _unfinished(Path(uri.removeprefix("sqlite:///"))).unlink()
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")

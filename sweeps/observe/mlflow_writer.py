@@ -1,195 +1,493 @@
 """Copies the journal to MLflow: one parent run per sweep, one child run per trial.
 
-`sweeps.launch` adds an MlflowWriter to the journal's listeners; `python -m sweeps.tracking sync DIR/NAME`
-calls `sync`. Both write through `observe.mlflow_runs`. The writer works in its own thread, so that an MLflow
-store that fails or is slow does not disturb training. Writing an event twice changes nothing, so that `sync`
-can write the whole journal at any time.
+A launch starts this as a process of its own, `python -m sweeps.observe.mlflow_writer DIR/NAME`
+(`observe.mlflow_process`), so that a store that is slow or dead costs no training; `sync` does the same
+within the caller's process. It reads the journal's file from the place up to which mlflow.json says that all
+is in the store. What was written and not yet noted there is written again after a crash, which changes
+nothing: runs are found by their tags, and a metric's value has the journal's time, which makes it the same
+value to MLflow.
+
+A trial that goes on from a checkpoint repeats steps. Tables keep the last value of a step. MLflow deletes no
+value and shows the latest in time, so that a repeated value is written where it differs, and the latest is
+that of the tables; a chart then shows both.
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
+import json
 import logging
-import queue
+import math
+import os
+import signal
+import sys
 import threading
-from collections.abc import Iterable
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from sweeps.observe.mlflow_runs import MlflowRuns, absolute_uri, milliseconds, runs_link
-from sweeps.record.journal import Event, Journal, read_journal
+from filelock import FileLock, Timeout
+
+from analysis.format import UNITS, title_of
+from sweeps.observe.mlflow_process import ATTACH
+from sweeps.observe.mlflow_runs import (
+    MAX_PARAM,
+    RUN_STATUS,
+    MlflowRuns,
+    Refused,
+    absolute_uri,
+    remove_unfinished,
+    safe_name,
+)
+from sweeps.record.folder import JOURNAL, sweep_id
+from sweeps.record.journal import Event
+from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import member_of
+from sweeps.space.dotted import flatten
 from sweeps.space.errors import SpecError
+from trm.settings.yaml import load_yaml
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 5.0
-LAST_TRIES = 3  # at the end of a launch, as a store may be locked for a moment
+EVERY_S = 1.0  # between two looks into the journal: the reports of a trial within it are one call
+SAVE_S = 0.5  # the least time between two writes of mlflow.json while a batch is being sent
+CHUNK = 4_000_000  # bytes of the journal in one batch
+PATIENCE_S = 30.0  # of `sync`, with a store that fails
+_SUMMARY = ("mean", "low", "high")  # of an arm, as summary.csv has them
+_NOT_METRICS = ("time", "event", "trial_id", "step")
 
 
 class MlflowWriter:
-    """A listener of the journal that writes its events to MLflow from its own thread.
+    """Writes one sweep's journal to one store. Create it under `writing(folder)`.
 
-    `space` is the content of sweep.yaml. `history` holds the events of earlier launches, which are written
-    again. The ids of MLflow runs are recorded in `journal`.
+    `checkpoints` is the folder or URL of the sweep's checkpoints, '' if it is not known. A store that fails
+    is tried again for `patience_s` seconds; None: for ever.
     """
 
     def __init__(
-        self,
-        uri: str,
-        space: dict[str, Any],
-        journal: Journal | None = None,
-        history: Iterable[Event] = (),
+        self, folder: Path, uri: str, checkpoints: str = "", patience_s: float | None = None
     ) -> None:
-        self._uri = uri
-        self._space = space
-        self._journal = journal
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._folder, self._uri = folder, absolute_uri(uri)
+        self._space: dict[str, Any] = load_yaml(folder / "sweep.yaml")
+        self._checkpoints = without_secret(checkpoints)
+        self._file = MlflowFile.read(folder)
+        self._saved = 0.0
+        self._position = 0  # in bytes: the journal has been read up to here
+        self._last: Event = {"time": 0.0}  # of the journal, as far as it has been read
+        self._is_running = False  # whether the last launch has not written its `finish`
         self._trials: dict[str, Event] = {}
-        self._open: set[str] = set()  # trials whose runs are RUNNING
-        # trial -> run id, as recorded in the journal
-        self._recorded = {e["trial_id"]: e["run_id"] for e in history if e["event"] == "mlflow"}
-        self._written: set[tuple[str, int]] = set()  # (trial, step) of the reports written by this process
-        self._stored: dict[str, dict[int, int]] = {}  # trial -> step -> milliseconds, from earlier processes
-        self._store: MlflowRuns | None = None
-        self._ending = threading.Event()
-        self._give_up = threading.Event()
-        self.error = ""
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        for event in history:
-            self(event)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def __call__(self, event: Event) -> None:
-        """Queue an event of the journal."""
-        self._events.put(event)
-
-    def close(self, timeout: float) -> str:
-        """Write the remaining events, for at most `timeout` seconds. Returns why some are missing, or ''."""
-        self._ending.set()
-        self._events.put(None)
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._give_up.set()
-            return self.error or f"the store did not answer within {timeout:g} s"
-        return self.error
+        self._members: dict[str, list[str]] = {}  # member of the search -> its trials
+        self._open: dict[str, None] = {}  # trials whose runs are RUNNING
+        # Of trials that have reported and not ended: step -> metric -> the value that is in the store
+        self._stored: dict[str, dict[int, dict[str, float]]] = {}
+        store = without_secret(self._uri)
+        if self._file.store != store:
+            self._file = MlflowFile(store)
+        self._file.notes, self._file.error = [], ""
+        self._runs = MlflowRuns(self._uri, self._answered, self._failing, self._note, patience_s)
+        self._connect()
 
     @property
-    def link(self) -> str:
-        """The sweep's page in MLflow's UI; '' until the store has been reached."""
-        return runs_link(self._uri, self._store.experiment_id, self._space) if self._store else ""
+    def notes(self) -> list[str]:
+        """What the store has refused."""
+        return self._file.notes
 
-    def _work(self) -> None:
-        while True:
-            events = [self._events.get()]
-            while not self._events.empty():
-                events.append(self._events.get())
-            done = events[-1] is None
-            written = self._write_with_retries([event for event in events if event is not None])
-            if done or not written:
-                return
+    # mlflow.json
 
-    def _write_with_retries(self, events: list[Event]) -> bool:
-        """Write the events, and retry every RETRY_S if the store fails. Returns False if it gave up: after
-        LAST_TRIES once the launch is ending, or at the timeout of `close`."""
-        tries = LAST_TRIES
-        while True:
-            try:
-                self.write(events)
-                self.error = ""
-                return True
-            except Exception as error:
-                reason = str(error).splitlines()[0] if str(error) else ""
-                self.error = f"{type(error).__name__}: {reason.replace(self._uri, without_secret(self._uri))}"
-                logger.warning("MLflow: %s; trying again", self.error)
-                tries -= self._ending.is_set()
-                if not tries or self._give_up.wait(RETRY_S):
-                    return False
+    def _answered(self) -> None:
+        if self._file.error or time.monotonic() - self._saved > SAVE_S:
+            self._file.error = ""
+            self._save()
 
-    def write(self, events: list[Event]) -> None:
-        """Write events in their order. Consecutive reports of a trial are written in one call."""
-        if self._store is None:
-            self._store = MlflowRuns(self._uri, self._space)
-        reports: dict[str, list[Event]] = {}
-        for event in events:
-            if event["event"] == "report":
-                if not self._is_written(event):
-                    reports.setdefault(event["trial_id"], []).append(event)
+    def _failing(self, reason: str) -> None:
+        self._file.error = reason
+        self._save()
+
+    def _note(self, text: str) -> None:
+        if text not in self._file.notes:
+            logger.warning("MLflow: %s", text)
+            self._file.notes.append(text)
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        try:
+            self._file.write(self._folder)
+        except OSError as error:  # a full disk: the same is sent again later
+            logger.warning("MLflow: %s cannot be written (%s)", self._folder / "mlflow.json", error)
+
+    # Experiment and parent run
+
+    def _connect(self) -> None:
+        """Find or make experiment and parent run, and learn what the store has."""
+        file, space = self._file, self._space
+        experiment_id = self._runs.open_experiment(space["name"])
+        found = {
+            run.data.tags.get("trial_id", ""): run.info.run_id
+            for run in self._runs.find(experiment_id, sweep_id(space))
+        }
+        parent = found.pop("", "")
+        if (file.experiment_id, file.parent_run_id) != (experiment_id, parent):  # other runs than noted
+            self._file = file = MlflowFile(file.store, experiment_id)
+        has_search = bool(space.get("tune"))
+        file.link = self._runs.share_view(experiment_id, space, "evidence" if has_search else "")
+        file.search_link = self._runs.share_view(experiment_id, space, "search") if has_search else ""
+        self._save()
+        if not self._reaches(file.offset):
+            file.offset = 0
+        file.runs = found
+        file.parent_run_id = parent or self._create_parent(experiment_id)
+        self._runs.log_space(file.parent_run_id, space)  # again: the sweep may have been extended
+        self._save()
+
+    def _create_parent(self, experiment_id: str) -> str:
+        name = self._space["name"]
+        tags = {
+            "mlflow.runName": f"{name} (sweep)",
+            "role": "sweep",
+            "sweep": name,
+            "sweep_id": sweep_id(self._space),
+        }
+        run_id = self._runs.create(experiment_id, tags)
+        flat = flatten({key: value for key, value in self._space.items() if key != "resolved"})
+        self._runs.log(run_id, params=_params(flat))
+        return run_id
+
+    # The journal
+
+    def catch_up(self) -> None:
+        """Write what the journal has and the store lacks."""
+        while events := self._read():
+            if self._position <= self._file.offset:
+                for event in events:
+                    self._fold(event)
                 continue
-            self._write_reports(self._store, reports)
-            self._write_event(self._store, event)
-        self._write_reports(self._store, reports)
+            self._write(events)
+            self._file.offset = self._position
+            self._save()
 
-    def _is_written(self, report: Event) -> bool:
-        """Whether the store has another report of this step. If it has this same report (by its time), it may
-        have only a part of it, so the report is written again."""
-        trial_id, step = report["trial_id"], int(report["step"])
-        stored_time = self._stored.get(trial_id, {}).get(step)
-        return (trial_id, step) in self._written or stored_time not in (None, milliseconds(report))
+    def follow(self, ending: threading.Event) -> None:
+        """Write what is there and what comes, until `ending` is set; then what is there still."""
+        while not ending.wait(EVERY_S):
+            self.catch_up()
+        self.catch_up()
 
-    def _write_reports(self, store: MlflowRuns, reports: dict[str, list[Event]]) -> None:
-        """Write the reports of each trial, and empty `reports`. Of two reports of a step the first counts."""
-        for trial_id, rows in reports.items():
-            store.log_reports(trial_id, {int(row["step"]): row for row in reversed(rows)}.values())
-            self._written |= {(trial_id, int(row["step"])) for row in rows}
-        reports.clear()
+    def _read(self) -> list[Event]:
+        """The next events, up to CHUNK bytes and not across the place up to which all is in the store. A last
+        line without its newline is not there yet."""
+        path = self._folder / JOURNAL
+        is_stored = self._position < self._file.offset
+        with path.open("rb") as file:
+            file.seek(self._position)
+            content = file.read(min(self._file.offset - self._position, CHUNK) if is_stored else CHUNK)
+            if b"\n" not in content:
+                content += file.readline()
+        content = content[: content.rfind(b"\n") + 1]
+        self._position += len(content)
+        events: list[Event] = [json.loads(line) for line in content.splitlines()]
+        for event in events:
+            self._last = event
+            self._is_running = event["event"] != "finish" and (self._is_running or event["event"] == "launch")
+        return events
 
-    def _write_event(self, store: MlflowRuns, event: Event) -> None:
+    def _reaches(self, offset: int) -> bool:
+        """Whether the journal has a line that ends at `offset`: its end may have been lost."""
+        with (self._folder / JOURNAL).open("rb") as file:
+            file.seek(max(0, offset - 1))
+            return offset == 0 or file.read(1) == b"\n"
+
+    def _fold(self, event: Event) -> None:
+        """Take in an event that is in the store."""
         trial_id = event.get("trial_id", "")
         match event["event"]:
             case "trial":
-                self._trials[trial_id] = event
+                self._plan(event)
             case "start":
-                self._open_run(store, trial_id, event)
-            case "decision":
-                for trial in self._trials.values():
-                    member = member_of(trial["arm"], trial["draw"])
-                    if trial["phase"] == "search" and event["member"] == member:
-                        store.log_decision(trial["trial_id"], event)
+                self._open[trial_id] = None
             case "end":
-                store.close_trial(trial_id, event["status"], event.get("reason", ""), milliseconds(event))
-                self._open.discard(trial_id)
-            case "launch" | "finish":  # trials that ran when the last process stopped no longer run
-                for open_id in sorted(self._open):
-                    store.close_trial(open_id, "interrupted", "", milliseconds(event))
+                self._open.pop(trial_id, None)
+            case "launch" | "finish":
                 self._open.clear()
-                if event["event"] == "finish":
-                    store.close(event["status"])
 
-    def _open_run(self, store: MlflowRuns, trial_id: str, start: Event) -> None:
-        """Create or reopen the trial's run, and record its id in the journal."""
-        existed = trial_id in store.run_ids
-        run_id = store.open_trial(self._trials[trial_id], start)
-        if existed and trial_id not in self._stored:
-            self._stored[trial_id] = store.logged_steps(trial_id)
-        self._open.add(trial_id)
-        if self._journal is not None and self._recorded.get(trial_id) != run_id:
-            self._recorded[trial_id] = run_id
-            self._journal.append("mlflow", trial_id=trial_id, run_id=run_id)
+    def _plan(self, trial: Event) -> None:
+        self._trials[trial["trial_id"]] = trial
+        if trial["phase"] == "search":
+            self._members.setdefault(member_of(trial["arm"], trial["draw"]), []).append(trial["trial_id"])
+
+    def _write(self, events: Sequence[Event]) -> None:
+        """Write events; those of one trial together, as far as no other event comes between."""
+        by_trial: dict[str, list[Event]] = {}
+        for event in events:
+            match event["event"]:
+                case "trial":
+                    self._plan(event)
+                case "start" | "report" | "end":
+                    by_trial.setdefault(event["trial_id"], []).append(event)
+                case "decision":
+                    for trial_id in self._members.get(event["member"], ()):
+                        by_trial.setdefault(trial_id, []).append(event)
+                case "launch":
+                    self._write_trials(by_trial)
+                    self._close_open(event)  # the last process may have died without a `finish`
+                    self._runs.set_status(self._file.parent_run_id, "RUNNING")
+                case "finish":
+                    self._write_trials(by_trial)
+                    self._close(event)
+        self._write_trials(by_trial)
+
+    def _write_trials(self, by_trial: dict[str, list[Event]]) -> None:
+        for trial_id, events in by_trial.items():
+            try:
+                self._write_trial(trial_id, events)
+            except Refused as error:
+                self._note(f"the run of {trial_id} is not in MLflow, which refuses it: {error}")
+        by_trial.clear()
+
+    def _write_trial(self, trial_id: str, events: Sequence[Event]) -> None:
+        """Write what became of one trial, in as few calls as can be."""
+        run_id = self._file.runs.get(trial_id)
+        metrics: list[tuple[str, float, int, int]] = []
+        params: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        end: Event | None = None
+        for event in events:
+            match event["event"]:
+                case "start":
+                    params = self._params(trial_id, event)
+                    if run_id is None:
+                        run_id = self._create_run(trial_id, event)
+                    else:
+                        params, changed = self._new_params(run_id, params)
+                        tags |= changed
+                        if trial_id not in self._open:
+                            self._runs.set_status(run_id, "RUNNING")
+                            tags["status"] = "running"
+                    self._open[trial_id] = None
+                    if event.get("reused_from"):
+                        tags["reused_from"] = event["reused_from"]
+                    end = None
+                case "report":
+                    if run_id is not None:  # the store may have refused it
+                        metrics += self._new_points(trial_id, run_id, event)
+                case "decision":
+                    tags[f"rung_{event['rung']:g}"] = _decision_text(event)
+                    if event["action"] == "audit":
+                        tags["audited"] = "true"
+                case "end":
+                    tags["status"] = event["status"]
+                    if event.get("reason"):
+                        tags["reason"] = event["reason"]
+                    end = event
+        if run_id is None:  # a trial that was stopped before its start has no run
+            return
+        self._runs.log(run_id, metrics, params, tags)
+        if end is not None:
+            self._end_run(trial_id, end["status"], end)
+
+    def _create_run(self, trial_id: str, start: Event) -> str:
+        trial = self._trials[trial_id]
+        draw = f" draw {trial['draw']}" if trial["values"] else ""
+        tags = {
+            "mlflow.runName": f"{trial['arm']}{draw} seed {trial['seed']}",
+            "mlflow.parentRunId": self._file.parent_run_id,
+            "role": "trial",
+            "sweep": self._space["name"],
+            "sweep_id": sweep_id(self._space),
+            "status": "running",
+            **{key: str(trial[key]) for key in ("trial_id", "arm", "seed", "draw", "phase")},
+        }
+        if self._checkpoints:
+            tags["checkpoints"] = f"{self._checkpoints}/{trial_id}"
+        run_id = self._runs.create(self._file.experiment_id, tags, _milliseconds(start))
+        self._file.runs[trial_id] = run_id
+        self._stored[trial_id] = {}
+        return run_id
+
+    def _params(self, trial_id: str, start: Event) -> dict[str, str]:
+        trial = self._trials[trial_id]
+        arm = self._space["resolved"]["arms"][trial["arm"]]
+        sizes = {name: arm[name] for name in ("num_params", "flops_per_sample") if arm[name] is not None}
+        # MLflow's charts can group and colour by a param, but not by a tag.
+        labels = {"arm": trial["arm"], "seed": trial["seed"]}
+        return _params({**arm["levels"], **flatten(start["config"], into_lists=True), **sizes, **labels})
+
+    def _new_params(self, run_id: str, params: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """The params that the run lacks; and tags for those that it has with another value, as MLflow cannot
+        change a param, such as a horizon that was extended."""
+        there = self._runs.params_of(run_id)
+        changed = {f"now.{name}": value for name, value in params.items() if there.get(name, value) != value}
+        return {name: value for name, value in params.items() if name not in there}, changed
+
+    def _new_points(self, trial_id: str, run_id: str, report: Event) -> Iterator[tuple[str, float, int, int]]:
+        """The report's metrics, but for those that the store has at this step with the same value."""
+        if trial_id not in self._stored:
+            self._stored[trial_id] = self._runs.points_of(run_id)
+        step = int(report["step"])
+        points = self._stored[trial_id].setdefault(step, {})
+        for metric, value in _metrics(report):
+            name = safe_name(metric)
+            if not _same(points.get(name), value):
+                points[name] = value
+                yield name, value, _milliseconds(report), step
+
+    def _end_run(self, trial_id: str, status: str, event: Event) -> None:
+        self._runs.set_status(self._file.runs[trial_id], RUN_STATUS[status], _milliseconds(event))
+        self._open.pop(trial_id, None)
+        self._stored.pop(trial_id, None)
+
+    def _close_open(self, event: Event) -> None:
+        """End the runs of trials that no longer run."""
+        for trial_id in list(self._open):
+            if trial_id in self._file.runs:
+                self._runs.log(self._file.runs[trial_id], tags={"status": "interrupted"})
+                self._end_run(trial_id, "interrupted", event)
+        self._open.clear()
+
+    def _close(self, finish: Event) -> None:
+        self._close_open(finish)
+        status = "FINISHED" if finish["status"] == "completed" else "KILLED"
+        self._runs.set_status(self._file.parent_run_id, status, _milliseconds(finish))
+
+    # The end
+
+    def close_runs(self) -> None:
+        """End all runs of a sweep whose last process was killed: none of its trials runs any more."""
+        if self._is_running:
+            self._close({**self._last, "status": "interrupted"})
+
+    def attach(self) -> None:
+        """Attach the report, its figures and tables to the parent run, with each arm's mean as a metric and
+        the ranking as the description."""
+        parent = self._file.parent_run_id
+        self._runs.attach(parent, self._folder)
+        summary = self._folder / "summary.csv"
+        if summary.exists():
+            with summary.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            metrics = [
+                (safe_name(f"summary/{row['arm']}/{name}"), float(row[name]), _milliseconds(self._last), 0)
+                for row in rows
+                for name in _SUMMARY
+                if row.get(name)
+            ]
+            self._runs.log(parent, metrics, tags={"mlflow.note.content": self._description(rows)})
+        self._save()
+
+    def _description(self, rows: Sequence[Mapping[str, str]]) -> str:
+        """The ranking as a Markdown table. `rows` are those of summary.csv."""
+        metric = self._space["objective"]["metric"]
+        unit = UNITS[self._space["resolved"].get("units", {}).get(metric, "none")]
+        lines = [
+            f"| arm | {title_of(metric, unit)} | 95% interval | seeds | verdict |",
+            "|---|---|---|---|---|",
+        ]
+        for row in rows:
+            mean, low, high = (unit.text(float(row[key])) if row.get(key) else "" for key in _SUMMARY)
+            interval = f"[{low}, {high}]" if low and high else ""
+            arm = row["arm"].replace("|", "\\|")
+            lines.append(f"| {arm} | {mean} | {interval} | {row['n']} | {row.get('verdict', '')} |")
+        return "\n".join(lines)
 
 
-def sync(folder: Path, uri: str) -> None:
-    """Write a sweep's whole journal and its report to MLflow. Raises SpecError if the folder has no
-    journal."""
-    from trm.settings.yaml import load_yaml
-
-    if not (folder / "journal.jsonl").exists():
-        raise SpecError(f"{folder}: no sweep here (no journal.jsonl); name a folder such as results/smoke")
-    space, events = load_yaml(folder / "sweep.yaml"), list(read_journal(folder / "journal.jsonl"))
-    writer = MlflowWriter(absolute_uri(uri), space)
-    writer.write([*events, {"time": events[-1]["time"], "event": "finish", "status": _last_status(events)}])
-    attach_report(folder, uri)
+def _metrics(report: Event) -> list[tuple[str, float]]:
+    return [(name, float(value)) for name, value in report.items() if name not in _NOT_METRICS]
 
 
-def attach_report(folder: Path, uri: str) -> None:
-    """Attach the report in a sweep's folder, with its figures and tables, to the sweep's parent run."""
-    from trm.settings.yaml import load_yaml
-
-    MlflowRuns(absolute_uri(uri), load_yaml(folder / "sweep.yaml"), reopen=False).attach(folder)
+def _params(values: Mapping[str, Any]) -> dict[str, str]:
+    return {safe_name(name): str(value)[:MAX_PARAM] for name, value in values.items()}
 
 
-def _last_status(events: list[Event]) -> str:
-    return next((event["status"] for event in reversed(events) if event["event"] == "finish"), "interrupted")
+def _same(one: float | None, other: float) -> bool:
+    return one == other or (one is not None and math.isnan(one) and math.isnan(other))
+
+
+def _milliseconds(event: Event) -> int:
+    return int(event["time"] * 1000)
+
+
+def _decision_text(decision: Event) -> str:
+    tied = f", tied with {decision['tied']}" if decision.get("tied") else ""
+    cutoff = "none" if decision["cutoff"] is None else f"{float(decision['cutoff']):.5g}"
+    return f"{decision['action']}: value {float(decision['value']):.5g}, cut-off {cutoff}{tied}"
+
+
+@contextmanager
+def writing(folder: Path, timeout_s: float) -> Iterator[None]:
+    """Be the only process that writes this sweep to MLflow. Raises SpecError if another one is."""
+    (folder / "logs").mkdir(exist_ok=True)
+    try:
+        with FileLock(folder / "logs" / ".lock", timeout=timeout_s, fallback_to_soft=False):
+            yield
+    except Timeout as error:
+        raise SpecError(
+            f"{folder}: this sweep is running, and writes to MLflow itself: wait for its end"
+        ) from error
+
+
+def sync(folder: Path, uri: str, checkpoints: str = "") -> list[str]:
+    """Write to MLflow what it lacks of a sweep that does not run, and its report. Returns what the store
+    refused. `checkpoints` is the folder or URL of the sweep's checkpoints, if it is not in `folder`.
+
+    Raises SpecError if the folder has no journal or the sweep is running, and the store's own errors.
+    """
+    if not (folder / JOURNAL).exists():
+        raise SpecError(f"{folder}: no sweep here (no {JOURNAL}); name a folder such as results/smoke")
+    beside = folder.resolve() / "checkpoints"
+    checkpoints = checkpoints or (str(beside) if beside.is_dir() else "")
+    with writing(folder, timeout_s=1.0):
+        writer = MlflowWriter(folder, uri, checkpoints, patience_s=PATIENCE_S)
+        writer.catch_up()
+        writer.close_runs()
+        writer.attach()
+    return writer.notes
+
+
+# The process
+
+
+def main() -> int:
+    """Follow the journal of the sweep in the folder that is the only argument.
+
+    The first line on standard input is a JSON object with `uri` and `checkpoints`: a URI may hold a password,
+    and every user of a machine sees a process's arguments. The line ATTACH ends the process when all is
+    written, and the end of the input, as the launch's death brings it, ends it at once.
+    """
+    parser = argparse.ArgumentParser(prog="python -m sweeps.observe.mlflow_writer", description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="the sweep's folder, DIR/NAME")
+    folder = parser.parse_args().folder
+    for kind in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)  # the launch decides when this ends
+    os.nice(10)  # training goes first: the tables of a new store take a core for seconds
+    options = json.loads(sys.stdin.readline() or "null")
+    if options is None:
+        return 1
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    ending = threading.Event()
+    threading.Thread(target=_listen, args=(sys.stdin, ending, options["uri"]), daemon=True).start()
+    try:
+        with writing(folder, timeout_s=60.0):  # the process of a launch that was killed is about to end
+            writer = MlflowWriter(folder, **options)
+            writer.follow(ending)
+            writer.attach()
+    except Exception as error:  # its message may hold the URI
+        logger.error("MLflow: %s", without_secret("".join(traceback.format_exception(error)), options["uri"]))
+        return 1
+    return 0
+
+
+def _listen(lines: TextIO, ending: threading.Event, uri: str) -> None:
+    for line in lines:
+        if line.strip() == ATTACH:
+            ending.set()
+    remove_unfinished(absolute_uri(uri))
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,33 +1,81 @@
-"""`--notify URL`: posts a JSON summary at the end of a launch."""
+"""`--notify URL`: posts a JSON summary at the end of a launch, and a message at its first failed trial.
+
+A webhook's URL is a secret. `--notify env:NAME` takes it from an environment variable, and so keeps it out of
+the list of processes and the shell's history; only its host is ever printed or logged.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import threading
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from sweeps.record.journal import Event
+from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 
 TIMEOUT_S = 10.0
+MAX_TEXT = 1900  # characters; Discord takes 2000
+logger = logging.getLogger(__name__)
 
 
-def check_url(url: str) -> None:
-    """Raise SpecError unless it is an HTTP URL. Only its host is ever printed: a webhook's URL is a
-    secret."""
+def webhook(option: str) -> str:
+    """The URL that `--notify` names. Raises SpecError, which does not repeat it."""
+    url, name = option, option.removeprefix("env:")
+    if name != option:
+        url = os.environ.get(name, "")
+        if not url:
+            raise SpecError(
+                f"--notify env:{name}: there is no environment variable {name}: set it to the URL"
+            )
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SpecError("--notify: must be a URL that takes a POST, such as https://example.org/hook")
+        raise SpecError(
+            "--notify: must be a URL that takes a POST, such as https://example.org/hook, or env:NAME with "
+            "the name of an environment variable that holds it"
+        )
+    return url
 
 
-def notify(url: str, summary: Mapping[str, Any]) -> str:
-    """Post the summary. Returns a message if the server did not accept it, else ''. Does not raise."""
-    body = json.dumps(summary, default=str).encode()
+class FirstFailure:
+    """A listener of the journal: posts a message at the first failed trial of a launch, from a thread."""
+
+    def __init__(self, url: str, sweep: str) -> None:
+        self._url, self._sweep = url, sweep
+        self._is_posted = False
+
+    def __call__(self, event: Event) -> None:
+        if event["event"] == "end" and event["status"] == "failed" and not self._is_posted:
+            self._is_posted = True
+            threading.Thread(target=self._post, args=(event,), daemon=True).start()
+
+    def _post(self, end: Event) -> None:
+        reason = without_secret(str(end.get("reason", "")))
+        message = {
+            "sweep": self._sweep,
+            "status": "running",
+            "failed": {"trial_id": end["trial_id"], "reason": reason},
+            "text": f"{self._sweep}: the first trial has failed: {end['trial_id']}: {reason}",
+        }
+        if error := notify(self._url, message):
+            logger.warning("--notify: %s", error)
+
+
+def notify(url: str, message: Mapping[str, Any]) -> str:
+    """Post a message. Returns a text if the server did not accept it, else ''. Does not raise.
+
+    Its `text` is what Slack shows; Discord shows `content`, which is the same.
+    """
+    text = str(message.get("text", ""))[:MAX_TEXT]
+    body = json.dumps({**message, "text": text, "content": text}, default=str).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")
     failure = ["TimeoutError"]
 
@@ -44,4 +92,4 @@ def notify(url: str, summary: Mapping[str, Any]) -> str:
     )  # urllib's timeout is for each read, not for the whole
     thread.start()
     thread.join(TIMEOUT_S)
-    return f"{urlsplit(url).hostname} did not accept the summary ({failure[0]})" if failure[0] else ""
+    return f"{urlsplit(url).hostname} did not accept the message ({failure[0]})" if failure[0] else ""

@@ -42,6 +42,7 @@ class Progress:
     `unplanned` is how many more may be planned. `best` is the leading arm. `elapsed_s` is the time for which
     processes worked on the sweep, over all launches; `left_s` estimates how long it will still run, None if
     that is unknown or nothing runs it. `updated` is the time of the last event, in seconds since 1970.
+    `is_starting` is whether the launch has started no trial yet.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Progress:
     elapsed_s: float
     left_s: float | None
     updated: float
+    is_starting: bool = False
 
     @property
     def ended(self) -> int:
@@ -85,9 +87,13 @@ class Tracker:
     def __init__(self, state: SweepState, space: Mapping[str, Any]) -> None:
         self._state = state
         self._space = space
-        self._metric, self._mode = space["objective"]["metric"], space["objective"]["mode"]
+        self._objective = space["objective"]["metric"], space["objective"]["mode"]
+        scheduler = space.get("scheduler") or {}
+        judged = scheduler.get("metric") or self._objective[0]
+        self._judged = judged, scheduler.get("mode") or self._objective[1]
         self._lock = threading.Lock()
-        self._best: dict[str, float] = {}  # trial -> its best value so far
+        # metric -> trial -> its best value so far
+        self._best: dict[str, dict[str, float]] = {self._objective[0]: {}, judged: {}}
         self._clock = _Clock()
         self._unplanned_at: tuple[int, ...] = ()
         self._unplanned = 0
@@ -96,26 +102,33 @@ class Tracker:
         """Take one event in."""
         with self._lock:
             self._clock.apply(event)
-            if event["event"] == "report" and self._metric in event:
-                value = float(event[self._metric])
-                known = self._best.get(event["trial_id"], value)
-                if math.isfinite(value):
-                    choose = max if self._mode == "max" else min
-                    self._best[event["trial_id"]] = choose(value, known)
+            for metric, mode in {self._objective, self._judged}:
+                if event["event"] == "report" and metric in event and math.isfinite(float(event[metric])):
+                    value, best = float(event[metric]), self._best[metric]
+                    choose = max if mode == "max" else min
+                    best[event["trial_id"]] = choose(value, best.get(event["trial_id"], value))
 
-    def snapshot(self, now: float | None) -> Progress:
-        """The progress at the time `now`, in seconds since 1970; None if no process works on the sweep."""
+    def snapshot(self, now: float | None, or_judged: bool = False) -> Progress:
+        """The progress at the time `now`, in seconds since 1970; None if no process works on the sweep.
+
+        With `or_judged` it is that by the scheduler's metric while the objective is 0 everywhere.
+        """
         with self._lock:
             trials = list(self._state.trials.values())
+            metric, mode = self._objective
+            if or_judged and not any(self._best[metric].values()):
+                metric, mode = self._judged
             objective, resolved = self._space["objective"], self._space["resolved"]
-            unit = (resolved.get("units") or {}).get(self._metric) or objective.get("unit") or "none"
-            arms = self._arms(trials, is_running=now is not None)
+            unit = (resolved.get("units") or {}).get(metric)
+            if unit is None:
+                unit = objective.get("unit") if metric == objective["metric"] else None
+            arms = self._arms(trials, metric, mode, is_running=now is not None)
             unplanned = self._count_unplanned()
             progress = Progress(
                 name=str(self._space["name"]),
-                metric=self._metric,
-                mode=self._mode,
-                unit=unit,
+                metric=metric,
+                mode=mode,
+                unit=unit or "none",
                 arms=arms,
                 trials=_counts(trials, is_running=now is not None),
                 unplanned=unplanned,
@@ -123,29 +136,32 @@ class Tracker:
                 elapsed_s=self._clock.worked(now),
                 left_s=None if now is None else self._left(trials, unplanned, now),
                 updated=self._clock.last,
+                is_starting=now is not None and self._clock.training is None,
             )
         leading = next((arm for arm in progress.ranked() if arm.value is not None), None)
         return replace(progress, best=leading)
 
-    def _arms(self, trials: Sequence[TrialState], is_running: bool) -> tuple[ArmProgress, ...]:
+    def _arms(
+        self, trials: Sequence[TrialState], metric: str, mode: str, is_running: bool
+    ) -> tuple[ArmProgress, ...]:
         by_arm: dict[str, list[TrialState]] = {arm: [] for arm in self._space["resolved"]["arms"]}
         for trial in trials:
             by_arm.setdefault(trial.arm, []).append(trial)
-        choose = max if self._mode == "max" else min
+        choose, best = max if mode == "max" else min, self._best[metric]
         found = []
         for arm, members in by_arm.items():
             counts = _counts(members, is_running)
             shown = [
-                trial.last[self._metric]
+                trial.last[metric]
                 for trial in members
-                if trial.status == "completed" and self._metric in trial.last
+                if trial.status == "completed" and metric in trial.last
                 if self._state.phase_of(trial) == "evidence"
             ]
             shown = [value for value in shown if math.isfinite(value)]
             searched = [
-                self._best[trial.trial_id]
+                best[trial.trial_id]
                 for trial in members
-                if trial.trial_id in self._best and trial.status not in WITHOUT_RESULT
+                if trial.trial_id in best and trial.status not in WITHOUT_RESULT
             ]
             if shown:
                 found.append(ArmProgress(arm, counts, statistics.fmean(shown), is_evidence=True))
@@ -161,7 +177,7 @@ class Tracker:
         open_trials = [trial for trial in trials if not trial.ended]
         if not open_trials and not unplanned:
             return 0.0
-        elapsed = now - self._clock.launched
+        elapsed = 0.0 if self._clock.training is None else now - self._clock.training
         horizon: float | None = self._space["resolved"].get("horizon")
         if horizon is not None:
             rest = sum(max(0.0, horizon - trial.last.get("samples", 0.0)) for trial in open_trials)
@@ -200,7 +216,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self.last = 0.0  # time of the last event
-        self.launched = 0.0  # time of the last launch
+        self.training: float | None = None  # time of the last launch's first start of a trial
         self._usage = BudgetUsage(Budget())
         self._samples_before = 0.0  # trained before the last launch
         self._seconds: dict[str, float] = {}  # trial -> the time of its attempts that are over
@@ -211,11 +227,12 @@ class _Clock:
         name, now, trial_id = event["event"], event["time"], event.get("trial_id", "")
         if name == "launch":
             self._end(self._began, self.last)
-            self.launched = now
+            self.training = None
             self._samples_before = self._usage.spent_so_far()["samples"]
             self._seconds_before = sum(self._seconds.values())
         elif name == "start" and not event.get("reused_from"):
             self._began[trial_id] = now
+            self.training = now if self.training is None else self.training
         elif name in ("end", "retry"):
             self._end([trial_id], now)
         elif name == "finish":

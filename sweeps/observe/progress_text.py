@@ -43,7 +43,8 @@ def counts_text(progress: Progress) -> str:
 def clock_text(progress: Progress) -> str:
     """The time worked, and the time left if it is known."""
     left = f", about {duration(int(progress.left_s))} left" if progress.left_s else ""
-    return f"{duration(int(progress.elapsed_s))} elapsed{left}"
+    start = "starting Ray, " if progress.is_starting else ""
+    return f"{start}{duration(int(progress.elapsed_s))} elapsed{left}"
 
 
 def value_text(progress: Progress, arm: ArmProgress) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.format import few, join
 from sweeps.decide.controller import Controller
 from sweeps.observe.mlflow_runs import absolute_uri
+from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import SweepState
 
@@ -28,14 +30,14 @@ class Outcome:
     """The result of a launch.
 
     `status` is the exit status; `folder` is the sweep's folder, None for a preview; `ranking_text` is the
-    ranking as it was printed, "" if there is none yet; `notes` were printed after it; `in_mlflow` is whether
-    MLflow has everything.
+    ranking as it was printed, "" if there is none yet; `notes` were printed after it. `end_mlflow` is called
+    once the report is written: it writes the rest to MLflow, and returns more notes.
     """
 
     status: int
     folder: Path | None = None
     notes: tuple[str, ...] = ()
-    in_mlflow: bool = False
+    end_mlflow: Callable[[], Sequence[str]] = tuple
     ranking_text: str = ""
 
     @property
@@ -66,7 +68,7 @@ class Failures:
             yield
         except Exception as error:
             logger.exception("%s", what)
-            reason = str(error).strip().splitlines()[-1:] or [""]
+            reason = without_secret(str(error)).strip().splitlines()[-1:] or [""]
             self.texts.append(f"{what} stopped with an error ({type(error).__name__}: {reason[0]})")
 
 
@@ -117,19 +119,33 @@ def warnings_and_reuse(controller: Controller, folder: Path, reuse: bool) -> Ite
         yield f"Reused from other sweeps: {number or 'no'} trials{'' if number else condition}"
 
 
-def mlflow_hint(link: str, uri: str) -> Iterator[str]:
-    """The sweep's page in MLflow's UI, and the command that starts the UI if the store is not a server."""
-    if link:
-        yield f"MLflow: {without_secret(link)}"
+def mlflow_hint(found: MlflowFile, uri: str) -> Iterator[str]:
+    """The sweep's pages in MLflow's UI, and the command that starts the UI if the store is not a server."""
+    if found.link:
+        yield f"MLflow: {clickable(found.link)}"
+        if found.search_link:
+            yield f"  (the search: {clickable(found.search_link)})"
         if "://" in uri and not uri.startswith("http"):
             yield f"  (first: mlflow ui --backend-store-uri {without_secret(absolute_uri(uri))})"
+
+
+def clickable(link: str) -> str:
+    """The link, as one that a terminal opens even where it is wrapped (OSC 8), if the output is one."""
+    return f"\x1b]8;;{link}\x1b\\{link}\x1b]8;;\x1b\\" if sys.stdout.isatty() else link
+
+
+def refused_by_mlflow(notes: Sequence[str]) -> Iterator[str]:
+    """A message on what MLflow does not take."""
+    if notes:
+        more = f" (and {len(notes) - 1} more)" if notes[1:] else ""
+        yield f"MLflow: {notes[0]}{more}. The tables have it."
 
 
 def sync_hint(folder: Path, storage: str, uri: str, error: str) -> str:
     """A message with the command that writes what is missing in MLflow; `error` is why it is missing."""
     return (
-        f"MLflow does not have all results ({error}). Nothing is lost; when the store works again, run: "
-        f"python -m sweeps sync {folder.name} --storage {without_secret(storage)} "
+        f"MLflow does not have all results ({without_secret(error, uri)}). Nothing is lost; when the store "
+        f"works again, run: python -m sweeps sync {folder.name} --storage {without_secret(storage)} "
         f"--tracking-uri {without_secret(uri)}"
     )
 
@@ -147,11 +163,16 @@ def summary(controller: Controller, folder: Path, status: int, ending: str) -> d
         and not controller.state.is_audited(trial)
     ]
     best = max(completed, key=lambda trial: sign * trial.last[objective.metric], default=None)
+    counts = Counter(trial.status for trial in trials)
+    outcomes = ", ".join(f"{number} {state.replace('_', ' ')}" for state, number in counts.items())
+    leader = f"; best {objective.metric} {best.last[objective.metric]:.4g} ({best.trial_id})" if best else ""
+    what = f"{controller.plan.spec.name}: {ending}, exit status {status}"
     return {
+        "text": f"{what}: {outcomes or 'no trials'}{leader}",
         "sweep": controller.plan.spec.name,
         "status": ending,
         "exit_status": status,
-        "trials": dict(Counter(trial.status for trial in trials)),
+        "trials": dict(counts),
         "objective": objective.model_dump(),
         "best": best and {"trial_id": best.trial_id, "value": best.last[objective.metric]},
         "spent": controller.usage.spent_so_far(),

@@ -47,6 +47,9 @@ class TrialState:
     reports: dict[int, dict[str, float]] = field(default_factory=dict)  # by step, in the order of arrival
     last_step: int = -1
     last: dict[str, float] = field(default_factory=dict)  # each metric's value at the highest step with it
+    seconds: float = 0.0  # of its attempts, each from its start to the last that was heard of it
+    began: float | None = None  # time of the start of the attempt that runs
+    heard: float = 0.0  # time of the last event of that attempt
 
     @property
     def member(self) -> str:
@@ -72,6 +75,12 @@ class TrialState:
             self.last = {}
             for earlier in sorted(self.reports):
                 self.last.update(self.reports[earlier])
+
+    def attempt_ended(self) -> None:
+        """Add the time of the attempt that ran, if one did."""
+        if self.began is not None:
+            self.seconds += max(0.0, self.heard - self.began)
+            self.began = None
 
     def best(self, metric: str, mode: str) -> tuple[float, int] | None:
         """The best finite value of `metric`, and its first step; None if there is no such value."""
@@ -184,6 +193,9 @@ class SweepState:
         self._set_status(trial, "running")
         trial.attempts += 1
         trial.reused_from = event.get("reused_from", "")
+        trial.attempt_ended()
+        if not trial.reused_from:
+            trial.began = trial.heard = event["time"]
 
     def _on_extend(self, event: Event) -> None:
         """The plan was extended: some completed trials train longer, and each arm's draws are selected
@@ -201,7 +213,9 @@ class SweepState:
     def _on_report(self, event: Event) -> None:
         # Every line that is read has names of its own; one copy of each is enough.
         metrics = {sys.intern(key): float(event[key]) for key in event if key not in _NOT_METRICS}
-        self.trials[event["trial_id"]].report(int(event["step"]), metrics)
+        trial = self.trials[event["trial_id"]]
+        trial.heard = event["time"]
+        trial.report(int(event["step"]), metrics)
 
     def _on_measured(self, event: Event) -> None:
         self.shares[event["arm"]] = event["gpu"]
@@ -219,6 +233,8 @@ class SweepState:
     def _on_retry(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
         trial.reason, trial.cause = "", ""
+        trial.heard = event["time"]
+        trial.attempt_ended()
         self._set_status(trial, "interrupted")
         if event.get("cause") == ASKED:  # the sweep goes on, and the trial has all its retries again
             trial.failures, self.finished = 0, ""
@@ -232,6 +248,8 @@ class SweepState:
     def _on_end(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
         trial.reason, trial.cause = event.get("reason", ""), event.get("cause", "")
+        trial.heard = event["time"]
+        trial.attempt_ended()
         self._set_status(trial, event["status"])
 
     def _on_select(self, event: Event) -> None:
@@ -249,11 +267,14 @@ class SweepState:
 
     def _on_finish(self, event: Event) -> None:
         self.finished = event["status"]
+        for trial in self.open.values():
+            trial.heard = event["time"]
         self._interrupt_running()
 
     def _interrupt_running(self) -> None:
         for trial in self.open.values():
             if trial.status == "running":
+                trial.attempt_ended()
                 self._set_status(trial, "interrupted")
 
     def _set_status(self, trial: TrialState, status: Status) -> None:

@@ -226,7 +226,7 @@ def _slug(url: str) -> str:
 
 
 def _short_text(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return without_secret(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
 def _connect(url: str) -> tuple[Any, str]:

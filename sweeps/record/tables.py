@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sweeps.record.files import atomic_write
+from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.state import SweepState, TrialState, read_state
 from sweeps.space.names import HISTORY_COLUMNS, TRIAL_COLUMNS
 
 
 def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> None:
     """Write trials.parquet and history.parquet into `folder`. `space` is the content of sweep.yaml."""
-    frames = {"trials.parquet": trials_frame(state, space), "history.parquet": history_frame(state)}
+    trials = trials_frame(state, space, MlflowFile.read(folder).runs)
+    frames = {"trials.parquet": trials, "history.parquet": history_frame(state)}
     for name, frame in frames.items():
         with atomic_write(folder / name) as staging:
             frame.to_parquet(staging)
@@ -28,11 +31,21 @@ def rebuild(folder: Path) -> None:
     write_results(folder, read_state(folder / "journal.jsonl"), load_yaml(folder / "sweep.yaml"))
 
 
-def trials_frame(state: SweepState, space: dict[str, Any]) -> pd.DataFrame:
-    """One row per trial; docs and README list the columns. What the trainer does not report is blank."""
+def trials_frame(
+    state: SweepState, space: dict[str, Any], runs: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """One row per trial; docs and README list the columns. What the trainer does not report is blank.
+
+    `runs` has the MLflow run of each trial; older journals have it themselves.
+    """
+    runs = runs or {}
     arms, objective = space["resolved"]["arms"], space["objective"]
     rows = [
-        _trial_row(trial, arms[trial.arm], objective) | {"phase": state.phase_of(trial)}
+        _trial_row(trial, arms[trial.arm], objective)
+        | {
+            "phase": state.phase_of(trial),
+            "mlflow_run_id": runs.get(trial.trial_id, trial.mlflow_run_id),
+        }
         for trial in state.trials.values()
     ]
     frame = pd.DataFrame(rows)
@@ -53,6 +66,7 @@ def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]
         **arm["levels"],
         **({match["key"]: match["value"]} if match else {}),
         **trial.values,
+        "wall_s": trial.seconds or math.nan,  # by the journal, where the trainer does not say
         **last,
         f"best/{objective['metric']}": best[0] if best else math.nan,
         "best_step": best[1] if best else None,
@@ -64,7 +78,6 @@ def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]
         "reason": trial.reason,
         "num_params": arm["num_params"],
         "flops_per_sample": arm["flops_per_sample"],
-        "mlflow_run_id": trial.mlflow_run_id,
     }
 
 

@@ -132,6 +132,14 @@ def test_the_page_needs_nothing_but_itself(reported: Path) -> None:
     assert "currentColor" in source and "@import" not in source
 
 
+def test_the_page_links_to_the_runs_in_mlflow(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "sweep", {"a": Fake(0.4), "b": Fake(0.6)})
+    assert "in MLflow" not in render(load_sweep(folder))
+    link = "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=k&compareRunsMode=CHART"
+    (folder / "mlflow.json").write_text(json.dumps({"link": link}))
+    assert link in Page(render(load_sweep(folder))).links
+
+
 def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
     arms = {"attention": Fake(0.7), "mlp": Fake(0.9), "none": Fake(0.7)}
     folder = write_sweep(tmp_path / "s", arms, seeds=tuple(range(1, 9)), phase="evidence", space=EXACT)

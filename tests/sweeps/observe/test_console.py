@@ -109,6 +109,17 @@ def test_into_a_file_go_plain_lines_at_once(tmp_path: Path, capsys: pytest.Captu
     assert out.startswith("toy: 6 not started") and "\x1b" not in out
 
 
+def test_the_link_is_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    link = "http://127.0.0.1:5000/#/experiments/1/runs?" + "x" * 200
+    known = iter(["", "", link])
+    tracker = begun(tmp_path)[1]._tracker
+    with Display(tracker, quiet=False, link=lambda: next(known)):
+        time.sleep(2.2)
+    out = capsys.readouterr().out
+    assert out.splitlines().count(f"MLflow: {link}") == 1  # on one line, and without OSC 8 in a file
+    assert "starting Ray" in out.splitlines()[0]
+
+
 def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Display(begun(tmp_path)[1]._tracker, quiet=True):
         time.sleep(0.1)

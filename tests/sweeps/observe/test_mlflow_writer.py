@@ -1,27 +1,36 @@
-"""The mirror in a real MLflow store: one run a trial, whatever happens and however often it is written."""
+"""The copy in a real MLflow store: one run a trial, whatever happens and however often it is written."""
 
 from __future__ import annotations
 
 import json
-import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pandas as pd
 import pytest
 import yaml
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.tracking import MlflowClient
 
+from analysis.report.summary import write_summary
 from sweeps.decide.controller import Controller
-from sweeps.observe.mlflow_runs import absolute_uri, runs_link
-from sweeps.observe.mlflow_writer import MlflowWriter, attach_report, sync
+from sweeps.observe import mlflow_runs
+from sweeps.observe.mlflow_runs import absolute_uri, safe_name, view_link, view_of
+from sweeps.observe.mlflow_writer import sync, writing
 from sweeps.plan.identity import resolved
 from sweeps.record.folder import sweep_id
 from sweeps.record.journal import Journal, read_journal
+from sweeps.record.mlflow_file import MlflowFile
+from sweeps.record.tables import rebuild
 from sweeps.space.errors import SpecError
 from tests.sweeps.decide.test_controller import play
-from tests.sweeps.spaces import ASHA, toy_plan
+from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 
 LEVELS = {"good": {"model.kind": "b"}, "bad": {"model.kind": "d"}}
 
@@ -34,9 +43,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
-def swept(folder: Path, name: str, budget: int = 10_000) -> Path:
+def swept(folder: Path, name: str, budget: int = 10_000, **changes: Any) -> Path:
     """A sweep's folder as the journal and sweep.yaml make it, its trials played by hand."""
-    plan = toy_plan(folder, name=name, ablate={"case": {"levels": LEVELS}}, scheduler=ASHA)
+    changes = {"ablate": {"case": {"levels": LEVELS}}, "scheduler": ASHA} | changes
+    plan = toy_plan(folder, name=name, **changes)
     results = folder / "results"
     journal = Journal(results / "journal.jsonl")
     space = resolved(plan)
@@ -63,6 +73,60 @@ def runs(store: str, name: str) -> list[Run]:
 def points(store: str, run: Run) -> int:
     client = MlflowClient(tracking_uri=store)
     return sum(len(client.get_metric_history(run.info.run_id, name)) for name in run.data.metrics)
+
+
+def all_points(store: str, name: str) -> list[object]:
+    """All that the trials' runs have, without times."""
+    client = MlflowClient(tracking_uri=store)
+    return sorted(
+        (
+            run.info.run_name,
+            run.info.status,
+            sorted(run.data.params.items()),
+            [
+                (metric, point.step, point.value)
+                for metric in sorted(run.data.metrics)
+                for point in client.get_metric_history(run.info.run_id, metric)
+            ],
+        )
+        for run in runs(store, name)
+        if run.data.tags["role"] == "trial"
+    )
+
+
+def counted(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool] = lambda number: False
+) -> Counter[str]:
+    """Counts the calls of MLflow's client by name. Those whose number `fails` raise."""
+    calls: Counter[str] = Counter()
+
+    def wrapped(name: str, method: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **named: object) -> object:
+            calls[name] += 1
+            if fails(sum(calls.values())):
+                raise MlflowException("it broke for a moment")
+            return method(*arguments, **named)
+
+        return call
+
+    for name in (
+        *("create_run", "log_batch", "update_run", "set_terminated", "search_runs", "log_dict"),
+        *("get_metric_history", "get_run", "get_experiment_by_name", "create_experiment"),
+    ):
+        monkeypatch.setattr(MlflowClient, name, wrapped(name, getattr(MlflowClient, name)))
+    return calls
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[Any], bool]) -> None:
+    """The store takes no batch with such a param, and does not say which one it is."""
+    log_batch = MlflowClient.log_batch
+
+    def call(self: MlflowClient, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
+        if any(is_refused(param) for param in params):
+            raise MlflowException("(DataError) a string literal cannot contain NUL", BAD_REQUEST)
+        log_batch(self, run_id, metrics=metrics, params=params, tags=tags)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", call)
 
 
 def test_sync_writes_all_and_again_writes_nothing_more(store: str, tmp_path: Path) -> None:
@@ -92,6 +156,14 @@ def test_a_run_begins_when_its_trial_does_and_says_why_it_was_stopped(store: str
     )
 
 
+def linked(store: str, link: str, experiment_id: str) -> dict[str, Any]:
+    """The view that MLflow's UI reads for this link."""
+    key = parse_qs(urlsplit(link).fragment.partition("?")[2])["viewStateShareKey"][0]
+    tags = MlflowClient(tracking_uri=store).get_experiment(experiment_id).tags
+    view: dict[str, Any] = json.loads(tags[f"mlflow.sharedViewState.{key}"])
+    return view
+
+
 def test_the_link_selects_this_sweeps_trials_and_orders_them(store: str, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     results, other = swept(tmp_path, "linked"), swept(tmp_path / "other", "linked")
@@ -100,24 +172,53 @@ def test_the_link_selects_this_sweeps_trials_and_orders_them(store: str, tmp_pat
     (other / "sweep.yaml").write_text(yaml.safe_dump(space))
     for folder in (results, other):
         sync(folder, store)
-    query = parse_qs(urlsplit(runs_link(store, "1", space_of(results))).fragment.partition("?")[2])
-    client = MlflowClient(tracking_uri=store)
-    direction = "ASC" if query["orderByAsc"] == ["true"] else "DESC"
-    found = client.search_runs(
-        [client.get_experiment_by_name("linked").experiment_id],
-        query["searchFilter"][0],
-        order_by=[f"{query['orderByKey'][0]} {direction}"],
+    file = MlflowFile.read(results)
+    view = linked(store, file.link, file.experiment_id)
+    assert file.link != MlflowFile.read(other).link and file.search_link == ""
+    found = MlflowClient(tracking_uri=store).search_runs(
+        [file.experiment_id],
+        view["searchFilter"],
+        order_by=[f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"],
     )
     assert len(found) == 4 and {run.data.tags["sweep_id"] for run in found} == {sweep_id(space_of(results))}
     values = [run.data.metrics["accuracy"] for run in found]
     assert values == sorted(values, reverse=True) and values[0] > values[-1]
 
 
-def test_the_link_of_a_server_is_on_the_server() -> None:
-    space = {"objective": {"metric": "loss", "mode": "min"}, "resolved": {"id": "000000000000@now"}}
-    link = runs_link("http://127.0.0.1:8080/", "7", space)
-    assert link.startswith("http://127.0.0.1:8080/#/experiments/7/runs?") and "orderByAsc=true" in link
-    assert " " not in link and "`" not in link
+def test_the_link_of_a_server_is_on_the_server_and_without_its_password() -> None:
+    link = view_link("http://me:hunter2@127.0.0.1:8080/", "7", "key")
+    assert link.startswith("http://127.0.0.1:8080/#/experiments/7/runs?viewStateShareKey=key&")
+    assert "workflowType=machine_learning" in link  # else MLflow may open its page of traces
+
+
+def test_curves_of_the_objective_come_before_values_of_the_end() -> None:
+    objective = {"metric": "val/exact_accuracy", "mode": "max"}
+    space = {"objective": objective, "scheduler": {"metric": "train/loss"}, "resolved": {"id": "x"}}
+    view = view_of(space)
+    assert [section["name"] for section in view["compareRunSections"]] == ["val", "train"]
+    assert view["orderByAsc"] is False and view["isAccordionReordered"] is True
+
+
+def test_the_links_of_a_sweep_with_a_search_are_of_one_phase_each(store: str, tmp_path: Path) -> None:
+    search = {"draws_per_arm": 2, "seeds": [0], "keep": 1}
+    results = swept(tmp_path, "phases", scheduler=None, tune=TUNE, search=search)
+    sync(results, store)
+    file, client = MlflowFile.read(results), MlflowClient(tracking_uri=store)
+    names = []
+    for link in (file.link, file.search_link):
+        selected = client.search_runs(
+            [file.experiment_id], linked(store, link, file.experiment_id)["searchFilter"]
+        )
+        names.append(sorted(run.data.tags["trial_id"][-2:] for run in selected))
+    assert names == [["s1", "s1", "s2", "s2"], ["s0"] * 4]
+
+
+def test_a_name_that_mlflow_refuses_stays_recognisable() -> None:
+    assert safe_name("optim.lr") == "optim.lr" and safe_name("val/accuracy") == "val/accuracy"
+    assert safe_name("summary/model.kind=a,width=8/mean") == "summary/model.kind:a width:8/mean"
+    assert safe_name("lr%") == "lr_"
+    one, two = safe_name("k" * 300 + "a"), safe_name("k" * 300 + "b")
+    assert len(one) == len(two) == 250 and one != two
 
 
 def test_an_interrupted_sweeps_runs_are_closed_and_gone_on_with(store: str, tmp_path: Path) -> None:
@@ -140,27 +241,6 @@ def test_an_interrupted_sweeps_runs_are_closed_and_gone_on_with(store: str, tmp_
     assert after[None].info.status == "FINISHED"  # the parent
 
 
-def test_a_store_that_cannot_be_had_stops_nothing_and_is_told(tmp_path: Path) -> None:
-    results = swept(tmp_path, "lost")
-    (tmp_path / "file").write_text("")
-    mirror = MlflowWriter(f"sqlite:///{tmp_path}/file/mlflow.db", space_of(results))
-    for event in read_journal(results / "journal.jsonl"):
-        mirror(event)
-    mirror.start()
-    assert mirror.close(3.0) != ""
-    assert mirror.link == ""
-
-
-def test_a_store_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = swept(tmp_path, "hangs")
-    released = threading.Event()
-    monkeypatch.setattr(MlflowWriter, "write", lambda self, events: released.wait(30))
-    mirror = MlflowWriter("sqlite:///none.db", space_of(results))
-    mirror.start()
-    assert "did not answer within 0.2 s" in mirror.close(0.2)
-    released.set()
-
-
 def test_sync_of_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no sweep here"):
         sync(tmp_path, "sqlite:///none.db")
@@ -175,9 +255,7 @@ def test_a_relative_store_means_the_same_wherever_it_is_named_from(
     assert absolute_uri("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
 
 
-def test_a_report_that_comes_anew_after_its_journal_was_lost_is_logged_once(
-    store: str, tmp_path: Path
-) -> None:
+def test_a_journal_that_was_lost_in_part_and_trained_anew_adds_nothing(store: str, tmp_path: Path) -> None:
     results = swept(tmp_path, "lost")
     sync(results, store)
     before = {run.info.run_id: points(store, run) for run in runs(store, "lost")}
@@ -185,9 +263,131 @@ def test_a_report_that_comes_anew_after_its_journal_was_lost_is_logged_once(
     events = [json.loads(line) for line in journal.read_text().splitlines()]
     for event in events:  # the same steps, trained once more
         event["time"] += 100
+    journal.write_text("".join(json.dumps(event) + "\n" for event in events[: len(events) // 2]))
+    sync(results, store)
     journal.write_text("".join(json.dumps(event) + "\n" for event in events))
     sync(results, store)
     assert {run.info.run_id: points(store, run) for run in runs(store, "lost")} == before
+
+
+def test_what_the_store_has_is_not_sent_again(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = swept(tmp_path, "again")
+    sync(results, store)
+    calls = counted(monkeypatch)
+    sync(results, store)
+    assert not {"create_run", "log_batch", "set_terminated", "get_metric_history"} & set(calls)
+
+
+def test_what_was_sent_before_a_crash_and_not_noted_changes_nothing(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "crashed")
+    sync(results, store)
+    before = {run.info.run_id: points(store, run) for run in runs(store, "crashed")}
+    ends = [place + 1 for place, byte in enumerate((results / "journal.jsonl").read_bytes()) if byte == 10]
+    known = MlflowFile.read(results)
+    for offset, noted in ((ends[len(ends) // 2], 2), (0, 0)):  # some runs are not in the file either
+        MlflowFile(
+            **{**asdict(known), "offset": offset, "runs": dict(list(known.runs.items())[:noted])}
+        ).write(results)
+        sync(results, store)
+        assert {run.info.run_id: points(store, run) for run in runs(store, "crashed")} == before
+        assert MlflowFile.read(results) == known
+
+
+def test_another_store_gets_all(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "moved")
+    MlflowFile("sqlite:////elsewhere.db", "1", "no run", 10**6, runs={"case=good-d0-s1": "no run"}).write(
+        results
+    )
+    assert sync(results, store) == []
+    assert len(runs(store, "moved")) == 1 + 4
+    found = MlflowFile.read(results)
+    assert found.store == store and found.offset == (results / "journal.jsonl").stat().st_size
+
+
+def test_a_store_that_fails_one_call_in_ten_ends_with_all(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_runs, "FIRST_WAIT_S", 0.001)
+    whole = swept(tmp_path, "whole")
+    sync(whole, store)
+    (tmp_path / "shaky").mkdir()
+    results = swept(tmp_path / "shaky", "shaky")
+    calls = counted(monkeypatch, fails=lambda number: number % 10 == 0)
+    assert sync(results, store) == []
+    assert sum(calls.values()) > 20
+    monkeypatch.undo()
+    assert all_points(store, "shaky") == all_points(store, "whole")
+
+
+def test_one_value_that_is_refused_for_good_stops_nothing_else(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_runs, "FIRST_WAIT_S", 0.001)
+    results = swept(tmp_path, "refused")
+    path = results / "journal.jsonl"
+    events = list(read_journal(path))
+    for event in events:
+        if event["event"] == "start":
+            event["config"] |= {"lr%": 0.1, "k" * 300: 1, "odd": {"nul": "a\0b"}}
+        if event["event"] == "report":
+            event["acc%uracy"] = event["accuracy"]
+    last = next(event for event in reversed(events) if event["event"] == "report")
+    events.insert(events.index(last), {**last, "step": 2**63})
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    refuse(monkeypatch, lambda entry: "\0" in str(entry.value))  # as PostgreSQL does
+    notes = sync(results, store)
+    assert len(notes) == 2
+    assert any("2**63" in text for text in notes) and any("param odd.nul" in text for text in notes)
+    trials = [run for run in runs(store, "refused") if run.data.tags["role"] == "trial"]
+    for run in trials:
+        assert run.data.params["lr_"] == "0.1" and run.data.params["max_samples"] == "100"
+        [long] = [name for name in run.data.params if name.startswith("kkk")]
+        assert len(long) == 250
+        assert run.data.metrics["acc_uracy"] == run.data.metrics["accuracy"]
+        assert run.info.status != "RUNNING"
+    assert {run.data.tags["status"] for run in trials} == {"completed", "pruned"}
+
+
+def test_of_a_step_that_was_repeated_mlflow_shows_what_the_tables_keep(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "repeated")
+    path = results / "journal.jsonl"
+    events = list(read_journal(path))
+    reports = [event for event in events if event["event"] == "report"]
+    trial_id = reports[-1]["trial_id"]
+    mine = [event for event in reports if event["trial_id"] == trial_id]
+    end = next(place for place, e in enumerate(events) if e["event"] == "end" and e["trial_id"] == trial_id)
+    repeated = [{**event, "time": event["time"] + 50} for event in mine[-3:]]  # since its last checkpoint
+    repeated[-1]["accuracy"] = 0.123
+    events[end:end] = repeated
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    sync(results, store)
+    rebuild(results)
+    trials = pd.read_parquet(results / "trials.parquet").set_index("trial_id")
+    assert trials.accuracy[trial_id] == 0.123
+    client = MlflowClient(tracking_uri=store)
+    run_id = trials.mlflow_run_id[trial_id]
+    assert client.get_run(run_id).data.metrics["accuracy"] == 0.123
+    history = client.get_metric_history(run_id, "accuracy")
+    steps = [event["step"] for event in mine]
+    assert [point.step for point in history] == [*steps, steps[-1]]  # the stale point stays
+    assert len(client.get_metric_history(run_id, "samples")) == len(steps)  # equal ones were not sent
+
+
+def test_sync_leaves_no_run_of_a_killed_launch_running(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "killed", budget=7)
+    path = results / "journal.jsonl"
+    kept = [event for event in read_journal(path) if event["event"] not in ("end", "finish")]
+    path.write_text("".join(json.dumps(event) + "\n" for event in kept))
+    sync(results, store)
+    assert {run.info.status for run in runs(store, "killed")} == {"KILLED"}
+
+
+def test_sync_is_refused_while_another_process_writes(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "held")
+    with writing(results, timeout_s=0), pytest.raises(SpecError, match="is running"):
+        sync(results, store)
 
 
 def test_a_longer_horizon_is_told_beside_the_param_that_cannot_change(store: str, tmp_path: Path) -> None:
@@ -202,6 +402,27 @@ def test_a_longer_horizon_is_told_beside_the_param_that_cannot_change(store: str
     assert {run.data.tags["now.max_samples"] for run in trials} == {"200"}
 
 
+def test_the_parent_run_tells_the_ranking_and_a_trial_its_checkpoints(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "ranked")
+    (results / "checkpoints").mkdir()
+    rebuild(results)
+    write_summary(results)
+    sync(results, store)
+    sync(results, store)
+    client, found = MlflowClient(tracking_uri=store), runs(store, "ranked")
+    parent = next(run for run in found if run.data.tags["role"] == "sweep")
+    rows = pd.read_csv(results / "summary.csv").set_index("arm").dropna(subset="mean")
+    assert len(rows)
+    for arm, row in rows.iterrows():
+        name = f"summary/{str(arm).replace('=', ':')}/mean"
+        [point] = client.get_metric_history(parent.info.run_id, name)
+        assert point.value == row["mean"]
+        assert f"| {arm} | {row['mean']:.4g} |" in parent.data.tags["mlflow.note.content"]
+    for run in found:
+        if run is not parent:
+            assert run.data.tags["checkpoints"] == f"{results}/checkpoints/{run.data.tags['trial_id']}"
+
+
 def test_the_parent_run_carries_the_report_and_the_trials_their_arm(store: str, tmp_path: Path) -> None:
     results = swept(tmp_path, "reported")
     sync(results, store)
@@ -212,7 +433,7 @@ def test_the_parent_run_carries_the_report_and_the_trials_their_arm(store: str, 
     (results / "report").mkdir()
     for name in ("report.html", "report/ranking.png", "report/table.csv"):
         (results / name).write_text(name)
-    attach_report(results, store)
+    sync(results, store)
     there = [file.path for file in client.list_artifacts(parent.info.run_id)]
     assert there == ["report", "report.html", "sweep.yaml"]
     figures = [file.path for file in client.list_artifacts(parent.info.run_id, "report")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -11,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.observe import notify as module
-from sweeps.observe.notify import check_url, notify
+from sweeps.observe.notify import FirstFailure, notify, webhook
 from sweeps.observe.summary import summary
-from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 from tests.sweeps.decide.test_controller import controller, play
 from tests.sweeps.spaces import toy_plan
@@ -93,10 +93,43 @@ def test_nobody_there(hook: Hook) -> None:
 )
 def test_what_is_no_url_is_refused_without_being_repeated(url: str) -> None:
     with pytest.raises(SpecError) as refused:
-        check_url(url)
+        webhook(url)
     assert SECRET not in str(refused.value)
 
 
-def test_a_password_in_a_uri_is_not_shown() -> None:
-    assert without_secret("postgresql://me:secret@db:5432/x") == "postgresql://me:***@db:5432/x"
-    assert without_secret("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+def test_a_chat_shows_the_text_that_is_posted(hook: Hook, tmp_path: Path) -> None:
+    made = controller(toy_plan(tmp_path), tmp_path)
+    play(made)
+    assert notify(hook.url("200"), summary(made, tmp_path, 0, "completed")) == ""
+    told = json.loads(hook.taken[0][1])
+    assert told["text"] == "toy: completed, exit status 0: 6 completed; best accuracy 0.902 (b-d0-s2)"
+    assert told["content"] == told["text"]  # Slack shows the one, Discord the other
+    notify(hook.url("200"), {"text": "x" * 5000})
+    assert len(json.loads(hook.taken[1][1])["content"]) < 2000  # Discord refuses more
+
+
+def test_the_first_failed_trial_of_a_launch_is_posted_at_once(hook: Hook, tmp_path: Path) -> None:
+    made = controller(toy_plan(tmp_path, max_failures=0), tmp_path)
+    made._journal.listeners.append(FirstFailure(hook.url("200"), "toy"))
+    for trial_id in ("a-d0-s1", "b-d0-s1", "c-d0-s1"):
+        made.started(trial_id)
+        made.report(trial_id, {"step": 1, "samples": 10, "accuracy": 0.4})
+        made.ended(trial_id, "completed" if trial_id.startswith("a") else "failed", f"{trial_id} broke")
+    deadline = time.monotonic() + 10
+    while not hook.taken and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    ((_, body),) = hook.taken
+    told = json.loads(body)
+    assert told["failed"] == {"trial_id": "b-d0-s1", "reason": "b-d0-s1 broke"}
+    assert "b-d0-s1 broke" in told["text"]
+
+
+def test_the_url_may_stand_in_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEP_NOTIFY_URL", "https://example.org/T0K3N")
+    assert webhook("env:SWEEP_NOTIFY_URL") == "https://example.org/T0K3N"
+    monkeypatch.setenv("SWEEP_NOTIFY_URL", "T0K3N")
+    for option in ("env:SWEEP_NOTIFY_URL", "env:NOT_SET"):
+        with pytest.raises(SpecError) as refused:
+            webhook(option)
+        assert SECRET not in str(refused.value)

@@ -190,3 +190,30 @@ def test_a_played_sweep_has_its_numbers(tmp_path: Path) -> None:
     assert progress.trials == {"completed": 8} and progress.ended == progress.planned == 8
     assert best_of(progress) == ("b", pytest.approx((value("b", 1) + value("b", 2)) / 2))
     assert json.dumps(dict(progress.trials))
+
+
+def test_the_time_in_which_ray_starts_is_not_counted_as_training(tmp_path: Path) -> None:
+    story = Story(toy_plan(tmp_path))  # 6 trials of 100 samples
+    assert story.at(20).is_starting and not story.at(None).is_starting
+    story.start(40, "a-d0-s1")
+    story.report(50, "a-d0-s1", 50.0, 0.2)
+    assert not story.at(50).is_starting
+    assert story.at(50).left_s == pytest.approx(10.0 * 550 / 50)  # it said 550 s, of which 40 were Ray's
+
+
+def test_while_the_objective_is_0_the_metric_that_is_judged_can_be_shown(tmp_path: Path) -> None:
+    scheduler = {**ASHA, "metric": "total"}
+    story = Story(toy_plan(tmp_path, objective={"metric": "accuracy", "mode": "max"}, scheduler=scheduler))
+    story.start(1, "a-d0-s1")
+    story.start(1, "b-d0-s1")
+    story.report(2, "a-d0-s1", 10.0, 0.0)
+    for trial_id, total in (("a-d0-s1", 0.3), ("b-d0-s1", 0.5)):
+        fields = {"step": 20, "samples": 20.0, "accuracy": 0.0, "total": total}
+        story.tell(3, "report", trial_id, **fields)
+    tracker = tracked(story.plan, story.events)
+    shown = tracker.snapshot(1004.0, or_judged=True)
+    assert (shown.metric, best_of(shown)) == ("total", ("b", 0.5))
+    assert tracker.snapshot(1004.0).metric == "accuracy"  # as `status` has it
+    story.report(5, "a-d0-s1", 30.0, 0.1)
+    shown = tracked(story.plan, story.events).snapshot(1005.0, or_judged=True)
+    assert (shown.metric, best_of(shown)) == ("accuracy", ("a", 0.1))

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.state import SweepState
 from sweeps.record.tables import write_results
 from sweeps.space.names import REPORTED, RESERVED, name_problem
@@ -68,6 +69,45 @@ def test_best_is_the_first_of_equals_and_blank_where_nothing_is_finite(tmp_path:
     trials = pd.read_parquet(tmp_path / "trials.parquet").set_index("trial_id")
     assert (trials.loc["t0", "best/acc"], trials.loc["t0", "best_step"]) == (0.9, 2)
     assert math.isnan(trials.loc["t1", "best/acc"]) and math.isnan(trials.loc["t1", "best_step"])
+
+
+def test_wall_s_is_the_journals_where_the_trainer_says_none(tmp_path: Path) -> None:
+    state, arms = SweepState(), {"a": {"levels": {}, "num_params": 7, "flops_per_sample": 3}}
+    for name in ("silent", "says", "waits"):
+        trial = {"trial_id": name, "arm": "a", "draw": 0, "values": {}, "seed": 1, "phase": "evidence"}
+        state.apply({"event": "trial", **trial})
+
+    def tell(event: str, time: float, trial_id: str = "silent", **fields: object) -> None:
+        state.apply({"event": event, "time": time, "trial_id": trial_id, **fields})
+
+    tell("start", 100)
+    tell("report", 130, step=1, acc=0.1)  # then it is killed, and resumed a day later
+    state.apply({"event": "launch", "time": 90_000, "hash": "x"})
+    tell("start", 90_010)
+    tell("report", 90_020, step=2, acc=0.2)
+    tell("retry", 90_025, reason="broke")
+    tell("start", 90_100)
+    tell("report", 90_140, step=3, acc=0.3)
+    tell("end", 90_145, status="completed")
+    tell("start", 90_100, "says")
+    tell("report", 90_140, "says", step=1, acc=0.3, wall_s=7.0)
+    tell("end", 90_145, "says", status="completed")
+    write_results(tmp_path, state, {"resolved": {"arms": arms}, "objective": OBJECTIVE})
+    wall_s = pd.read_parquet(tmp_path / "trials.parquet").set_index("trial_id").wall_s
+    assert (wall_s["silent"], wall_s["says"]) == (30 + 15 + 45, 7.0)
+    assert math.isnan(wall_s["waits"])
+
+
+def test_the_mlflow_run_is_that_of_mlflow_json_or_of_an_older_journal(tmp_path: Path) -> None:
+    state, arms = SweepState(), {"a": {"levels": {}, "num_params": 7, "flops_per_sample": 3}}
+    for name in ("old", "new"):
+        trial = {"trial_id": name, "arm": "a", "draw": 0, "values": {}, "seed": 1, "phase": "evidence"}
+        state.apply({"event": "trial", **trial})
+        state.apply({"event": "mlflow", "trial_id": name, "run_id": "by the journal"})
+    MlflowFile("a store", runs={"new": "by the file"}).write(tmp_path)
+    write_results(tmp_path, state, {"resolved": {"arms": arms}, "objective": OBJECTIVE})
+    found = pd.read_parquet(tmp_path / "trials.parquet").set_index("trial_id").mlflow_run_id
+    assert dict(found) == {"old": "by the journal", "new": "by the file"}
 
 
 @pytest.mark.parametrize("name", ["event", "time", "trial_id", "status", "best/acc", "best_step"])
