@@ -152,10 +152,16 @@ class MlflowWriter:
             "sweep": name,
             "sweep_id": sweep_id(self._space),
         }
-        run_id = self._runs.create(experiment_id, tags)
+        run_id = self._runs.create(experiment_id, tags, self._begun())
         flat = flatten({key: value for key, value in self._space.items() if key != "resolved"})
         self._runs.log(run_id, params=_params(flat))
         return run_id
+
+    def _begun(self) -> int | None:
+        """When the sweep began, in milliseconds; None if it is beginning now."""
+        with (self._folder / JOURNAL).open("rb") as file:
+            line = file.readline()
+        return _milliseconds(json.loads(line)) if line.endswith(b"\n") else None
 
     # The journal
 

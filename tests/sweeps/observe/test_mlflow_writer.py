@@ -142,6 +142,9 @@ def test_a_run_begins_when_its_trial_does_and_says_why_it_was_stopped(store: str
     results = swept(tmp_path, "times")
     sync(results, store)
     events = list(read_journal(results / "journal.jsonl"))
+    [parent] = [run for run in runs(store, "times") if run.data.tags["role"] == "sweep"]
+    assert parent.info.start_time == int(events[0]["time"] * 1000)
+    assert parent.info.end_time == int(events[-1]["time"] * 1000)
     begun = {e["trial_id"]: e["time"] for e in events if e["event"] == "start"}
     trials = [run for run in runs(store, "times") if run.data.tags["role"] == "trial"]
     assert {run.data.tags["trial_id"]: run.info.start_time for run in trials} == {
