@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from rich.console import Console, Group
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -32,7 +33,9 @@ def status_text(status: SweepStatus, width: int) -> Group:
     lines = [f"{elided(status.name, width // 2)}: {status.state}, {ended}"]
     lines += [f"  {heading:<9} {text}" for heading, text in _details(status, width) if text]
     lines = [elided(" ".join(line.split("\n")), width) for line in lines]
-    return Group(*map(Text, lines), Text(""), table(progress, min(width, 120), MOST_ARMS))
+    page = Text.assemble("  mlflow    ", (status.mlflow, Style(link=status.mlflow)))
+    link = [page] if status.mlflow else []
+    return Group(*map(Text, lines), *link, Text(""), table(progress, min(width, 120), MOST_ARMS))
 
 
 def _details(status: SweepStatus, width: int) -> list[tuple[str, str]]:

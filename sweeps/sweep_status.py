@@ -14,6 +14,7 @@ from typing import Any
 from analysis.format import few
 from sweeps.observe.progress import Progress, Tracker
 from sweeps.process import is_locked
+from sweeps.record.mlflow_file import FILE, MlflowFile
 from sweeps.record.reading import JournalFollower
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import SweepState
@@ -31,7 +32,7 @@ class SweepStatus:
 
     `state` is running, finished, interrupted or budget. `failures` are the ids and reasons of the first
     failed trials; `looks` is how many looks at the arms were taken, and how many are planned at the most (0:
-    none).
+    none). `mlflow` is the link to the sweep's page in MLflow, '' if it is not known.
     """
 
     name: str
@@ -41,6 +42,7 @@ class SweepStatus:
     failures: tuple[tuple[str, str], ...]
     looks: tuple[int, int]
     launches: int
+    mlflow: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """As `status --json` prints it. Times are in seconds."""
@@ -61,6 +63,7 @@ class SweepStatus:
             "looks": {"taken": self.looks[0], "planned": self.looks[1]},
             "failures": [{"trial_id": trial_id, "reason": reason} for trial_id, reason in self.failures],
             "launches": self.launches,
+            "mlflow": self.mlflow or None,
             "elapsed_s": round(progress.elapsed_s, 1),
             "eta_s": None if left is None or not math.isfinite(left) else round(left, 1),
             "updated": moment.isoformat(timespec="seconds") if progress.updated else None,
@@ -114,7 +117,14 @@ class SweepReader:
             failures=tuple((trial.trial_id, trial.reason) for trial in failed[:FAILURES]),
             looks=(len(latest), len(stages[-1]["looks"]) if stages else 0),
             launches=self.state.launches,
+            mlflow=self._mlflow(),
         )
+
+    def _mlflow(self) -> str:
+        try:
+            return MlflowFile.parse(self._files.read(FILE)).link
+        except OSError:
+            return ""
 
     def _runs_elsewhere(self) -> bool:
         """Whether another machine seems to run a sweep at a URL, where there is no lock: its last launch has

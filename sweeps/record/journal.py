@@ -1,7 +1,7 @@
 """The journal, journal.jsonl: an append-only file of JSON lines, from which every other result is derived.
 
-`sweeps.decide` and the MLflow writer append to it. Its listeners (the sweep's state, the budget, the disk
-limit, the MLflow writer) receive each new event; a new launch reads the old events with `read_journal`.
+`sweeps.decide` appends to it. Its listeners (the sweep's state, the budget, the disk limit) receive each new
+event; a new launch reads the old events with `read_journal`, and the process that writes to MLflow the file.
 
 Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The names and their fields:
 
@@ -24,7 +24,7 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
               comparison its arms and seeds
     look      arms were compared: stage, look, seeds, metric, arms (the seeds of each that were seen), and the
               stage's comparisons after it (analysis.inference.decision.Comparison)
-    mlflow    the MLflow run of a trial: trial_id, run_id
+    mlflow    the MLflow run of a trial, in older journals: trial_id, run_id
     finish    the process stopped: status
 
 `format` is FORMAT. A reader passes over events whose names it does not know; where it must not, FORMAT is

@@ -39,8 +39,16 @@ class MlflowFile:
 
     @classmethod
     def read(cls, folder: Path) -> MlflowFile:
-        """Of a sweep that has none, an empty one. A damaged one is like none: it can be made again."""
+        """Of a sweep that has none, an empty one."""
         try:
-            return cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            return cls.parse((folder / FILE).read_bytes())
+        except OSError:
+            return cls()
+
+    @classmethod
+    def parse(cls, content: bytes) -> MlflowFile:
+        """From the file's content. A damaged one is like none: it can be made again."""
+        try:
+            return cls(**json.loads(content))
+        except (ValueError, TypeError):
             return cls()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -14,10 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
+from rich.console import Console
 
 from sweeps.observe.mlflow_process import MlflowProcess
 from sweeps.observe.mlflow_writer import sync
 from sweeps.record.mlflow_file import MlflowFile
+from sweeps.status import read_status
+from sweeps.status_text import status_text
 from tests.sweeps.observe.test_mlflow_writer import all_points, runs, store, swept
 
 __all__ = ["store"]
@@ -138,3 +142,15 @@ def test_a_store_that_was_being_made_when_the_launch_ended_is_not_left_half_made
     wait_until(lambda: list((tmp_path / "new").iterdir()))
     process.close()
     assert not [path for path in (tmp_path / "new").iterdir() if "-journal" not in path.name]
+
+
+def test_status_has_the_link(store: str, results: Path) -> None:
+    status = read_status(results.name, str(results.parent))
+    assert status.as_json()["mlflow"] is None
+    sync(results, store)
+    status = read_status(results.name, str(results.parent))
+    link = MlflowFile.read(results).link
+    assert link and status.as_json()["mlflow"] == link
+    console = Console(file=io.StringIO(), width=400)
+    console.print(status_text(status, 80))
+    assert link in console.file.getvalue()  # type: ignore[attr-defined]
