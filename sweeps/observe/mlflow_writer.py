@@ -268,10 +268,9 @@ class MlflowWriter:
                         run_id = self._create_run(trial_id, event)
                     else:
                         params, changed = self._new_params(run_id, params)
-                        tags |= changed
+                        tags |= {**changed, "status": "running"}
                         if trial_id not in self._open:
                             self._runs.set_status(run_id, "RUNNING")
-                            tags["status"] = "running"
                     self._open[trial_id] = None
                     if event.get("reused_from"):
                         tags["reused_from"] = event["reused_from"]

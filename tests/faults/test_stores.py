@@ -196,7 +196,7 @@ def _postgres(folder: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
 
     tell("start")
     try:
-        yield f"postgresql://me:hunter2@127.0.0.1:{port}/postgres", tell
+        yield f"postgresql+psycopg2://me:hunter2@127.0.0.1:{port}/postgres", tell
     finally:
         with suppress(subprocess.CalledProcessError):
             tell("stop")
