@@ -63,7 +63,9 @@ class MlflowProcess:
     def attach(self) -> str:
         """Attach the sweep's report, and wait for the end. Returns why MLflow does not have it, or ''."""
         self._say(ATTACH)
-        return self._wait(lambda: self._process.poll() == 0)
+        error = self._wait(lambda: self._process.poll() == 0)
+        self.close()
+        return error
 
     def close(self) -> None:
         """End the process, whatever it does."""
