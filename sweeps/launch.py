@@ -131,14 +131,14 @@ def _show_finished(plan: Plan, folder: Path, options: LaunchOptions) -> Outcome:
 
     def write_to_mlflow() -> list[str]:
         if not options.resume:
-            return [*mlflow_hint(MlflowFile.read(folder), options.tracking_uri)]
+            return list(mlflow_hint(MlflowFile.read(folder)))
         try:
             refused = sync(folder, options.tracking_uri)
         except Exception as error:  # each store raises its own kinds
             reason = f"{type(error).__name__}: {error}"
             return [sync_hint(folder, options.storage, options.tracking_uri, reason)]
         rebuild(folder)  # with the ids of runs that were missing
-        return [*refused_by_mlflow(refused), *mlflow_hint(MlflowFile.read(folder), options.tracking_uri)]
+        return [*refused_by_mlflow(refused), *mlflow_hint(MlflowFile.read(folder))]
 
     state = read_state(folder / JOURNAL)
     notes = ("This sweep is finished; its report again.", *without_evidence(state))
@@ -221,7 +221,7 @@ def _run(
         error = mlflow_error or writer.attach()
         hint = [sync_hint(folder, options.storage, options.tracking_uri, error)] if error else []
         found = MlflowFile.read(folder)
-        return [*hint, *refused_by_mlflow(found.notes), *mlflow_hint(found, options.tracking_uri)]
+        return [*hint, *refused_by_mlflow(found.notes), *mlflow_hint(found)]
 
     return Outcome(status, folder, tuple(notes), end_mlflow)
 

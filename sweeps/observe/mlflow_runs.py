@@ -57,7 +57,7 @@ def absolute_uri(uri: str) -> str:
     prefix = "sqlite:///"
     if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
         return prefix + str(Path(uri.removeprefix(prefix)).resolve())
-    return uri if "://" in uri else str(Path(uri).resolve())
+    return uri if "://" in uri or uri == "databricks" else str(Path(uri).resolve())
 
 
 def check_uri(uri: str) -> None:

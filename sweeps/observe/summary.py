@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.format import few, join
 from sweeps.decide.controller import Controller
-from sweeps.observe.mlflow_runs import absolute_uri
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import SweepState
@@ -119,14 +118,14 @@ def warnings_and_reuse(controller: Controller, folder: Path, reuse: bool) -> Ite
         yield f"Reused from other sweeps: {number or 'no'} trials{'' if number else condition}"
 
 
-def mlflow_hint(found: MlflowFile, uri: str) -> Iterator[str]:
+def mlflow_hint(found: MlflowFile) -> Iterator[str]:
     """The sweep's pages in MLflow's UI, and the command that starts the UI if the store is not a server."""
     if found.link:
         yield f"MLflow: {clickable(found.link)}"
         if found.search_link:
             yield f"  (the search: {clickable(found.search_link)})"
-        if "://" in uri and not uri.startswith("http"):
-            yield f"  (first: mlflow ui --backend-store-uri {without_secret(absolute_uri(uri))})"
+        if "://" in found.store and not found.store.startswith(("http", "databricks")):
+            yield f"  (first: mlflow ui --backend-store-uri {found.store})"
 
 
 def clickable(link: str) -> str:

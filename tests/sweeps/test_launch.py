@@ -157,6 +157,7 @@ def test_launching_it_again_shows_the_report_and_runs_nothing(swept: tuple[Path,
     before = (swept[0] / "results" / "toy" / "journal.jsonl").read_bytes()
     again = run_here(swept[0], "toy.yaml")
     assert again.returncode == 1 and "finished" in again.stdout
+    assert "/#/experiments/" in again.stdout
     assert (swept[0] / "results" / "toy" / "journal.jsonl").read_bytes() == before
 
 
