@@ -20,8 +20,8 @@ from rich.console import Console
 from sweeps.observe.mlflow_process import MlflowProcess
 from sweeps.observe.mlflow_writer import sync
 from sweeps.record.mlflow_file import MlflowFile
-from sweeps.status import read_status
 from sweeps.status_text import status_text
+from sweeps.sweep_status import read_status
 from tests.sweeps.observe.test_mlflow_writer import all_points, runs, store, swept
 
 __all__ = ["store"]
