@@ -137,7 +137,6 @@ def _show_finished(plan: Plan, folder: Path, options: LaunchOptions) -> Outcome:
         except Exception as error:  # each store raises its own kinds
             reason = f"{type(error).__name__}: {error}"
             return [sync_hint(folder, options.storage, options.tracking_uri, reason)]
-        rebuild(folder)  # with the ids of runs that were missing
         return [*refused_by_mlflow(refused), *mlflow_hint(MlflowFile.read(folder))]
 
     state = read_state(folder / JOURNAL)

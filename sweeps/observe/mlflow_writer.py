@@ -435,10 +435,13 @@ def writing(folder: Path, timeout_s: float) -> Iterator[None]:
 
 def sync(folder: Path, uri: str, checkpoints: str = "") -> list[str]:
     """Write to MLflow what it lacks of a sweep that does not run, and its report. Returns what the store
-    refused. `checkpoints` is the folder or URL of the sweep's checkpoints, if it is not in `folder`.
+    refused. The tables are written again, as they have the ids of the runs.
 
+    `checkpoints` is the folder or URL of the sweep's checkpoints, if it is not in `folder`.
     Raises SpecError if the folder has no journal or the sweep is running, and the store's own errors.
     """
+    from sweeps.record.tables import rebuild  # it loads pandas, for which the process below need not wait
+
     if not (folder / JOURNAL).exists():
         raise SpecError(f"{folder}: no sweep here (no {JOURNAL}); name a folder such as results/smoke")
     beside = folder.resolve() / "checkpoints"
@@ -448,6 +451,7 @@ def sync(folder: Path, uri: str, checkpoints: str = "") -> list[str]:
         writer.catch_up()
         writer.close_runs()
         writer.attach()
+    rebuild(folder)  # with the ids of the runs
     return writer.notes
 
 

@@ -366,7 +366,6 @@ def test_of_a_step_that_was_repeated_mlflow_shows_what_the_tables_keep(store: st
     events[end:end] = repeated
     path.write_text("".join(json.dumps(event) + "\n" for event in events))
     sync(results, store)
-    rebuild(results)
     trials = pd.read_parquet(results / "trials.parquet").set_index("trial_id")
     assert trials.accuracy[trial_id] == 0.123
     client = MlflowClient(tracking_uri=store)
