@@ -252,6 +252,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="ADDR", help="HOST:PORT of an existing Ray cluster")
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="run at most N trials at once")
     parser.add_argument(
+        "--grace",
+        type=float,
+        default=20.0,
+        metavar="SECONDS",
+        help="after a signal, wait this long for each running trial's next report (default: 20)",
+    )
+    parser.add_argument(
         "--set",
         dest="overrides",
         action="append",

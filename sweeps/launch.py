@@ -16,12 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.sweep import AnalysisError
 from sweeps import report
 from sweeps.decide.controller import Controller
 from sweeps.decide.looks import refuse_idle_extension
-from sweeps.decide.placement import check_fits, concurrency_by_arm
+from sweeps.decide.placement import check_fits
 from sweeps.decide.reuse import ReusableTrials, code_version
 from sweeps.dry_run import power_estimate, show_plan
 from sweeps.observe.console import Display
@@ -48,8 +49,8 @@ from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
 from sweeps.plan.checks import check_data
 from sweeps.plan.model import Plan
-from sweeps.plan.resources import ClusterResources, local_resources
-from sweeps.process import Signals, locked, logging_to
+from sweeps.plan.resources import local_resources
+from sweeps.process import Signals, hangups_held, locked, logging_to
 from sweeps.record.disk import DiskBudget
 from sweeps.record.folder import (
     JOURNAL,
@@ -68,6 +69,9 @@ from sweeps.record.storage import PRIMARY_FILES, Storage
 from sweeps.record.tables import rebuild, write_results
 from sweeps.space.errors import SpecError
 from trm import __version__
+
+if TYPE_CHECKING:  # it imports ray, for which a preview need not wait
+    from sweeps.execute.preflight import Preflight
 
 
 def launch(options: LaunchOptions) -> Outcome:
@@ -168,11 +172,14 @@ def _run(
 ) -> Outcome:
     """Run the trials that are left. Write the tables even if some part fails."""
     from sweeps.execute import cluster
+    from sweeps.execute.preflight import Preflight
 
-    available = local_resources(plan.uses_gpus)
+    preflight = None
     if options.address is not None:
         available = cluster.connect(options.address, count_gpus=False)
         check_fits(plan, available, f"the cluster at {options.address}")
+        preflight = Preflight(plan, storage.checkpoints(plan.spec.name))
+        preflight.wait(available)
     code = code_version(plan.spec.trainer)
     reusable = None
     if options.reuse:
@@ -199,8 +206,10 @@ def _run(
             journal.listeners.append(DiskBudget(checkpoints, plan.spec, controller.state))
         ending, failures = "interrupted", Failures()
         with failures.catch("the sweep"):
-            display = Display(tracker, options.quiet, lambda: writer.link)
-            ending = _run_until_end(controller, display, folder, options, storage, available, stop, code)
+            display = Display(tracker, options.quiet, lambda: writer.link, lambda: controller.waits_for)
+            ending = _run_until_end(controller, display, folder, options, storage, stop, code, preflight)
+        if controller.retries.gave_up:
+            failures.texts.append(controller.retries.gave_up)
         with failures.catch("the journal"):
             controller.finish(ending)
         with failures.catch("the tables"):
@@ -241,19 +250,20 @@ def _run_until_end(
     folder: Path,
     options: LaunchOptions,
     storage: Storage,
-    available: ClusterResources,
     stop: _Stop,
     code: str,
+    preflight: Preflight | None,
 ) -> str:
     """Run the sweep. Returns how it ended: "completed", "budget" or "interrupted"."""
     controller.begin(version=__version__, code=code, libraries=_libraries())
     if error := storage.send(folder.name, PRIMARY_FILES):  # before the first checkpoint is uploaded
         raise OSError(error)
     with display:
-        _run_trials(controller, folder, options, storage, available, stop)
+        _run_trials(controller, folder, options, storage, stop, preflight)
     if controller.finished:
         return "completed"
-    return "budget" if controller.out_of_budget and not stop.received() else "interrupted"
+    is_stopped = stop.received() or controller.retries.gave_up
+    return "budget" if controller.out_of_budget and not is_stopped else "interrupted"
 
 
 def _libraries() -> str:
@@ -267,28 +277,29 @@ def _run_trials(
     folder: Path,
     options: LaunchOptions,
     storage: Storage,
-    available: ClusterResources,
     stop: _Stop,
+    preflight: Preflight | None,
 ) -> None:
     """Run trials until all have ended, the launch is told to end, or the budget is spent."""
     from sweeps.execute import cluster, tuner
 
     plan = controller.plan
     if options.address is None:
-        cluster.connect(None, plan.uses_gpus)
+        with hangups_held():
+            cluster.connect(None, plan.uses_gpus)
     stop.signals.install()  # again, as Ray has installed its own handlers
     for arm, cost in cluster.measure_arms(plan, controller.placement.arms_to_measure(), stop.received):
         controller.placement.record_measurement(arm, cost)
-    shares = controller.state.shares
-    concurrency = max(concurrency_by_arm(plan, options.max_concurrent, available, shares).values())
     checkpoints = storage.checkpoints(plan.spec.name)
     with suppress(tuner.Interrupted):
         tuner.run(
             controller,
             folder,
             checkpoints,
-            concurrency,
-            lambda: stop.received() or controller.must_stop,
+            options.max_concurrent,
+            stop.received,
+            options.grace,
+            preflight,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class LaunchOptions:
     tracking_uri: str = "sqlite:///mlflow.db"
     address: str | None = None
     max_concurrent: int | None = None
+    grace: float = 20.0  # seconds
     notify: str | None = None
     overrides: tuple[str, ...] = ()
     quiet: bool = False
@@ -33,6 +35,8 @@ class LaunchOptions:
         """Raise SpecError for an option that cannot be used, whatever the search space."""
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise SpecError(f"--max-concurrent {self.max_concurrent}: must be 1 or more")
+        if not 0 <= self.grace < math.inf:
+            raise SpecError(f"--grace {self.grace}: must be 0 or more seconds")
         if (self.address or "").startswith("ray://"):
             raise SpecError(
                 f"--address {self.address}: Ray Client would run the driver on the cluster: give "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,38 +92,72 @@ def logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
+@contextmanager
+def hangups_held() -> Iterator[None]:
+    """Hold SIGHUP back from this process in the block, and for good from processes that it starts: they
+    outlive the closing of a terminal, until this process has ended them in order."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Signals:
     """A context manager that catches the first SIGINT, SIGTERM or SIGHUP, so that the launch can end in
-    order.
+    order. What was ignored when the launch began, as SIGHUP under nohup, stays ignored.
 
-    A second signal of the same kind ends the process at once.
+    A second signal of the same kind ends the process at once, unless it follows within SAME_S: a terminal
+    that is closed sends SIGHUP from the shell and again from the kernel.
     """
 
     KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    SAME_S = 1.0
 
     def __init__(self) -> None:
         self._caught: int | None = None
+        self._first: dict[int, float] = {}  # kind -> when it was caught first
         self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []  # which of the outputs are one
 
     def __enter__(self) -> Signals:
-        self._before = {kind: signal.getsignal(kind) for kind in self.KINDS}
+        before = {kind: signal.getsignal(kind) for kind in self.KINDS}
+        self._before = {kind: handler for kind, handler in before.items() if handler != signal.SIG_IGN}
+        self._terminals = [output for output in (1, 2) if os.isatty(output)]
         self.install()
         return self
 
     def install(self) -> None:
         """Install the handlers. Call it again if other code has replaced them."""
-        for kind in self.KINDS:
+        for kind in self._before:
             signal.signal(kind, self._catch)
 
     def __exit__(self, *exception: object) -> None:
         for kind, handler in self._before.items():
             signal.signal(kind, handler)
+        self._leave_closed_terminals()
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if number in self._first:
+            if now - self._first[number] >= self.SAME_S:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            return
+        self._first[number] = now
         self._caught = number
-        signal.signal(number, signal.SIG_DFL)
-        message = "Stopping; recorded results are kept. A second signal stops at once."
-        print(message, file=sys.stderr, flush=True)
+        self._leave_closed_terminals()
+        try:
+            message = "Stopping; recorded results are kept. A second signal stops at once."
+            print(message, file=sys.stderr, flush=True)
+        except Exception:  # nobody is there to read it, nor what is still printed
+            _discard(2)
+
+    def _leave_closed_terminals(self) -> None:
+        """Discard what is still printed, where a write to a closed terminal would raise an error."""
+        for output in self._terminals:
+            if not os.isatty(output):
+                _discard(output)
 
     def received(self) -> bool:
         return self._caught is not None
@@ -130,3 +166,10 @@ class Signals:
     def exit_status(self) -> int:
         """128 + the number of the signal that was caught."""
         return 128 + (self._caught or signal.SIGINT)
+
+
+def _discard(output: int) -> None:
+    """Discard what is written to this file descriptor from now on."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, output)
+    os.close(null)

@@ -12,20 +12,22 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from sweeps.decide.budget import BudgetUsage
 from sweeps.decide.looks import EvidenceLooks
 from sweeps.decide.placement import Placement
+from sweeps.decide.retries import Retries
 from sweeps.decide.reuse import ReusableTrials
 from sweeps.decide.search import TPESearch
 from sweeps.decide.selection import FEWEST_TO_SMOOTH, DrawResult, ranked, smoothed
 from sweeps.decide.stopping import Stopping
 from sweeps.plan.evidence import has_evidence
 from sweeps.plan.model import Arm, Draw, Plan, TrialPlan, trial_id
+from sweeps.plan.resources import ClusterResources
 from sweeps.plan.units import contradiction
 from sweeps.record.journal import FORMAT, Event, Journal
-from sweeps.record.state import SweepState, TrialState, member_of
+from sweeps.record.state import LOST, SweepState, TrialState, member_of
 
 MOST_REUSED = 50  # trials taken over in one call of `next_trial`, between which Ray's loop hears of signals
 
@@ -36,7 +38,8 @@ REPORTS_WITHOUT_OBJECTIVE = 3  # after as many, a trial whose trainer names no m
 
 class Controller:
     """`history` holds the events of earlier launches; new events are appended to `journal`; `reusable` are
-    completed trials of other sweeps, whose results may stand in for those of equal trials."""
+    completed trials of other sweeps, whose results may stand in for those of equal trials. `clock` returns
+    seconds, by which lost trials wait for their retry."""
 
     def __init__(
         self,
@@ -44,11 +47,13 @@ class Controller:
         journal: Journal,
         history: Iterable[Event] = (),
         reusable: ReusableTrials | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.plan = plan
         self.state = SweepState()
         self.usage = BudgetUsage(plan.spec.budget)
         self.placement = Placement(plan, self.state, journal)
+        self.retries = Retries(self.state, self.placement, journal, clock)
         self._journal = journal
         self._reusable = reusable
         self._not_reusable: set[str] = set()  # trials for which no equal one was found
@@ -60,6 +65,7 @@ class Controller:
             self.usage.apply(event)
             self.stopping.replay(event)
         journal.listeners += [self.state.apply, self.usage.apply]
+        self.waits_for = ""  # what trials wait for that no node has; '' if nothing
         self._searches: dict[str, TPESearch] = {}  # by arm; filled by `begin`
         self._planned_at = (-1, -1, -1)  # stages, looks and selections of which the evidence is planned
 
@@ -79,7 +85,7 @@ class Controller:
         self._warn_of_changed_code(old_code)
         self.stopping.make_missing_decisions()
         for lost in self.state.lost:
-            self._journal.append("retry", trial_id=lost.trial_id, reason=lost.reason)
+            self._journal.append("retry", trial_id=lost.trial_id, reason=lost.reason, cause=LOST)
         self.looks.begin()
         for trial in self.plan.first_trials():
             if trial.phase == "search":
@@ -119,8 +125,9 @@ class Controller:
     # What to run
 
     def next_trial(self, exclude: Collection[str] = ()) -> TrialPlan | None:
-        """The trial to start now. Interrupted trials come first, then the rest in the plan's order. None if
-        there is none, or if MOST_REUSED trials were taken over from other sweeps instead: ask again then.
+        """The trial to start now. Interrupted trials come first, then the rest in the plan's order. A trial
+        that was lost waits a while, and one that fits on no node waits for one. None if there is none, or if
+        MOST_REUSED trials were taken over from other sweeps instead: ask again then.
 
         `exclude` holds the ids of trials that were handed out before and may not have started yet.
         """
@@ -133,7 +140,8 @@ class Controller:
                 if self._reuse_result(trial):
                     reused += 1
                     break
-                if trial.status == "interrupted" or may_start:
+                is_due = trial.status == "interrupted" or may_start
+                if is_due and self.placement.fits(trial.trial_id):
                     return self._trial_plan(trial)
             else:  # none that waits can start; when a trial ends, further ones may be planned
                 if not (may_start and self._ask_search()):
@@ -143,7 +151,9 @@ class Controller:
     def _waiting(self, exclude: Collection[str]) -> Iterator[TrialState]:
         """The trials that wait to be started; to be read no further after one of them has ended."""
         for waiting in (self.state.interrupted, self.state.not_started):
-            yield from (trial for trial_id, trial in waiting.items() if trial_id not in exclude)
+            for name, trial in waiting.items():
+                if name not in exclude and not self.retries.waits(name):
+                    yield trial
 
     def _may_start(self, handed_out: Collection[str]) -> bool:
         """Whether `budget.trials` allows one more trial, besides those handed out and not yet started."""
@@ -158,8 +168,8 @@ class Controller:
 
     @property
     def must_stop(self) -> bool:
-        """Whether a limit was reached at which running trials stop too."""
-        return bool(self.usage.exhausted(time.time()))
+        """Whether running trials stop too: a limit was reached, or too many trials were lost."""
+        return bool(self.usage.exhausted(time.time()) or self.retries.gave_up)
 
     @property
     def out_of_budget(self) -> str:
@@ -169,7 +179,7 @@ class Controller:
     def _ask_search(self) -> bool:
         """Plan a new TPE draw, of the arm with the fewest draws. Returns whether an arm needed another."""
         for search in sorted(self._searches.values(), key=lambda search: search.asked):
-            if search.may_ask:
+            if search.may_ask and self.placement.arm_fits(search.arm):
                 self._plan_draw(self._arms[search.arm], search.ask())
                 return True
         return False
@@ -178,14 +188,28 @@ class Controller:
         for seed in self.plan.search_seeds:
             self._plan_trial(self.plan.trial(arm, draw, seed, "search"))
 
+    # Nodes
+
+    def see_nodes(self, nodes: ClusterResources) -> None:
+        """Take in the nodes that are alive now, and record a warning if open trials fit on none of them."""
+        self.placement.nodes = nodes
+        self.waits_for = self.placement.too_large()
+        if self.waits_for and self.waits_for not in self.state.warnings:
+            logger.warning("%s", self.waits_for)
+            self._journal.append("warning", text=self.waits_for)
+
     # Events of running trials
 
-    def started(self, trial_id: str, **more: object) -> None:
-        """Record that a trial started. `more` holds further fields of the journal's start event."""
+    def started(self, trial_id: str, node: str = "", **more: object) -> None:
+        """Record that a trial started, on the node with this id. `more` holds further fields of the journal's
+        start event."""
         trial, allocation = self.state.trials[trial_id], self.placement.allocation(trial_id)
         config = self._trial_plan(trial).config
         fields = {"config": config, "cpu": allocation.cpu, "gpu": allocation.gpu, **more}
+        if node:
+            fields |= {"node": node, "host": self.placement.host(node)}
         self._journal.append("start", trial_id=trial_id, attempt=trial.attempts + 1, **fields)
+        self.retries.started(trial_id, node)
 
     def report(self, trial_id: str, metrics: Mapping[str, float]) -> bool:
         """Record a report. Returns whether the trial continues; if not, its end has been recorded.
@@ -198,6 +222,7 @@ class Controller:
             self.ended(trial_id, "failed", wrong)
             return False
         self._write_report(trial_id, metrics)
+        self.retries.reported(trial_id)
         if self._lacks_objective(trial):
             return False
         self.stopping.on_report(trial, metrics)
@@ -275,15 +300,28 @@ class Controller:
         logger.warning("%s: %s", trial_id, text)
         self._journal.append("warning", trial_id=trial_id, text=text)
 
-    def failed(self, trial_id: str, reason: str, cause: str = "", log: str = "") -> None:
-        """Record that a trial failed. It is retried from its last checkpoint, at most `max_failures` times
-        over all launches; after that its end is recorded. `log` is the end of the trial's log."""
+    def failed(self, trial_id: str, reason: str, log: str = "") -> None:
+        """Record that the trainer failed. The trial is retried from its last checkpoint, at most
+        `max_failures` times over all launches; after that its end is recorded. `log` is the end of the
+        trial's log."""
         trial = self.state.trials[trial_id]
         if not trial.ended and trial.failures < self.plan.spec.max_failures:
             more = {"log": log} if log else {}
             self._journal.append("retry", trial_id=trial_id, reason=reason, **more)
         else:
-            self.ended(trial_id, "failed", reason, cause=cause, log=log)
+            self.ended(trial_id, "failed", reason, log=log)
+
+    def lost(self, trial_id: str, reason: str, node: str = "", log: str = "") -> None:
+        """Record that a trial's worker or node died, or cannot run it. The trial is retried from its last
+        checkpoint, later and on another node; if it was lost too often, its end is recorded. `node` is the
+        node's id, needed where the trial had not started; `log` is the end of the trial's log."""
+        trial = self.state.trials[trial_id]
+        if trial.ended:
+            return
+        cause = self.retries.lost(trial_id, reason, node, log)
+        if cause is not None:
+            often = f"lost {trial.lost + 1} times in a row without a new step; the last time: {reason}"
+            self.ended(trial_id, "failed", often, cause=cause, log=log)
 
     def finish(self, status: str) -> None:
         """Record the end of the launch: completed, budget or interrupted."""

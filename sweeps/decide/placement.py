@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sweeps.plan.model import Arm, Plan
-from sweeps.plan.resources import Allocation, Calibration, ClusterResources
+from sweeps.plan.resources import Allocation, Calibration, ClusterResources, Node
 from sweeps.record.journal import Journal
 from sweeps.record.state import SweepState
 from sweeps.space.errors import SpecError
 
 HEAD_ROOM = 1.2  # times the measured peak: memory fragments, and later batches may be larger than the first
+UNKNOWN = ClusterResources((Node(1e9, 1e9),))  # before the nodes are known everything fits
 MAX_ENLARGED = 2  # retries of a trial with a larger share, after it ran out of memory
 
 
@@ -21,6 +22,8 @@ class Placement:
         self._arms = {arm.name: arm for arm in plan.arms}
         self._state = state
         self._journal = journal
+        self.nodes = UNKNOWN  # those that are alive; `sweeps.execute` keeps them up to date
+        self.excluded: set[str] = set()  # ids of nodes that get no more trials in this launch
 
     def allocation(self, trial_id: str) -> Allocation:
         """The trial's cores and GPUs: its arm's, or a larger share of a GPU after it ran out of memory."""
@@ -28,6 +31,46 @@ class Placement:
         arm = self._arms[trial.arm]
         gpu = gpus(arm, self._state.shares)
         return Allocation(arm.cpu, gpu if trial.gpu is None else trial.gpu)
+
+    # Nodes
+
+    @property
+    def usable(self) -> ClusterResources:
+        """The nodes that may get trials."""
+        return self.nodes.without(self.excluded)
+
+    def is_alive(self, node: str) -> bool:
+        return any(each.id == node for each in self.nodes.nodes)
+
+    def host(self, node: str) -> str:
+        """The name of the node with this id; '' if it is not alive."""
+        return next((each.name for each in self.nodes.nodes if each.id == node), "")
+
+    def fits(self, trial_id: str) -> bool:
+        """Whether the trial fits on a node that may get trials, as long as nothing else runs there."""
+        return self.usable.concurrency(*self.allocation(trial_id)) > 0
+
+    def arm_fits(self, arm: str) -> bool:
+        """Whether a trial of the arm does."""
+        return self.usable.concurrency(self._arms[arm].cpu, gpus(self._arms[arm], self._state.shares)) > 0
+
+    def too_large(self) -> str:
+        """Says of an arm with open trials that they fit on no node, and how large the nodes are; '' if all
+        fit."""
+        for arm in dict.fromkeys(trial.arm for trial in self._state.open.values()):
+            if not self.arm_fits(arm):
+                needs = self._arms[arm].cpu, gpus(self._arms[arm], self._state.shares)
+                return f"trials of {arm} wait for a larger node: {shortage(self.usable, *needs)}"
+        return ""
+
+    def can_spare(self, node: str) -> bool:
+        """Whether every arm that fits on the node also fits on another that may get trials."""
+        [this] = [each for each in self.nodes.nodes if each.id == node]
+        others = self.usable.without({node})
+        needs = [(arm.cpu, gpus(arm, self._state.shares)) for arm in self._arms.values()]
+        return all(others.concurrency(*each) for each in needs if this.concurrency(*each))
+
+    # Measured memory
 
     def arms_to_measure(self) -> list[Arm]:
         """The arms under `gpu: auto` whose memory has not been measured yet."""
@@ -64,17 +107,29 @@ def concurrency_by_arm(
 
 
 def check_fits(plan: Plan, available: ClusterResources, where: str) -> None:
-    """Raise SpecError if the trials of an arm need more than `available`. `where` names it in the message."""
+    """Raise SpecError if the trials of an arm fit on no node of `available`. `where` names it in the
+    message."""
     for arm in plan.arms:
         gpu = gpus(arm, {})
         if not available.concurrency(arm.cpu, gpu):
-            too_few_gpus = gpu > available.gpu
-            name, needed = ("gpu", gpu) if too_few_gpus else ("cpu", arm.cpu)
-            has = available.gpu if too_few_gpus else available.cpu
             raise SpecError(
-                f"{plan.source}: resources.{name} is {needed:g} a trial of {arm.name}, but {where} has "
-                f"{has:g}: lower it in the YAML (--set changes only the base), or run on a larger machine"
+                f"{plan.source}: a trial of {arm.name} does not fit on {where}: "
+                f"{shortage(available, arm.cpu, gpu)}; lower it in the YAML (--set changes only the base), "
+                f"or run on a larger machine"
             )
+
+
+def shortage(available: ClusterResources, cpu: float, gpu: float) -> str:
+    """What a trial needs that no single node has, and how much of it the largest node has."""
+    enough_gpus = [node for node in available.nodes if node.gpu >= gpu]
+    name, needed = ("cpu", cpu) if enough_gpus else ("gpu", gpu)
+    nodes = enough_gpus or available.nodes
+    if not nodes:
+        return f"resources.{name} is {needed:g}, and there is no node"
+    largest = max(nodes, key=lambda node: node.cpu if enough_gpus else node.gpu)
+    has = largest.cpu if enough_gpus else largest.gpu
+    who = f"the largest node, {largest.name}," if largest.name else "it"
+    return f"resources.{name} is {needed:g}, but {who} has {has:g}"
 
 
 def gpus(arm: Arm, shares: Mapping[str, float]) -> float:

@@ -12,29 +12,35 @@ from typing import Any
 import ray
 
 from sweeps.execute.measure import measure
+from sweeps.execute.private import PrivateFolder, make_token
 from sweeps.plan.model import Arm, Plan
-from sweeps.plan.resources import Calibration, ClusterResources, local_resources
+from sweeps.plan.resources import Calibration, ClusterResources, Node, local_resources
 from sweeps.space.errors import SpecError
 
 logger = logging.getLogger(__name__)
 
 MEASURE_S = 600.0  # limit for the few steps of one arm, including compilation
 
+_folders: list[PrivateFolder] = []  # of the Ray instance that `connect` started
+
 
 def connect(address: str | None, count_gpus: bool) -> ClusterResources:
     """Start a local Ray instance that listens on the loopback only, or join the cluster at `address`.
 
-    Returns the cores and GPUs of the cluster; on this machine its GPUs are counted only if `count_gpus`.
+    Returns the nodes; on this machine its GPUs are counted only if `count_gpus`.
     Raises SpecError if the cluster cannot be reached.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is None:
         local = local_resources(count_gpus)
+        make_token()
+        _folders.append(PrivateFolder())
         ray.init(
             address="local",
             num_cpus=int(local.cpu),
             num_gpus=int(local.gpu),
             include_dashboard=False,
+            _temp_dir=str(_folders[-1].for_ray),
             **quiet,
         )
     else:
@@ -53,8 +59,29 @@ def connect(address: str | None, count_gpus: bool) -> ClusterResources:
     ray._private.worker.print_worker_logs = lambda data, *_: logger.warning(
         "ray: %s", " ".join(data["lines"])
     )
-    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return ClusterResources(total.get("CPU", 0.0), total.get("GPU", 0.0))
+    return nodes()
+
+
+def nodes() -> ClusterResources:
+    """The nodes of the cluster that are alive."""
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return ClusterResources(
+        tuple(
+            Node(
+                node["Resources"].get("CPU", 0.0),
+                node["Resources"].get("GPU", 0.0),
+                node["NodeID"],
+                node["NodeManagerHostname"],
+            )
+            for node in alive
+        )
+    )
+
+
+def node_of(actor_id: str) -> str:
+    """The id of the node on which the actor runs or ran; '' if it never had one."""
+    found: dict[str, Any] = ray._private.state.actors(actor_id)  # the public way needs Ray's dashboard
+    return str(found.get("Address", {}).get("NodeID", ""))
 
 
 def _check_reachable(address: str) -> None:
@@ -65,9 +92,11 @@ def _check_reachable(address: str) -> None:
 
 
 def disconnect() -> None:
-    """Leave the cluster. A Ray instance that `connect` started is stopped."""
+    """Leave the cluster. A Ray instance that `connect` started is stopped, and its files are removed."""
     if ray.is_initialized():
         ray.shutdown()
+    while _folders:
+        _folders.pop().remove()
 
 
 def measure_arms(

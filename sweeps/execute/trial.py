@@ -48,7 +48,7 @@ class Payload:
 
     `checkpoints` is the trial's folder or URL, `log` the file of its log; `metric` and `mode` are the
     objective's; `factors` and `tuned` are names that no metric may have; `cpu` and `gpu` are the trial's
-    resources.
+    resources, and `avoid` the ids of nodes on which it is not to run.
     """
 
     trial_id: str
@@ -61,6 +61,7 @@ class Payload:
     mode: str
     cpu: float
     gpu: float
+    avoid: list[str] = field(default_factory=list)
     attempt: int = 1
     journal_step: int = -1  # the last step that the journal has a report of
     is_measured: bool = False  # `gpu` follows from measured memory, and limits the memory of the trial

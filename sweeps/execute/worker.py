@@ -37,13 +37,18 @@ class TrialActor(tune.Trainable):
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         payload = Payload.loads(config["payload"])
-        return tune.PlacementGroupFactory([{"CPU": payload.cpu, "GPU": payload.gpu}])
+        resources = [{"CPU": payload.cpu, "GPU": payload.gpu}]
+        if not payload.avoid:
+            return tune.PlacementGroupFactory(resources)
+        elsewhere = {"ray.io/node-id": f"!in({','.join(payload.avoid)})"}
+        return tune.PlacementGroupFactory(resources, bundle_label_selector=[elsewhere])
 
     def setup(self, config: dict[str, Any]) -> None:
         self._payload = Payload.loads(config["payload"])
         sys.path.extend(path for path in self._payload.sys_path if path not in sys.path)
         importlib.import_module(self._payload.trainer.partition(":")[0])
         faulthandler.enable(2, all_threads=False)  # crashes are told on stderr, which is the trial's log then
+        check_gpu(self._payload.gpu)
         if not gc.get_freeze_count():  # exempt imported modules, as each trial's collection would scan them
             gc.collect()
             gc.freeze()
@@ -93,6 +98,14 @@ class TrialActor(tune.Trainable):
             self._trial.stop()
             self._trial = None
         _release_memory()
+
+
+def check_gpu(gpu: float) -> None:
+    """Raise RuntimeError if a trial is to have a GPU, but torch, where it is in use, finds none here: the
+    node is broken, and the trial must be tried on another."""
+    torch = sys.modules.get("torch")
+    if gpu and torch is not None and not torch.cuda.is_available():
+        raise RuntimeError("torch finds no GPU on this node (torch.cuda.is_available() is False)")
 
 
 def _limit_gpu_memory(gpu: float) -> None:

@@ -28,10 +28,18 @@ class Display:
     """A context manager that shows a sweep's progress from its own thread; nothing if `quiet`.
 
     `link` returns the sweep's page in MLflow once it is known, '' before; it is shown once, above the table.
+    `waits_for` says what trials wait for that no node has; '' if nothing.
     """
 
-    def __init__(self, tracker: Tracker, quiet: bool, link: Callable[[], str] = str) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        quiet: bool,
+        link: Callable[[], str] = str,
+        waits_for: Callable[[], str] = str,
+    ) -> None:
         self._tracker = tracker
+        self._waits_for = waits_for
         self._quiet = quiet
         self._link: Callable[[], str] | None = link  # None once it is shown
         self._console = Console()
@@ -88,13 +96,15 @@ class Display:
 
     def line(self) -> str:
         """The state of the whole sweep in one line."""
-        return line(self._tracker.snapshot(time.time(), or_judged=True))
+        waits = self._waits_for()
+        return line(self._tracker.snapshot(time.time(), or_judged=True)) + (f"; {waits}" if waits else "")
 
     def table(self) -> Group:
         """The state of the sweep as a table with one row per arm."""
         width, height = NOTEBOOK_SIZE if self._console.is_jupyter else self._console.size
         progress = self._tracker.snapshot(time.time(), or_judged=True)
-        return table(progress, width, max(1, height - MORE_LINES))
+        shown, waits = table(progress, width, max(1, height - MORE_LINES)), self._waits_for()
+        return Group(shown, Text(waits, style="yellow")) if waits else shown
 
     def _notebook_text(self) -> dict[str, str]:
         """The table by its MIME types. Rich's own live display needs ipywidgets in a notebook."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 _ROUNDING = 1e-9  # absorbs floating-point error, as in 1 / 0.1
@@ -16,12 +19,13 @@ class Allocation(NamedTuple):
     gpu: float
 
 
-@dataclass(frozen=True)
-class ClusterResources:
-    """The cores and GPUs that all trials share."""
+class Node(NamedTuple):
+    """The cores and GPUs of one machine; on a cluster also the id that Ray gave it, and its name."""
 
     cpu: float
     gpu: float
+    id: str = ""
+    name: str = ""
 
     def concurrency(self, cpu: float, gpu: float) -> int:
         """How many trials can run at once if each takes `cpu` cores and `gpu` GPUs; 0 if not even one fits.
@@ -34,6 +38,30 @@ class ClusterResources:
         elif gpu:
             limits.append(int(self.gpu / gpu + _ROUNDING))
         return min(limits)
+
+
+@dataclass(frozen=True)
+class ClusterResources:
+    """The nodes that all trials share. A trial runs on one of them."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def cpu(self) -> float:
+        return sum(node.cpu for node in self.nodes)
+
+    @property
+    def gpu(self) -> float:
+        return sum(node.gpu for node in self.nodes)
+
+    def concurrency(self, cpu: float, gpu: float) -> int:
+        """How many trials can run at once if each takes `cpu` cores and `gpu` GPUs; 0 if not even one fits
+        on any node."""
+        return sum(node.concurrency(cpu, gpu) for node in self.nodes)
+
+    def without(self, excluded: Collection[str]) -> ClusterResources:
+        """The nodes whose ids are not among `excluded`."""
+        return ClusterResources(tuple(node for node in self.nodes if node.id not in excluded))
 
 
 @dataclass(frozen=True)
@@ -53,4 +81,40 @@ def local_resources(count_gpus: bool) -> ClusterResources:
         import torch
 
         gpus = torch.cuda.device_count()
-    return ClusterResources(len(os.sched_getaffinity(0)), gpus)
+    return ClusterResources((Node(usable_cores(), gpus),))
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: those that its affinity allows, or fewer by a container's
+    quota."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # macOS has none
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, int(min(cores, cpu_quota())))
+
+
+def cpu_quota(mounted: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """The cores that the process's control groups grant it; infinite without a limit.
+
+    `mounted` is where control groups are mounted, `own` the file that names those of this process.
+    """
+    lines = own.read_text().splitlines() if own.exists() else []
+    paths = [path for _, _, path in (line.split(":", 2) for line in lines)]
+    groups = {Path("/"), *(parent for path in paths for parent in (Path(path), *Path(path).parents))}
+    quotas = [math.inf]
+    for group in groups:
+        below = group.relative_to("/")
+        quotas.append(_quota(mounted / below / "cpu.max"))
+        for controller in ("cpu", "cpu,cpuacct"):  # version 1
+            folder = mounted / controller / below
+            quotas.append(_quota(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"))
+    return min(quotas)
+
+
+def _quota(*files: Path) -> float:
+    """Microseconds of a core per period, over the period; infinite if the files are not there or set no
+    limit."""
+    try:
+        quota, period = " ".join(file.read_text() for file in files).split()
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError):  # ValueError: "max"
+        return math.inf

@@ -9,14 +9,16 @@ Each line is one event: `{"time": seconds since 1970, "event": NAME, ...}`. The 
     extend    the plan was extended: hash, and `reopened`, the completed trials that are to train longer
     trial     a trial was planned: trial_id, arm, draw, values, seed, phase
     measured  the GPU memory of an arm's trial: arm, peak_bytes, total_bytes, and its share of a GPU, `gpu`
-    start     a trial started or was resumed: trial_id, attempt, config, cpu, gpu; reused_from, if its reports
-              are copied from another sweep's trial
+    start     a trial started or was resumed: trial_id, attempt, config, cpu, gpu; node, the id that Ray gave
+              the machine, and host, its name; reused_from, if its reports are copied from another sweep's
+              trial
     report    a trial reported: trial_id, step, samples and the trainer's metrics
     decision  the scheduler judged a member of a pool: member, trial_id, rung, value, cutoff, tied, action
     warning   a problem after which the sweep continues: text; trial_id, if it concerns one trial
     retry     a trial failed and will be retried: trial_id, reason; gpu, if it gets a larger share of a GPU;
-              log, the last lines of the attempt's log; cause "asked", if a user asked for it after its end,
-              and then `reselect`, if the arm had no draw left for evidence and is selected from again
+              log, the last lines of the attempt's log; cause: "lost", with the node, if its worker or node
+              died; "asked", if a user asked for it after its end, and then `reselect`, if the arm had no draw
+              left for evidence and is selected from again
     end       a trial ended: trial_id, status, reason; cause, if it was not the trainer's; log, if it failed:
               the last lines of the attempt's log
     select    the draws of an arm that are repeated as evidence: arm, draws
@@ -147,7 +149,7 @@ class Journal:
     def _sync(self) -> None:
         """Sync what was written, or take all of it back that may not be on disk and raise OSError."""
         try:
-            os.fdatasync(self._file.fileno())
+            getattr(os, "fdatasync", os.fsync)(self._file.fileno())  # macOS has no fdatasync
         except OSError:
             os.ftruncate(self._file.fileno(), self._synced)
             self._size = self._synced

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it loads scipy, for which a command that only reads need no
     from analysis.inference.decision import Comparison
 
 Status = Literal["not_started", "running", "completed", "pruned", "diverged", "failed", "interrupted"]
-LOST = "lost"  # the cause of an end that is not the trainer's: its process or node died
+LOST = "lost"  # the cause of an end or a retry that is not the trainer's: its worker or node died
 ASKED = "asked"  # the cause of a retry that a user asked for, while no process worked on the sweep
 ENDED: frozenset[str] = frozenset({"completed", "pruned", "diverged", "failed"})
 
@@ -37,9 +37,10 @@ class TrialState:
     phase: str
     status: Status = "not_started"
     reason: str = ""
-    cause: str = ""  # of a failure: "lost" if the process died or could not be placed, else the trainer's
+    cause: str = ""  # of a failure: "lost" if its node died, else the trainer's
     attempts: int = 0
-    failures: int = 0  # those after which it was retried
+    failures: int = 0  # the trainer's, after which it was retried
+    lost: int = 0  # how often it was lost with its worker or node, in this launch and since its last new step
     mlflow_run_id: str = ""
     reused_from: str = ""  # SWEEP/TRIAL_ID from which its reports were copied
     gpu: float | None = None  # its share of a GPU, if it was enlarged after running out of memory
@@ -68,6 +69,8 @@ class TrialState:
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Add a report. It replaces an earlier report of the same step, as after a restart."""
         self.reports[step] = metrics
+        if step > self.last_step:
+            self.lost = 0
         if step >= self.last_step:
             self.last_step = step
             self.last.update(metrics)
@@ -174,6 +177,8 @@ class SweepState:
         self.plan_hash, self.max_t = event["hash"], event.get("max_t")
         self.code = event.get("code", "")
         self.finished = ""
+        for trial in self.open.values():
+            trial.lost = 0
         self._interrupt_running()  # the last process may have died without a finish event
 
     def _on_trial(self, event: Event) -> None:
@@ -232,18 +237,20 @@ class SweepState:
 
     def _on_retry(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
-        trial.reason, trial.cause = "", ""
-        trial.heard = event["time"]
-        trial.attempt_ended()
-        self._set_status(trial, "interrupted")
         if event.get("cause") == ASKED:  # the sweep goes on, and the trial has all its retries again
-            trial.failures, self.finished = 0, ""
+            trial.failures, trial.lost, self.finished = 0, 0, ""
             if event.get("reselect"):
                 self.selected.pop(trial.arm, None)
+        elif event.get("cause") == LOST:
+            trial.lost = 0 if trial.ended else trial.lost + 1  # ended: a new launch opens it again
         elif event.get("gpu") is None:
             trial.failures += 1
         else:  # it ran out of GPU memory, which is not counted as a failure
             trial.gpu, trial.enlarged = event["gpu"], trial.enlarged + 1
+        trial.reason, trial.cause = "", ""
+        trial.heard = event["time"]
+        trial.attempt_ended()
+        self._set_status(trial, "interrupted")
 
     def _on_end(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]

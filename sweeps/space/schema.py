@@ -13,6 +13,7 @@ from sweeps.schedulers.registry import SCHEDULERS, own_keys
 from sweeps.space.names import RESERVED, name_problem
 from sweeps.space.values import Domain, Factor, Section, When, refuse_duplicates
 
+LEAST_CPU = 1e-4  # Ray counts cores in steps of this
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
@@ -177,14 +178,14 @@ class ArmResources(Section):
     """What the trials of some arms need otherwise than the rest."""
 
     when: When
-    cpu: float | None = Field(None, gt=0)
+    cpu: float | None = Field(None, ge=LEAST_CPU)
     gpu: GPU | None = None
 
 
 class TrialResources(Section):
     """Of one trial. `gpu: auto` is the share of a GPU whose memory a trial of the arm is measured to need."""
 
-    cpu: float = Field(1, gt=0)
+    cpu: float = Field(1, ge=LEAST_CPU)
     gpu: GPU = 0.0
     per_arm: list[ArmResources] = Field([])
 

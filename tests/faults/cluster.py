@@ -1,7 +1,8 @@
 """A Ray cluster of several nodes on this machine: `python -m tests.faults.cluster NODES`.
 
 The head has no cores for trials, each other node has one. Prints the cluster's address, then takes a line at
-a time from its input: `kill` takes a node away as a power cut would. The input's end ends the cluster.
+a time from its input: `kill` takes a node away as a power cut would, `add` adds one, `add WORD` one whose
+processes have SICK_NODE=WORD in their environment. The input's end ends the cluster.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ def main(nodes: int) -> None:
         others = [cluster.add_node(num_cpus=1) for _ in range(nodes)]
         print(cluster.address, flush=True)
         for line in sys.stdin:
-            assert line == "kill\n"
-            cluster.remove_node(others.pop(), allow_graceful=False)
-            print("killed", flush=True)
+            if line == "kill\n":
+                cluster.remove_node(others.pop(), allow_graceful=False)
+            else:
+                word = line.removeprefix("add").strip()
+                others.append(
+                    cluster.add_node(num_cpus=1, **{"env_vars": {"SICK_NODE": word}} if word else {})
+                )
+            print("done", flush=True)
     finally:
         cluster.shutdown()
 

@@ -61,15 +61,13 @@ class Sweep:
 
     # Launches
 
-    def start(self, *arguments: object, before: str = "") -> Driver:
-        """`before` is code that runs in the driver before the launch."""
+    def start(self, *arguments: object, before: str = "", **popen: Any) -> Driver:
+        """`before` is code that runs in the driver before the launch; `popen` is for its process."""
         command = [str(self.space), *map(str, [*self.arguments, *arguments])]
         code = f"import sys, run_sweep; {before}\nsys.exit(run_sweep.main({command!r}))"
-        return subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=self.folder, env=self.environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command = [sys.executable, "-c", code]
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, **pipes | popen)
 
     def run(self, *arguments: object, before: str = "") -> Done:
         return self.finish(self.start(*arguments, before=before))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.decide.retries import NODE_ROW
 from tests.conftest import ROOT
 from tests.faults.harness import Sweep, kill, wait_until
 
@@ -26,21 +27,21 @@ def sweep(tmp_path: Path) -> Sweep:
 
 
 @contextmanager
-def _cluster(sweep: Sweep, nodes: int) -> Iterator[Callable[[], None]]:
-    """Adds its address to the sweep's arguments. Yields what kills a node."""
+def _cluster(sweep: Sweep, nodes: int) -> Iterator[Callable[[str], None]]:
+    """Adds its address to the sweep's arguments. Yields what gives it an order, as `kill` or `add`."""
     host = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.cluster", str(nodes)],
         cwd=ROOT, env=sweep.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert host.stdin is not None and host.stdout is not None
 
-    def kill_a_node() -> None:
-        print("kill", file=host.stdin, flush=True)
-        assert host.stdout.readline() == "killed\n"
+    def order(line: str) -> None:
+        print(line, file=host.stdin, flush=True)
+        assert host.stdout.readline() == "done\n"
 
     try:
         sweep.arguments += ["--address", host.stdout.readline().strip()]
-        yield kill_a_node
+        yield order
     finally:
         host.stdin.close()
         host.wait(timeout=60)
@@ -53,10 +54,10 @@ def _running(sweep: Sweep) -> set[str]:
 
 
 def test_a_node_dies(whole: Sweep, sweep: Sweep) -> None:
-    with _cluster(sweep, nodes=2) as kill_a_node:
+    with _cluster(sweep, nodes=2) as order:
         process = sweep.started(15)
         wait_until(lambda: len(_running(sweep)) == 2)  # one a node
-        kill_a_node()
+        order("kill")
         done = sweep.finish(process)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(sweep.events("retry")) == 1
@@ -65,19 +66,19 @@ def test_a_node_dies(whole: Sweep, sweep: Sweep) -> None:
 
 def test_the_driver_dies_and_a_node_before_it_comes_back(whole: Sweep, sweep: Sweep) -> None:
     """The cluster lives on without the driver; its next one finds fewer nodes."""
-    with _cluster(sweep, nodes=2) as kill_a_node:
+    with _cluster(sweep, nodes=2) as order:
         process = sweep.started(15)
         kill(process)
-        kill_a_node()
+        order("kill")
         sweep.resumes_as(whole)
 
 
 def test_all_nodes_die_and_others_come(whole: Sweep, sweep: Sweep) -> None:
     """Trials wait for a place to run; an interrupt ends the wait, and another cluster goes on."""
     arguments = sweep.arguments.copy()
-    with _cluster(sweep, nodes=1) as kill_a_node:
+    with _cluster(sweep, nodes=1) as order:
         process = sweep.started(5)
-        kill_a_node()
+        order("kill")
         wait_until(lambda: bool(sweep.events("retry")))
         process.terminate()
         assert sweep.finish(process).returncode == 128 + 15
@@ -93,3 +94,56 @@ def test_a_driver_without_the_token_is_told_so(sweep: Sweep) -> None:
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert "give its token" in refused.stderr.splitlines()[-1] and "Traceback" not in refused.stderr
     assert not sweep.results.exists()
+
+
+def test_a_sick_node_gets_no_more_trials(sweep: Sweep) -> None:
+    """Every process of a trial dies there at once. The first trials of a sweep start on every free node."""
+    text = sweep.space.read_text()
+    sweep.space.write_text(text.replace("toy_trainer:train", "sick_trainer:train"))
+    with _cluster(sweep, nodes=1) as order:
+        order("add dies")
+        done = sweep.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(sweep.statuses().values()) == {"completed"}
+    lost = sweep.events("retry")
+    [sick] = {event["node"] for event in lost}
+    assert {event["cause"] for event in lost} == {"lost"} and len(lost) == NODE_ROW
+    [warning] = sweep.events("warning")
+    assert sick[:8] in warning["text"] and "no more trials" in warning["text"]
+    starts = {event["trial_id"]: event["node"] for event in sweep.events("start")}
+    assert sick not in starts.values()  # where each trial started last
+
+
+def test_a_node_that_joins_is_used(sweep: Sweep) -> None:
+    sweep.space.write_text(sweep.space.read_text().replace("seconds_a_step: 0.1", "seconds_a_step: 1.5"))
+    with _cluster(sweep, nodes=1) as order:
+        process = sweep.started(3)
+        order("add")
+        done = sweep.finish(process)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len({event["node"] for event in sweep.events("start")}) == 2
+
+
+def test_a_trial_that_fits_on_no_single_node_is_refused(sweep: Sweep) -> None:
+    sweep.space.write_text(sweep.space.read_text().replace("cpu: 1", "cpu: 2"))
+    with _cluster(sweep, nodes=2):
+        refused = sweep.run()
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "resources.cpu is 2, but the largest node, " in refused.stderr
+    assert not sweep.results.exists()
+
+
+def test_a_node_that_cannot_run_the_sweep_gets_no_trial(sweep: Sweep) -> None:
+    text = sweep.space.read_text()
+    sweep.space.write_text(text.replace("toy_trainer:train", "sick_trainer:train"))
+    with _cluster(sweep, nodes=0) as order:
+        order("add broken")
+        refused = sweep.run()
+        assert refused.returncode == 2 and not sweep.results.exists()
+        assert "no node of the cluster can run trials" in refused.stderr
+        order("add")
+        done = sweep.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    [warning] = sweep.events("warning")
+    assert "a library is missing here" in warning["text"] and not sweep.events("retry")
+    assert len({event["node"] for event in sweep.events("start")}) == 1

@@ -3,16 +3,23 @@ been. docs/faults.md says what is to be expected of each."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from sweeps.record.storage import Storage
-from tests.faults.harness import Sweep, kill, mounted, workers
+from tests.faults.harness import BASE, Sweep, kill, mounted, workers
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -29,6 +36,52 @@ def test_the_driver_is_told_to_end_or_killed(
     assert ended.returncode == (-9 if kind == signal.SIGKILL else 128 + kind), ended.stderr
     sweep.assert_nothing_is_left()
     sweep.resumes_as(whole)
+
+
+def test_a_terminal_is_closed(whole: Sweep, tmp_path: Path) -> None:
+    """The kernel sends SIGHUP to every process of the terminal, Ray's too; the shell sends it once more."""
+    sweep = Sweep(tmp_path)
+    screen, terminal = pty.openpty()
+    process = sweep.start(
+        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(terminal)
+    is_closing = threading.Event()
+
+    def look() -> None:
+        while not is_closing.is_set():
+            if select.select([screen], [], [], 0.1)[0]:
+                os.read(screen, 65536)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    sweep.wait_for_reports(5, process)
+    is_closing.set()
+    looking.join()
+    os.close(screen)
+    time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGHUP)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert [event["status"] for event in sweep.events("finish")] == ["interrupted"]
+    assert set(sweep.statuses().values()) <= {"completed", "interrupted", "not_started"}
+    sweep.assert_nothing_is_left()
+    sweep.resumes_as(whole)
+
+
+def test_a_trial_that_runs_when_the_driver_is_told_to_end_saves_what_it_has_trained(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, base={**BASE, "seconds_a_step": 3.0})
+    process = sweep.started(2)
+    time.sleep(1.0)  # in the middle of a step
+    told = time.time()
+    process.terminate()
+    assert sweep.finish(process).returncode == 128 + signal.SIGTERM
+    late = [event for event in sweep.events("report") if event["time"] > told]
+    running = {event["trial_id"] for event in sweep.events("start")}
+    assert sorted(event["trial_id"] for event in late) == sorted(running)
+    for event in late:
+        [history] = sorted((sweep.results / "checkpoints" / event["trial_id"]).iterdir())[-1:]
+        assert f'"step": {event["step"]}' in (history / "state.json").read_text()
 
 
 @pytest.mark.parametrize("after", [3, 25])

@@ -25,8 +25,8 @@ Done = subprocess.CompletedProcess[str]
 SHARED_RAY = """
 import sys
 from sweeps.execute import cluster
-from sweeps.plan.resources import ClusterResources
-cluster.local_resources = lambda count_gpus: ClusterResources(2, 2)
+from sweeps.plan.resources import ClusterResources, Node
+cluster.local_resources = lambda count_gpus: ClusterResources((Node(2, 2),))
 cluster.connect(None, count_gpus=True)
 print(cluster.ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()

@@ -59,7 +59,7 @@ def play(plan: Plan, journal: Path, order: random.Random, kill: float = 0.0, of:
     def end(controller: Controller, trial: TrialState) -> None:
         result = of(trial.arm, trial.seed)
         if result == math.inf:
-            controller.failed(trial.trial_id, "the node died", LOST)
+            controller.ended(trial.trial_id, "failed", "the node died", cause=LOST)
         elif math.isnan(result):
             controller.ended(trial.trial_id, "diverged", "accuracy is nan")
         else:

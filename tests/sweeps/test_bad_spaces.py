@@ -489,7 +489,7 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["max_samples is 50", "scheduler.max_t", "100"],
     ),
     # resources
-    "no-cpu": ({"resources": {"cpu": 0}}, ["resources.cpu", "greater than 0", "(given 0)"]),
+    "no-cpu": ({"resources": {"cpu": 0}}, ["resources.cpu", "0.0001", "(given 0)"]),
     "gpu-in-words": ({"resources": {"gpu": "all"}}, ["resources.gpu", "auto", "'all'"]),
     "negative-gpu": ({"resources": {"gpu": -1}}, ["resources.gpu", "0 or more"]),
     "rungs-without-end": (
@@ -506,6 +506,7 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "gpu-and-a-half": ({"resources": {"gpu": 1.5}}, ["resources.gpu", "1.5", "round it"]),
     "negative-max_concurrent": ({"max_concurrent": -2}, ["max_concurrent", "-2", "'auto'"]),
+    "less-cpu-than-ray-counts": ({"resources": {"cpu": 0.00005}}, ["resources.cpu", "0.0001"]),
     "negative-max_failures": ({"max_failures": -1}, ["max_failures", "-1"]),
     "no-max_silence_s": ({"max_silence_s": 0}, ["max_silence_s", "0"]),
     # base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import signal
 import time
@@ -21,14 +22,13 @@ from tests.sweeps.spaces import ASHA, write_space
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     """One sweep with all that can happen to a trial: completed, pruned, diverged, failed, retried."""
     folder = tmp_path_factory.mktemp("swept")
-    once = folder / "failed-once"
     levels = {
         "good": {"model.kind": "b", "warns": "slow here"},
         "bad": {"model.kind": "d"},
         "diverges": {"model.kind": "c", "nan_at": 2},
         "breaks": {"model.kind": "c", "fail_at": 4},
-        "recovers": {"model.kind": "b", "fail_at": 3, "fail_once": str(once)},
-        "dies": {"model.kind": "c", "kill_at": 3},
+        "recovers": {"model.kind": "b", "fail_at": 3, "fail_once": str(folder / "failed-once")},
+        "dies": {"model.kind": "b", "kill_at": 3, "fail_once": str(folder / "died-once")},
     }
     space = write_space(
         folder, ablate={"case": {"levels": levels}}, scheduler=ASHA, max_failures=1, seeds=[1]
@@ -56,7 +56,7 @@ def test_every_trial_has_its_outcome(trials: pd.DataFrame) -> None:
         "diverges": "diverged",
         "breaks": "failed",
         "recovers": "completed",
-        "dies": "failed",
+        "dies": "completed",
     }
     reasons = {arm.removeprefix("case="): reason for arm, reason in trials.reason.items()}
     assert "accuracy" in reasons["bad"] and "cut-off" in reasons["bad"]
@@ -66,8 +66,16 @@ def test_every_trial_has_its_outcome(trials: pd.DataFrame) -> None:
 
 def test_a_worker_that_died_is_told_from_a_trainer_that_raised(swept: tuple[Path, Done]) -> None:
     journal = list(read_journal(swept[0] / "results" / "toy" / "journal.jsonl"))
-    causes = {event["trial_id"]: event.get("cause", "") for event in journal if event["event"] == "end"}
-    assert (causes["case=dies-d0-s1"], causes["case=breaks-d0-s1"]) == ("lost", "")
+    causes = {event["trial_id"]: event.get("cause", "") for event in journal if event["event"] == "retry"}
+    assert causes == {"case=dies-d0-s1": "lost", "case=breaks-d0-s1": "", "case=recovers-d0-s1": ""}
+    [node] = {event["node"] for event in journal if event["event"] == "start"}
+    assert {event["host"] for event in journal if event["event"] == "start"} == {platform.node()}
+    [died] = [event for event in journal if event.get("cause") == "lost"]
+    assert died["node"] == node
+    [again] = [
+        e for e in journal if e["event"] == "start" and e["time"] > died["time"] and "dies" in e["trial_id"]
+    ]
+    assert again["time"] - died["time"] >= 5  # others went first
 
 
 def test_the_tables_have_the_columns_that_others_rely_on(

@@ -29,9 +29,9 @@ class ToyConfig(BaseModel):
     max_samples: int = 100
     seconds_a_step: float = 0.0
     fail_at: int | None = None  # raises at this step
-    fail_once: str | None = None  # ... but only while this file does not exist; then makes it
+    kill_at: int | None = None  # ends its process at this step
+    fail_once: str | None = None  # ... either only while this file does not exist; then makes it
     nan_at: int | None = None
-    kill_at: int | None = None
     warns: str = ""  # at every step
 
 
@@ -53,14 +53,16 @@ def train(config: ToyConfig, trial: Any) -> None:
         total, begin = saved["total"], saved["step"] + 1
     for step in range(begin, config.max_samples // ROWS + 1):
         time.sleep(config.seconds_a_step)
-        if step == config.fail_at and not (config.fail_once and Path(config.fail_once).exists()):
+        if step in (config.fail_at, config.kill_at) and not (
+            config.fail_once and Path(config.fail_once).exists()
+        ):
             if config.fail_once:
                 Path(config.fail_once).touch()
+            if step == config.kill_at:
+                os._exit(9)
             raise RuntimeError("the toy broke, as it was told to")
         if config.warns:
             logging.getLogger("toy").warning("%s\nand more", config.warns)
-        if step == config.kill_at:
-            os._exit(9)
         value = float("nan") if step == config.nan_at else accuracy(config, trial.seed, step)
         total += value
         with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sweeps.decide.controller import Controller
 from sweeps.decide.placement import HEAD_ROOM, check_fits, concurrency_by_arm, larger_share, share_for
-from sweeps.plan.resources import Allocation, Calibration, ClusterResources
+from sweeps.observe.console import Display
+from sweeps.plan.resources import Allocation, Calibration, ClusterResources, Node
 from sweeps.record.journal import read_journal
 from sweeps.space.errors import SpecError
 from tests.sweeps.decide.test_controller import controller
@@ -90,8 +91,35 @@ def test_arms_have_resources_of_their_own(tmp_path: Path) -> None:
     ]
     plan = toy_plan(tmp_path, resources={"cpu": 1, "per_arm": per_arm})
     assert [(arm.cpu, arm.gpu) for arm in plan.arms] == [(1, 0), (2, 0), (2, 0.5)]
-    assert concurrency_by_arm(plan, None, ClusterResources(8, 2)) == {"a": 8, "b": 4, "c": 4}
-    assert concurrency_by_arm(plan, 5, ClusterResources(8, 2)) == {"a": 5, "b": 4, "c": 4}
-    assert concurrency_by_arm(plan, None, ClusterResources(8, 0)) == {"a": 8, "b": 4, "c": 0}
-    with pytest.raises(SpecError, match=r"resources.gpu is 0.5 a trial of c, but this machine has 0"):
-        check_fits(plan, ClusterResources(8, 0), "this machine")
+    assert concurrency_by_arm(plan, None, ClusterResources((Node(8, 2),))) == {"a": 8, "b": 4, "c": 4}
+    assert concurrency_by_arm(plan, 5, ClusterResources((Node(8, 2),))) == {"a": 5, "b": 4, "c": 4}
+    assert concurrency_by_arm(plan, None, ClusterResources((Node(8, 0),))) == {"a": 8, "b": 4, "c": 0}
+    with pytest.raises(
+        SpecError, match=r"of c does not fit on this machine: resources.gpu is 0.5, but it has 0"
+    ):
+        check_fits(plan, ClusterResources((Node(8, 0),)), "this machine")
+
+
+def test_a_trial_that_fits_on_no_single_node_is_refused_although_all_together_have_enough(
+    tmp_path: Path,
+) -> None:
+    plan = toy_plan(tmp_path, resources={"cpu": 6, "gpu": 1})
+    small = ClusterResources((Node(4, 2, "1", "one"), Node(5, 2, "2", "two"), Node(16, 0, "3", "three")))
+    with pytest.raises(SpecError, match=r"cpu is 6, but the largest node, two, has 5"):
+        check_fits(plan, small, "the cluster at HOST:1")
+    check_fits(plan, ClusterResources((*small.nodes, Node(6, 1))), "the cluster at HOST:1")
+
+
+def test_trials_that_no_node_can_run_wait_and_the_reason_is_told_once(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, resources={"cpu": 1, "per_arm": [{"when": {"model.kind": "a"}, "cpu": 4}]})
+    made = controller(plan, tmp_path)
+    for _ in range(2):
+        made.see_nodes(ClusterResources((Node(2, 0, "1", "one"),)))
+    [warning] = made.state.warnings
+    assert "trials of a wait for a larger node: resources.cpu is 4" in warning == made.waits_for
+    assert "has 2" in Display(made, quiet=True).line()
+    found = made.next_trial()
+    assert found is not None and found.arm == "b"  # what fits goes first
+    made.see_nodes(ClusterResources((Node(2, 0, "1", "one"), Node(4, 0, "2", "two"))))
+    found = made.next_trial()
+    assert found is not None and found.arm == "a" and not made.waits_for

@@ -16,7 +16,7 @@ from pathlib import Path
 from sweeps.execute import cluster
 from sweeps.plan import resources
 from sweeps.plan.build import load_plan
-cluster.local_resources = lambda count_gpus: resources.ClusterResources(2, 2)
+cluster.local_resources = lambda count_gpus: resources.ClusterResources((resources.Node(2, 2),))
 logging.basicConfig()
 plan = load_plan(Path(sys.argv[1]))
 cluster.connect(None, count_gpus=True)

@@ -12,7 +12,8 @@ import pytest
 from sweeps.decide.controller import Controller
 from sweeps.execute.trial import Payload
 from sweeps.execute.trial_log import TrialLog
-from sweeps.execute.tuner import CallbackAdapter, SchedulerAdapter, _FirstError, _payload
+from sweeps.execute.tuner import CallbackAdapter, Leave, SchedulerAdapter, _Nodes, _payload
+from sweeps.plan.resources import ClusterResources, Node
 from sweeps.record.journal import Event, Journal, read_journal
 from tests.sweeps.spaces import toy_plan
 
@@ -29,6 +30,16 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
+ACTORS = {"a" * 32: "first-node", "b" * 32: "second-node"}
+
+
+@pytest.fixture(autouse=True)
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ClusterResources(tuple(Node(1, 0, node, "vm") for node in ACTORS.values()))
+    monkeypatch.setattr("sweeps.execute.cluster.nodes", lambda: there)
+    monkeypatch.setattr("sweeps.execute.cluster.node_of", ACTORS.__getitem__)
+
+
 class Driver:
     """A sweep of one trial, which has started, and the adapters between Ray and its controller."""
 
@@ -40,10 +51,16 @@ class Driver:
         assert trial is not None
         self.payload = _payload(self.controller, trial, str(folder), folder / "logs")
         self.trial_id = trial.trial_id
-        self._journal, self._errors = folder / "journal.jsonl", _FirstError()
-        self.scheduler = SchedulerAdapter(self.controller, self._errors)
-        self.callback = CallbackAdapter(self.controller, self._errors, lambda: False, folder / "logs")
+        self._journal = folder / "journal.jsonl"
+        self.is_told_to_end = False
+        leave = Leave(lambda: False, lambda: self.is_told_to_end, grace_s=60)
+        nodes = _Nodes(self.controller, None, None)
+        self.scheduler = SchedulerAdapter(self.controller, leave)
+        self.callback = CallbackAdapter(self.controller, leave, nodes, folder / "logs")
+        actor = SimpleNamespace(_actor_id=bytes.fromhex("a" * 32))
         self.trial = SimpleNamespace(
+            trial_id="1",
+            temporary_state=SimpleNamespace(ray_actor=actor),
             config={"payload": self.payload.dumps()},
             last_result={},
             error_file=str(folder / "error.txt"),
@@ -170,3 +187,27 @@ def test_a_trainer_that_evaluates_rarely_is_left_alone(tmp_path: Path, trainer: 
 def test_a_payload_survives_its_journey(tmp_path: Path) -> None:
     payload = Driver(tmp_path, max_silence_s=30).payload
     assert Payload.loads(payload.dumps()) == payload and payload.attempt == 1
+
+
+def test_a_start_and_a_loss_name_the_node_also_where_the_worker_could_not_be_set_up(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, max_failures=0)
+    (start,) = driver.events("start")
+    assert (start["node"], start["host"]) == ("first-node", "vm")
+    driver.dies()
+    (lost,) = driver.events("retry")
+    assert lost["node"] == "first-node"
+    assert driver.controller.retries.avoided(driver.trial_id) == ["first-node"]
+    told = f"The actor died in its creation task (pid=7, actor_id={'b' * 32})\nImportError: no\n"
+    Path(driver.trial.error_file).write_text(told)
+    driver.dies()
+    assert [event["node"] for event in driver.events("retry")] == ["first-node", "second-node"]
+
+
+def test_after_a_signal_a_report_stops_the_trial_and_a_failure_is_still_told(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    report = [("step", 1.0), ("samples", 10.0), ("accuracy", 0.1)]
+    assert driver.result(report=report) == driver.scheduler.CONTINUE
+    driver.is_told_to_end = True
+    assert driver.result(report=report) == driver.scheduler.STOP
+    driver.result("failed", reason="ValueError: no")
+    assert [event["reason"] for event in driver.events("retry", "end")] == ["ValueError: no"]

@@ -66,7 +66,7 @@ def test_a_silent_trainer_is_ended_whatever_it_does(
 
 def test_a_process_that_died_leaves_its_last_words(ends: dict[str, dict[str, Any]]) -> None:
     end = ends["crashes"]
-    assert end["cause"] == "lost"
+    assert "cause" not in end  # the trainer crashed; the node did not
     assert end["reason"] == "the worker's process died: Fatal Python error: Segmentation fault"
     assert "unruly_trainer.py" in end["log"]  # where
 

@@ -1,0 +1,114 @@
+"""One short task on each node of a cluster before the first trial there: can it run this sweep's trials?"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from sweeps.decide.placement import gpus
+from sweeps.decide.reuse import code_version
+from sweeps.execute.worker import check_gpu
+from sweeps.plan.model import Plan
+from sweeps.plan.resources import ClusterResources, Node
+from sweeps.plan.trainer import import_trainer
+from sweeps.space.errors import SpecError
+
+LIMIT_S = 120.0  # of the wait for all nodes at the launch; imports on a network file system take long
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a node must have: the launching machine's code, and a folder that it may write to ('': none, as
+    the storage is a URL)."""
+
+    trainer: str
+    code: tuple[str, str]
+    folder: str
+    sys_path: list[str]
+
+
+def expected(trainer: str, storage: str) -> Expected:
+    """`storage` is the folder or URL of the sweep's files. A folder that is not there yet will be made in
+    the nearest one that is."""
+    there = "" if "://" in storage else str(_existing(Path(storage).resolve()))
+    return Expected(trainer, _code(trainer), there, [path for path in sys.path if path])
+
+
+def _existing(folder: Path) -> Path:
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
+def _code(trainer: str) -> tuple[str, str]:
+    return code_version(trainer), code_version("sweeps")
+
+
+def problem_of(expects: Expected, gpu: float) -> str:
+    """Why this machine cannot run trials, each on so many GPUs; '' if it can."""
+    sys.path.extend(path for path in expects.sys_path if path not in sys.path)
+    try:
+        import_trainer(expects.trainer)
+        check_gpu(gpu)
+    except Exception as error:  # of the trainer's imports
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if _code(expects.trainer) != expects.code:
+        return "it has other code than the launching machine: bring it to the same version"
+    if expects.folder and not os.access(expects.folder, os.W_OK | os.X_OK):
+        return f"{expects.folder} is not there, or cannot be written to: mount the storage at the same path"
+    return ""
+
+
+class Preflight:
+    """Runs the tasks, and knows which nodes have passed."""
+
+    def __init__(self, plan: Plan, storage: str) -> None:
+        self._expects = expected(plan.spec.trainer, storage)
+        self._gpu = min((gpus(arm, {}) for arm in plan.arms if gpus(arm, {})), default=0.0)
+        self._tasks: dict[str, ray.ObjectRef[str]] = {}
+        # Of each node that was inspected; '' if it passed. The driver's own has what the driver has.
+        self._problems: dict[str, str] = {ray.get_runtime_context().get_node_id(): ""}
+
+    def wait(self, nodes: ClusterResources) -> None:
+        """Inspect these nodes. Raises SpecError if none of them can run trials."""
+        deadline = time.monotonic() + LIMIT_S
+        able = [node for node in nodes.nodes if node.cpu]  # not a head that is to run none
+        while self._inspected(able) < len(able) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        found = [self._problems.get(node.id, f"no answer within {LIMIT_S:.0f} seconds") for node in able]
+        if able and all(found):
+            raise SpecError(f"no node of the cluster can run trials; {able[0].name}: {found[0]}")
+
+    def passed(self, nodes: ClusterResources, failed: Callable[[str, str], None]) -> ClusterResources:
+        """These nodes without those that are still being inspected. `failed` is called with the id of each
+        that has failed, and why."""
+        self._inspected(list(nodes.nodes))
+        for node in nodes.nodes:
+            if problem := self._problems.get(node.id):
+                failed(node.id, problem)
+        return nodes.without({node.id for node in nodes.nodes if node.id not in self._problems})
+
+    def _inspected(self, nodes: list[Node]) -> int:
+        """Start the tasks of nodes that have none, and take in the answers. Returns how many have one."""
+        for node in nodes:
+            if node.id in self._problems:
+                continue
+            if node.id not in self._tasks:
+                self._tasks[node.id] = self._start(node)
+            elif ray.wait([self._tasks[node.id]], timeout=0)[0]:
+                try:
+                    self._problems[node.id] = ray.get(self._tasks[node.id])
+                except Exception as error:  # its worker cannot start, or cannot read this function
+                    self._problems[node.id] = f"{type(error).__name__}: {str(error).splitlines()[-1]}"
+        return sum(node.id in self._problems for node in nodes)
+
+    def _start(self, node: Node) -> ray.ObjectRef[str]:
+        gpu = min(self._gpu, 1.0) if node.gpu else 0.0
+        there = {"ray.io/node-id": node.id}
+        task = ray.remote(num_cpus=0, num_gpus=gpu, max_calls=1, label_selector=there)(problem_of)
+        started: ray.ObjectRef[str] = task.remote(self._expects, gpu)
+        return started
