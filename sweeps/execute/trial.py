@@ -98,7 +98,7 @@ class Report:
 class TrialHandle:
     """The `trial` that a trainer sees: `seed`, `device`, `checkpoint` and `report`.
 
-    `checkpoint` is the directory to resume from, or None. `start`, `next` and `stop` are for the worker.
+    `checkpoint` is the directory to resume from, or None. `next` and `stop` are for the worker.
     """
 
     def __init__(self, payload: Payload, device: str) -> None:
@@ -164,10 +164,6 @@ class TrialHandle:
 
     # Called by the worker
 
-    def start(self) -> None:
-        """Start the trainer in its thread."""
-        self._thread.start()
-
     def _run(self) -> None:
         payload = self._payload
         try:
@@ -185,17 +181,19 @@ class TrialHandle:
         self._reports.put(replace(report, warnings=self._warnings.take()))
 
     def next(self) -> Report:
-        """Wait for the next report, and return it. The trainer continues when `next` is called again.
+        """Let the trainer run in its thread up to its next report, and return that.
 
         A trainer that does not report for `max_silence_s` has failed. Its thread cannot be ended: end the
         process. If that thread keeps Python from running at all, the process ends by itself.
         """
-        if self._blocked:
-            self._turn.release()
         limit = self._payload.max_silence_s
-        if limit is not None:
+        if limit is not None:  # before the trainer runs: it may never let this thread run again
             faulthandler.dump_traceback_later(limit + GRACE_S, exit=True, file=self._log.descriptor)
         try:
+            if self._thread.ident is None:
+                self._thread.start()
+            elif self._blocked:
+                self._turn.release()
             report = self._wait(math.inf if limit is None else limit)
         finally:
             if limit is not None:

@@ -89,9 +89,7 @@ class TrialActor(tune.Trainable):
         payload = self._payload
         set_threads(payload.cpu)
         _limit_gpu_memory(payload.gpu if payload.is_measured else 1.0)
-        trial = TrialHandle(payload, "cuda:0" if ray.get_gpu_ids() else "cpu")
-        trial.start()
-        return trial
+        return TrialHandle(payload, "cuda:0" if ray.get_gpu_ids() else "cpu")
 
     def cleanup(self) -> None:
         if self._trial is not None:

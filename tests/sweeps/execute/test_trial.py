@@ -37,7 +37,6 @@ def payload(folder: Path, does: str = "nothing") -> Payload:
 def played(given: Payload) -> list[Report]:
     """All reports of a trial, the last with its outcome."""
     trial = TrialHandle(given, "cpu")
-    trial.start()
     reports = [trial.next()]
     while not reports[-1].outcome:
         reports.append(trial.next())
@@ -163,7 +162,6 @@ def test_a_trial_that_does_not_report_fails_and_its_log_says_where_it_is(tmp_pat
 
 def test_the_time_in_which_the_driver_decides_is_no_silence(tmp_path: Path) -> None:
     trial = TrialHandle(replace(payload(tmp_path), max_silence_s=0.3), "cpu")
-    trial.start()
     assert trial.next().metrics["step"] == 1
     time.sleep(0.5)
     assert [trial.next().metrics["step"], trial.next().outcome] == [2, "completed"]
@@ -181,7 +179,6 @@ def test_a_wrong_report_fails_the_trial_and_keeps_what_came_before(tmp_path: Pat
     with pytest.raises(ValueError, match="step 5 comes after step 5"):
         trial.report({"step": 5, "samples": 10})
     assert trial._history == [{"step": 1.0, "samples": 1.0}]
-    trial.start()
     end = trial.next()
     assert end.outcome == "misused" and "step 1 comes after step 5" in end.reason
     trial.stop()
