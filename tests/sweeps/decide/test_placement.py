@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sweeps.decide.controller import Controller
 from sweeps.decide.placement import HEAD_ROOM, check_fits, concurrency_by_arm, larger_share, share_for
 from sweeps.observe.console import Display
+from sweeps.observe.progress import Tracker
+from sweeps.plan.identity import resolved
 from sweeps.plan.resources import Allocation, Calibration, ClusterResources, Node
 from sweeps.record.journal import read_journal
 from sweeps.space.errors import SpecError
@@ -117,7 +119,8 @@ def test_trials_that_no_node_can_run_wait_and_the_reason_is_told_once(tmp_path: 
         made.see_nodes(ClusterResources((Node(2, 0, "1", "one"),)))
     [warning] = made.state.warnings
     assert "trials of a wait for a larger node: resources.cpu is 4" in warning == made.waits_for
-    assert "has 2" in Display(made, quiet=True).line()
+    display = Display(Tracker(made.state, resolved(plan)), quiet=True, waits_for=lambda: made.waits_for)
+    assert "has 2" in display.line()
     found = made.next_trial()
     assert found is not None and found.arm == "b"  # what fits goes first
     made.see_nodes(ClusterResources((Node(2, 0, "1", "one"), Node(4, 0, "2", "two"))))
