@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import secrets
+import signal
 import time
 from pathlib import Path
 
@@ -16,6 +17,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # A process keeps the token that it had when it imported Ray, which it may do while tests are collected.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+for kind in (signal.SIGINT, signal.SIGHUP):  # a launch leaves ignored what was, as under nohup or with `&`
+    if signal.getsignal(kind) is signal.SIG_IGN:
+        signal.signal(kind, signal.SIG_DFL)
 
 _hook = install_import_hook(["trm.layers", "trm.losses", "trm.model", "trm.mixers"], "beartype.beartype")
 

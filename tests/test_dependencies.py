@@ -12,7 +12,10 @@ from importlib.metadata import packages_distributions
 from tests.conftest import ROOT
 
 PACKAGES = ("trm", "sweeps", "analysis")
-OPTIONAL = {"mamba_ssm": "a faster backend on GPUs; where it is missing, the project's own scan runs"}
+OPTIONAL = {
+    "mamba_ssm": "a faster backend on GPUs; where it is missing, the project's own scan runs",
+    "IPython": "imported in a notebook alone, which has it",
+}
 NOT_IMPORTED = {  # declared all the same
     "pyarrow": "pandas reads and writes parquet through it",
 }

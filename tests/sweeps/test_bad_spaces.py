@@ -52,7 +52,7 @@ def refuse(
         status = run_sweep.main(list(arguments))
         out, err = capsys.readouterr()
         assert (status, out) == (2, "")
-        assert err.startswith("run_sweep: ") and err.count("run_sweep: ") == 1
+        assert err.startswith("run_sweep.py: ") and err.count("run_sweep.py: ") == 1
         assert "Traceback" not in err
         assert files_in(tmp_path) == before
         return err
