@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -201,15 +201,14 @@ class MlflowRuns:
 
     def find(self, experiment_id: str, sweep: str) -> list[Run]:
         """All runs with this tag `sweep_id`, the parent run too."""
+        return self._call(self._search, experiment_id, sweep)
+
+    def _search(self, experiment_id: str, sweep: str) -> list[Run]:
         found: list[Run] = []
         page = None
         while True:
-            runs = self._call(
-                self._client.search_runs,
-                [experiment_id],
-                f"tags.sweep_id = '{sweep}'",
-                max_results=1000,
-                page_token=page,
+            runs = self._client.search_runs(
+                [experiment_id], f"tags.sweep_id = '{sweep}'", max_results=1000, page_token=page
             )
             found += runs
             page = runs.token
@@ -217,11 +216,32 @@ class MlflowRuns:
                 return found
 
     def create(self, experiment_id: str, tags: Mapping[str, str], start_time: int | None = None) -> str:
-        """A new run, which is RUNNING. Returns its id. Raises Refused."""
+        """A new run, which is RUNNING. Returns its id. Raises Refused.
+
+        A server may make the run and answer too late: before the run is made again, it is searched for.
+        """
         tags = {name: shortened(value, MAX_VALUE) for name, value in tags.items()}
         tags["mlflow.runName"] = shortened(tags["mlflow.runName"])
-        run = self._call(self._client.create_run, experiment_id, start_time=start_time, tags=tags)
-        return str(run.info.run_id)
+        has_failed = False
+
+        def make() -> str:
+            nonlocal has_failed
+            if has_failed:
+                for run in self._search(experiment_id, tags["sweep_id"]):
+                    if run.data.tags.get("trial_id") == tags.get("trial_id"):
+                        return str(run.info.run_id)
+            has_failed = True  # unless it returns
+            return str(self._client.create_run(experiment_id, start_time=start_time, tags=tags).info.run_id)
+
+        return self._call(make)
+
+    def remove_doubles(self, experiment_id: str, sweep: str, known: Collection[str]) -> None:
+        """Delete the runs of a sweep that a server made after the same run had been made again. They are
+        RUNNING, empty, and not `known`."""
+        for run in self.find(experiment_id, sweep):
+            is_empty = run.info.status == "RUNNING" and not run.data.metrics
+            if is_empty and run.info.run_id not in known:
+                self._unless_refused("a deletion", self._client.delete_run, run.info.run_id)
 
     def params_of(self, run_id: str) -> dict[str, str]:
         return dict(self._call(self._client.get_run, run_id).data.params)
@@ -314,16 +334,22 @@ class MlflowRuns:
             self._note(f"{what} is not in MLflow, which refuses it: {error}")
 
     def _call(self, function: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:
-        """The store's answer. Raises Refused if the store never takes this call."""
+        """The store's answer. Raises Refused if the store never takes this call: it fails again right after
+        the store has taken another write. Before that write the store may have been down."""
         wait, failures, began = FIRST_WAIT_S, 0, time.monotonic()
+        works = False
         while True:
             try:
                 answer = function(*arguments, **named)
             except Exception as error:
                 reason, code = self._reason(error), getattr(error, "error_code", "")
                 failures += 1
-                if code in REFUSED_AT_ONCE or (failures > TRIES and code != NEVER_REFUSED and self._works()):
+                may_be_refused = failures > TRIES and code != NEVER_REFUSED
+                if code in REFUSED_AT_ONCE or (may_be_refused and works):
                     raise Refused(reason) from error
+                works = may_be_refused and self._works()
+                if works:
+                    continue
                 self._failing(reason)
                 logger.warning("MLflow: %s; trying again", reason)
                 if self._patience_s is not None and time.monotonic() - began > self._patience_s:
@@ -335,7 +361,8 @@ class MlflowRuns:
                 return answer
 
     def _works(self) -> bool:
-        """Whether the store takes a write that is in order, so that a failure is due to what was sent."""
+        """Whether the store takes a write that is in order, so that a failure after it is due to what was
+        sent."""
         if self._probe is None:
             return False
         try:

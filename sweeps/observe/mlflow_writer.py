@@ -126,10 +126,11 @@ class MlflowWriter:
         """Find or make experiment and parent run, and learn what the store has."""
         file, space = self._file, self._space
         experiment_id = self._runs.open_experiment(space["name"])
-        found = {
-            run.data.tags.get("trial_id", ""): run.info.run_id
-            for run in self._runs.find(experiment_id, sweep_id(space))
-        }
+        found: dict[str, str] = {}
+        for run in self._runs.find(experiment_id, sweep_id(space)):
+            trial_id, run_id = run.data.tags.get("trial_id", ""), run.info.run_id
+            if trial_id not in found or run_id in (file.parent_run_id, file.runs.get(trial_id)):
+                found[trial_id] = run_id
         parent = found.pop("", "")
         if (file.experiment_id, file.parent_run_id) != (experiment_id, parent):  # other runs than noted
             self._file = file = MlflowFile(file.store, experiment_id)
@@ -367,7 +368,10 @@ class MlflowWriter:
     def attach(self) -> None:
         """Attach the report, its figures and tables to the parent run, with each arm's mean as a metric and
         the ranking as the description."""
-        parent = self._file.parent_run_id
+        file = self._file
+        parent = file.parent_run_id
+        known = {parent, *file.runs.values()}
+        self._runs.remove_doubles(file.experiment_id, sweep_id(self._space), known)
         self._runs.attach(parent, self._folder)
         summary = self._folder / "summary.csv"
         if summary.exists():

@@ -324,6 +324,54 @@ def test_a_store_that_fails_one_call_in_ten_ends_with_all(
     assert all_points(store, "shaky") == all_points(store, "whole")
 
 
+@pytest.mark.parametrize("answers_late", [False, True])
+def test_a_run_that_was_made_without_an_answer_is_not_made_twice(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers_late: bool
+) -> None:
+    """A server may make the run after the client has given up, before or after the next try."""
+    monkeypatch.setattr(mlflow_runs, "FIRST_WAIT_S", 0.001)
+    name = f"unanswered-{answers_late}"
+    results = swept(tmp_path, name)
+    create_run, requests = MlflowClient.create_run, []
+
+    def call(self: MlflowClient, *arguments: Any, **named: Any) -> Run:
+        requests.append(named["tags"]["mlflow.runName"])
+        if len(requests) % 2:
+            if not answers_late:
+                create_run(self, *arguments, **named)
+            raise MlflowException("timed out")
+        if answers_late:
+            create_run(self, *arguments, **named)
+        return create_run(self, *arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", call)
+    assert sync(results, store) == []
+    assert len(requests) >= 5
+    found = runs(store, name)
+    assert len(found) == 1 + 4
+    assert "RUNNING" not in {run.info.status for run in found}
+
+
+def test_a_store_that_comes_back_after_the_last_try_gets_all(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_runs, "FIRST_WAIT_S", 0.001)
+    results = swept(tmp_path, "back")
+    log_batch, failures = MlflowClient.log_batch, Counter[str]()
+
+    def call(self: MlflowClient, run_id: str, **batch: Any) -> None:
+        if failures[run_id] <= mlflow_runs.TRIES:
+            failures[run_id] += 1
+            raise MlflowException("it is down")
+        log_batch(self, run_id, **batch)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", call)
+    assert sync(results, store) == []
+    assert len(failures) == 1 + 4
+    for run in runs(store, "back"):
+        assert run.data.params
+
+
 def test_one_value_that_is_refused_for_good_stops_nothing_else(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
