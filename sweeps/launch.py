@@ -137,7 +137,7 @@ def _show_finished(plan: Plan, folder: Path, options: LaunchOptions) -> Outcome:
         if not options.resume:
             return list(mlflow_hint(MlflowFile.read(folder)))
         try:
-            refused = sync(folder, options.tracking_uri)
+            refused = sync(folder, options.tracking_uri, whole=False)
         except Exception as error:  # each store raises its own kinds
             reason = f"{type(error).__name__}: {error}"
             return [sync_hint(folder, options.storage, options.tracking_uri, reason)]

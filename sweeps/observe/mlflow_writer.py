@@ -66,11 +66,17 @@ class MlflowWriter:
     """Writes one sweep's journal to one store. Create it under `writing(folder)`.
 
     `checkpoints` is the folder or URL of the sweep's checkpoints, '' if it is not known. A store that fails
-    is tried again for `patience_s` seconds; None: for ever.
+    is tried again for `patience_s` seconds; None: for ever. With `whole` the journal is written from its
+    start, whatever mlflow.json says.
     """
 
     def __init__(
-        self, folder: Path, uri: str, checkpoints: str = "", patience_s: float | None = None
+        self,
+        folder: Path,
+        uri: str,
+        checkpoints: str = "",
+        patience_s: float | None = None,
+        whole: bool = False,
     ) -> None:
         self._folder, self._uri = folder, absolute_uri(uri)
         self._space: dict[str, Any] = load_yaml(folder / "sweep.yaml")
@@ -88,6 +94,8 @@ class MlflowWriter:
         store = without_secret(self._uri)
         if self._file.store != store:
             self._file = MlflowFile(store)
+        if whole:
+            self._file.offset = 0
         self._file.notes, self._file.error = [], ""
         self._runs = MlflowRuns(self._uri, self._answered, self._failing, self._note, patience_s)
         self._connect()
@@ -437,11 +445,13 @@ def writing(folder: Path, timeout_s: float) -> Iterator[None]:
         ) from error
 
 
-def sync(folder: Path, uri: str, checkpoints: str = "") -> list[str]:
-    """Write to MLflow what it lacks of a sweep that does not run, and its report. Returns what the store
-    refused. The tables are written again, as they have the ids of the runs.
+def sync(folder: Path, uri: str, checkpoints: str = "", whole: bool = True) -> list[str]:
+    """Write a sweep that does not run to MLflow, and its report. Returns what the store refused. The tables
+    are written again, as they have the ids of the runs.
 
-    `checkpoints` is the folder or URL of the sweep's checkpoints, if it is not in `folder`.
+    `checkpoints` is the folder or URL of the sweep's checkpoints, if it is not in `folder`. The whole journal
+    is compared with the store, which may have lost runs or values; without `whole` only what is new since
+    the last write.
     Raises SpecError if the folder has no journal or the sweep is running, and the store's own errors.
     """
     from sweeps.record.tables import rebuild  # it loads pandas, for which the process below need not wait
@@ -451,7 +461,7 @@ def sync(folder: Path, uri: str, checkpoints: str = "") -> list[str]:
     beside = folder.resolve() / "checkpoints"
     checkpoints = checkpoints or (str(beside) if beside.is_dir() else "")
     with writing(folder, timeout_s=1.0):
-        writer = MlflowWriter(folder, uri, checkpoints, patience_s=PATIENCE_S)
+        writer = MlflowWriter(folder, uri, checkpoints, PATIENCE_S, whole)
         writer.catch_up()
         writer.close_runs()
         writer.attach()

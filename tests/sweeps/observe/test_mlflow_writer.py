@@ -279,7 +279,7 @@ def test_what_the_store_has_is_not_sent_again(
     results = swept(tmp_path, "again")
     sync(results, store)
     calls = counted(monkeypatch)
-    sync(results, store)
+    sync(results, store, whole=False)
     assert not {"create_run", "log_batch", "set_terminated", "get_metric_history"} & set(calls)
 
 
@@ -423,6 +423,20 @@ def test_of_a_step_that_was_repeated_mlflow_shows_what_the_tables_keep(store: st
     steps = [event["step"] for event in mine]
     assert [point.step for point in history] == [*steps, steps[-1]]  # the stale point stays
     assert len(client.get_metric_history(run_id, "samples")) == len(steps)  # equal ones were not sent
+    before = all_points(store, "repeated")
+    sync(results, store)
+    assert all_points(store, "repeated") == before
+    assert client.get_run(run_id).data.metrics["accuracy"] == 0.123
+
+
+def test_sync_repairs_a_store_that_has_lost_a_run(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "damaged")
+    sync(results, store)
+    before = all_points(store, "damaged")
+    lost = next(run for run in runs(store, "damaged") if run.data.tags["role"] == "trial")
+    MlflowClient(tracking_uri=store).delete_run(lost.info.run_id)
+    sync(results, store)
+    assert all_points(store, "damaged") == before
 
 
 def test_sync_leaves_no_run_of_a_killed_launch_running(store: str, tmp_path: Path) -> None:
