@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sweeps.record.secrets import without_secret
+from sweeps.record.secrets import LogFormatter
 from sweeps.space.errors import SpecError
 
 LOCK = ".lock"
@@ -65,19 +65,12 @@ class _Log(logging.FileHandler):
             super().close()
 
 
-class _WithoutSecrets(logging.Formatter):
-    """Hides passwords in URLs: other packages' errors have whole ones."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return without_secret(super().format(record))
-
-
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Write the log messages of Ray, MLflow and this package into the file `path`, not to the terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _Log(path)
-    handler.setFormatter(_WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LogFormatter())
     loggers = [logging.getLogger(name) for name in ("", "ray", "ray.tune")]
     before = [logger.handlers[:] for logger in loggers]
     for logger in loggers:

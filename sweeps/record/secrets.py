@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from urllib.parse import unquote
 
 _HIDDEN = "***"
-# A URI's user and password. An HTTP user without a password is a token; a database's is only a name.
-_USER = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<name>[^\s/?#:@]*)(?P<password>:[^\s?#]*)?@")
+# A URI's user and password, which may hold any character, such as `/`, `#` or `?`: it goes up to the last @.
+# An HTTP user without a password is a token; a database's is only a name.
+_USER = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<name>[^\s/?#:@]*)(?P<password>:\S*)?@")
 # `password=...` in a query or in a connection string, under the names that clients and stores use.
 _FIELD = re.compile(
     r"(?i)\b(?P<name>[\w.-]*(?:password|passwd|pwd|token|secret|signature|credentials?)"
@@ -25,6 +27,18 @@ def without_secret(text: str, uri: str = "") -> str:
     for secret in _secrets(uri):
         text = text.replace(secret, _HIDDEN)
     return text
+
+
+class LogFormatter(logging.Formatter):
+    """Hides passwords in log messages and tracebacks, as other packages' errors have whole URIs; that of
+    `uri` also where it stands alone."""
+
+    def __init__(self, uri: str = "") -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._uri = uri
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secret(super().format(record), self._uri)
 
 
 def _user_alone(match: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.process import logging_to
-from sweeps.record.secrets import without_secret
+from sweeps.record.secrets import LogFormatter, without_secret
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,8 @@ from sweeps.record.secrets import without_secret
     [
         "postgresql://me:hunter2@db:5432/x",
         "postgresql://me:hun@ter2@db:5432/x",
+        "postgresql://me:hun#ter2@db/x",
+        "postgresql://me:hun?ter2@db/x",
         "postgresql://db/x?user=me&password=hunter2",
         "postgresql+psycopg2://me:hun%40ter2@db/x?sslmode=require&sslpassword=hunter2",
         "https://hunter2@mlflow.example",
@@ -61,3 +63,8 @@ def test_the_log_of_a_launch_holds_no_password(tmp_path: Path) -> None:
             logging.getLogger("some.package").exception("%s broke", "s3://key:hunter2@bucket")
     text = (tmp_path / "driver.log").read_text()
     assert "no such host" in text and "hunter2" not in text
+
+
+def test_a_log_message_of_a_known_uri_holds_its_password_nowhere() -> None:
+    record = logging.LogRecord("sqlalchemy", logging.ERROR, "", 0, "login with %s failed", ("hunter2",), None)
+    assert "login with *** failed" in LogFormatter("postgresql://me:hunter2@db/x").format(record)
