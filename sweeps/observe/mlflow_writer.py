@@ -24,7 +24,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +45,7 @@ from sweeps.observe.mlflow_runs import (
 from sweeps.record.folder import JOURNAL, sweep_id
 from sweeps.record.journal import Event
 from sweeps.record.mlflow_file import MlflowFile
-from sweeps.record.secrets import without_secret
+from sweeps.record.secrets import LogFormatter, without_secret
 from sweeps.record.state import member_of
 from sweeps.space.dotted import flatten
 from sweeps.space.errors import SpecError
@@ -488,9 +487,9 @@ def main() -> int:
     options = json.loads(sys.stdin.readline() or "null")
     if options is None:
         return 1
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log = logging.StreamHandler()
+    log.setFormatter(LogFormatter(options["uri"]))
+    logging.basicConfig(level=logging.WARNING, handlers=[log])
     ending = threading.Event()
     threading.Thread(target=_listen, args=(sys.stdin, ending, options["uri"]), daemon=True).start()
     try:
@@ -498,8 +497,8 @@ def main() -> int:
             writer = MlflowWriter(folder, **options)
             writer.follow(ending)
             writer.attach()
-    except Exception as error:  # its message may hold the URI
-        logger.error("MLflow: %s", without_secret("".join(traceback.format_exception(error)), options["uri"]))
+    except Exception:
+        logger.exception("MLflow")
         return 1
     return 0
 
