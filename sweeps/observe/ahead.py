@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sweeps.record.journal import Event
-from sweeps.record.state import SweepState
+from sweeps.record.state import SweepState, TrialState
 from sweeps.schedulers.registry import SCHEDULERS
 
 
-def unplanned_trials(state: SweepState, space: Mapping[str, Any]) -> int:
+def unplanned_trials(trials: Collection[TrialState], state: SweepState, space: Mapping[str, Any]) -> int:
     """The number of trials that may still be planned: draws that TPE has not made yet, and the evidence up to
-    the last look. `space` is the content of sweep.yaml."""
+    the last look. `trials` are those of the state, which may grow meanwhile in another thread; `space` is the
+    content of sweep.yaml."""
     search = space["search"] if space.get("tune") else None
     kind = (space.get("scheduler") or {}).get("kind", "fifo")
     has_evidence = search is not None or not SCHEDULERS[kind].stops
     drawn: dict[str, set[int]] = {}
     untuned = set()  # arms to which no tuned value applies: they have one draw
-    for trial in state.trials.values():
+    for trial in trials:
         if trial.phase == "search":
             drawn.setdefault(trial.arm, set()).add(trial.draw)
             if not trial.values:
                 untuned.add(trial.arm)
-    planned = {(trial.arm, trial.draw, trial.seed) for trial in state.trials.values()}
+    planned = {(trial.arm, trial.draw, trial.seed) for trial in trials}
     seeds = _seeds_ahead(state, space) if has_evidence else {}
     number = 0
     for arm in space["resolved"]["arms"]:

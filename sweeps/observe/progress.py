@@ -123,7 +123,7 @@ class Tracker:
             if unit is None:
                 unit = objective.get("unit") if metric == objective["metric"] else None
             arms = self._arms(trials, metric, mode, is_running=now is not None)
-            unplanned = self._count_unplanned()
+            unplanned = self._count_unplanned(trials)
             progress = Progress(
                 name=str(self._space["name"]),
                 metric=metric,
@@ -194,11 +194,11 @@ class Tracker:
             return None
         return elapsed * (rest + whole * unplanned) / done
 
-    def _count_unplanned(self) -> int:
+    def _count_unplanned(self, trials: Sequence[TrialState]) -> int:
         state = self._state
-        key = len(state.trials), len(state.selected), len(state.stages), len(state.looks)
+        key = len(trials), len(state.selected), len(state.stages), len(state.looks)
         if key != self._unplanned_at:
-            self._unplanned_at, self._unplanned = key, unplanned_trials(state, self._space)
+            self._unplanned_at, self._unplanned = key, unplanned_trials(trials, state, self._space)
         return self._unplanned
 
 

@@ -82,16 +82,35 @@ def test_what_may_still_be_planned_is_an_upper_bound_that_is_met_where_nothing_c
     plan = toy_plan(tmp_path, ablate=FOUR, seeds=EIGHT, evidence=evidence, **more)
     space, totals = resolved(plan), []
 
+    def unplanned(controller: Controller) -> int:
+        return unplanned_trials(controller.state.trials.values(), controller.state, space)
+
     def end(controller: Controller, trial: TrialState) -> None:
-        totals.append(len(controller.state.trials) + unplanned_trials(controller.state, space))
+        totals.append(len(controller.state.trials) + unplanned(controller))
         complete(controller, trial, value(trial.arm, trial.seed))
 
     controller = play_with(end, plan, tmp_path / "journal", random.Random(1), kill=0.02)
-    assert unplanned_trials(controller.state, space) == 0
+    assert unplanned(controller) == 0
     totals.append(len(controller.state.trials))
     assert totals == sorted(totals, reverse=True)
     if evidence == {"looks": "none"}:
         assert len(set(totals)) == 1
+
+
+def test_a_trial_may_arrive_while_the_display_counts(tmp_path: Path) -> None:
+    """The display has a thread of its own."""
+    plan = toy_plan(tmp_path)
+    tracker = Tracker(state := SweepState(), resolved(plan))
+
+    class Arrives(TrialState):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "phase":
+                state.trials[f"new-{len(state.trials)}"] = self
+            return super().__getattribute__(name)
+
+    state.trials["first"] = Arrives("first", "a", 0, {}, 1, "search")
+    assert tracker.snapshot(now=None).planned >= 1
+    assert len(state.trials) > 1
 
 
 def test_the_best_arm_is_that_of_the_search_until_there_is_evidence(tmp_path: Path) -> None:
