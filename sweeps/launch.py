@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import platform
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -91,7 +91,7 @@ def launch(options: LaunchOptions) -> Outcome:
         data = _check(plan, recorded, options)
     folder = storage.root / plan.spec.name
     _make_folder(folder, options)
-    with locked(folder):
+    with locked(folder), ExitStack() as at_end:
         storage.folder(plan.spec.name)
         plan = as_recorded(plan, folder)
         # Again: until now another process may have worked on it.
@@ -101,7 +101,7 @@ def launch(options: LaunchOptions) -> Outcome:
         else:
             data = check_data(plan) if data is None else data
             refuse_other_data(folder, data, status.extended)
-            outcome = _run(plan, folder, options, storage, data, status.extended)
+            outcome = _run(plan, folder, options, storage, data, status.extended, at_end)
         outcome = _write_report(folder, outcome, options)
         if error := storage.send(folder.name):
             print(f"Not all files were uploaded: {error}. The same command with --resume uploads them.")
@@ -168,9 +168,16 @@ class _Stop:
 
 
 def _run(
-    plan: Plan, folder: Path, options: LaunchOptions, storage: Storage, data: str, extended: bool
+    plan: Plan,
+    folder: Path,
+    options: LaunchOptions,
+    storage: Storage,
+    data: str,
+    extended: bool,
+    at_end: ExitStack,
 ) -> Outcome:
-    """Run the trials that are left. Write the tables even if some part fails."""
+    """Run the trials that are left. Write the tables even if some part fails. What must end with the launch,
+    even after an error, is put into `at_end`."""
     from sweeps.execute import cluster
     from sweeps.execute.preflight import Preflight
 
@@ -195,6 +202,7 @@ def _run(
         journal = Journal(folder / JOURNAL)
         controller = Controller(plan, journal, history, reusable)
         writer = MlflowProcess(folder, options.tracking_uri, storage.checkpoints(plan.spec.name))
+        at_end.callback(writer.close)
         tracker = Tracker(controller.state, space)
         for event in history:
             tracker.apply(event)
@@ -204,7 +212,7 @@ def _run(
         if plan.spec.max_checkpoint_gb is not None:
             checkpoints = storage.checkpoints(plan.spec.name)
             journal.listeners.append(DiskBudget(checkpoints, plan.spec, controller.state))
-        ending, failures = "interrupted", Failures()
+        ending, failures, mlflow_error = "interrupted", Failures(), ""
         with failures.catch("the sweep"):
             display = Display(tracker, options.quiet, lambda: writer.link, lambda: controller.waits_for)
             ending = _run_until_end(controller, display, folder, options, storage, stop, code, preflight)
@@ -214,11 +222,14 @@ def _run(
             controller.finish(ending)
         with failures.catch("the tables"):
             write_results(folder, controller.state, space)
-        cluster.disconnect()
-        mlflow_error = writer.drain()
+        with failures.catch("the end of Ray"):
+            cluster.disconnect()
+        with failures.catch("the wait for MLflow"):
+            mlflow_error = writer.drain()
         with failures.catch("the tables"):  # again, with the ids of MLflow runs created in the meantime
             write_results(folder, controller.state, space)
-        journal.close()
+        with failures.catch("the journal"):
+            journal.close()
     status = _exit_status(controller, ending, failures, stop)
     notes = _notes(controller, folder, options, ending, failures)
     if options.notify is not None:
