@@ -34,7 +34,7 @@ class MlflowProcess:
         self._folder = folder
         self._store = without_secret(absolute_uri(uri))
         self._began = time.monotonic()
-        self._seen = self._modified()
+        self._found = self._seen = self._modified()  # what an earlier launch left
         self._has_answered = False
         path = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
         with (folder / "logs" / "driver.log").open("ab") as log:
@@ -92,7 +92,7 @@ class MlflowProcess:
                 last = time.monotonic()
             if done():
                 return ""
-            error = MlflowFile.read(self._folder).error if self._seen else ""
+            error = MlflowFile.read(self._folder).error if self._seen != self._found else ""
             first = 0.0 if self._has_answered or error else self._began + FIRST_CONTACT_S
             if has_ended or time.monotonic() > max(last + SILENCE_S, first):
                 self.close()

@@ -23,7 +23,7 @@ from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Run, RunData
     from mlflow.tracking import MlflowClient
 
 logger = logging.getLogger(__name__)
@@ -243,13 +243,14 @@ class MlflowRuns:
             if is_empty and run.info.run_id not in known:
                 self._unless_refused("a deletion", self._client.delete_run, run.info.run_id)
 
-    def params_of(self, run_id: str) -> dict[str, str]:
-        return dict(self._call(self._client.get_run, run_id).data.params)
+    def data_of(self, run_id: str) -> RunData:
+        """The run's params, tags and last metrics."""
+        return self._call(self._client.get_run, run_id).data
 
     def points_of(self, run_id: str) -> dict[int, dict[str, float]]:
         """Each metric's last value at each step."""
         found: dict[int, dict[str, float]] = {}
-        for name in self._call(self._client.get_run, run_id).data.metrics:
+        for name in self.data_of(run_id).metrics:
             history = self._call(self._client.get_metric_history, run_id, name)
             for point in sorted(history, key=lambda point: point.timestamp):
                 found.setdefault(point.step, {})[name] = point.value
@@ -315,13 +316,13 @@ class MlflowRuns:
         self._unless_refused("sweep.yaml", self._client.log_dict, run_id, space, "sweep.yaml")
 
     def attach(self, run_id: str, folder: Path) -> None:
-        """Attach the report, its figures and tables to a run, if the sweep's `folder` has them."""
-        for name in REPORT:
-            path = folder / name
-            if path.is_dir():
-                self._unless_refused(name, self._client.log_artifacts, run_id, str(path), name)
-            elif path.exists():
-                self._unless_refused(name, self._client.log_artifact, run_id, str(path))
+        """Attach the report, its figures and tables to a run, if the sweep's `folder` has them. Each file is
+        a call, as the end of a launch waits as long as calls are answered."""
+        found = [path for name in REPORT for path in (folder / name, *sorted((folder / name).rglob("*")))]
+        for path in filter(Path.is_file, found):
+            file = path.relative_to(folder)
+            inside = None if file.parent == Path() else file.parent.as_posix()
+            self._unless_refused(str(file), self._client.log_artifact, run_id, str(path), inside)
 
     # Calls
 

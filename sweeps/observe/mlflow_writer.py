@@ -275,8 +275,12 @@ class MlflowWriter:
                     if run_id is None:
                         run_id = self._create_run(trial_id, event)
                     else:
-                        params, changed = self._new_params(run_id, params)
+                        there = self._runs.data_of(run_id)
+                        params, changed = _new_params(there.params, params)
                         tags |= {**changed, "status": "running"}
+                        tags.pop("reason", None)
+                        if there.tags.get("reason"):  # of the attempt before
+                            tags["reason"] = ""
                         if trial_id not in self._open:
                             self._runs.set_status(run_id, "RUNNING")
                     self._open[trial_id] = None
@@ -328,13 +332,6 @@ class MlflowWriter:
         labels = {"arm": trial["arm"], "seed": trial["seed"]}
         return _params({**arm["levels"], **flatten(start["config"], into_lists=True), **sizes, **labels})
 
-    def _new_params(self, run_id: str, params: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-        """The params that the run lacks; and tags for those that it has with another value, as MLflow cannot
-        change a param, such as a horizon that was extended."""
-        there = self._runs.params_of(run_id)
-        changed = {f"now.{name}": value for name, value in params.items() if there.get(name, value) != value}
-        return {name: value for name, value in params.items() if name not in there}, changed
-
     def _new_points(self, trial_id: str, run_id: str, report: Event) -> Iterator[tuple[str, float, int, int]]:
         """The report's metrics, but for those that the store has at this step with the same value."""
         if trial_id not in self._stored:
@@ -375,10 +372,9 @@ class MlflowWriter:
     def attach(self) -> None:
         """Attach the report, its figures and tables to the parent run, with each arm's mean as a metric and
         the ranking as the description."""
-        file = self._file
-        parent = file.parent_run_id
-        known = {parent, *file.runs.values()}
-        self._runs.remove_doubles(file.experiment_id, sweep_id(self._space), known)
+        parent = self._file.parent_run_id
+        known = {parent, *self._file.runs.values()}
+        self._runs.remove_doubles(self._file.experiment_id, sweep_id(self._space), known)
         self._runs.attach(parent, self._folder)
         summary = self._folder / "summary.csv"
         if summary.exists():
@@ -415,6 +411,13 @@ def _metrics(report: Event) -> list[tuple[str, float]]:
 
 def _params(values: Mapping[str, Any]) -> dict[str, str]:
     return {safe_name(name): str(value)[:MAX_PARAM] for name, value in values.items()}
+
+
+def _new_params(there: Mapping[str, str], params: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The params that a run lacks, which has those `there`; and tags for those that it has with another
+    value, as MLflow cannot change a param, such as a horizon that was extended."""
+    changed = {f"now.{name}": value for name, value in params.items() if there.get(name, value) != value}
+    return {name: value for name, value in params.items() if name not in there}, changed
 
 
 def _same(one: float | None, other: float) -> bool:

@@ -17,6 +17,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
+from sweeps.observe import mlflow_process
 from sweeps.observe.mlflow_process import MlflowProcess
 from sweeps.observe.mlflow_writer import sync
 from sweeps.record.mlflow_file import MlflowFile
@@ -117,6 +118,20 @@ def test_a_store_that_is_dead_is_left_and_its_password_stands_nowhere(
     assert not children(results)
     for path in results.rglob("*"):
         assert not path.is_file() or SECRET not in path.read_text(errors="replace"), path
+
+
+def test_the_error_of_an_earlier_launch_is_not_told_again(
+    results: Path, started: Callable[[str], MlflowProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While this one's process says nothing yet, as it imports MLflow."""
+    silent, popen = ["sleep", "60"], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: popen(silent, **options))
+    monkeypatch.setattr(mlflow_process, "SILENCE_S", 0.1)
+    monkeypatch.setattr(mlflow_process, "FIRST_CONTACT_S", 1.0)
+    MlflowFile("sqlite:///x.db", error="the error of yesterday").write(results)
+    begun = time.monotonic()
+    assert "the store does not answer" in started("sqlite:///x.db").drain()
+    assert time.monotonic() - begun > 0.9
 
 
 def test_a_launch_that_is_killed_leaves_no_process_behind(results: Path) -> None:

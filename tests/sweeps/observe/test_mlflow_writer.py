@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 from analysis.report.summary import write_summary
 from sweeps.decide.controller import Controller
 from sweeps.observe import mlflow_runs
-from sweeps.observe.mlflow_runs import absolute_uri, safe_name, view_link, view_of
+from sweeps.observe.mlflow_runs import MlflowRuns, absolute_uri, safe_name, view_link, view_of
 from sweeps.observe.mlflow_writer import sync, writing
 from sweeps.plan.identity import resolved
 from sweeps.record.folder import sweep_id
@@ -439,6 +439,27 @@ def test_sync_repairs_a_store_that_has_lost_a_run(store: str, tmp_path: Path) ->
     assert all_points(store, "damaged") == before
 
 
+@pytest.mark.parametrize("between", [True, False])
+def test_a_trial_that_succeeds_at_last_has_no_reason_of_a_failure(
+    store: str, tmp_path: Path, between: bool
+) -> None:
+    """Whether or not MLflow was written between the two attempts."""
+    name = f"retried-{between}"
+    results = swept(tmp_path, name, scheduler=None)
+    path = results / "journal.jsonl"
+    events = list(read_journal(path))
+    end = next(place for place, event in enumerate(events) if event["event"] == "end")
+    trial_id = events[end]["trial_id"]
+    start = next(e for e in events if e["event"] == "start" and e["trial_id"] == trial_id)
+    failed = [*events[:end], {**events[end], "status": "failed", "reason": "out of memory"}]
+    for written in ([failed] if between else []) + [[*failed, {**start}, *events[end:]]]:
+        path.write_text("".join(json.dumps(event) + "\n" for event in written))
+        sync(results, store, whole=False)
+    [run] = [run for run in runs(store, name) if run.data.tags.get("trial_id") == trial_id]
+    assert run.data.tags["status"] == "completed" and run.info.status == "FINISHED"
+    assert not run.data.tags.get("reason")
+
+
 def test_sync_leaves_no_run_of_a_killed_launch_running(store: str, tmp_path: Path) -> None:
     results = swept(tmp_path, "killed", budget=7)
     path = results / "journal.jsonl"
@@ -485,6 +506,19 @@ def test_the_parent_run_tells_the_ranking_and_a_trial_its_checkpoints(store: str
     for run in found:
         if run is not parent:
             assert run.data.tags["checkpoints"] == f"{results}/checkpoints/{run.data.tags['trial_id']}"
+
+
+def test_each_file_of_the_report_is_a_sign_of_life(store: str, tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    for name in ("one.png", "two.png", "three.csv"):
+        (tmp_path / "report" / name).write_text(name)
+    signs: list[None] = []
+    client = MlflowRuns(store, lambda: signs.append(None), pytest.fail, pytest.fail)
+    experiment_id = client.open_experiment("signs")
+    run_id = client.create(experiment_id, {"mlflow.runName": "signs", "sweep_id": "signs"})
+    before = len(signs)
+    client.attach(run_id, tmp_path)
+    assert len(signs) - before == 3
 
 
 def test_the_parent_run_carries_the_report_and_the_trials_their_arm(store: str, tmp_path: Path) -> None:
