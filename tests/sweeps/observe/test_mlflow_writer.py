@@ -357,19 +357,18 @@ def test_a_store_that_comes_back_after_the_last_try_gets_all(
 ) -> None:
     monkeypatch.setattr(mlflow_runs, "FIRST_WAIT_S", 0.001)
     results = swept(tmp_path, "back")
-    log_batch, failures = MlflowClient.log_batch, Counter[str]()
+    create_run, failures = MlflowClient.create_run, Counter[str]()
 
-    def call(self: MlflowClient, run_id: str, **batch: Any) -> None:
-        if failures[run_id] <= mlflow_runs.TRIES:
-            failures[run_id] += 1
+    def call(self: MlflowClient, *arguments: Any, **named: Any) -> Run:
+        name = named["tags"]["mlflow.runName"]
+        if failures[name] <= mlflow_runs.TRIES:
+            failures[name] += 1
             raise MlflowException("it is down")
-        log_batch(self, run_id, **batch)
+        return create_run(self, *arguments, **named)
 
-    monkeypatch.setattr(MlflowClient, "log_batch", call)
+    monkeypatch.setattr(MlflowClient, "create_run", call)
     assert sync(results, store) == []
-    assert len(failures) == 1 + 4
-    for run in runs(store, "back"):
-        assert run.data.params
+    assert len(runs(store, "back")) == len(failures) == 1 + 4
 
 
 def test_one_value_that_is_refused_for_good_stops_nothing_else(

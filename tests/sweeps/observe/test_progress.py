@@ -104,7 +104,7 @@ def test_a_trial_may_arrive_while_the_display_counts(tmp_path: Path) -> None:
 
     class Arrives(TrialState):
         def __getattribute__(self, name: str) -> Any:
-            if name == "phase":
+            if name == "phase" and len(state.trials) < 10:
                 state.trials[f"new-{len(state.trials)}"] = self
             return super().__getattribute__(name)
 
