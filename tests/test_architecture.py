@@ -147,7 +147,7 @@ def test_the_tests_stand_where_the_code_does(package: str) -> None:
         ("trm.trainer", ["ray", "mlflow", "optuna", "pandas", "torch._dynamo"]),
         ("analysis.report.build", ["torch", "ray", "mlflow"]),
         ("sweeps.observe.preview", ["ray", "mlflow", "pandas"]),
-        ("sweeps.observe.mlflow_writer", ["ray", "mlflow", "torch", "optuna", "pandas"]),
+        ("sweeps.observe.mlflow_child", ["ray", "mlflow", "torch", "optuna", "pandas"]),
         ("sweeps", ["ray", "mlflow", "torch", "pandas"]),
         ("sweeps.__main__, sweeps.status_text, sweeps.watch", ["ray", "mlflow", "torch", "pandas", "scipy"]),
         ("sweeps.verbs", ["ray", "mlflow", "torch", "pandas"]),

@@ -1,4 +1,4 @@
-"""The process that writes a sweep to MLflow, as its launch sees it (`sweeps.observe.mlflow_writer`)."""
+"""The process that writes a sweep to MLflow, as its launch sees it (`sweeps.observe.mlflow_child`)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MlflowProcess:
         path = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
         with (folder / "logs" / "driver.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sweeps.observe.mlflow_writer", str(folder.resolve())],
+                [sys.executable, "-m", "sweeps.observe.mlflow_child", str(folder.resolve())],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
                 stdin=subprocess.PIPE,
                 stdout=log,

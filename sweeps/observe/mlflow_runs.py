@@ -1,4 +1,4 @@
-"""The runs of an MLflow store: creates, finds, writes and closes them, and links to MLflow's UI.
+"""The runs of an MLflow store: creates, finds, writes and closes them.
 
 A call that fails for a moment is tried again; what the store refuses for good is left out, and noted.
 `observe.mlflow_writer` decides what is written.
@@ -16,9 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
-from sweeps.record.folder import sweep_id
 from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 
@@ -73,48 +71,6 @@ def check_uri(uri: str) -> None:
             f"--tracking-uri {without_secret(uri)}: {why}: give one of {', '.join(STORES)}, such as "
             f"sqlite:///mlflow.db or http://127.0.0.1:5000"
         )
-
-
-def view_of(space: Mapping[str, Any], phase: str = "") -> dict[str, Any]:
-    """What MLflow's UI is to show of a sweep: charts of its trials (of `phase`, if it is given), sorted by
-    the objective, and the curves of the objective and of the scheduler's metric first.
-
-    By itself the UI shows only the parent run, as it expands nested runs only if they are sorted by something
-    other than their creation time; and it orders charts by the alphabet, so that `test/...`, single values at
-    the end, come before the curves of `val/...`.
-    """
-    objective, scheduler = space["objective"], space.get("scheduler") or {}
-    metrics = [objective["metric"], scheduler.get("metric") or objective["metric"]]
-    sections = dict.fromkeys(safe_name(metric).rpartition("/")[0] or "Model metrics" for metric in metrics)
-    of_phase = f" and tags.phase = '{phase}'" if phase else ""
-    return {
-        "searchFilter": f"tags.role = 'trial' and tags.sweep_id = '{sweep_id(space)}'{of_phase}",
-        "orderByKey": f"metrics.`{safe_name(objective['metric'])}`",
-        "orderByAsc": objective["mode"] == "min",
-        "compareRunCharts": [],  # the UI adds those that are missing, and their sections below these
-        "compareRunSections": [
-            {"uuid": name, "name": name, "display": True, "isReordered": False, "deleted": False}
-            for name in sections
-        ],
-        "isAccordionReordered": True,
-    }
-
-
-def view_key(space: Mapping[str, Any], phase: str = "") -> str:
-    return "-".join(re.findall(r"[A-Za-z0-9]+", f"{sweep_id(space)} {phase}"))
-
-
-def view_link(uri: str, experiment_id: str, key: str) -> str:
-    """The page of MLflow's UI with the view under `key`. It holds no user or password: a browser asks.
-
-    Without `workflowType` the UI may open its page for traces of language models.
-    """
-    server = "http://127.0.0.1:5000"
-    if uri.startswith("http"):
-        parts = urlsplit(uri)
-        server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-    query = f"viewStateShareKey={key}&compareRunsMode=CHART&workflowType=machine_learning"
-    return f"{server}/#/experiments/{experiment_id}/runs?{query}"
 
 
 def safe_name(name: str) -> str:
@@ -190,12 +146,10 @@ class MlflowRuns:
         self._call(self._probe)
         return experiment_id
 
-    def share_view(self, experiment_id: str, space: Mapping[str, Any], phase: str = "") -> str:
-        """Store the view of a sweep's trials as MLflow's UI does for its shared views. Returns its link."""
-        key = view_key(space, phase)
-        set_tag, value = self._client.set_experiment_tag, json.dumps(view_of(space, phase))
-        self._unless_refused("a view", set_tag, experiment_id, f"{VIEW_TAG}{key}", value)
-        return view_link(self._uri, experiment_id, key)
+    def share_view(self, experiment_id: str, key: str, view: Mapping[str, Any]) -> None:
+        """Store a view under `key`, as MLflow's UI does for its shared views."""
+        set_tag = self._client.set_experiment_tag
+        self._unless_refused("a view", set_tag, experiment_id, f"{VIEW_TAG}{key}", json.dumps(view))
 
     # Runs
 

@@ -1,8 +1,7 @@
 """Copies the journal to MLflow: one parent run per sweep, one child run per trial.
 
-A launch starts this as a process of its own, `python -m sweeps.observe.mlflow_writer DIR/NAME`
-(`observe.mlflow_process`), so that a store that is slow or dead costs no training; `sync` does the same
-within the caller's process. It reads the journal's file from the place up to which mlflow.json says that all
+The process of a launch (`observe.mlflow_child`) follows a journal that grows; `sync` writes that of a sweep
+that does not run. Both read the journal's file from the place up to which mlflow.json says that all
 is in the store. What was written and not yet noted there is written again after a crash, which changes
 nothing: runs are found by their tags, and a metric's value has the journal's time, which makes it the same
 value to MLflow.
@@ -14,38 +13,33 @@ that of the tables; a chart then shows both.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import logging
 import math
-import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from analysis.format import UNITS, title_of
-from sweeps.observe.mlflow_process import ATTACH
 from sweeps.observe.mlflow_runs import (
     MAX_PARAM,
     RUN_STATUS,
     MlflowRuns,
     Refused,
     absolute_uri,
-    remove_unfinished,
     safe_name,
 )
+from sweeps.observe.mlflow_view import view_key, view_link, view_of
 from sweeps.record.folder import JOURNAL, sweep_id
 from sweeps.record.journal import Event
 from sweeps.record.mlflow_file import MlflowFile
-from sweeps.record.secrets import LogFormatter, without_secret
+from sweeps.record.secrets import without_secret
 from sweeps.record.state import member_of
 from sweeps.space.dotted import flatten
 from sweeps.space.errors import SpecError
@@ -142,8 +136,8 @@ class MlflowWriter:
         if (file.experiment_id, file.parent_run_id) != (experiment_id, parent):  # other runs than noted
             self._file = file = MlflowFile(file.store, experiment_id)
         has_search = bool(space.get("tune"))
-        file.link = self._runs.share_view(experiment_id, space, "evidence" if has_search else "")
-        file.search_link = self._runs.share_view(experiment_id, space, "search") if has_search else ""
+        file.link = self._share_view("evidence" if has_search else "")
+        file.search_link = self._share_view("search") if has_search else ""
         self._save()
         if not self._reaches(file.offset):
             file.offset = 0
@@ -151,6 +145,12 @@ class MlflowWriter:
         file.parent_run_id = parent or self._create_parent(experiment_id)
         self._runs.log_space(file.parent_run_id, space)  # again: the sweep may have been extended
         self._save()
+
+    def _share_view(self, phase: str) -> str:
+        """The link to a view of the sweep's trials, those of `phase` if it is given."""
+        key = view_key(self._space, phase)
+        self._runs.share_view(self._file.experiment_id, key, view_of(self._space, phase))
+        return view_link(self._uri, self._file.experiment_id, key)
 
     def _create_parent(self, experiment_id: str) -> str:
         name = self._space["name"]
@@ -456,7 +456,9 @@ def sync(folder: Path, uri: str, checkpoints: str = "", whole: bool = True) -> l
     the last write.
     Raises SpecError if the folder has no journal or the sweep is running, and the store's own errors.
     """
-    from sweeps.record.tables import rebuild  # it loads pandas, for which the process below need not wait
+    from sweeps.record.tables import (
+        rebuild,
+    )  # it loads pandas, for which the process of a launch need not wait
 
     if not (folder / JOURNAL).exists():
         raise SpecError(f"{folder}: no sweep here (no {JOURNAL}); name a folder such as results/smoke")
@@ -469,50 +471,3 @@ def sync(folder: Path, uri: str, checkpoints: str = "", whole: bool = True) -> l
         writer.attach()
     rebuild(folder)  # with the ids of the runs
     return writer.notes
-
-
-# The process
-
-
-def main() -> int:
-    """Follow the journal of the sweep in the folder that is the only argument.
-
-    The first line on standard input is a JSON object with `uri` and `checkpoints`: a URI may hold a password,
-    and every user of a machine sees a process's arguments. The line ATTACH ends the process when all is
-    written, and the end of the input, as the launch's death brings it, ends it at once.
-    """
-    parser = argparse.ArgumentParser(prog="python -m sweeps.observe.mlflow_writer", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="the sweep's folder, DIR/NAME")
-    folder = parser.parse_args().folder
-    for kind in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(kind, signal.SIG_IGN)  # the launch decides when this ends
-    os.nice(10)  # training goes first: the tables of a new store take a core for seconds
-    options = json.loads(sys.stdin.readline() or "null")
-    if options is None:
-        return 1
-    log = logging.StreamHandler()
-    log.setFormatter(LogFormatter(options["uri"]))
-    logging.basicConfig(level=logging.WARNING, handlers=[log])
-    ending = threading.Event()
-    threading.Thread(target=_listen, args=(sys.stdin, ending, options["uri"]), daemon=True).start()
-    try:
-        with writing(folder, timeout_s=60.0):  # the process of a launch that was killed is about to end
-            writer = MlflowWriter(folder, **options)
-            writer.follow(ending)
-            writer.attach()
-    except Exception:
-        logger.exception("MLflow")
-        return 1
-    return 0
-
-
-def _listen(lines: TextIO, ending: threading.Event, uri: str) -> None:
-    for line in lines:
-        if line.strip() == ATTACH:
-            ending.set()
-    remove_unfinished(absolute_uri(uri))
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -28,7 +28,7 @@ from tests.sweeps.observe.test_mlflow_writer import all_points, runs, store, swe
 __all__ = ["store"]
 
 SECRET = "hunter2"
-MARK = "sweeps.observe.mlflow_writer"
+MARK = "sweeps.observe.mlflow_child"
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from mlflow.tracking import MlflowClient
 from analysis.report.summary import write_summary
 from sweeps.decide.controller import Controller
 from sweeps.observe import mlflow_runs
-from sweeps.observe.mlflow_runs import MlflowRuns, absolute_uri, safe_name, view_link, view_of
+from sweeps.observe.mlflow_runs import MlflowRuns, absolute_uri, safe_name
+from sweeps.observe.mlflow_view import view_link, view_of
 from sweeps.observe.mlflow_writer import sync, writing
 from sweeps.plan.identity import resolved
 from sweeps.record.folder import sweep_id
