@@ -6,11 +6,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from analysis.sweep import AnalysisError, Sweep, load_sweep
+from sweeps.record import mlflow_file
 from sweeps.record.reading import JOURNAL, SPACE, SweepFiles
 from sweeps.record.tables import rebuild
 from sweeps.space.errors import SpecError
@@ -77,7 +78,7 @@ def load(files: SweepFiles, name: str) -> Sweep:
 
 @contextmanager
 def _copied(files: SweepFiles, name: str) -> Iterator[Path]:
-    """A temporary folder with the journal, sweep.yaml and the tables that follow from them."""
+    """A temporary folder with the sweep's files and the tables that follow from them."""
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         copy = Path(scratch, name)
         copy.mkdir()
@@ -86,5 +87,7 @@ def _copied(files: SweepFiles, name: str) -> Iterator[Path]:
                 (copy / file).write_bytes(files.read(file))
             except OSError as error:
                 raise SpecError(f"{files.where}/{file}: cannot be read ({error.strerror})") from error
+        with suppress(OSError):  # a sweep that MLflow has nothing of has none
+            (copy / mlflow_file.FILE).write_bytes(files.read(mlflow_file.FILE))
         rebuild(copy)
         yield copy

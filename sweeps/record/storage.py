@@ -21,9 +21,9 @@ from typing import Any
 
 import fsspec
 
-from sweeps.record import stop_request
+from sweeps.record import mlflow_file, stop_request
 from sweeps.record.checkpoints import REPORT, CheckpointStore, UploadFailed
-from sweeps.record.reading import SweepFiles
+from sweeps.record.reading import JOURNAL, SPACE, SweepFiles
 from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 UPLOAD_S = 10.0
 JOIN_S = 60.0  # how long the end of a launch waits for an upload in progress
-PRIMARY_FILES = ("sweep.yaml", "journal.jsonl")  # all other files are derived from these
+PRIMARY_FILES = (SPACE, JOURNAL)  # all other files are derived from these
 
 
 def is_url(location: str) -> bool:
@@ -81,7 +81,7 @@ class Storage:
             return local
         remote = SweepFiles(without_secret(f"{self.location}/{name}"), self._fs, f"{self._remote}/{name}")
         try:
-            return local if local.size("journal.jsonl") >= remote.size("journal.jsonl") else remote
+            return local if local.size(JOURNAL) >= remote.size(JOURNAL) else remote
         except OSError:
             return remote
 
@@ -127,8 +127,8 @@ class Storage:
         self._fs.invalidate_cache()
         if not all(self._fs.exists(path) for path in remote_paths.values()):
             return
-        remote = self._fs.cat_file(remote_paths["journal.jsonl"])
-        local_path = folder / "journal.jsonl"
+        remote = self._fs.cat_file(remote_paths[JOURNAL])
+        local_path = folder / JOURNAL
         local = local_path.read_bytes() if local_path.exists() else b""
         if local.startswith(remote):
             return
@@ -140,6 +140,9 @@ class Storage:
         folder.mkdir(parents=True, exist_ok=True)
         for file, path in remote_paths.items():
             self._fs.get_file(path, str(folder / file))
+        with suppress(FileNotFoundError):  # a sweep that MLflow has nothing of has none
+            content = self._fs.cat_file(f"{self._remote}/{name}/{mlflow_file.FILE}")
+            (folder / mlflow_file.FILE).write_bytes(content)
 
     @contextmanager
     def uploading(self, name: str) -> Iterator[None]:

@@ -29,6 +29,7 @@ from sweeps.process import is_locked, locked
 from sweeps.record import stop_request
 from sweeps.record.folder import inspect_folder
 from sweeps.record.journal import Journal, read_journal
+from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.state import read_state
 from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
@@ -530,3 +531,23 @@ def test_status_and_load_from_python(storage: Path) -> None:
     assert sweep.folder == played.folder and not (played.folder / "trials.parquet").exists()
     with pytest.raises(SpecError, match="did you mean toy"):
         sweeps.load("tyo", str(storage))
+
+
+def test_the_tables_name_the_mlflow_runs_wherever_they_are_made(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(storage).run(2)
+    MlflowFile("sqlite:///x.db", link="http://host/page", runs={"a-d0-s1": "run1"}).write(played.folder)
+
+    def runs(trials: pd.DataFrame) -> dict[str, str]:
+        named = trials[trials.mlflow_run_id.fillna("") != ""]
+        return dict(zip(named.trial_id, named.mlflow_run_id, strict=True))
+
+    with running(played.end()):
+        assert runs(sweeps.load("toy", str(storage)).trials) == {"a-d0-s1": "run1"}
+        verbs.report("toy", str(storage))
+        assert runs(pd.read_parquet(played.folder / "trials.parquet")) == {"a-d0-s1": "run1"}
+        assert "http://host/page" in (played.folder / "report.html").read_text()
+    monkeypatch.chdir(tmp_path)
+    verbs.report("toy", f"file://{storage}")  # from a machine that has no copy
+    assert runs(pd.read_parquet(played.folder / "trials.parquet")) == {"a-d0-s1": "run1"}
