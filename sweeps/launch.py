@@ -92,6 +92,7 @@ def launch(options: LaunchOptions) -> Outcome:
     folder = storage.root / plan.spec.name
     _make_folder(folder, options)
     with locked(folder), ExitStack() as at_end:
+        request = StopRequest(folder)  # first: `stop` may be used from now on
         storage.folder(plan.spec.name)
         plan = as_recorded(plan, folder)
         # Again: until now another process may have worked on it.
@@ -101,7 +102,7 @@ def launch(options: LaunchOptions) -> Outcome:
         else:
             data = check_data(plan) if data is None else data
             refuse_other_data(folder, data, status.extended)
-            outcome = _run(plan, folder, options, storage, data, status.extended, at_end)
+            outcome = _run(plan, folder, options, storage, request, data, status.extended, at_end)
         outcome = _write_report(folder, outcome, options)
         if error := storage.send(folder.name):
             print(f"Not all files were uploaded: {error}. The same command with --resume uploads them.")
@@ -172,6 +173,7 @@ def _run(
     folder: Path,
     options: LaunchOptions,
     storage: Storage,
+    request: StopRequest,
     data: str,
     extended: bool,
     at_end: ExitStack,
@@ -197,7 +199,7 @@ def _run(
         storage.uploading(folder.name),
         Signals() as signals,
     ):
-        stop = _Stop(signals, StopRequest(folder))
+        stop = _Stop(signals, request)
         space = write_space(plan, folder, data, extended)
         journal = Journal(folder / JOURNAL)
         controller = Controller(plan, journal, history, reusable)

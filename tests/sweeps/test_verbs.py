@@ -22,12 +22,14 @@ from rich.console import Console
 import sweeps
 from analysis.compare.claims import claims_of
 from analysis.sweep import load_sweep
-from sweeps import report, verbs
+from sweeps import launch, report, verbs
 from sweeps.__main__ import main
+from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
+from sweeps.plan.model import Plan
 from sweeps.process import is_locked, locked
 from sweeps.record import stop_request
-from sweeps.record.folder import inspect_folder
+from sweeps.record.folder import FolderStatus, inspect_folder
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.state import read_state
@@ -321,6 +323,28 @@ def test_stop_says_when_a_launch_has_not_ended_in_time(storage: Path, capsys: Pr
     assert (played.folder / stop_request.FILE).exists()
     assert not stop_request.StopRequest(played.folder).received()  # the next launch does not take it
     assert not (played.folder / stop_request.FILE).exists()
+
+
+def test_a_launch_hears_of_stop_from_the_moment_at_which_it_holds_the_sweep(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while it checks its data, or waits for a cluster."""
+    folder = Played(storage).run(1).finish()
+    original = launch.inspect_folder
+
+    def ask_once_held(plan: Plan, found: Path, resume: bool, extend: bool) -> FolderStatus:
+        if is_locked(folder):
+            stop_request.ask(folder)
+        return original(plan, found, resume, extend)
+
+    def begin(*arguments: Any) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(launch, "inspect_folder", ask_once_held)
+    monkeypatch.setattr(launch, "Controller", begin)
+    with pytest.raises(InterruptedError):
+        launch.launch(LaunchOptions(storage / "toy.yaml", resume=True, storage=str(storage)))
+    assert (folder / stop_request.FILE).exists()
 
 
 def test_what_does_not_run_cannot_be_stopped(storage: Path, capsys: Printed) -> None:
