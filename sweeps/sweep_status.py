@@ -22,7 +22,6 @@ from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
 
 RUNNING, FINISHED, INTERRUPTED, BUDGET = "running", "finished", "interrupted", "budget"
-REMOTE_S = 600.0  # how long a sweep that another machine runs at a URL may be silent
 FAILURES = 5  # whose reasons are named
 
 
@@ -105,7 +104,7 @@ class SweepReader:
 
     def _status(self, is_held: bool) -> SweepStatus:
         state = _state(self.state)
-        is_running = is_held or (state == INTERRUPTED and self._runs_elsewhere())
+        is_running = is_held or self._storage.runs_elsewhere(self._name)
         failed = [trial for trial in self.state.trials.values() if trial.status == "failed"]
         stages, looks = self.state.stages, self.state.looks
         latest = [look for look in looks if stages and look["stage"] == stages[-1]["number"]]
@@ -125,13 +124,6 @@ class SweepReader:
             return MlflowFile.parse(self._files.read(FILE)).link
         except OSError:
             return ""
-
-    def _runs_elsewhere(self) -> bool:
-        """Whether another machine seems to run a sweep at a URL, where there is no lock: its last launch has
-        not ended, and it wrote not long ago."""
-        is_open = not self.state.finished and self.state.launches > 0
-        silent = time.time() - self._tracker.snapshot(None).updated
-        return self._files.fs is not None and is_open and silent < REMOTE_S
 
 
 def _state(state: SweepState) -> str:

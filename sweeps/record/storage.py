@@ -2,18 +2,22 @@
 
 With a URL the driver works in a local copy, results/SLUG/NAME, and uploads files that have changed. Workers
 upload checkpoints themselves, so that the machines of a cluster need no shared disk. Objects in a store
-cannot be appended to: the whole journal is uploaded, every UPLOAD_S and at the end. If the driver's machine
-is lost, only the training since each trial's last checkpoint is lost: a checkpoint holds the trial's reports
-too.
+cannot be appended to: the whole journal is uploaded, every UPLOAD_S and at the end. There are no locks
+either: a launch says every UPLOAD_S that it runs, in the object ALIVE, for other machines. If the driver's
+machine is lost, only the training since each trial's last checkpoint is lost: a checkpoint holds the trial's
+reports too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import platform
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +34,8 @@ from sweeps.space.errors import SpecError
 logger = logging.getLogger(__name__)
 
 UPLOAD_S = 10.0
+ALIVE = "alive"  # the object at a URL that says where a launch runs, and when it last did
+SILENT_S = 600.0  # how long a launch on another machine may say nothing: an upload may take long
 JOIN_S = 60.0  # how long the end of a launch waits for an upload in progress
 PRIMARY_FILES = (SPACE, JOURNAL)  # all other files are derived from these
 
@@ -48,6 +54,7 @@ class Storage:
         if is_url(location):
             self.root = Path("results") / _slug(self.location)
             self._fs, self._remote = _connect(self.location)
+            self._here = f"{platform.node()}:{self.root.resolve()}"
 
     def folder(self, name: str) -> Path:
         """The sweep's local folder. With a URL, its journal is first downloaded if the remote one is
@@ -152,9 +159,11 @@ class Storage:
             return
         stop = threading.Event()
         self._take_request(name)  # one that a crash left
+        self._say_alive(name)
 
         def work() -> None:
             while not stop.wait(UPLOAD_S):
+                self._say_alive(name)
                 self.send(name, PRIMARY_FILES)
                 if self._take_request(name):
                     stop_request.ask(self.root / name)
@@ -167,6 +176,29 @@ class Storage:
             stop.set()
             thread.join(JOIN_S)
             self.send(name)
+            self._take(name, ALIVE)
+
+    def runs_elsewhere(self, name: str) -> bool:
+        """Whether a launch of the sweep seems to run on another machine, or on this one in another folder;
+        of one in this folder its lock tells. Raises OSError."""
+        if not is_url(self.location):
+            return False
+        self._fs.invalidate_cache()
+        try:
+            alive = json.loads(self._fs.cat_file(f"{self._remote}/{name}/{ALIVE}"))
+        except FileNotFoundError:
+            return False
+        except ValueError:  # it is being written
+            return True
+        return bool(alive["where"] != self._here and time.time() - alive["time"] < SILENT_S)
+
+    def _say_alive(self, name: str) -> None:
+        alive = {"time": round(time.time(), 3), "where": self._here}
+        try:
+            self._fs.makedirs(f"{self._remote}/{name}", exist_ok=True)
+            self._fs.pipe_file(f"{self._remote}/{name}/{ALIVE}", json.dumps(alive).encode())
+        except Exception as error:  # each store raises its own kinds
+            logger.warning("%s/%s: %s", name, ALIVE, _short_text(error))
 
     def ask_to_stop(self, name: str) -> None:
         """Ask the launch that works on the sweep to end, wherever it runs. Raises OSError."""
@@ -183,7 +215,11 @@ class Storage:
 
     def _take_request(self, name: str) -> bool:
         """Whether another machine has asked the launch to end; the request is removed."""
-        path = f"{self._remote}/{name}/{stop_request.FILE}"
+        return self._take(name, stop_request.FILE)
+
+    def _take(self, name: str, file: str) -> bool:
+        """Remove an object of the sweep. Returns whether it was there."""
+        path = f"{self._remote}/{name}/{file}"
         try:
             self._fs.invalidate_cache()
             if not self._fs.exists(path):

@@ -33,7 +33,7 @@ from sweeps.record.folder import FolderStatus, inspect_folder
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.state import read_state
-from sweeps.record.storage import Storage
+from sweeps.record.storage import ALIVE, Storage
 from sweeps.space.errors import SpecError
 from sweeps.status_text import list_text
 from sweeps.sweep_status import SweepReader
@@ -72,6 +72,15 @@ def running(folder: Path) -> Iterator[None]:
     """As though a launch worked on the sweep."""
     with locked(folder):
         yield
+
+
+@contextmanager
+def running_elsewhere(folder: Path, now: float | None = None) -> Iterator[None]:
+    """The same, on another machine, where `folder` is at a URL. `now`: when it last said so."""
+    alive = folder / ALIVE
+    alive.write_text(json.dumps({"time": time.time() if now is None else now, "where": "other:/results"}))
+    yield
+    alive.unlink()
 
 
 def tree(folder: Path) -> dict[str, float]:
@@ -531,16 +540,36 @@ def test_a_sweep_at_a_url_is_read_stopped_and_tried_again(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     url = f"file://{storage}"
-    assert main(["status", "toy", "--storage", url, "--json"]) == 0  # it wrote a moment ago, on some machine
-    assert json.loads(capsys.readouterr().out)["state"] == "running"
-    assert main(["stop", "toy", "--storage", url, "--timeout", "0.1"]) == 1
-    assert (played.folder / stop_request.FILE).exists()
-    played.finish()
+    with running_elsewhere(played.folder):
+        assert main(["status", "toy", "--storage", url, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["state"] == "running"
+        assert main(["stop", "toy", "--storage", url, "--timeout", "0.1"]) == 1
+        assert (played.folder / stop_request.FILE).exists()
+        played.finish()
     assert main(["list", "--storage", url]) == 0
     assert "finished" in capsys.readouterr().out
     assert not list((tmp_path / "here").iterdir())
     assert main(["retry", "toy", "--storage", url]) == 0
     assert list(read_journal(played.folder / "journal.jsonl"))[-1]["cause"] == "asked"
+
+
+@pytest.mark.parametrize("verb", ["retry", "sync"])
+def test_a_sweep_that_runs_on_another_machine_is_left_alone(
+    storage: Path, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Also if it reports once an hour, and if this machine has a copy of all that it wrote."""
+    hour_ago = time.time() - 3600
+    with monkeypatch.context() as then:
+        then.setattr("sweeps.record.journal.time.time", lambda: hour_ago)
+        folder = Played(storage).run(2, of=breaks).end()
+    url = f"file://{storage}"
+    monkeypatch.chdir(tmp_path)
+    assert Storage(url).folder("toy").is_dir()
+    with running_elsewhere(folder):
+        assert "toy is running" in refused(capsys, verb, "toy", "--storage", url)
+    with running_elsewhere(folder, now=hour_ago):  # its machine was lost
+        assert main(["status", "toy", "--storage", url, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["state"] == "interrupted"
 
 
 # From Python

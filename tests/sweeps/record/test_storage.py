@@ -141,6 +141,32 @@ def test_the_journal_is_sent_while_the_sweep_runs(tmp_path: Path, monkeypatch: p
         assert sent.read_text() == "1\n"
 
 
+def test_a_launch_says_that_it_runs_until_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sweeps.record.storage as module
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "UPLOAD_S", 0.02)
+    storage, _ = begun(tmp_path)
+    alive = tmp_path / "there" / "toy" / module.ALIVE
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    elsewhere = Storage(f"file://{tmp_path}/there")
+    assert not elsewhere.runs_elsewhere("toy")
+    monkeypatch.chdir(tmp_path)
+    with storage.uploading("toy"):
+        first = alive.read_text()
+        assert not storage.runs_elsewhere("toy")  # its lock is here
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert elsewhere.runs_elsewhere("toy")
+        monkeypatch.chdir(tmp_path)
+        for _ in range(200):
+            if alive.read_text() not in ("", first):
+                break
+            module.threading.Event().wait(0.02)
+        assert alive.read_text() != first
+    assert not alive.exists() and not elsewhere.runs_elsewhere("toy")
+
+
 def begun(tmp_path: Path) -> tuple[Storage, Path]:
     """A storage, and the copy of a sweep that has begun there."""
     storage = Storage(f"file://{tmp_path}/there")
