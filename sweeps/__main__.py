@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeps.record.mlflow_file import DEFAULT_STORE
 from sweeps.space.errors import SpecError
 from sweeps.space.shipped import shipped_names
 
@@ -210,18 +211,14 @@ def _add_arguments(parser: argparse.ArgumentParser, verb: Verb) -> None:
             "--timeout", type=float, default=120.0, metavar="SECONDS", help="how long to wait (default: 120)"
         )
     if "--tracking-uri" in verb.options:
-        _add_tracking_uri(parser)
+        parser.add_argument(
+            "--tracking-uri", metavar="URI", help="the MLflow store (default: the one that the sweep has)"
+        )
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage", default="results", metavar="DIR", help="a folder, or a URL such as s3://bucket/sweeps"
-    )
-
-
-def _add_tracking_uri(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--tracking-uri", default="sqlite:///mlflow.db", metavar="URI", help="the MLflow store"
     )
 
 
@@ -248,7 +245,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="name of the sweep (default: the space's)")
     _add_storage(parser)
-    _add_tracking_uri(parser)
+    parser.add_argument("--tracking-uri", default=DEFAULT_STORE, metavar="URI", help="the MLflow store")
     parser.add_argument("--address", metavar="ADDR", help="HOST:PORT of an existing Ray cluster")
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="run at most N trials at once")
     parser.add_argument(

@@ -49,6 +49,12 @@ def write_beside_a_launch(folder: Path) -> Path:
     return folder / "report.html"
 
 
+def made_in(folder: Path) -> list[str]:
+    """The files of the tables and the report that are there, as paths in the sweep's folder."""
+    paths = [path for name in (*TABLES, *REPORT) for path in (folder / name, *(folder / name).rglob("*"))]
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
+
+
 def _put(made: Path, target: Path) -> None:
     """Put a file or folder in the place of another one, on whichever disk it was made."""
     staging = target.with_name(f".{target.name}.{os.getpid()}")

@@ -5,15 +5,18 @@ All raise SpecError where they cannot act.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sweeps.process import is_locked, locked
 from sweeps.record.checkpoints import step_of
 from sweeps.record.journal import Journal
-from sweeps.record.secrets import without_secret
+from sweeps.record.mlflow_file import DEFAULT_STORE, FILE, MlflowFile
+from sweeps.record.reading import JOURNAL, SPACE
+from sweeps.record.secrets import hides_secret, without_secret
 from sweeps.record.state import ASKED, SweepState, TrialState, read_state
 from sweeps.record.storage import PRIMARY_FILES, Storage
 from sweeps.space.errors import SpecError
@@ -54,10 +57,10 @@ def retry(name: str, location: str, program: str) -> int:
     """Plan the failed trials again. Diverged ones stay: that is their outcome. Returns the exit status."""
     storage, _ = _open(name, location)
     with _held(storage, name) as folder:
-        state = read_state(folder / "journal.jsonl")
+        state = read_state(folder / JOURNAL)
         failed = [trial for trial in state.trials.values() if trial.status == "failed"]
         if failed:
-            journal = Journal(folder / "journal.jsonl")
+            journal = Journal(folder / JOURNAL)
             for trial in failed:
                 more = {"reselect": True} if _was_left_without_draws(state, trial) else {}
                 why = {"reason": trial.reason, "cause": ASKED}
@@ -83,14 +86,20 @@ def _was_left_without_draws(state: SweepState, trial: TrialState) -> bool:
 
 
 def _command_to_resume(program: str, storage: Storage, name: str) -> str:
-    space = storage.root / name / "sweep.yaml"
-    return f"{program} run {space} --resume --storage {without_secret(storage.location)}"
+    """The command, with the MLflow store that the sweep has."""
+    space = storage.root / name / SPACE
+    if not space.exists():  # it is at a URL, and was launched on another machine
+        return "the command that launched it, with --resume"
+    store = MlflowFile.read(space.parent).store
+    options = ["--resume", "--storage", without_secret(storage.location)]
+    options += ["--tracking-uri", store] if store else []
+    return f"{program} {shlex.join(['run', str(space), *options])}"
 
 
 def report(name: str, location: str) -> int:
     """Write the tables and the report of what is recorded now. Returns the exit status."""
     from analysis.sweep import AnalysisError
-    from sweeps.report import REPORT, TABLES
+    from sweeps.report import made_in
 
     storage, reader = _open(name, location)
     folder = storage.folder(name)
@@ -98,9 +107,7 @@ def report(name: str, location: str) -> int:
         page = _write_report(folder, reader)
     except (AnalysisError, OSError) as error:
         raise SpecError(f"no report of {name}: {error}") from error
-    made = [path for file in (*TABLES, *REPORT) if (path := folder / file).is_file()]
-    made += (folder / "report").rglob("*")
-    if problem := storage.send(name, [path.relative_to(folder).as_posix() for path in made]):
+    if problem := storage.send(name, made_in(folder)):
         raise SpecError(problem)
     print(page)
     return 0
@@ -130,23 +137,42 @@ def _has_finished(reader: SweepReader) -> bool:
     return bool(reader.state.finished)
 
 
-def sync(name: str, location: str, tracking_uri: str) -> int:
-    """Write the whole journal and the report to MLflow. Returns the exit status."""
+def sync(name: str, location: str, tracking_uri: str | None) -> int:
+    """Write the whole journal and the report to MLflow: to the store that the sweep has, if `tracking_uri` is
+    None. Returns the exit status."""
+    from analysis.sweep import AnalysisError
     from sweeps.observe.mlflow_runs import check_uri
     from sweeps.observe.mlflow_writer import sync as write_to_mlflow
+    from sweeps.record.tables import rebuild
+    from sweeps.report import made_in, write
 
-    check_uri(tracking_uri)
+    if tracking_uri is not None:
+        check_uri(tracking_uri)
     storage, _ = _open(name, location)
     with _held(storage, name) as folder:
+        uri = _store_of(name, folder) if tracking_uri is None else tracking_uri
+        rebuild(folder)
+        with suppress(AnalysisError):  # no trial has completed
+            write(folder)
         try:
-            refused = write_to_mlflow(folder, tracking_uri, storage.checkpoints(name))
+            refused = write_to_mlflow(folder, uri, storage.checkpoints(name))
         except Exception as error:  # each store raises its own kinds
-            reason = " ".join(without_secret(str(error), tracking_uri).split())
+            reason = " ".join(without_secret(str(error), uri).split())
             raise SpecError(f"{name}: MLflow could not be written ({reason})") from error
+        if problem := storage.send(name, [FILE, *made_in(folder)]):
+            raise SpecError(problem)
     for text in refused:
         print(f"MLflow: {text}")
-    print(f"{name} is in MLflow, {without_secret(tracking_uri)}")
+    print(f"{name} is in MLflow, {without_secret(uri)}")
     return 0
+
+
+def _store_of(name: str, folder: Path) -> str:
+    """The URI of the MLflow store that the sweep has; of one that has none, the default."""
+    store = MlflowFile.read(folder).store
+    if hides_secret(store):
+        raise SpecError(f"{name} is in MLflow, {store}: give --tracking-uri with the password")
+    return store or DEFAULT_STORE
 
 
 def best(name: str, location: str) -> int:

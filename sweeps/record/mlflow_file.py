@@ -13,6 +13,7 @@ from pathlib import Path
 from sweeps.record.files import atomic_write
 
 FILE = "mlflow.json"
+DEFAULT_STORE = "sqlite:///mlflow.db"  # of a launch that names none
 
 
 @dataclass

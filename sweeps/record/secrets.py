@@ -41,6 +41,11 @@ class LogFormatter(logging.Formatter):
         return without_secret(super().format(record), self._uri)
 
 
+def hides_secret(text: str) -> bool:
+    """Whether `without_secret` has hidden something in the text: such a URI cannot be used as it stands."""
+    return _HIDDEN in text
+
+
 def _user_alone(match: re.Match[str]) -> str:
     scheme, name, password = match["scheme"], match["name"], match["password"]
     if password:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from analysis.compare.claims import claims_of
 from analysis.sweep import load_sweep
 from sweeps import launch, report, verbs
 from sweeps.__main__ import main
+from sweeps.observe import mlflow_writer
 from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan
@@ -34,6 +36,7 @@ from sweeps.record.journal import Journal, read_journal
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.state import read_state
 from sweeps.record.storage import ALIVE, Storage
+from sweeps.record.tables import rebuild
 from sweeps.space.errors import SpecError
 from sweeps.status_text import list_text
 from sweeps.sweep_status import SweepReader
@@ -494,6 +497,81 @@ def test_sync_names_its_store_and_what_is_wrong(storage: Path, capsys: Printed) 
     Played(storage).run().finish()
     arguments = ["sync", "toy", "--storage", str(storage), "--tracking-uri"]
     assert "no such store" in refused(capsys, *arguments, "foo://bar")
+
+
+def test_sync_writes_to_the_store_that_the_sweep_has(
+    storage: Path, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Played(storage).run().finish()
+    written: list[str] = []
+
+    def write(found: Path, uri: str, checkpoints: str = "") -> list[str]:
+        assert (found / "report.html").exists()  # it is attached
+        written.append(uri)
+        return []
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mlflow_writer, "sync", write)
+    assert main(["sync", "toy", "--storage", str(storage)]) == 0
+    MlflowFile("postgresql://me@host/db").write(folder)
+    assert main(["sync", "toy", "--storage", str(storage)]) == 0
+    assert written == ["sqlite:///mlflow.db", "postgresql://me@host/db"]
+    MlflowFile("postgresql://me:***@host/db").write(folder)
+    assert "give --tracking-uri with the password" in refused(
+        capsys, "sync", "toy", "--storage", str(storage)
+    )
+
+
+def test_sync_at_a_url_uploads_what_it_made(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a machine that has no copy."""
+    folder = Played(storage).run().finish()
+
+    def write(found: Path, uri: str, checkpoints: str = "") -> list[str]:
+        MlflowFile(uri, runs={"a-d0-s1": "run1"}).write(found)
+        rebuild(found)
+        return []
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mlflow_writer, "sync", write)
+    assert main(["sync", "toy", "--storage", f"file://{storage}"]) == 0
+    assert MlflowFile.read(folder).runs == {"a-d0-s1": "run1"}
+    assert "run1" in set(pd.read_parquet(folder / "trials.parquet").mlflow_run_id)
+    assert (folder / "report.html").exists() and (folder / "report").is_dir()
+
+
+# The printed command
+
+
+def test_the_command_that_continues_can_be_pasted(tmp_path: Path, capsys: Printed) -> None:
+    storage = tmp_path / "my results"
+    folder = Played(storage).run(of=breaks).finish()
+    MlflowFile("sqlite:////data/my runs.db").write(folder)
+    assert main(["retry", "toy", "--storage", str(storage)]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    words = shlex.split(said.partition(" run ")[2])
+    assert words == [
+        *(str(folder / "sweep.yaml"), "--resume", "--storage", str(storage)),
+        *("--tracking-uri", "sqlite:////data/my runs.db"),
+    ]
+
+
+def test_a_command_names_no_file_that_is_not_here(
+    storage: Path, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(storage).run(1)
+    monkeypatch.chdir(tmp_path)
+    with running_elsewhere(played.folder):
+
+        def sleep(seconds: float) -> None:
+            played.finish()
+            (played.folder / ALIVE).write_text('{"time": 0, "where": ""}')
+
+        monkeypatch.setattr(verbs.time, "sleep", sleep)
+        assert main(["stop", "toy", "--storage", f"file://{storage}"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "Continue: the command that launched it, with --resume"
 
 
 # best
