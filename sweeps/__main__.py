@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.record.mlflow_file import DEFAULT_STORE
+from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 from sweeps.space.shipped import shipped_names
 
@@ -86,7 +87,7 @@ def guarded(action: Callable[[], int], program: str) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:  # a full disk, a folder that cannot be written
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
+        print(without_secret(f"{program}: {where}{error.strerror or error}"), file=sys.stderr)
         return BAD_INPUT
 
 
@@ -110,7 +111,7 @@ def _list(options: argparse.Namespace, program: str) -> int:
         console.width = width_of(console)
         console.print(list_text(rows, console.width), highlight=False)
     else:
-        print(f"{options.storage} has no sweeps.")
+        print(f"{without_secret(options.storage)} has no sweeps.")
     return 0
 
 

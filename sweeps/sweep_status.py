@@ -7,6 +7,7 @@ import difflib
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,14 @@ class SweepStatus:
 
 
 class SweepReader:
-    """Reads a sweep's files, and at each `status` what was added to them."""
+    """Reads a sweep's files, and at each `status` what was added to them. Raises SpecError if they are
+    damaged."""
 
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage = storage
         self._name = name
-        self._begin()
+        with self._refusing_damage():
+            self._begin()
 
     def _begin(self) -> None:
         self._files = self._storage.files(self._name)
@@ -87,7 +90,7 @@ class SweepReader:
     def status(self) -> SweepStatus:
         """The status now. Raises SpecError if the files are damaged or of a later format."""
         is_held = is_locked(self._storage.root / self._name)  # before the journal: its end is then in it
-        try:
+        with self._refusing_damage():
             if self._follower.is_replaced:
                 self._begin()
             for event in self._follower.read():
@@ -96,6 +99,12 @@ class SweepReader:
                 self.state.apply(event)
                 self._tracker.apply(event)
             return self._status(is_held)
+
+    @contextmanager
+    def _refusing_damage(self) -> Iterator[None]:
+        """Raise SpecError for what the files' content leads to if it is not as it was written."""
+        try:
+            yield
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             if isinstance(error, SpecError):
                 raise

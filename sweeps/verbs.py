@@ -180,16 +180,16 @@ def best(name: str, location: str) -> int:
     storage, reader = _open(name, location)
     progress = reader.status().progress
     arm, metric = progress.best, progress.metric
-    completed = [trial for trial in reader.state.trials.values() if trial.status == "completed"]
-    if arm is None or not any(trial.arm == arm.name for trial in completed):
-        raise SpecError(f"{name}: no trial of the best arm has completed yet: see status")
-    phase = "evidence" if arm.is_evidence else "search"
     values = {
         trial.trial_id: found[0]
-        for trial in completed
-        if trial.arm == arm.name and (not arm.is_evidence or reader.state.phase_of(trial) == "evidence")
+        for trial in reader.state.trials.values()
+        if arm is not None and trial.arm == arm.name and trial.status == "completed"
+        if not arm.is_evidence or reader.state.phase_of(trial) == "evidence"
         if (found := trial.best(metric, progress.mode)) is not None
     }
+    if arm is None or not values:
+        raise SpecError(f"{name}: no trial of the best arm has completed with a value: see status")
+    phase = "evidence" if arm.is_evidence else "search"
     choose = max if progress.mode == "max" else min
     trial = reader.state.trials[choose(values, key=lambda trial_id: values[trial_id])]
     checkpoint = _checkpoint_of(storage, name, trial, metric, progress.mode)

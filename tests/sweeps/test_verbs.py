@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -18,13 +19,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from rich.console import Console
 
 import sweeps
 from analysis.compare.claims import claims_of
 from analysis.sweep import load_sweep
 from sweeps import launch, report, verbs
-from sweeps.__main__ import main
+from sweeps.__main__ import guarded, main
 from sweeps.observe import mlflow_writer
 from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
@@ -161,6 +163,19 @@ def test_a_folder_that_is_no_storage_is_one_message(tmp_path: Path, capsys: Prin
         assert str(location) in refused(capsys, "list", "--storage", str(location))
 
 
+def test_no_verb_prints_a_password(tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.sweep_status.statuses", lambda location: [])
+    url = "sftp://me:S3cret@host/sweeps"
+    assert main(["list", "--storage", url]) == 0
+    assert capsys.readouterr().out == "sftp://me:***@host/sweeps has no sweeps.\n"
+
+    def no_space_left() -> int:
+        raise OSError(errno.ENOSPC, "No space left", url)
+
+    assert guarded(no_space_left, "sweeps") == 2
+    assert capsys.readouterr().err == "sweeps: sftp://me:***@host/sweeps: No space left\n"
+
+
 def test_the_name_that_was_typed_stands_in_errors(
     storage: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,13 +185,22 @@ def test_the_name_that_was_typed_stands_in_errors(
         assert refused(capsys, "status", "x", "--storage", str(storage)).startswith(f"{program} status: ")
 
 
-@pytest.mark.parametrize("damage", ["sweep.yaml is missing", "no yaml", "a line", "a key"])
+@pytest.mark.parametrize(
+    "damage", ["sweep.yaml is missing", "no yaml", "no mode", "a scheduler in words", "a line", "a key"]
+)
 def test_a_damaged_sweep_is_one_message(storage: Path, capsys: Printed, damage: str) -> None:
     folder = Played(storage).run(1).finish()
     if damage == "sweep.yaml is missing":
         (folder / "sweep.yaml").unlink()
     elif damage == "no yaml":
         (folder / "sweep.yaml").write_text("{")
+    elif damage in ("no mode", "a scheduler in words"):
+        space = yaml.safe_load((folder / "sweep.yaml").read_text())
+        if damage == "no mode":
+            del space["objective"]["mode"]
+        else:
+            space["scheduler"] = "asha"
+        (folder / "sweep.yaml").write_text(yaml.safe_dump(space))
     else:
         line = "broken\n" if damage == "a line" else '{"event": "end", "time": 1}\n'
         (folder / "journal.jsonl").write_text(line + (folder / "journal.jsonl").read_text())
@@ -600,11 +624,22 @@ def test_for_a_loss_best_is_the_lowest(storage: Path, capsys: Printed) -> None:
 
 def test_best_without_a_checkpoint_says_why(storage: Path, capsys: Printed) -> None:
     Played(storage).finish()
-    assert "no trial of the best arm has completed" in refused(
+    assert "no trial of the best arm has completed with a value" in refused(
         capsys, "best", "toy", "--storage", str(storage)
     )
     Played(storage).run().finish()
     assert "b-d0-s2 has no checkpoint" in refused(capsys, "best", "toy", "--storage", str(storage))
+
+
+def test_best_while_the_best_arms_completed_trial_has_no_value(storage: Path, capsys: Printed) -> None:
+    played = Played(storage, ablate={"model.kind": ["b"]})
+    played.controller.ended(played.start(), "completed")
+    played.controller.report(played.start(), {"step": 1, "samples": 1.0, "accuracy": 0.9})
+    played.end()
+    assert status_of(storage, capsys)["best"]["value"] == 0.9
+    assert "no trial of the best arm has completed with a value" in refused(
+        capsys, "best", "toy", "--storage", str(storage)
+    )
 
 
 # A URL
