@@ -36,7 +36,7 @@ def run(space: Path | str, **options: Any) -> Outcome:
     return launch(LaunchOptions(Path(space), **options))
 
 
-def status(name: str, storage: str = "results") -> dict[str, Any]:
+def status(name: str, storage: str | Path = "results") -> dict[str, Any]:
     """What `python -m sweeps status NAME --json` prints, as a dictionary; times are in seconds.
 
     `storage` is a folder or a URL. Raises SpecError if it has no sweep of this name.
@@ -46,7 +46,7 @@ def status(name: str, storage: str = "results") -> dict[str, Any]:
     return read_status(name, storage).as_json()
 
 
-def load(name: str, storage: str = "results") -> Sweep:
+def load(name: str, storage: str | Path = "results") -> Sweep:
     """The sweep's tables as recorded now, while it runs too: `trials` has a row a trial, `history` a row a
     report (pandas).
 

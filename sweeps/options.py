@@ -32,8 +32,15 @@ class LaunchOptions:
     overrides: tuple[str, ...] = ()
     quiet: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "storage", str(self.storage))  # from Python it may be a Path
+
     def check(self) -> None:
         """Raise SpecError for an option that cannot be used, whatever the search space."""
+        if isinstance(self.overrides, str):
+            raise SpecError(
+                f"overrides {self.overrides!r}: must be a tuple of texts: give ({self.overrides!r},)"
+            )
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise SpecError(f"--max-concurrent {self.max_concurrent}: must be 1 or more")
         if not 0 <= self.grace < math.inf:

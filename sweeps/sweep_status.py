@@ -87,8 +87,9 @@ class SweepReader:
         self.state = SweepState()
         self._tracker = Tracker(self.state, self._space)
 
-    def status(self) -> SweepStatus:
-        """The status now. Raises SpecError if the files are damaged or of a later format."""
+    def status(self, or_judged: bool = False) -> SweepStatus:
+        """The status now; `or_judged` as in Tracker.snapshot. Raises SpecError if the files are damaged or of a
+        later format."""
         is_held = is_locked(self._storage.root / self._name)  # before the journal: its end is then in it
         with self._refusing_damage():
             if self._follower.is_replaced:
@@ -98,7 +99,7 @@ class SweepReader:
                     self._space.update(self._files.space())
                 self.state.apply(event)
                 self._tracker.apply(event)
-            return self._status(is_held)
+            return self._status(is_held, or_judged)
 
     @contextmanager
     def _refusing_damage(self) -> Iterator[None]:
@@ -111,7 +112,7 @@ class SweepReader:
             reason = f"{type(error).__name__}: {error}"
             raise SpecError(f"{self._files.where}: its files are damaged ({reason}): restore them") from error
 
-    def _status(self, is_held: bool) -> SweepStatus:
+    def _status(self, is_held: bool, or_judged: bool) -> SweepStatus:
         state = _state(self.state)
         is_running = is_held or self._storage.runs_elsewhere(self._name)
         failed = [trial for trial in self.state.trials.values() if trial.status == "failed"]
@@ -121,7 +122,7 @@ class SweepReader:
             name=self._name,
             where=self._files.where,
             state=RUNNING if is_running else state,
-            progress=self._tracker.snapshot(time.time() if is_running else None),
+            progress=self._tracker.snapshot(time.time() if is_running else None, or_judged),
             failures=tuple((trial.trial_id, trial.reason) for trial in failed[:FAILURES]),
             looks=(len(latest), len(stages[-1]["looks"]) if stages else 0),
             launches=self.state.launches,
@@ -140,7 +141,7 @@ def _state(state: SweepState) -> str:
     return {"completed": FINISHED, "budget": BUDGET}.get(state.finished, INTERRUPTED)
 
 
-def read_status(name: str, location: str) -> SweepStatus:
+def read_status(name: str, location: str | Path) -> SweepStatus:
     """The status of one sweep. Raises SpecError if there is none of this name, or if it is damaged."""
     storage = Storage(location)
     check_known(storage, name)

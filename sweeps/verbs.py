@@ -6,6 +6,7 @@ All raise SpecError where they cannot act.
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -103,11 +104,14 @@ def report(name: str, location: str) -> int:
 
     storage, reader = _open(name, location)
     folder = storage.folder(name)
+    was_running = reader.status().state == RUNNING
     try:
         page = _write_report(folder, reader)
     except (AnalysisError, OSError) as error:
         raise SpecError(f"no report of {name}: {error}") from error
-    if problem := storage.send(name, made_in(folder)):
+    if was_running or reader.status().state == RUNNING:
+        pass  # the launch uploads its own, which are newer
+    elif problem := storage.send(name, made_in(folder)):
         raise SpecError(problem)
     print(page)
     return 0
@@ -115,12 +119,19 @@ def report(name: str, location: str) -> int:
 
 def _write_report(folder: Path, reader: SweepReader) -> Path:
     """Write them. A launch that has ended, or is about to, writes its own: what was made beside it may have
-    taken the place of that, and is made again when it has let go of the folder."""
+    taken the place of that, and is made again when it has let go of the folder. One that has not begun yet,
+    after an earlier one that ended, looks the same: it is waited for too."""
     from sweeps.record.tables import rebuild
     from sweeps.report import write, write_beside_a_launch
 
+    is_told = False
     while is_locked(folder):
         if _has_finished(reader):
+            if not is_told:
+                print(
+                    f"{folder.name}: waiting for a launch that is about to begin or to end", file=sys.stderr
+                )
+            is_told = True
             time.sleep(POLL_S)
         else:
             page = write_beside_a_launch(folder)

@@ -22,7 +22,7 @@ def watch(reader: SweepReader, console: Console, wait: Callable[[float], None] =
         return _watch_plain(reader, console, wait)
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            status = reader.status()
+            status = reader.status(or_judged=True)
             size = console.size
             shown = table(status.progress, size.width, max(1, size.height - MORE_LINES))
             live.update(shown, refresh=True)
@@ -34,7 +34,7 @@ def watch(reader: SweepReader, console: Console, wait: Callable[[float], None] =
 def _watch_plain(reader: SweepReader, console: Console, wait: Callable[[float], None]) -> SweepStatus:
     printed = -PLAIN_EVERY_S
     while True:
-        status = reader.status()
+        status = reader.status(or_judged=True)
         over = status.state != RUNNING
         if over or time.monotonic() - printed >= PLAIN_EVERY_S:
             printed = time.monotonic()

@@ -47,11 +47,11 @@ def is_url(location: str) -> bool:
 class Storage:
     """`location` is the value of `--storage`. Raises SpecError if it cannot be reached."""
 
-    def __init__(self, location: str) -> None:
-        self.location = location.rstrip("/")
+    def __init__(self, location: str | Path) -> None:
+        self.location = str(location).rstrip("/")
         self.root = Path(location)
         self._uploaded: dict[Path, float] = {}  # file -> its modification time when it was uploaded
-        if is_url(location):
+        if is_url(self.location):
             self.root = Path("results") / _slug(self.location)
             self._fs, self._remote = _connect(self.location)
             self._here = f"{platform.node()}:{self.root.resolve()}"

@@ -326,6 +326,16 @@ def test_watch_of_a_sweep_that_does_not_run_says_how_it_ended(storage: Path, cap
     assert capsys.readouterr().out.splitlines()[-1] == "toy: finished"
 
 
+def test_watch_shows_the_metric_that_the_launch_shows(storage: Path) -> None:
+    """The scheduler's, while the objective is 0 everywhere."""
+    played = Played(storage, scheduler=ASHA | {"metric": "total", "mode": "max"})
+    played.controller.report(played.start(), {"step": 1, "samples": 1.0, "accuracy": 0.0, "total": 0.25})
+    played.end()
+    console = Console(file=io.StringIO(), width=100)
+    watch(SweepReader(Storage(str(storage)), "toy"), console)
+    assert "best total 0.25" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 # stop
 
 
@@ -509,6 +519,49 @@ def test_a_report_does_not_take_the_place_of_the_launchs_newer_tables(
     assert (pd.read_parquet(played.folder / "trials.parquet").status == "completed").sum() == 6
 
 
+def test_a_report_waits_aloud_for_a_launch_that_has_not_begun(storage: Path, capsys: Printed) -> None:
+    """It holds the folder, but the journal's last event is still the end of the launch before."""
+    played = Played(storage).run(4)
+    played.finish("interrupted")
+    held, begin = threading.Event(), threading.Event()
+
+    def start() -> None:
+        with running(played.folder):
+            held.set()
+            begin.wait(60)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    assert held.wait(10)
+    threading.Timer(1.0, begin.set).start()
+    assert verbs.report("toy", str(storage)) == 0
+    thread.join()
+    said = capsys.readouterr()
+    assert said.err == "toy: waiting for a launch that is about to begin or to end\n"
+    assert said.out == f"{played.folder / 'report.html'}\n"
+
+
+def test_a_report_uploads_nothing_while_a_launch_runs_elsewhere(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launch ends in the meantime: its tables are newer."""
+    played = Played(storage).run(4)
+    monkeypatch.chdir(tmp_path)
+    original = report.write
+
+    def slow(folder: Path) -> Path:
+        page = original(folder)
+        if folder != played.folder:
+            played.run().finish()
+            (played.folder / ALIVE).write_text('{"time": 0, "where": ""}')
+        return page
+
+    monkeypatch.setattr(report, "write", slow)
+    with running_elsewhere(played.folder):
+        assert verbs.report("toy", f"file://{storage}") == 0
+    assert (pd.read_parquet(played.folder / "trials.parquet").status == "completed").sum() == 6
+
+
 def test_a_report_of_nothing_is_one_message(storage: Path, capsys: Printed) -> None:
     Played(storage).finish()
     assert "no report of toy" in refused(capsys, "report", "toy", "--storage", str(storage))
@@ -666,6 +719,13 @@ def test_a_sweep_at_a_url_is_read_stopped_and_tried_again(
     assert list(read_journal(played.folder / "journal.jsonl"))[-1]["cause"] == "asked"
 
 
+def test_options_from_python_may_be_a_path_but_not_one_text(storage: Path) -> None:
+    folder = Played(storage).run().finish()
+    assert sweeps.run(storage / "toy.yaml", storage=storage, quiet=True).folder == folder
+    with pytest.raises(SpecError, match=r"give \('lr=1',\)"):
+        sweeps.run(storage / "toy.yaml", storage=storage, overrides="lr=1")
+
+
 @pytest.mark.parametrize("verb", ["retry", "sync"])
 def test_a_sweep_that_runs_on_another_machine_is_left_alone(
     storage: Path, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch, verb: str
@@ -694,6 +754,8 @@ def test_status_and_load_from_python(storage: Path) -> None:
         assert sweeps.status("toy", str(storage))["state"] == "running"
         sweep = sweeps.load("toy", str(storage))
     assert (sweep.trials["status"] == "completed").sum() == 2 and len(sweep.history) == 2
+    assert sweeps.status("toy", storage)["folder"] == str(played.folder)  # a Path will do
+    assert len(sweeps.load("toy", storage).trials) == len(sweep.trials)
     assert sweep.folder == played.folder and not (played.folder / "trials.parquet").exists()
     with pytest.raises(SpecError, match="did you mean toy"):
         sweeps.load("tyo", str(storage))
