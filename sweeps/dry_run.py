@@ -17,7 +17,8 @@ from sweeps.plan.checks import check_data
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration, ClusterResources, local_resources
 from sweeps.process import logging_to
-from sweeps.record.folder import JOURNAL, as_recorded, inspect_folder, recorded_rule
+from sweeps.record.file_names import JOURNAL
+from sweeps.record.folder import as_recorded, inspect_folder, recorded_rule
 from sweeps.record.state import read_state
 from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError

@@ -52,8 +52,8 @@ from sweeps.plan.model import Plan
 from sweeps.plan.resources import local_resources
 from sweeps.process import Signals, hangups_held, locked, logging_to
 from sweeps.record.disk import DiskBudget
+from sweeps.record.file_names import JOURNAL, PRIMARY
 from sweeps.record.folder import (
-    JOURNAL,
     as_recorded,
     inspect_folder,
     refuse_other_data,
@@ -65,7 +65,7 @@ from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import read_state
 from sweeps.record.stop_request import StopRequest
-from sweeps.record.storage import PRIMARY_FILES, Storage
+from sweeps.record.storage import Storage
 from sweeps.record.tables import rebuild, write_results
 from sweeps.space.errors import SpecError
 from trm import __version__
@@ -98,7 +98,7 @@ def launch(options: LaunchOptions) -> Outcome:
         # Again: until now another process may have worked on it.
         status = inspect_folder(plan, folder, options.resume, options.extend)
         if status.finished:
-            outcome = _show_finished(plan, folder, options)
+            outcome = _show_finished(plan, folder, options, storage)
         else:
             data = check_data(plan) if data is None else data
             refuse_other_data(folder, data, status.extended)
@@ -128,7 +128,7 @@ def _check(plan: Plan, recorded: Path, options: LaunchOptions) -> str | None:
 # A finished sweep
 
 
-def _show_finished(plan: Plan, folder: Path, options: LaunchOptions) -> Outcome:
+def _show_finished(plan: Plan, folder: Path, options: LaunchOptions, storage: Storage) -> Outcome:
     """Write the tables of a finished sweep again, as a crash may have prevented it before; with --resume
     also write to MLflow what is missing there."""
     update_units(plan, folder)
@@ -138,7 +138,7 @@ def _show_finished(plan: Plan, folder: Path, options: LaunchOptions) -> Outcome:
         if not options.resume:
             return list(mlflow_hint(MlflowFile.read(folder)))
         try:
-            refused = sync(folder, options.tracking_uri, whole=False)
+            refused = sync(folder, options.tracking_uri, storage.checkpoints(folder.name), whole=False)
         except Exception as error:  # each store raises its own kinds
             reason = f"{type(error).__name__}: {error}"
             return [sync_hint(folder, options.storage, options.tracking_uri, reason)]
@@ -269,7 +269,7 @@ def _run_until_end(
 ) -> str:
     """Run the sweep. Returns how it ended: "completed", "budget" or "interrupted"."""
     controller.begin(version=__version__, code=code, libraries=_libraries())
-    if error := storage.send(folder.name, PRIMARY_FILES):  # before the first checkpoint is uploaded
+    if error := storage.send(folder.name, PRIMARY):  # before the first checkpoint is uploaded
         raise OSError(error)
     with display:
         _run_trials(controller, folder, options, storage, stop, preflight)

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from analysis.sweep import AnalysisError, Sweep, load_sweep
 from sweeps.record import mlflow_file
-from sweeps.record.reading import JOURNAL, SPACE, SweepFiles
+from sweeps.record.file_names import PRIMARY, REPORT, TABLES
+from sweeps.record.files import atomic_write
+from sweeps.record.reading import SweepFiles
 from sweeps.record.tables import rebuild
 from sweeps.space.errors import SpecError
-
-TABLES = ("trials.parquet", "history.parquet")
-REPORT = ("summary.csv", "report.html", "verdicts.json", "report")  # what `write` makes
 
 
 def write(folder: Path) -> Path:
@@ -57,19 +56,17 @@ def made_in(folder: Path) -> list[str]:
 
 def _put(made: Path, target: Path) -> None:
     """Put a file or folder in the place of another one, on whichever disk it was made."""
+    if made.is_file():
+        with atomic_write(target) as staging:
+            shutil.copyfile(made, staging)
+        return
     staging = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        if made.is_file():
-            shutil.copyfile(made, staging)
-        else:
-            shutil.copytree(made, staging)
-            shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(made, staging)
+        shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
     finally:
-        if staging.is_dir():
-            shutil.rmtree(staging, ignore_errors=True)
-        else:
-            staging.unlink(missing_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def load(files: SweepFiles, name: str) -> Sweep:
@@ -88,7 +85,7 @@ def _copied(files: SweepFiles, name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         copy = Path(scratch, name)
         copy.mkdir()
-        for file in (SPACE, JOURNAL):
+        for file in PRIMARY:
             try:
                 (copy / file).write_bytes(files.read(file))
             except OSError as error:

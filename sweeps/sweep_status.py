@@ -88,8 +88,8 @@ class SweepReader:
         self._tracker = Tracker(self.state, self._space)
 
     def status(self, or_judged: bool = False) -> SweepStatus:
-        """The status now; `or_judged` as in Tracker.snapshot. Raises SpecError if the files are damaged or of a
-        later format."""
+        """The status now; `or_judged` is that of Tracker.snapshot. Raises SpecError for damaged files and for
+        those of a later format."""
         is_held = is_locked(self._storage.root / self._name)  # before the journal: its end is then in it
         with self._refusing_damage():
             if self._follower.is_replaced:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from sweeps.process import is_locked, locked
 from sweeps.record.checkpoints import step_of
+from sweeps.record.file_names import JOURNAL, PRIMARY, SPACE
 from sweeps.record.journal import Journal
 from sweeps.record.mlflow_file import DEFAULT_STORE, FILE, MlflowFile
-from sweeps.record.reading import JOURNAL, SPACE
 from sweeps.record.secrets import hides_secret, without_secret
 from sweeps.record.state import ASKED, SweepState, TrialState, read_state
-from sweeps.record.storage import PRIMARY_FILES, Storage
+from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
 from sweeps.sweep_status import RUNNING, SweepReader, check_known
 
@@ -67,7 +67,7 @@ def retry(name: str, location: str, program: str) -> int:
                 why = {"reason": trial.reason, "cause": ASKED}
                 journal.append("retry", trial_id=trial.trial_id, **why, **more)
             journal.close()
-            if error := storage.send(name, PRIMARY_FILES):
+            if error := storage.send(name, PRIMARY):
                 raise SpecError(error)
     diverged = sum(trial.status == "diverged" for trial in state.trials.values())
     kept = f" {diverged} diverged: that is an outcome, and stays." if diverged else ""

@@ -17,7 +17,7 @@ import pydantic
 
 from sweeps.plan.model import TrialPlan
 from sweeps.plan.trainer import Trainer
-from sweeps.record.folder import JOURNAL, SPACE
+from sweeps.record.file_names import JOURNAL, SPACE
 from sweeps.record.journal import read_journal
 from sweeps.record.state import SweepState, TrialState
 from sweeps.record.storage import Storage

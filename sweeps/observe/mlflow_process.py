@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sweeps.observe.mlflow_runs import absolute_uri
-from sweeps.record.folder import JOURNAL
+from sweeps.record.file_names import JOURNAL
 from sweeps.record.mlflow_file import FILE, MlflowFile
 from sweeps.record.secrets import without_secret
 
@@ -101,8 +101,8 @@ class MlflowProcess:
             time.sleep(_EVERY_S)
 
     def _has_progressed(self) -> bool:
-        """Whether the store has answered since the last call. mlflow.json is written at least every second
-        while it does, and also when it does not."""
+        """Whether the store has answered since the last call. mlflow.json is written when it has answered, at
+        the most every SAVE_S, and when it has failed; while it hangs nothing is written."""
         modified = self._modified()
         if modified == self._seen:
             return False

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sweeps.record.file_names import REPORT
 from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 
@@ -36,7 +37,6 @@ RUN_STATUS = {  # our status -> MLflow's
 }
 STORES = ("sqlite", "mysql", "postgresql", "mssql", "http", "https", "databricks")
 VIEW_TAG = "mlflow.sharedViewState."  # of an experiment; then the view's key
-REPORT = ("report.html", "summary.csv", "report")  # files and folders attached to the parent run
 
 # MLflow's own limits
 MAX_METRICS, MAX_PARAMS = 1000, 100  # in one call of log_batch: metrics, params and tags; params, or tags

@@ -36,7 +36,8 @@ from sweeps.observe.mlflow_runs import (
     safe_name,
 )
 from sweeps.observe.mlflow_view import view_key, view_link, view_of
-from sweeps.record.folder import JOURNAL, sweep_id
+from sweeps.record.file_names import JOURNAL
+from sweeps.record.folder import sweep_id
 from sweeps.record.journal import Event
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.secrets import without_secret

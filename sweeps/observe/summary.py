@@ -20,7 +20,7 @@ from sweeps.record.state import SweepState
 if TYPE_CHECKING:
     import pandas as pd
 
-OK, SOME_FAILED, BAD_INPUT, BUDGET_SPENT = 0, 1, 2, 3
+OK, SOME_FAILED, BUDGET_SPENT = 0, 1, 3  # 2 is bad input, for which there is no summary
 logger = logging.getLogger(__name__)
 
 

@@ -17,13 +17,12 @@ from analysis.inference.rule import SMALLEST_LEVEL, Rule
 from sweeps.plan.extension import refusals
 from sweeps.plan.identity import differences, identity, resolved
 from sweeps.plan.model import Plan
+from sweeps.record.file_names import JOURNAL, SPACE
 from sweeps.record.files import atomic_write
 from sweeps.record.state import SweepState, read_state
 from sweeps.space.errors import SpecError
 from trm import __version__
 from trm.settings.yaml import YamlError, dump_yaml, load_yaml
-
-SPACE, JOURNAL = "sweep.yaml", "journal.jsonl"
 
 
 @dataclass(frozen=True)

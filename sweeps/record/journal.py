@@ -38,7 +38,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -95,7 +94,7 @@ class Journal:
     event that has an effect, or with the next event at all once SYNC_S have passed.
 
     `listeners` are called with every new event, one at a time, in the file's order. They must be fast and
-    must not raise.
+    must not raise. Only one thread may append: the one that runs the sweep.
     """
 
     def __init__(self, path: Path) -> None:
@@ -106,7 +105,6 @@ class Journal:
         self._file = path.open("ab", buffering=0)
         self._size = self._synced = os.fstat(self._file.fileno()).st_size
         self._synced_at = -math.inf
-        self._lock = threading.RLock()  # the MLflow writer's thread appends too
 
     def _truncate_partial_line(self) -> None:
         """Remove a last line without its newline, so that the next event starts on a new line."""
@@ -126,13 +124,12 @@ class Journal:
     def append(self, event: str, **fields: Any) -> Event:
         """Write an event with the current time, and call the listeners. Raises OSError if the disk is
         full."""
-        with self._lock:
-            record: Event = {"time": round(time.time(), 3), "event": event, **fields}
-            self._write(_as_json(record).encode() + b"\n")
-            if _has_effect(record) or time.monotonic() - self._synced_at >= SYNC_S:
-                self._sync()
-            for listener in self.listeners:
-                listener(record)
+        record: Event = {"time": round(time.time(), 3), "event": event, **fields}
+        self._write(_as_json(record).encode() + b"\n")
+        if _has_effect(record) or time.monotonic() - self._synced_at >= SYNC_S:
+            self._sync()
+        for listener in self.listeners:
+            listener(record)
         return record
 
     def _write(self, line: bytes) -> None:
@@ -157,10 +154,9 @@ class Journal:
         self._synced, self._synced_at = self._size, time.monotonic()
 
     def close(self) -> None:
-        with self._lock:
-            if not self._file.closed and self._synced < self._size:
-                self._sync()
-            self._file.close()
+        if not self._file.closed and self._synced < self._size:
+            self._sync()
+        self._file.close()
 
 
 def _as_json(record: Event) -> str:

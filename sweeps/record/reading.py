@@ -9,10 +9,9 @@ from typing import Any
 
 import yaml
 
+from sweeps.record.file_names import JOURNAL, SPACE
 from sweeps.record.journal import Event, events_in
 from sweeps.space.errors import SpecError
-
-SPACE, JOURNAL = "sweep.yaml", "journal.jsonl"
 
 
 @dataclass(frozen=True)

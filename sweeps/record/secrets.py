@@ -41,11 +41,6 @@ class LogFormatter(logging.Formatter):
         return without_secret(super().format(record), self._uri)
 
 
-def hides_secret(text: str) -> bool:
-    """Whether `without_secret` has hidden something in the text: such a URI cannot be used as it stands."""
-    return _HIDDEN in text
-
-
 def _user_alone(match: re.Match[str]) -> str:
     scheme, name, password = match["scheme"], match["name"], match["password"]
     if password:
@@ -60,3 +55,8 @@ def _secrets(uri: str) -> set[str]:
     users = [match["password"] for match in _USER.finditer(uri) if match["password"]]
     found = [user.removeprefix(":") for user in users] + [match["value"] for match in _FIELD.finditer(uri)]
     return {form for secret in found for form in (secret, unquote(secret)) if len(form) > 3}
+
+
+def hides_secret(text: str) -> bool:
+    """Whether `without_secret` has hidden something in the text: such a URI cannot be used as it stands."""
+    return _HIDDEN in text

@@ -27,7 +27,8 @@ import fsspec
 
 from sweeps.record import mlflow_file, stop_request
 from sweeps.record.checkpoints import REPORT, CheckpointStore, UploadFailed
-from sweeps.record.reading import JOURNAL, SPACE, SweepFiles
+from sweeps.record.file_names import JOURNAL, PRIMARY
+from sweeps.record.reading import SweepFiles
 from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 
@@ -37,7 +38,6 @@ UPLOAD_S = 10.0
 ALIVE = "alive"  # the object at a URL that says where a launch runs, and when it last did
 SILENT_S = 600.0  # how long a launch on another machine may say nothing: an upload may take long
 JOIN_S = 60.0  # how long the end of a launch waits for an upload in progress
-PRIMARY_FILES = (SPACE, JOURNAL)  # all other files are derived from these
 
 
 def is_url(location: str) -> bool:
@@ -68,7 +68,7 @@ class Storage:
         """The names of what looks like a sweep, sorted. Raises SpecError if there is no such storage."""
         if is_url(self.location):
             self._fs.invalidate_cache()
-            paths = [path for file in PRIMARY_FILES for path in self._fs.glob(f"{self._remote}/*/{file}")]
+            paths = [path for file in PRIMARY for path in self._fs.glob(f"{self._remote}/*/{file}")]
             return sorted({str(path).rstrip("/").split("/")[-2] for path in paths})
         try:
             folders = [path for path in self.root.iterdir() if path.is_dir()]
@@ -78,7 +78,7 @@ class Storage:
             ) from error
         except OSError as error:
             raise SpecError(f"--storage {self.location}: cannot be read ({error.strerror})") from error
-        return sorted(path.name for path in folders if any((path / file).exists() for file in PRIMARY_FILES))
+        return sorted(path.name for path in folders if any((path / file).exists() for file in PRIMARY))
 
     def files(self, name: str) -> SweepFiles:
         """The sweep's files to read from, where they are newest: with a URL the local copy or the remote
@@ -117,7 +117,7 @@ class Storage:
             return
         files = self.files(name)
         with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
-            for file in PRIMARY_FILES:
+            for file in PRIMARY:
                 with suppress(OSError):
                     Path(scratch, file).write_bytes(files.read(file))
             try:
@@ -130,7 +130,7 @@ class Storage:
 
         Raises SpecError if the journals have diverged: each has events that the other lacks.
         """
-        remote_paths = {file: f"{self._remote}/{name}/{file}" for file in PRIMARY_FILES}
+        remote_paths = {file: f"{self._remote}/{name}/{file}" for file in PRIMARY}
         self._fs.invalidate_cache()
         if not all(self._fs.exists(path) for path in remote_paths.values()):
             return
@@ -164,7 +164,7 @@ class Storage:
         def work() -> None:
             while not stop.wait(UPLOAD_S):
                 self._say_alive(name)
-                self.send(name, PRIMARY_FILES)
+                self.send(name, PRIMARY)
                 if self._take_request(name):
                     stop_request.ask(self.root / name)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sweeps.record.file_names import JOURNAL, SPACE, TABLES
 from sweeps.record.files import atomic_write
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.state import SweepState, TrialState, read_state
@@ -18,8 +19,7 @@ from sweeps.space.names import HISTORY_COLUMNS, TRIAL_COLUMNS
 def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> None:
     """Write trials.parquet and history.parquet into `folder`. `space` is the content of sweep.yaml."""
     trials = trials_frame(state, space, MlflowFile.read(folder).runs)
-    frames = {"trials.parquet": trials, "history.parquet": history_frame(state)}
-    for name, frame in frames.items():
+    for name, frame in zip(TABLES, (trials, history_frame(state)), strict=True):
         with atomic_write(folder / name) as staging:
             frame.to_parquet(staging)
 
@@ -28,7 +28,7 @@ def rebuild(folder: Path) -> None:
     """Write the tables from the sweep's files. Raises FileNotFoundError if the folder holds no sweep."""
     from trm.settings.yaml import load_yaml
 
-    write_results(folder, read_state(folder / "journal.jsonl"), load_yaml(folder / "sweep.yaml"))
+    write_results(folder, read_state(folder / JOURNAL), load_yaml(folder / SPACE))
 
 
 def trials_frame(

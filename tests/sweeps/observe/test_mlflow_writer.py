@@ -529,11 +529,11 @@ def test_the_parent_run_carries_the_report_and_the_trials_their_arm(store: str, 
     client = MlflowClient(tracking_uri=store)
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["sweep.yaml"]
     (results / "report").mkdir()
-    for name in ("report.html", "report/ranking.png", "report/table.csv"):
+    for name in ("report.html", "verdicts.json", "report/ranking.png", "report/table.csv"):
         (results / name).write_text(name)
     sync(results, store)
     there = [file.path for file in client.list_artifacts(parent.info.run_id)]
-    assert there == ["report", "report.html", "sweep.yaml"]
+    assert there == ["report", "report.html", "sweep.yaml", "verdicts.json"]
     figures = [file.path for file in client.list_artifacts(parent.info.run_id, "report")]
     assert figures == ["report/ranking.png", "report/table.csv"]
     after = client.get_run(parent.info.run_id)
