@@ -95,11 +95,14 @@ def guarded(action: Callable[[], int], program: str) -> int:
 
 
 def _list(options: argparse.Namespace, program: str) -> int:
-    from sweeps.sweep_status import SweepStatus, statuses
+    from sweeps.sweep_status import SweepStatus, damaged_as_json, statuses
 
     rows = list(statuses(options.storage))
     if options.json:
-        found = [row.as_json() if isinstance(row, SweepStatus) else _damaged(name, row) for name, row in rows]
+        found = [
+            row.as_json() if isinstance(row, SweepStatus) else damaged_as_json(name, row)
+            for name, row in rows
+        ]
         _print_json(found)
         return 0
     from rich.console import Console
@@ -113,10 +116,6 @@ def _list(options: argparse.Namespace, program: str) -> int:
     else:
         print(f"{without_secret(options.storage)} has no sweeps.")
     return 0
-
-
-def _damaged(name: str, error: SpecError) -> dict[str, str]:
-    return {"name": name, "state": "damaged", "error": str(error)}
 
 
 def _status(options: argparse.Namespace, program: str) -> int:

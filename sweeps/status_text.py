@@ -12,8 +12,9 @@ from rich.text import Text
 from analysis.format import duration
 from sweeps.observe.progress import Progress
 from sweeps.observe.progress_text import clock_text, counts_text, elided, table, value_text
+from sweeps.record.state import RUNNING
 from sweeps.space.errors import SpecError
-from sweeps.sweep_status import RUNNING, SweepStatus
+from sweeps.sweep_status import DAMAGED, SweepStatus
 
 DAY_S = 86_400
 MOST_ARMS = 20  # of a status
@@ -77,9 +78,7 @@ def list_text(rows: list[tuple[str, SweepStatus | SpecError]], width: int) -> Ta
         shown = Text(elided(name, NAME if not narrow else max(8, width // 5)))
         if isinstance(status, SpecError):
             problem = " ".join(str(status).split())
-            grid.add_row(
-                shown, "damaged", "", Text(elided(problem, PROBLEM if not narrow else width // 4)), ""
-            )
+            grid.add_row(shown, DAMAGED, "", Text(elided(problem, PROBLEM if not narrow else width // 4)), "")
             continue
         progress = status.progress
         best = ""

@@ -18,11 +18,15 @@ from sweeps.process import is_locked
 from sweeps.record.mlflow_file import FILE, MlflowFile
 from sweeps.record.reading import JournalFollower
 from sweeps.record.secrets import without_secret
-from sweeps.record.state import SweepState
+from sweeps.record.state import RUNNING, SweepState, how_ended
 from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
 
-RUNNING, FINISHED, INTERRUPTED, BUDGET = "running", "finished", "interrupted", "budget"
+DAMAGED = "damaged"  # of a sweep whose files cannot be read
+JSON_KEYS = (
+    *("name", "state", "folder", "objective", "trials", "ended", "planned", "best", "best_phase", "looks"),
+    *("failures", "launches", "mlflow", "elapsed_s", "eta_s", "updated"),
+)
 FAILURES = 5  # whose reasons are named
 
 
@@ -70,6 +74,11 @@ class SweepStatus:
         }
 
 
+def damaged_as_json(name: str, error: SpecError) -> dict[str, Any]:
+    """As `list --json` prints a sweep that cannot be read: with the keys of one that can, and `error`."""
+    return {**dict.fromkeys(JSON_KEYS), "name": name, "state": DAMAGED, "error": str(error)}
+
+
 class SweepReader:
     """Reads a sweep's files, and at each `status` what was added to them. Raises SpecError if they are
     damaged."""
@@ -113,7 +122,6 @@ class SweepReader:
             raise SpecError(f"{self._files.where}: its files are damaged ({reason}): restore them") from error
 
     def _status(self, is_held: bool, or_judged: bool) -> SweepStatus:
-        state = _state(self.state)
         is_running = is_held or self._storage.runs_elsewhere(self._name)
         failed = [trial for trial in self.state.trials.values() if trial.status == "failed"]
         stages, looks = self.state.stages, self.state.looks
@@ -121,7 +129,7 @@ class SweepReader:
         return SweepStatus(
             name=self._name,
             where=self._files.where,
-            state=RUNNING if is_running else state,
+            state=RUNNING if is_running else how_ended(self.state.finished),
             progress=self._tracker.snapshot(time.time() if is_running else None, or_judged),
             failures=tuple((trial.trial_id, trial.reason) for trial in failed[:FAILURES]),
             looks=(len(latest), len(stages[-1]["looks"]) if stages else 0),
@@ -134,11 +142,6 @@ class SweepReader:
             return MlflowFile.parse(self._files.read(FILE)).link
         except OSError:
             return ""
-
-
-def _state(state: SweepState) -> str:
-    """The state of a sweep that does not run."""
-    return {"completed": FINISHED, "budget": BUDGET}.get(state.finished, INTERRUPTED)
 
 
 def read_status(name: str, location: str | Path) -> SweepStatus:

@@ -18,10 +18,10 @@ from sweeps.record.file_names import JOURNAL, PRIMARY, SPACE
 from sweeps.record.journal import Journal
 from sweeps.record.mlflow_file import DEFAULT_STORE, FILE, MlflowFile
 from sweeps.record.secrets import hides_secret, without_secret
-from sweeps.record.state import ASKED, SweepState, TrialState, read_state
+from sweeps.record.state import ASKED, FINISHED, RUNNING, SweepState, TrialState, read_state
 from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
-from sweeps.sweep_status import RUNNING, SweepReader, check_known
+from sweeps.sweep_status import SweepReader, check_known
 
 POLL_S = 0.2
 REMOTE_POLL_S = 2.0  # of a launch on another machine, whose files are at a URL
@@ -49,7 +49,7 @@ def stop(name: str, location: str, timeout: float, program: str) -> int:
     storage.withdraw_stop(name)  # it may have ended by itself
     ended = f"{status.progress.ended} of {status.progress.planned} trials have ended"
     print(f"{name} has stopped ({status.state}); {ended}.")
-    if status.state != "finished":
+    if status.state != FINISHED:
         print(f"Continue: {_command_to_resume(program, storage, name)}")
     return 0
 

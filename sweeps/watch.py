@@ -10,7 +10,8 @@ from rich.live import Live
 
 from sweeps.observe.console import MORE_LINES, PLAIN_EVERY_S
 from sweeps.observe.progress_text import line, table
-from sweeps.sweep_status import RUNNING, SweepReader, SweepStatus
+from sweeps.record.state import RUNNING
+from sweeps.sweep_status import SweepReader, SweepStatus
 
 REFRESH_S = 1.0
 

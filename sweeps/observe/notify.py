@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from sweeps.record.journal import Event
 from sweeps.record.secrets import without_secret
+from sweeps.record.state import RUNNING
 from sweeps.space.errors import SpecError
 
 TIMEOUT_S = 10.0
@@ -61,7 +62,8 @@ class FirstFailure:
         reason = without_secret(str(end.get("reason", "")))
         message = {
             "sweep": self._sweep,
-            "status": "running",
+            "state": RUNNING,
+            "status": RUNNING,
             "failed": {"trial_id": end["trial_id"], "reason": reason},
             "text": f"{self._sweep}: the first trial has failed: {end['trial_id']}: {reason}",
         }

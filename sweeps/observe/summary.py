@@ -15,7 +15,7 @@ from analysis.format import few, join
 from sweeps.decide.controller import Controller
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.secrets import without_secret
-from sweeps.record.state import SweepState
+from sweeps.record.state import SweepState, how_ended
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,6 +169,7 @@ def summary(controller: Controller, folder: Path, status: int, ending: str) -> d
     return {
         "text": f"{what}: {outcomes or 'no trials'}{leader}",
         "sweep": controller.plan.spec.name,
+        "state": how_ended(ending),
         "status": ending,
         "exit_status": status,
         "trials": dict(counts),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # it loads scipy, for which a command that only reads need no
 Status = Literal["not_started", "running", "completed", "pruned", "diverged", "failed", "interrupted"]
 LOST = "lost"  # the cause of an end or a retry that is not the trainer's: its worker or node died
 ASKED = "asked"  # the cause of a retry that a user asked for, while no process worked on the sweep
+# The states of a sweep, as a user is told
+RUNNING, FINISHED, INTERRUPTED, BUDGET = "running", "finished", "interrupted", "budget"
 ENDED: frozenset[str] = frozenset({"completed", "pruned", "diverged", "failed"})
 
 _NOT_METRICS = frozenset({"time", "event", "trial_id"})
@@ -299,6 +301,12 @@ class SweepState:
         if trial.phase == "search":
             searching = self.searching.setdefault(trial.arm, set())
             (searching.discard if trial.ended else searching.add)(trial.trial_id)
+
+
+def how_ended(ending: str) -> str:
+    """The state of a sweep that does not run, of the status that its last launch recorded at its end; "": it
+    recorded none."""
+    return {"completed": FINISHED, "budget": BUDGET}.get(ending, INTERRUPTED)
 
 
 def member_of(arm: str, draw: int) -> str:

@@ -252,6 +252,17 @@ def test_list_has_a_line_a_sweep(storage: Path, capsys: Printed) -> None:
     assert [each["name"] for each in found] == ["one", "two"] and found[0]["best"]["arm"] == "b"
 
 
+def test_a_damaged_sweep_has_the_keys_of_the_others(storage: Path, capsys: Printed) -> None:
+    Played(storage, name="one").run().finish()
+    (Played(storage, name="two").finish() / "sweep.yaml").write_text("{")
+    assert main(["list", "--storage", str(storage), "--json"]) == 0
+    one, two = json.loads(capsys.readouterr().out)
+    assert list(two) == [*one, "error"]
+    known = {key: value for key, value in two.items() if value is not None}
+    assert known == {"name": "two", "state": "damaged", "error": two["error"]}
+    assert "is damaged" in two["error"]
+
+
 def test_an_empty_storage_lists_nothing(storage: Path, capsys: Printed) -> None:
     storage.mkdir()
     assert main(["list", "--storage", str(storage), "--json"]) == 0

@@ -68,7 +68,8 @@ def test_the_summary_arrives_as_json(hook: Hook, tmp_path: Path) -> None:
     ((kind, body),) = hook.taken
     told = json.loads(body)
     assert kind == "application/json"
-    assert told["sweep"] == "toy" and told["status"] == "completed" and told["exit_status"] == 0
+    assert told["sweep"] == "toy" and (told["state"], told["status"]) == ("finished", "completed")
+    assert told["exit_status"] == 0
     assert told["trials"] == {"completed": 6}
     assert told["best"] == {"trial_id": "b-d0-s2", "value": pytest.approx(0.902)}
     assert told["spent"]["samples"] == 600
