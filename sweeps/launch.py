@@ -63,7 +63,7 @@ from sweeps.record.folder import (
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.secrets import without_secret
-from sweeps.record.state import read_state
+from sweeps.record.state import SweepState, read_state
 from sweeps.record.stop_request import StopRequest
 from sweeps.record.storage import Storage
 from sweeps.record.tables import rebuild, write_results
@@ -183,21 +183,24 @@ def _run(
     from sweeps.execute import cluster
     from sweeps.execute.preflight import Preflight
 
-    preflight = None
-    if options.address is not None:
-        available = cluster.connect(options.address, count_gpus=False)
-        check_fits(plan, available, f"the cluster at {options.address}")
-        preflight = Preflight(plan, storage.checkpoints(plan.spec.name))
-        preflight.wait(available)
-    code = code_version(plan.spec.trainer)
-    reusable = None
-    if options.reuse:
-        reusable = ReusableTrials(storage, plan.spec.name, plan.trainer, code, data)
-    history = list(read_journal(folder / JOURNAL))
+    at_end.callback(cluster.disconnect)
+    preflight, signals = None, Signals()
+    with signals:
+        if options.address is not None:
+            available = cluster.connect(options.address, count_gpus=False)
+            signals.install()  # again, as Ray has installed its own handlers
+            check_fits(plan, available, f"the cluster at {options.address}")
+            preflight = Preflight(plan, storage.checkpoints(plan.spec.name))
+            preflight.wait(available, options.address, signals.received)
+        code = code_version(plan.spec.trainer)
+        reusable = None
+        if options.reuse:
+            reusable = ReusableTrials(storage, plan.spec.name, plan.trainer, code, data)
+        history = list(read_journal(folder / JOURNAL))
     with (
         logging_to(folder / "logs" / "driver.log"),
         storage.uploading(folder.name),
-        Signals() as signals,
+        signals,
     ):
         stop = _Stop(signals, request)
         space = write_space(plan, folder, data, extended)
@@ -223,13 +226,13 @@ def _run(
         with failures.catch("the journal"):
             controller.finish(ending)
         with failures.catch("the tables"):
-            write_results(folder, controller.state, space)
+            write_results(folder, _recorded(controller, folder, failures), space)
         with failures.catch("the end of Ray"):
             cluster.disconnect()
         with failures.catch("the wait for MLflow"):
             mlflow_error = writer.drain()
         with failures.catch("the tables"):  # again, with the ids of MLflow runs created in the meantime
-            write_results(folder, controller.state, space)
+            write_results(folder, _recorded(controller, folder, failures), space)
         with failures.catch("the journal"):
             journal.close()
     status = _exit_status(controller, ending, failures, stop)
@@ -245,6 +248,12 @@ def _run(
         return [*hint, *refused_by_mlflow(found.notes), *mlflow_hint(found)]
 
     return Outcome(status, folder, tuple(notes), end_mlflow)
+
+
+def _recorded(controller: Controller, folder: Path, failures: Failures) -> SweepState:
+    """The sweep's state by its journal: an event that could not be synced is not there, and the controller
+    may have taken it in."""
+    return read_state(folder / JOURNAL) if failures.texts else controller.state
 
 
 def _make_folder(folder: Path, options: LaunchOptions) -> None:

@@ -6,7 +6,6 @@ import fcntl
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -97,11 +96,11 @@ def hangups_held() -> Iterator[None]:
 
 
 class Signals:
-    """A context manager that catches the first SIGINT, SIGTERM or SIGHUP, so that the launch can end in
-    order. What was ignored when the launch began, as SIGHUP under nohup, stays ignored.
+    """A context manager that catches a first SIGINT, SIGTERM or SIGHUP, so that the launch can end in order.
+    What was ignored when the launch began, as SIGHUP under nohup, stays ignored.
 
-    A second signal of the same kind ends the process at once, unless it follows within SAME_S: a terminal
-    that is closed sends SIGHUP from the shell and again from the kernel.
+    A second signal, of whichever kind, ends the process at once, but for a second SIGHUP within SAME_S: a
+    terminal that is closed sends it from the shell and again from the kernel.
     """
 
     KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -109,7 +108,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._caught: int | None = None
-        self._first: dict[int, float] = {}  # kind -> when it was caught first
+        self._caught_at = 0.0
         self._before: dict[int, Any] = {}
         self._terminals: list[int] = []  # which of the outputs are one
 
@@ -132,18 +131,17 @@ class Signals:
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if number in self._first:
-            if now - self._first[number] >= self.SAME_S:
+        if self._caught is not None:
+            is_same = number == self._caught == signal.SIGHUP and now - self._caught_at < self.SAME_S
+            if not is_same:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             return
-        self._first[number] = now
-        self._caught = number
+        self._caught, self._caught_at = number, now
         self._leave_closed_terminals()
-        try:
-            message = "Stopping; recorded results are kept. A second signal stops at once."
-            print(message, file=sys.stderr, flush=True)
-        except Exception:  # nobody is there to read it, nor what is still printed
+        try:  # without sys.stderr, which may be in the middle of a write
+            os.write(2, b"Stopping; recorded results are kept. A second signal stops at once.\n")
+        except OSError:  # nobody is there to read it, nor what is still printed
             _discard(2)
 
     def _leave_closed_terminals(self) -> None:

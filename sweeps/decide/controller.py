@@ -1,10 +1,10 @@
 """Decides which trial runs next, which trial stops, and which draws of the search are repeated as evidence.
 
 `sweeps.launch` builds the controller. `sweeps.execute.tuner` asks it for trials (`next_trial`) and tells it
-what happened (`started`, `report`, `failed`, `ended`); it does not know Ray. It calls `Stopping` for early
-stopping, `Placement` for GPU shares, `TPESearch` for draws that depend on results, and `BudgetUsage` for
-limits. Every change is an event in the journal, so a controller that is built from an old journal continues
-that sweep.
+what happened (`started`, `report`, `failed`, `lost`, `ended`); it does not know Ray. It calls `Stopping` for
+early stopping, `Placement` for GPU shares, `Retries` for trials that were lost with their worker or node,
+`TPESearch` for draws that depend on results, and `BudgetUsage` for limits. Every change is an event in the
+journal, so a controller that is built from an old journal continues that sweep.
 """
 
 from __future__ import annotations
@@ -167,6 +167,13 @@ class Controller:
         return not self.state.open and not any(search.missing for search in self._searches.values())
 
     @property
+    def only_budget_is_missing(self) -> bool:
+        """Whether nothing is left but new trials, which `budget.trials` does not allow: no interrupted one
+        waits to go on, and none may be taken over from another sweep."""
+        may_reuse = self._reusable is not None and self.state.not_started.keys() - self._not_reusable
+        return bool(self.usage.no_more_trials) and not self.state.interrupted and not may_reuse
+
+    @property
     def must_stop(self) -> bool:
         """Whether running trials stop too: a limit was reached, or too many trials were lost."""
         return bool(self.usage.exhausted(time.time()) or self.retries.gave_up)
@@ -221,8 +228,10 @@ class Controller:
         if wrong := self._contradiction(trial, metrics):
             self.ended(trial_id, "failed", wrong)
             return False
+        is_new = int(metrics["step"]) > trial.last_step and not trial.reused_from
         self._write_report(trial_id, metrics)
-        self.retries.reported(trial_id)
+        if is_new:  # one that is copied, or repeated from a checkpoint, does not show that a worker works
+            self.retries.reported(trial_id)
         if self._lacks_objective(trial):
             return False
         self.stopping.on_report(trial, metrics)
@@ -311,14 +320,17 @@ class Controller:
         else:
             self.ended(trial_id, "failed", reason, log=log)
 
-    def lost(self, trial_id: str, reason: str, node: str = "", log: str = "") -> None:
+    def lost(
+        self, trial_id: str, reason: str, node: str = "", log: str = "", has_trained: bool = True
+    ) -> None:
         """Record that a trial's worker or node died, or cannot run it. The trial is retried from its last
         checkpoint, later and on another node; if it was lost too often, its end is recorded. `node` is the
-        node's id, needed where the trial had not started; `log` is the end of the trial's log."""
+        node's id, needed where the trial had not started; `log` is the end of the trial's log;
+        `has_trained` is False if the trainer had not begun in this attempt."""
         trial = self.state.trials[trial_id]
         if trial.ended:
             return
-        cause = self.retries.lost(trial_id, reason, node, log)
+        cause = self.retries.lost(trial_id, reason, node, log, has_trained)
         if cause is not None:
             often = f"lost {trial.lost + 1} times in a row without a new step; the last time: {reason}"
             self.ended(trial_id, "failed", often, cause=cause, log=log)

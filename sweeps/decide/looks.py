@@ -277,7 +277,7 @@ class EvidenceLooks:
 
 def _value(trials: list[TrialState], metric: str) -> float | str:
     """The mean over an arm's kept draws at a seed."""
-    if any(trial.status == "failed" and trial.cause == LOST for trial in trials):
+    if any(trial.is_lost for trial in trials):
         return LOST
     if not trials or any(trial.status != "completed" for trial in trials):
         return math.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sweeps.plan.model import Arm, Plan
 from sweeps.plan.resources import Allocation, Calibration, ClusterResources, Node
@@ -23,6 +23,7 @@ class Placement:
         self._state = state
         self._journal = journal
         self.nodes = UNKNOWN  # those that are alive; `sweeps.execute` keeps them up to date
+        self.uninspected: set[str] = set()  # ids of nodes that are alive, and get trials once inspected
         self.excluded: set[str] = set()  # ids of nodes that get no more trials in this launch
 
     def allocation(self, trial_id: str) -> Allocation:
@@ -46,9 +47,10 @@ class Placement:
         """The name of the node with this id; '' if it is not alive."""
         return next((each.name for each in self.nodes.nodes if each.id == node), "")
 
-    def fits(self, trial_id: str) -> bool:
-        """Whether the trial fits on a node that may get trials, as long as nothing else runs there."""
-        return self.usable.concurrency(*self.allocation(trial_id)) > 0
+    def fits(self, trial_id: str, avoid: Collection[str] = ()) -> bool:
+        """Whether the trial fits on a node that may get trials and is not among `avoid`, as long as nothing
+        else runs there."""
+        return self.usable.without(avoid).concurrency(*self.allocation(trial_id)) > 0
 
     def arm_fits(self, arm: str) -> bool:
         """Whether a trial of the arm does."""
@@ -57,6 +59,8 @@ class Placement:
     def too_large(self) -> str:
         """Says of an arm with open trials that they fit on no node, and how large the nodes are; '' if all
         fit."""
+        if self.uninspected and not self.usable.nodes and self._state.open:
+            return f"trials wait for nodes that are still being inspected: {len(self.uninspected)}"
         for arm in dict.fromkeys(trial.arm for trial in self._state.open.values()):
             if not self.arm_fits(arm):
                 needs = self._arms[arm].cpu, gpus(self._arms[arm], self._state.shares)

@@ -14,7 +14,7 @@ from sweeps.decide.placement import Placement
 from sweeps.record.journal import Journal
 from sweeps.record.state import LOST, SweepState
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0  # before a lost trial is tried again; doubled with each loss
+FIRST_WAIT_S = 5.0  # before a lost trial is tried again; doubled with each loss
 MAX_LOST = 5  # losses of a trial in a row, with no new step in between; one more ends it
 NODE_ROW = 3  # failures in a row on a node, with no report from it in between, that exclude it
 SWEEP_ROW = 5  # trials lost in a row in the whole sweep, or twice the nodes if that is more, that end it
@@ -46,15 +46,16 @@ class Retries:
         return trial_id in self._not_before and self._clock() < self._not_before[trial_id]
 
     def avoided(self, trial_id: str) -> list[str]:
-        """The ids of the nodes on which the trial is not to run: the excluded ones, and the one on which it
-        was lost, if it fits on another."""
+        """The ids of the nodes on which the trial is not to run: those not inspected yet, the excluded ones,
+        and the one on which it was lost, if it fits on another."""
         avoided = self._placement.excluded
         if trial_id in self._not_before:
             died_on = avoided | {self._node.get(trial_id, "")}
             elsewhere = self._placement.nodes.without(died_on)
             if elsewhere.concurrency(*self._placement.allocation(trial_id)):
                 avoided = died_on
-        return sorted(node.id for node in self._placement.nodes.nodes if node.id in avoided)
+        there = {node.id for node in self._placement.nodes.nodes}
+        return sorted(self._placement.uninspected | there & avoided)
 
     def started(self, trial_id: str, node: str) -> None:
         self._node[trial_id] = node
@@ -63,22 +64,28 @@ class Retries:
         self._row_on.pop(self._node.get(trial_id, ""), None)
         self._row.clear()
 
-    def lost(self, trial_id: str, reason: str, node: str = "", log: str = "") -> str | None:
+    def lost(
+        self, trial_id: str, reason: str, node: str = "", log: str = "", has_trained: bool = True
+    ) -> str | None:
         """Count the loss of a trial, and record its retry. `node` is needed where it had not started.
 
         Returns None, or the cause of its end if it was lost too often for another retry: LOST if its node
-        has died, else '', the trainer's, as with one that crashes its process or needs too much memory.
+        has died or the trainer had not begun, else '', the trainer's, as with one that crashes its process or
+        needs too much memory. Where no open trial is left that can begin, the launch ends, and no trial.
         """
         trial = self._state.trials[trial_id]
         node = self._node[trial_id] = node or self._node.get(trial_id, "")
         lives = self._placement.is_alive(node)
         self._count(trial_id, node, lives, reason)
         if trial.lost >= MAX_LOST:
-            return "" if lives else LOST
+            if has_trained:
+                return "" if lives else LOST
+            if not self._state.open.keys() <= self._row:
+                return LOST
+            self._give_up(reason)
         more = {"log": log} if log else {}
         self._journal.append("retry", trial_id=trial_id, reason=reason, cause=LOST, node=node, **more)
-        wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (trial.lost - 1))
-        self._not_before[trial_id] = self._clock() + wait_s
+        self._not_before[trial_id] = self._clock() + FIRST_WAIT_S * 2 ** (trial.lost - 1)
         return None
 
     def _count(self, trial_id: str, node: str, lives: bool, reason: str) -> None:
@@ -92,14 +99,20 @@ class Retries:
                 self.exclude(node, f"{NODE_ROW} failures in a row; the last: {reason}")
         limit = max(SWEEP_ROW, 2 * len(self._placement.nodes.nodes))
         if len(self._row) >= limit:
-            self.gave_up = (
-                f"{len(self._row)} trials in a row were lost with their worker or node, and none reported in "
-                f"between; the last: {reason}"
-            )
+            self._give_up(reason)
+
+    def _give_up(self, reason: str) -> None:
+        self.gave_up = (
+            f"{len(self._row)} trials in a row were lost with their worker or node, and none reported in "
+            f"between; the last: {reason}"
+        )
 
     def exclude(self, node: str, why: str) -> None:
         """Give the node no more trials in this launch, and record a warning that says why."""
         self._placement.excluded.add(node)
-        text = f"node {self._placement.host(node)} ({node[:8]}) gets no more trials in this launch: {why}"
+        text = (
+            f"node {self._placement.host(node)} ({node[:8]}) gets no more trials in this launch: {why}; mend "
+            f"the node: the next launch tries it again"
+        )
         logger.warning("%s", text)
         self._journal.append("warning", text=text)

@@ -127,12 +127,15 @@ class Stopping:
         if trial.phase != "search":
             return []
         if trial.is_lost:
-            return self._judge.lost(*self._membership(trial))
-        if trial.status in ("diverged", "failed"):
+            arrivals = self._judge.lost(*self._membership(trial))
+        elif trial.status in ("diverged", "failed"):
             return self._judge.diverged(*self._membership(trial), trial.trial_id)
-        if all(other.status == "completed" for other in self._state.siblings_of(trial)):
+        else:
+            arrivals = []
+        counted = [other for other in self._state.siblings_of(trial) if not other.is_lost]
+        if counted and all(other.status == "completed" for other in counted):
             self._judge.completed(trial.member)
-        return []
+        return arrivals
 
     def _membership(self, trial: TrialState) -> tuple[str, str, list[str]]:
         """The names of the pool and the member, and the ids of the member's trials that were not lost."""

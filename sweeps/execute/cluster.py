@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from sweeps.execute.measure import measure
-from sweeps.execute.private import PrivateFolder, make_token
+from sweeps.execute.private import PrivateFolder, make_token, remove_token
 from sweeps.plan.model import Arm, Plan
 from sweeps.plan.resources import Calibration, ClusterResources, Node, local_resources
 from sweeps.space.errors import SpecError
@@ -95,6 +95,7 @@ def disconnect() -> None:
     """Leave the cluster. A Ray instance that `connect` started is stopped, and its files are removed."""
     if ray.is_initialized():
         ray.shutdown()
+    remove_token()
     while _folders:
         _folders.pop().remove()
 

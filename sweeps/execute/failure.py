@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sweeps.record.secrets import without_secret
+
 MAX_REASON = 2000  # characters
 
 
@@ -20,12 +22,13 @@ def bounded(text: str, limit: int = MAX_REASON) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The error's type and its whole message, bounded."""
+    """The error's type and its whole message, bounded, without passwords in URLs."""
     try:
         message = str(error).strip()
     except Exception:  # an error in the error's own __str__
         message = "its message cannot be shown"
-    return bounded(f"{type(error).__name__}: {message}" if message else type(error).__name__)
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return bounded(without_secret(text))
 
 
 def silence_reason(limit: float) -> str:

@@ -13,6 +13,7 @@ import ray
 
 from sweeps.decide.placement import gpus
 from sweeps.decide.reuse import code_version
+from sweeps.execute.failure import reason_of
 from sweeps.execute.worker import check_gpu
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import ClusterResources, Node
@@ -73,15 +74,20 @@ class Preflight:
         # Of each node that was inspected; '' if it passed. The driver's own has what the driver has.
         self._problems: dict[str, str] = {ray.get_runtime_context().get_node_id(): ""}
 
-    def wait(self, nodes: ClusterResources) -> None:
-        """Inspect these nodes. Raises SpecError if none of them can run trials."""
+    def wait(self, nodes: ClusterResources, address: str, told_to_end: Callable[[], bool]) -> None:
+        """Inspect these nodes of the cluster at `address`, for at most LIMIT_S or until `told_to_end` returns
+        True. Raises SpecError if each has answered that it cannot run trials. One that has not answered may
+        be busy: it gets trials once it has."""
         deadline = time.monotonic() + LIMIT_S
         able = [node for node in nodes.nodes if node.cpu]  # not a head that is to run none
-        while self._inspected(able) < len(able) and time.monotonic() < deadline:
+        while self._inspected(able) < len(able) and time.monotonic() < deadline and not told_to_end():
             time.sleep(0.2)
-        found = [self._problems.get(node.id, f"no answer within {LIMIT_S:.0f} seconds") for node in able]
+        found = [self._problems.get(node.id, "") for node in able]
         if able and all(found):
-            raise SpecError(f"no node of the cluster can run trials; {able[0].name}: {found[0]}")
+            raise SpecError(
+                f"--address {address}: no node of the cluster can run trials; {able[0].name}: {found[0]}; "
+                f"mend that on a node, or leave --address out to run on this machine"
+            )
 
     def passed(self, nodes: ClusterResources, failed: Callable[[str, str], None]) -> ClusterResources:
         """These nodes without those that are still being inspected. `failed` is called with the id of each
@@ -103,7 +109,7 @@ class Preflight:
                 try:
                     self._problems[node.id] = ray.get(self._tasks[node.id])
                 except Exception as error:  # its worker cannot start, or cannot read this function
-                    self._problems[node.id] = f"{type(error).__name__}: {str(error).splitlines()[-1]}"
+                    self._problems[node.id] = reason_of(error).splitlines()[-1]
         return sum(node.id in self._problems for node in nodes)
 
     def _start(self, node: Node) -> ray.ObjectRef[str]:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 import tempfile
+import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,6 +21,7 @@ from filelock import FileLock, Timeout
 PREFIX = "trm-ray-"
 LOCK = ".lock"  # held while the folder is in use, so that the folder of a launch that crashed is known
 TOKEN = ".ray/auth_token"  # under the home folder, where Ray looks for one
+NEW_S = 3600.0  # a folder older than this that has no lock was left by a crash
 LONGEST = 40  # bytes of the path of Ray's folder: Ray adds up to 66, and a socket's path may have 107
 
 
@@ -30,10 +35,14 @@ class PrivateFolder:
     def __init__(self) -> None:
         parent = _parent()
         _remove_left(parent)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # mkdtemp makes it 0700
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # mkdtemp makes it 0700
+            self._lock = FileLock(self.path / LOCK, blocking=False)
+            with suppress(Timeout, FileNotFoundError):
+                self._lock.acquire()
+                if (self.path / LOCK).exists():
+                    break  # else another launch has taken the folder, not locked yet, for one that was left
         self.for_ray = self.path / "ray"
-        self._lock = FileLock(self.path / LOCK, blocking=False)
-        self._lock.acquire()
 
     def remove(self) -> None:
         self._lock.release()
@@ -50,8 +59,11 @@ def _parent() -> Path:
 def _remove_left(parent: Path) -> None:
     for folder in parent.glob(f"{PREFIX}*"):
         try:
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid() or not (folder / LOCK).exists():
+            about = folder.stat(follow_symlinks=False)
+            if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
                 continue
+            if not (folder / LOCK).exists() and time.time() - about.st_mtime < NEW_S:
+                continue  # it is being made
             with FileLock(folder / LOCK, blocking=False):
                 shutil.rmtree(folder, ignore_errors=True)
         except (OSError, Timeout):  # removed by another launch, or in use
@@ -66,4 +78,16 @@ def make_token() -> None:
     """
     given = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     if not any(os.environ.get(name) for name in given) and not Path.home().joinpath(TOKEN).exists():
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_TOKEN"] = _our_token()
+
+
+def remove_token() -> None:
+    """Take the token that `make_token` has made out of the environment, which later processes get."""
+    if os.environ.get("RAY_AUTH_TOKEN") == _our_token():
+        del os.environ["RAY_AUTH_TOKEN"]
+
+
+@cache
+def _our_token() -> str:
+    """The same for all Ray instances of this process: Ray's client reads a token once."""
+    return secrets.token_hex(32)

@@ -33,7 +33,8 @@ from sweeps.record.checkpoints import UploadFailed
 from sweeps.record.storage import checkpoint_store
 
 CHECK_S = 1.0  # how often a log that grows is looked at between two reports
-GRACE_S = 5.0  # after max_silence_s, until the process ends whatever its threads do
+STOP_S = 60.0  # how long a trainer that is stopped may clean up
+EXIT_S = 5.0  # after max_silence_s, until the process ends whatever its threads do
 
 
 class StopTrial(BaseException):
@@ -81,7 +82,7 @@ class Payload:
 @dataclass(frozen=True)
 class Report:
     """One report from the trainer's thread. The last one has the `outcome`: completed, diverged, or a failure
-    (failed, misused or out_of_memory) with its reason and the end of the trial's log."""
+    (failed, misused, out_of_memory or lost) with its reason and the end of the trial's log."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     outcome: str = ""
@@ -188,7 +189,7 @@ class TrialHandle:
         """
         limit = self._payload.max_silence_s
         if limit is not None:  # before the trainer runs: it may never let this thread run again
-            faulthandler.dump_traceback_later(limit + GRACE_S, exit=True, file=self._log.descriptor)
+            faulthandler.dump_traceback_later(limit + EXIT_S, exit=True, file=self._log.descriptor)
         try:
             if self._thread.ident is None:
                 self._thread.start()
@@ -220,13 +221,16 @@ class TrialHandle:
         log, warnings = self._log.last_lines(), self._warnings.take()
         return Report({}, "failed", silence_reason(limit), log, warnings=warnings)
 
-    def stop(self) -> None:
-        """End the thread. It must be waiting inside `report`, or have ended."""
+    def stop(self) -> bool:
+        """End the thread. It must be waiting inside `report`, or have ended. Returns whether it has ended
+        within STOP_S: a trainer may go on after the StopTrial that `report` raises."""
         self._stopped = True
         self._turn.release()
-        self._thread.join(timeout=60)
-        if not self._thread.is_alive():
-            self._log.close()
+        self._thread.join(timeout=STOP_S)
+        if self._thread.is_alive():
+            return False
+        self._log.close()
+        return True
 
 
 def _disk_full_reason(error: OSError) -> str:

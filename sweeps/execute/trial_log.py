@@ -99,7 +99,8 @@ class TrialLog:
             os.write(self.descriptor, data)
 
     def trim(self) -> None:
-        """Drop the oldest lines, if the file has grown too large. Call it now and then."""
+        """Drop the oldest lines, if the file has grown too large. Call it now and then. What the trainer
+        writes in the moment before the file is cut is lost."""
         size = os.fstat(self.descriptor).st_size
         if size <= self._max_bytes:
             return
@@ -109,7 +110,9 @@ class TrialLog:
         content = self._header + _DROPPED + (lines if newline else kept)  # a progress bar may be one line
         with suppress(OSError):  # first the copy at the beginning: a crash here doubles lines, and loses none
             os.pwrite(self._editor, content, 0)
-            os.ftruncate(self._editor, len(content))
+            late = os.pread(self._editor, self._max_bytes, begin + len(kept))  # written in between
+            os.pwrite(self._editor, late, len(content))
+            os.ftruncate(self._editor, len(content) + len(late))
             self._begin = len(self._header)
 
     def last_lines(self) -> str:

@@ -36,8 +36,10 @@ from sweeps.execute.trial import Payload
 from sweeps.execute.trial_log import crash_in, last_words, read_attempt
 from sweeps.execute.worker import TrialActor
 from sweeps.plan.model import TrialPlan
+from sweeps.plan.resources import ClusterResources
+from sweeps.record.secrets import without_secret
 
-LOOK_EVERY_S = 5.0  # at the nodes: some may have joined or left
+REFRESH_S = 5.0  # how often the nodes are read: some may have joined or left
 
 logger = logging.getLogger(__name__)
 
@@ -109,20 +111,23 @@ class _Nodes:
         self._preflight = preflight
         self._max_concurrent = max_concurrent
         self._seen = 0.0
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
-        nodes, problems = cluster.nodes(), dict[str, str]()
+    def refresh(self) -> None:
+        alive, problems = cluster.nodes(), dict[str, str]()
+        nodes = alive
         if self._preflight is not None:
-            nodes = self._preflight.passed(nodes, problems.__setitem__)
+            nodes = self._preflight.passed(alive, problems.__setitem__)
+        inspected = {node.id for node in nodes.nodes}
+        self._controller.placement.uninspected = {node.id for node in alive.without(inspected).nodes}
         self._controller.see_nodes(nodes)
         for node in problems.keys() - self._controller.placement.excluded:
             self._controller.retries.exclude(node, problems[node])
         self._seen = time.monotonic()
 
     def concurrency(self) -> int:
-        if time.monotonic() - self._seen >= LOOK_EVERY_S:
-            self.look()
+        if time.monotonic() - self._seen >= REFRESH_S:
+            self.refresh()
         plan, placement = self._controller.plan, self._controller.placement
         shares = self._controller.state.shares
         return max(concurrency_by_arm(plan, self._max_concurrent, placement.usable, shares).values())
@@ -159,8 +164,8 @@ class SearcherAdapter(_NotSaved, Searcher):
             return None
         trial = self._controller.next_trial(exclude=self._running.values())
         if trial is None:
-            is_over = self._controller.finished or (self._controller.out_of_budget and not self._running)
-            return Searcher.FINISHED if is_over else None
+            is_stuck = not self._running and self._controller.only_budget_is_missing
+            return Searcher.FINISHED if self._controller.finished or is_stuck else None
         self._running[trial_id] = trial.trial_id
         return {"payload": self._payload(trial).dumps()}
 
@@ -182,6 +187,22 @@ class SchedulerAdapter(_NotSaved, FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._controller = controller
         self._leave = leave
+        self._checked: ClusterResources | None = None  # the usable nodes of which waiting trials know
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Ray's own choice, after trials were taken back whose nodes are all gone while they waited."""
+        usable = self._controller.placement.usable
+        if usable != self._checked:
+            self._checked = usable
+            with self._leave.kept():
+                for trial in list(tune_controller.get_live_trials()):
+                    if trial.status == trial.PENDING and not self._may_start(trial):
+                        tune_controller.stop_trial(trial)  # the controller hands it out again
+        return super().choose_trial_to_run(tune_controller)
+
+    def _may_start(self, trial: Any) -> bool:
+        payload = Payload.loads(trial.config["payload"])
+        return not payload.avoid or self._controller.placement.fits(payload.trial_id, payload.avoid)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         continues = True
@@ -207,7 +228,9 @@ class SchedulerAdapter(_NotSaved, FIFOScheduler):
     def _failed(self, trial_id: str, outcome: str, reason: str, log: str) -> None:
         controller = self._controller
         logger.error("%s: %s (the worker's process ends now)\n%s", trial_id, reason, log)
-        if outcome == "failed":
+        if outcome == "lost":
+            controller.lost(trial_id, reason, has_trained=False)
+        elif outcome == "failed":
             controller.failed(trial_id, reason, log=log)
         elif outcome == "misused" or not controller.placement.retry_with_larger_share(trial_id, reason):
             controller.ended(trial_id, "failed", reason, log=log)
@@ -240,17 +263,20 @@ class CallbackAdapter(_NotSaved, tune.Callback):
     def _died(self, trial: Any) -> None:
         """The worker's process or its node died, or the process could not be started. If the log says that
         the process crashed, or ended itself after a silence, that is the trainer's failure."""
-        controller, trial_id = self._controller, _id(trial)
-        text = read_attempt(self._logs / f"{trial_id}.log", controller.state.trials[trial_id].attempts)
+        controller, payload = self._controller, Payload.loads(trial.config["payload"])
+        trial_id = payload.trial_id
+        text = read_attempt(self._logs / f"{trial_id}.log", payload.attempt)
         crash, limit = crash_in(text), controller.plan.spec.max_silence_s
         if limit is not None and crash.startswith("Timeout"):
             controller.failed(trial_id, silence_reason(limit), log=last_words(text))
         elif crash:
             controller.failed(trial_id, f"the worker's process died: {crash}", log=last_words(text))
         else:
-            self._nodes.look()  # whether its node is still alive
+            self._nodes.refresh()  # whether its node is still alive
             told = _told_by_ray(trial)
-            controller.lost(trial_id, _cause_of_death(told), _node_in(told), last_words(text))
+            has_started = controller.state.trials[trial_id].status == "running"
+            cause, node = _cause_of_death(told), _node_in(told)
+            controller.lost(trial_id, cause, node, last_words(text), has_trained=has_started)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._leave.check()
@@ -271,7 +297,7 @@ def _told_by_ray(trial: Any) -> str:
 def _cause_of_death(told: str) -> str:
     """The last line of what Ray says of it, which has the worker's error or its exit."""
     lines = [line.strip() for line in told.splitlines() if line.strip()]
-    return bounded(lines[-1]) if lines else "the worker's process died"
+    return bounded(without_secret(lines[-1])) if lines else "the worker's process died"
 
 
 def _node_in(told: str) -> str:

@@ -44,7 +44,12 @@ class TrialWarnings(logging.Handler):
         if logging.lastResort is not None and logging.getLogger().handlers == [self]:
             logging.lastResort.handle(record)  # as Python does where nobody has set up logging: to stderr
         if record.thread == self._thread:
-            self.add(record.getMessage())
+            try:
+                text = record.getMessage()
+            except Exception:  # the format does not fit its values: no error of the trainer
+                self.handleError(record)
+            else:
+                self.add(text)
 
     @contextmanager
     def collecting(self) -> Iterator[None]:

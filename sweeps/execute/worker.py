@@ -82,8 +82,8 @@ class TrialActor(tune.Trainable):
             if self._trial is None:
                 self._trial = self._begin()
             return self._trial.next()
-        except Exception as error:  # for example of the store of the checkpoints
-            return Report(outcome="failed", reason=reason_of(error))
+        except Exception as error:  # of the checkpoints' store or of this machine: the trainer's are reports
+            return Report(outcome="lost", reason=reason_of(error))
 
     def _begin(self) -> TrialHandle:
         payload = self._payload
@@ -93,7 +93,8 @@ class TrialActor(tune.Trainable):
 
     def cleanup(self) -> None:
         if self._trial is not None:
-            self._trial.stop()
+            if not self._trial.stop():  # its thread would change the process under the next trial
+                os._exit(1)
             self._trial = None
         _release_memory()
 

@@ -3,7 +3,7 @@
 DIR/TRIAL_ID/step_000000012/   the trainer's files, and .sweep.json with all reports up to this step and a
                                checksum of every file, to detect a damaged checkpoint
 
-`sweeps.execute.worker` writes them, and reads the latest one when a trial is resumed.
+`sweeps.execute.trial` writes them, and reads the latest one when a trial is resumed.
 """
 
 from __future__ import annotations

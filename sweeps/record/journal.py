@@ -91,7 +91,9 @@ class Journal:
     So `append` syncs the file before it returns, with one exception: a planned trial, a report and a decision
     to go on have no effect but that trials run, and what a power cut loses of them is planned, run or judged
     again. They are written at once, so that the death of the process loses none, but synced with the next
-    event that has an effect, or with the next event at all once SYNC_S have passed.
+    event that has an effect, or with the next event at all once SYNC_S have passed. If that sync fails, they
+    are taken back although the listeners have had them: `append` raises OSError, the launch ends, and what
+    is then told of the sweep must be read from the file.
 
     `listeners` are called with every new event, one at a time, in the file's order. They must be fast and
     must not raise. Only one thread may append: the one that runs the sweep.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it loads scipy, for which a command that only reads need no
     from analysis.inference.decision import Comparison
 
 Status = Literal["not_started", "running", "completed", "pruned", "diverged", "failed", "interrupted"]
-LOST = "lost"  # the cause of an end or a retry that is not the trainer's: its worker or node died
+LOST = "lost"  # the cause of a retry or an end that is not the trainer's: worker or node died, or cannot run
 ASKED = "asked"  # the cause of a retry that a user asked for, while no process worked on the sweep
 # The states of a sweep, as a user is told
 RUNNING, FINISHED, INTERRUPTED, BUDGET = "running", "finished", "interrupted", "budget"
@@ -39,7 +39,7 @@ class TrialState:
     phase: str
     status: Status = "not_started"
     reason: str = ""
-    cause: str = ""  # of a failure: "lost" if its node died, else the trainer's
+    cause: str = ""  # of a failure: LOST, or '' for the trainer's
     attempts: int = 0
     failures: int = 0  # the trainer's, after which it was retried
     lost: int = 0  # how often it was lost with its worker or node, in this launch and since its last new step
@@ -65,7 +65,7 @@ class TrialState:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it ended with its process or node, which says nothing of the trial itself."""
+        """Whether it ended because of its worker or node, which says nothing of the trial itself."""
         return self.status == "failed" and self.cause == LOST
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
@@ -138,8 +138,8 @@ class SweepState:
 
     @property
     def lost(self) -> list[TrialState]:
-        """The trials of the evidence that ended with their node; the next launch runs them again."""
-        return [trial for trial in self.trials.values() if trial.cause == LOST and trial.phase == "evidence"]
+        """The trials of the evidence that are lost; the next launch runs them again."""
+        return [trial for trial in self.trials.values() if trial.is_lost and trial.phase == "evidence"]
 
     def siblings_of(self, trial: TrialState) -> list[TrialState]:
         """The trials of the same draw and phase, including this one."""

@@ -13,6 +13,7 @@ from sweeps.schedulers.registry import SCHEDULERS, own_keys
 from sweeps.space.names import RESERVED, name_problem
 from sweeps.space.values import Domain, Factor, Section, When, refuse_duplicates
 
+WEEK_S = 7 * 24 * 3600
 LEAST_CPU = 1e-4  # Ray counts cores in steps of this
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -303,7 +304,7 @@ class SweepSpec(Section):
     resources: TrialResources = TrialResources()
     max_concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     max_failures: int = Field(1, ge=0)
-    max_silence_s: float | None = Field(None, gt=0)  # the longest time without a report; then it has failed
+    max_silence_s: float | None = Field(None, gt=0, le=WEEK_S)  # without a report; then the trial has failed
     max_checkpoint_gb: float | None = Field(None, gt=0)
     budget: Budget = Budget()
 

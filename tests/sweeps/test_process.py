@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -62,13 +63,33 @@ def test_two_signals_at_once_are_one() -> None:
     assert process.returncode == 128 + signal.SIGHUP
 
 
-def test_a_second_signal_ends_at_once_also_after_the_handlers_were_installed_again() -> None:
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once_also_after_the_handlers_were_installed_again(second: int) -> None:
     process = _start(60)
     process.terminate()
-    time.sleep(1.2)
-    process.terminate()
+    time.sleep(0.3)
+    process.send_signal(second)
     process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGTERM
+    assert process.returncode == -second
+
+
+def test_a_signal_in_the_middle_of_a_write_leaves_the_errors_that_follow(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Writing:
+        def write(self, text: str) -> None:
+            raise RuntimeError("reentrant call inside")
+
+        def flush(self) -> None: ...
+
+    with Signals() as signals:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", Writing())
+            signal.raise_signal(signal.SIGTERM)
+        os.write(2, b"what follows\n")
+    assert signals.received()
+    error = capfd.readouterr().err
+    assert "Stopping; recorded" in error and "what follows" in error
 
 
 def test_a_message_that_nobody_can_read_changes_nothing() -> None:

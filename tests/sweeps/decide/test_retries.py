@@ -194,3 +194,53 @@ def test_a_lost_trial_waits_while_others_go_first(tmp_path: Path) -> None:
     assert made.state.trials[first.trial_id].lost == 2
     made.report(first.trial_id, {"step": 1, "samples": 1.0, "accuracy": 0.1})
     assert made.state.trials[first.trial_id].lost == 0
+
+
+def never_begins(made: Controller, trial_id: str, played: Sim) -> None:
+    """Lose the trial as often as it takes, each time before its trainer has begun."""
+    for _ in range(MAX_LOST + 1):
+        made.lost(trial_id, "the library is missing", "node00", has_trained=False)
+        played.now += 100.0
+
+
+def test_a_trial_that_can_begin_nowhere_is_lost_and_has_not_failed(tmp_path: Path) -> None:
+    played = sim(tmp_path, 1, 1, lambda trial, node: None, seeds=1)
+    made = played.controller
+    made.begin()
+    never_begins(made, "b-d0-s0", played)
+    assert made.state.trials["b-d0-s0"].is_lost and made.state.lost and not made.retries.gave_up
+
+
+def test_where_no_open_trial_can_begin_the_launch_ends_and_no_trial(tmp_path: Path) -> None:
+    played = sim(tmp_path, 1, 1, lambda trial, node: None, seeds=1, ablate={"model.kind": ["b"]})
+    made = played.controller
+    made.begin()
+    assert len(made.state.open) < SWEEP_ROW
+    for trial_id in list(made.state.open):
+        made.lost(trial_id, "the library is missing", "node00", has_trained=False)
+    never_begins(made, "b-d0-s0", played)
+    assert "the library is missing" in made.retries.gave_up and made.must_stop
+    assert not played.events("end")
+
+
+def test_reports_of_the_past_do_not_show_that_a_worker_works(tmp_path: Path) -> None:
+    played = sim(tmp_path, 1, 1, lambda trial, node: None, seeds=3)
+    made = played.controller
+    made.begin()
+    first, *others = list(made.state.open)[: SWEEP_ROW + 1]
+    made.started(first, "node00")
+    made.report(first, {"step": 1, "samples": 1.0, "accuracy": 0.1})
+    for trial_id in others:
+        made.lost(trial_id, "CUDA error", "node00")
+        made.report(first, {"step": 1, "samples": 1.0, "accuracy": 0.1})  # again, from its checkpoint
+    assert made.retries.gave_up
+
+
+def test_a_node_that_is_not_inspected_yet_is_avoided_and_told_of(tmp_path: Path) -> None:
+    played = sim(tmp_path, 1, 1, lambda trial, node: None, seeds=1)
+    made = played.controller
+    made.begin()
+    made.placement.uninspected = {"node77"}
+    assert made.retries.avoided("b-d0-s0") == ["node77"]
+    made.see_nodes(ClusterResources(()))
+    assert "still being inspected" in made.waits_for

@@ -228,3 +228,18 @@ def test_tpe_asks_its_first_draws_at_once_and_the_others_as_results_come(tmp_pat
     again = Controller(plan, Journal(tmp_path / "again.jsonl"), read_journal(tmp_path / "journal.jsonl"))
     again.begin()
     assert again._searches["b"].asked == 40 and again._searches["a"].asked == 20
+
+
+@pytest.mark.parametrize("lost_is_last", [True, False])
+def test_a_member_whose_other_seeds_have_completed_cannot_be_stopped(
+    tmp_path: Path, lost_is_last: bool
+) -> None:
+    _, made = lone(tmp_path)
+    report(made, "b-d0-s1", 10, 0.1)
+    ends = [("b-d0-s1", "completed", ""), ("b-d0-s2", "failed", LOST)]
+    for trial_id, status, cause in ends if lost_is_last else reversed(ends):
+        made.ended(trial_id, status, "the node died", cause=cause)
+    for arm in ("a", "c"):
+        for seed in (1, 2):
+            report(made, f"{arm}-d0-s{seed}", 10, 0.9)
+    assert "b-d0" not in made.stopping.decisions

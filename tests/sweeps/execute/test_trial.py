@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from sweeps.execute.failure import MAX_REASON
 from sweeps.execute.trial import Payload, Report, TrialHandle
 from sweeps.execute.warned import MAX_LENGTH, MAX_WARNINGS
+from sweeps.execute.worker import TrialActor
 from tests.sweeps.execute.unruly_trainer import _ACTS, MANY
 
 
@@ -182,3 +184,30 @@ def test_a_wrong_report_fails_the_trial_and_keeps_what_came_before(tmp_path: Pat
     end = trial.next()
     assert end.outcome == "misused" and "step 1 comes after step 5" in end.reason
     trial.stop()
+
+
+def test_a_log_message_that_does_not_fit_its_values_is_no_error_of_the_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's raise such errors
+    monkeypatch.setitem(_ACTS, "nothing", lambda: logging.getLogger("a.library").warning("%d items", "x"))
+    *_, end = played(payload(tmp_path))
+    assert end.outcome == "completed"
+    assert "%d items" in log_of(payload(tmp_path))
+
+
+def test_a_worker_whose_trainer_does_not_stop_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = threading.Event()
+    monkeypatch.setattr("sweeps.execute.trial.STOP_S", 0.05)
+    monkeypatch.setitem(_ACTS, "nothing", ends.wait)
+    trial = TrialHandle(payload(tmp_path), "cpu")
+    trial._thread.start()
+    worker = object.__new__(TrialActor)
+    worker._trial = trial
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    worker.cleanup()
+    assert exits == [1]
+    ends.set()
+    trial._thread.join()
+    assert trial.stop()

@@ -100,3 +100,20 @@ def test_a_full_disk_fails_no_trainer_that_prints(tmp_path: Path) -> None:
     log = TrialLog(tmp_path / "a.log", 1)
     os.dup2(os.open("/dev/full", os.O_WRONLY), log.descriptor)
     run_in(log, "import sys; print('lost'); print('lost', file=sys.stderr, flush=True)")
+
+
+def test_what_is_written_while_the_log_is_trimmed_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = TrialLog(tmp_path / "a.log", 1, max_bytes=1000)
+    log.write("an old line\n" * 100)
+    whole = os.pwrite
+
+    def in_between(descriptor: int, data: bytes, offset: int) -> int:
+        if offset == 0:
+            log.write("in between\n")
+        return whole(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", in_between)
+    log.trim()
+    assert (tmp_path / "a.log").read_text().endswith("an old line\nin between\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,15 @@ import pytest
 from sweeps.decide.controller import Controller
 from sweeps.execute.trial import Payload
 from sweeps.execute.trial_log import TrialLog
-from sweeps.execute.tuner import CallbackAdapter, Leave, SchedulerAdapter, _Nodes, _payload
+from sweeps.execute.tuner import (
+    CallbackAdapter,
+    Leave,
+    SchedulerAdapter,
+    SearcherAdapter,
+    _Nodes,
+    _payload,
+)
+from sweeps.execute.worker import TrialActor
 from sweeps.plan.resources import ClusterResources, Node
 from sweeps.record.journal import Event, Journal, read_journal
 from tests.sweeps.spaces import toy_plan
@@ -53,8 +62,8 @@ class Driver:
         self.trial_id = trial.trial_id
         self._journal = folder / "journal.jsonl"
         self.is_told_to_end = False
-        leave = Leave(lambda: False, lambda: self.is_told_to_end, grace_s=60)
-        nodes = _Nodes(self.controller, None, None)
+        leave = self.leave = Leave(lambda: False, lambda: self.is_told_to_end, grace_s=60)
+        nodes = self.nodes = _Nodes(self.controller, None, None)
         self.scheduler = SchedulerAdapter(self.controller, leave)
         self.callback = CallbackAdapter(self.controller, leave, nodes, folder / "logs")
         actor = SimpleNamespace(_actor_id=bytes.fromhex("a" * 32))
@@ -211,3 +220,73 @@ def test_after_a_signal_a_report_stops_the_trial_and_a_failure_is_still_told(tmp
     assert driver.result(report=report) == driver.scheduler.STOP
     driver.result("failed", reason="ValueError: no")
     assert [event["reason"] for event in driver.events("retry", "end")] == ["ValueError: no"]
+
+
+def test_the_budget_is_not_spent_while_a_lost_trial_waits(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, budget={"trials": 1})
+    searcher = SearcherAdapter(driver.controller, driver.leave, driver.nodes, lambda trial: driver.payload)
+    driver.dies()
+    assert driver.controller.out_of_budget and driver.controller.retries.waits(driver.trial_id)
+    assert searcher.suggest("2") is None
+    driver.controller.ended(driver.trial_id, "failed")
+    assert searcher.suggest("3") == SearcherAdapter.FINISHED
+
+
+def test_a_worker_that_could_not_be_set_up_is_not_judged_by_the_crash_before_it(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, max_failures=1)
+    TrialLog(Path(driver.payload.log), 1).write("Fatal Python error: Segmentation fault\n")
+    driver.dies()
+    second = replace(driver.payload, attempt=2)
+    driver.trial.config = {"payload": second.dumps()}
+    driver.dies()
+    assert [event.get("cause") for event in driver.events("retry", "end")] == [None, "lost"]
+
+
+def test_an_error_of_the_checkpoints_store_is_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: Any) -> None:
+        raise OSError("s3://key:secret@bucket cannot be reached")
+
+    driver = Driver(tmp_path, max_failures=0)
+    monkeypatch.setattr("sweeps.execute.trial.checkpoint_store", broken)
+    monkeypatch.setattr("ray.get_gpu_ids", list)
+    worker = object.__new__(TrialActor)
+    worker._payload = driver.payload
+    result = worker.step()
+    driver.result(result["outcome"], reason=result["reason"])
+    (event,) = driver.events("retry", "end")
+    assert (event["event"], event["cause"]) == ("retry", "lost")
+    assert "cannot be reached" in event["reason"] and "secret" not in event["reason"]
+
+
+def test_what_ray_tells_of_a_death_is_recorded_without_passwords(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    Path(driver.trial.error_file).write_text("OSError: s3://key:secret@bucket cannot be reached\n")
+    driver.dies()
+    (event,) = driver.events("retry")
+    assert "cannot be reached" in event["reason"] and "secret" not in event["reason"]
+
+
+@pytest.mark.parametrize(("avoid", "stopped"), [(["first-node"], True), ([], False)])
+def test_a_trial_that_waits_for_a_node_that_died_is_taken_back(
+    tmp_path: Path, avoid: list[str], stopped: bool
+) -> None:
+    """It was lost on the first node, and the second one dies."""
+    driver = Driver(tmp_path)
+    payload = replace(driver.payload, avoid=avoid)
+    waiting = SimpleNamespace(status="PENDING", PENDING="PENDING", config={"payload": payload.dumps()})
+    taken_back: list[Any] = []
+    ray_tune = SimpleNamespace(
+        get_live_trials=lambda: [waiting], get_trials=list, stop_trial=taken_back.append
+    )
+    driver.scheduler.choose_trial_to_run(ray_tune)
+    assert not taken_back
+    driver.controller.see_nodes(ClusterResources((Node(1, 0, "first-node", "vm"),)))
+    driver.scheduler.choose_trial_to_run(ray_tune)
+    assert taken_back == ([waiting] if stopped else [])
+
+
+def test_nodes_that_are_still_inspected_are_avoided(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    inspects: Any = SimpleNamespace(passed=lambda nodes, failed: nodes.without({"second-node"}))
+    _Nodes(driver.controller, None, inspects)
+    assert driver.controller.retries.avoided(driver.trial_id) == ["second-node"]
