@@ -234,7 +234,10 @@ def test_tpe_asks_its_first_draws_at_once_and_the_others_as_results_come(tmp_pat
 def test_a_member_whose_other_seeds_have_completed_cannot_be_stopped(
     tmp_path: Path, lost_is_last: bool
 ) -> None:
-    _, made = lone(tmp_path)
+    kinds = {"model.kind": ["b", "a", "c"]}
+    made = controller(toy_plan(tmp_path, ablate=kinds, seeds=[1, 2], scheduler=FIXED), tmp_path)
+    for trial_id in made.state.trials:
+        made.started(trial_id)
     report(made, "b-d0-s1", 10, 0.1)
     ends = [("b-d0-s1", "completed", ""), ("b-d0-s2", "failed", LOST)]
     for trial_id, status, cause in ends if lost_is_last else reversed(ends):
