@@ -39,11 +39,11 @@ from sweeps.observe.summary import (
     mlflow_hint,
     next_steps,
     refused_by_mlflow,
+    reused,
     status_of,
     summary,
     sync_hint,
-    warnings_and_reuse,
-    without_evidence,
+    warnings,
 )
 from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
@@ -145,7 +145,7 @@ def _show_finished(plan: Plan, folder: Path, options: LaunchOptions, storage: St
         return [*refused_by_mlflow(refused), *mlflow_hint(MlflowFile.read(folder))]
 
     state = read_state(folder / JOURNAL)
-    notes = ("This sweep is finished; its report again.", *without_evidence(state))
+    notes = ("This sweep is finished; its report again.", *warnings(state, folder))
     return Outcome(status_of(state), folder, notes, write_to_mlflow)
 
 
@@ -343,8 +343,8 @@ def _notes(
     """The messages that follow the report."""
     return [
         *next_steps(controller, folder, ending, failures),
-        *without_evidence(controller.state),
-        *warnings_and_reuse(controller, folder, options.reuse),
+        *warnings(controller.state, folder),
+        *(reused(controller.state) if options.reuse else ()),
     ]
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.format import few, join
 from sweeps.decide.controller import Controller
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.secrets import without_secret
@@ -93,29 +92,19 @@ def next_steps(controller: Controller, folder: Path, ending: str, failures: Fail
         )
 
 
-def without_evidence(state: SweepState) -> Iterator[str]:
-    """A message for arms of which no draw could go on to the evidence."""
-    arms = [arm for arm, draws in state.selected.items() if not draws]
-    if arms:
-        trials = [trial for trial in state.trials.values() if trial.arm in arms and trial.phase == "search"]
-        counts = Counter(trial.status for trial in trials)
-        ended = join([f"{counts[status]} {status}" for status in ("diverged", "failed") if counts[status]])
-        yield (
-            f"No evidence of {few(arms)}: every draw of the search had a trial that diverged or failed "
-            f"({ended}). Nothing is claimed of {'them' if arms[1:] else 'it'}."
-        )
+def warnings(state: SweepState, folder: Path) -> Iterator[str]:
+    """The first warning of the journal."""
+    found = list(dict.fromkeys(state.warnings))
+    if found:
+        more = f" (and {len(found) - 1} more, in {folder / 'logs' / 'driver.log'})" if found[1:] else ""
+        yield f"Warning: {found[0]}{more}"
 
 
-def warnings_and_reuse(controller: Controller, folder: Path, reuse: bool) -> Iterator[str]:
-    """The first warning of the journal, and under --reuse the number of reused trials."""
-    warnings = list(dict.fromkeys(controller.state.warnings))
-    if warnings:
-        more = f" (and {len(warnings) - 1} more, in {folder / 'logs' / 'driver.log'})" if warnings[1:] else ""
-        yield f"Warning: {warnings[0]}{more}"
-    if reuse:
-        number = sum(bool(trial.reused_from) for trial in controller.state.trials.values())
-        condition = " (config, seed, data and the trainer's source code must be the same)"
-        yield f"Reused from other sweeps: {number or 'no'} trials{'' if number else condition}"
+def reused(state: SweepState) -> Iterator[str]:
+    """The number of trials that were taken over from other sweeps."""
+    number = sum(bool(trial.reused_from) for trial in state.trials.values())
+    condition = " (config, seed, data and the trainer's source code must be the same)"
+    yield f"Reused from other sweeps: {number or 'no'} trials{'' if number else condition}"
 
 
 def mlflow_hint(found: MlflowFile) -> Iterator[str]:

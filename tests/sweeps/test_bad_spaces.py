@@ -507,6 +507,7 @@ SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "gpu-and-a-half": ({"resources": {"gpu": 1.5}}, ["resources.gpu", "1.5", "round it"]),
     "negative-max_concurrent": ({"max_concurrent": -2}, ["max_concurrent", "-2", "'auto'"]),
     "less-cpu-than-ray-counts": ({"resources": {"cpu": 0.00005}}, ["resources.cpu", "0.0001"]),
+    "endless-max_silence_s": ({"max_silence_s": 1e12}, ["max_silence_s", "604800"]),
     "negative-max_failures": ({"max_failures": -1}, ["max_failures", "-1"]),
     "no-max_silence_s": ({"max_silence_s": 0}, ["max_silence_s", "0"]),
     # base
