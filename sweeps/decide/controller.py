@@ -218,8 +218,9 @@ class Controller:
         self._journal.append("start", trial_id=trial_id, attempt=trial.attempts + 1, **fields)
         self.retries.started(trial_id, node)
 
-    def report(self, trial_id: str, metrics: Mapping[str, float]) -> bool:
-        """Record a report. Returns whether the trial continues; if not, its end has been recorded.
+    def report(self, trial_id: str, metrics: Mapping[str, float], is_copy: bool = False) -> bool:
+        """Record a report. Returns whether the trial continues; if not, its end has been recorded. `is_copy`:
+        it comes from another sweep or from a checkpoint, and does not show that the trial runs.
 
         A report whose objective contradicts its unit fails the trial, without a retry, and is not recorded.
         So do the first reports if all of them lack the objective, unless the trainer says that it comes.
@@ -228,9 +229,8 @@ class Controller:
         if wrong := self._contradiction(trial, metrics):
             self.ended(trial_id, "failed", wrong)
             return False
-        is_new = int(metrics["step"]) > trial.last_step and not trial.reused_from
         self._write_report(trial_id, metrics)
-        if is_new:  # one that is copied, or repeated from a checkpoint, does not show that a worker works
+        if not is_copy:
             self.retries.reported(trial_id)
         if self._lacks_objective(trial):
             return False
@@ -354,7 +354,7 @@ class Controller:
             return False
         self.started(trial.trial_id, reused_from=reused.source)
         for step, metrics in sorted(reused.reports.items()):
-            if not self.report(trial.trial_id, {**metrics, "step": step}):
+            if not self.report(trial.trial_id, {**metrics, "step": step}, is_copy=True):
                 return True
         self.ended(trial.trial_id, "completed", f"reused from {reused.source}")
         return True

@@ -211,7 +211,8 @@ class SchedulerAdapter(_NotSaved, FIFOScheduler):
             if result["outcome"]:  # a failure; Ray's next step ends the worker, and with it this Ray trial
                 self._failed(_id(trial), result["outcome"], result["reason"], result["log"])
                 return self.CONTINUE
-            continues = self._controller.report(_id(trial), dict(result["report"]))
+            report, is_copy = dict(result["report"]), result["repeated"]
+            continues = self._controller.report(_id(trial), report, is_copy=is_copy)
         return self.CONTINUE if continues and not self._leave.is_ending else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:

@@ -70,6 +70,7 @@ class TrialActor(tune.Trainable):
         self._has_failed = report.is_failure
         return {
             "report": list(report.metrics.items()),
+            "repeated": report.repeated,
             "warnings": report.warnings,
             "outcome": report.outcome,
             "reason": report.reason,

@@ -230,9 +230,9 @@ def test_reports_of_the_past_do_not_show_that_a_worker_works(tmp_path: Path) -> 
     first, *others = list(made.state.open)[: SWEEP_ROW + 1]
     made.started(first, "node00")
     made.report(first, {"step": 1, "samples": 1.0, "accuracy": 0.1})
-    for trial_id in others:
+    for step, trial_id in enumerate(others, start=2):
         made.lost(trial_id, "CUDA error", "node00")
-        made.report(first, {"step": 1, "samples": 1.0, "accuracy": 0.1})  # again, from its checkpoint
+        made.report(first, {"step": step, "samples": 1.0, "accuracy": 0.1}, is_copy=True)
     assert made.retries.gave_up
 
 

@@ -82,7 +82,15 @@ class Driver:
 
     def result(self, outcome: str = "", **more: Any) -> str:
         """A step's result comes, and where it is a failure, the process ends."""
-        result = {"report": [], "warnings": [], "outcome": outcome, "reason": "", "log": "", **more}
+        result = {
+            "report": [],
+            "repeated": False,
+            "warnings": [],
+            "outcome": outcome,
+            "reason": "",
+            "log": "",
+        }
+        result |= more
         decision = self.scheduler.on_trial_result(None, self.trial, result)
         self.trial.last_result = result
         if outcome:
@@ -290,3 +298,15 @@ def test_nodes_that_are_still_inspected_are_avoided(tmp_path: Path) -> None:
     inspects: Any = SimpleNamespace(passed=lambda nodes, failed: nodes.without({"second-node"}))
     _Nodes(driver.controller, None, inspects)
     assert driver.controller.retries.avoided(driver.trial_id) == ["second-node"]
+
+
+def test_a_report_that_is_repeated_from_a_checkpoint_does_not_end_a_row_of_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(tmp_path)
+    speaks: list[str] = []
+    monkeypatch.setattr(driver.controller.retries, "reported", speaks.append)
+    for step, repeated in ((1.0, True), (2.0, False)):
+        report = [("step", step), ("samples", 10.0), ("accuracy", 0.1)]
+        driver.result(report=report, repeated=repeated)
+        assert bool(speaks) != repeated
