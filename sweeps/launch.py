@@ -183,7 +183,11 @@ def _run(
     from sweeps.execute import cluster
     from sweeps.execute.preflight import Preflight
 
-    at_end.callback(cluster.disconnect)
+    @at_end.push
+    def disconnect_after_error(kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            cluster.disconnect()
+
     preflight, signals = None, Signals()
     with signals:
         if options.address is not None:
