@@ -11,6 +11,7 @@ input is refused before a file is written or a process is started.
 from __future__ import annotations
 
 import platform
+import shutil
 import signal
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -50,7 +51,7 @@ from sweeps.plan.build import load_plan
 from sweeps.plan.checks import check_data
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import local_resources
-from sweeps.process import Signals, hangups_held, locked, logging_to
+from sweeps.process import LOCK, Signals, hangups_held, locked, logging_to
 from sweeps.record.disk import DiskBudget
 from sweeps.record.file_names import JOURNAL, PRIMARY
 from sweeps.record.folder import (
@@ -102,7 +103,11 @@ def launch(options: LaunchOptions) -> Outcome:
         else:
             data = check_data(plan) if data is None else data
             refuse_other_data(folder, data, status.extended)
-            outcome = _run(plan, folder, options, storage, request, data, status.extended, at_end)
+            try:
+                outcome = _run(plan, folder, options, storage, request, data, status.extended, at_end)
+            except SpecError:  # by the cluster: nothing was written yet
+                _remove_unused(folder)
+                raise
         outcome = _write_report(folder, outcome, options)
         if error := storage.send(folder.name):
             print(f"Not all files were uploaded: {error}. The same command with --resume uploads them.")
@@ -268,6 +273,12 @@ def _make_folder(folder: Path, options: LaunchOptions) -> None:
             f"--storage {without_secret(options.storage)}: {folder} cannot be created ({error.strerror}): "
             f"give another folder"
         ) from error
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the folder of a launch that has only locked it."""
+    if {path.name for path in folder.iterdir()} <= {LOCK}:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run_until_end(
