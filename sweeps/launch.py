@@ -276,9 +276,11 @@ def _make_folder(folder: Path, options: LaunchOptions) -> None:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove the folder of a launch that has only locked it."""
+    """Remove the folder of a launch that has only locked it, and the storage's if nothing else is there."""
     if {path.name for path in folder.iterdir()} <= {LOCK}:
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
 
 
 def _run_until_end(
