@@ -45,7 +45,7 @@ class MlflowProcess:
                 stdout=log,
                 stderr=log,
                 text=True,
-                start_new_session=True,  # a terminal's signals are for the launch alone
+                process_group=0,  # a terminal's signals are for the launch alone
             )
         self._say(json.dumps({"uri": absolute_uri(uri), "checkpoints": checkpoints}))
 
