@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.inference.decision import Comparison, beaten, decide
+from analysis.inference.decision import Comparison, decide
 from analysis.inference.rule import Rule
 from analysis.inference.samples import Pair
-from analysis.inference.sequential import schedule_of, seeds_at
+from analysis.inference.sequential import schedule_of
 from sweeps.plan.model import Plan
 from sweeps.record.journal import Event
-from sweeps.record.state import LOST, SweepState, TrialState, member_of, read_state
+from sweeps.record.state import LOST, SweepState, TrialState, member_of, read_state, seeds_up_to
 from sweeps.space.errors import SpecError
 
 
@@ -183,18 +183,13 @@ class EvidenceLooks:
                     self._waiting.setdefault(row.look, []).append(each)
                     needed += 1
                 for arm, seeds in ((each.arm, each.seeds), (each.against, each.seeds_against)):
-                    wanted.setdefault(arm, set()).update(_first(seeds, stage, needed))
+                    wanted.setdefault(arm, set()).update(seeds_up_to(needed, seeds, stage))
         for arm, chosen in wanted.items():
             self._seeds[arm] = [seed for seed in self._plan.evidence_seeds(arm) if seed in chosen]
 
     def _out(self) -> set[str]:
         """Under question best: the arms that are worse than some other one, which are out."""
-        if self._rule.question != "best":
-            return set()
-        trained = self._state.stages[-1]["trained"]
-        earlier = {stage["number"] for stage in self._state.stages if stage["trained"] != trained}
-        looks = (look for look in self._state.looks if look["stage"] not in earlier)
-        return beaten(self._state.comparisons_of(looks))
+        return self._state.beaten() if self._rule.question == "best" else set()
 
     def _take(self, look: int, planned: list[Planned]) -> bool:
         """Take look number `look` (0 is the first) of these comparisons, if all their seeds have an outcome.
@@ -206,8 +201,8 @@ class EvidenceLooks:
         pairs: dict[tuple[str, str], Pair] = {}
         looked_at: dict[str, set[int]] = {}
         for each in planned:
-            a = self._values(each.arm, _first(each.seeds, stage, look + 1), metric)
-            b = self._values(each.against, _first(each.seeds_against, stage, look + 1), metric)
+            a = self._values(each.arm, seeds_up_to(look + 1, each.seeds, stage), metric)
+            b = self._values(each.against, seeds_up_to(look + 1, each.seeds_against, stage), metric)
             if LOST not in (*a.values(), *b.values()):
                 maximise = objective.mode == "max"
                 looked_at.setdefault(each.arm, set()).update(a)
@@ -251,7 +246,7 @@ class EvidenceLooks:
         return all(
             trials is not None and all(trial is not None and trial.ended for trial in trials)
             for arm, seeds in sides
-            for seed in _first(seeds, stage, look + 1)
+            for seed in seeds_up_to(look + 1, seeds, stage)
             for trials in [self._trials(arm, seed)]
         )
 
@@ -291,12 +286,6 @@ def _numbers(values: dict[int, float | str]) -> dict[int, float]:
 def _planned(stage: Event) -> Iterator[Planned]:
     for each in stage["comparisons"]:
         yield Planned(each["arm"], each["against"], tuple(each["seeds"]), tuple(each["seeds_against"]))
-
-
-def _first(seeds: Sequence[int], stage: Event, looks: int) -> Sequence[int]:
-    """The seeds up to a look; 0 looks: none."""
-    counts = stage["looks"]
-    return seeds[: seeds_at(len(seeds), counts[looks - 1], counts[-1])] if looks else ()
 
 
 def refuse_idle_extension(plan: Plan, journal: Path) -> None:

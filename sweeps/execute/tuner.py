@@ -20,16 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sweeps.execute import cluster  # before ray: it sets the variables that ray reads on import
-
-# isort: split
-
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.decide.controller import Controller
 from sweeps.decide.placement import concurrency_by_arm
+from sweeps.execute import cluster
 from sweeps.execute.failure import bounded, silence_reason
 from sweeps.execute.preflight import Preflight
 from sweeps.execute.trial import Payload

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sweeps.record.journal import Event
-from sweeps.record.state import SweepState, TrialState
+from sweeps.record.state import SweepState, TrialState, seeds_up_to
 from sweeps.schedulers.registry import SCHEDULERS
 
 
@@ -50,23 +49,15 @@ def _seeds_ahead(state: SweepState, space: Mapping[str, Any]) -> dict[str, set[i
         if isinstance(more, list):
             seeds[space["resolved"].get("baseline", arms[0])].update(more)
         return seeds
-    out = _out(state, space)
+    out = state.beaten() if (space.get("evidence") or {}).get("question") == "best" else set()
     for stage in stages:
         looks = [look for look in state.looks if look["stage"] == stage["number"]]
         rows = looks[-1]["comparisons"] if looks else [{}] * len(stage["comparisons"])
         for each, row in zip(stage["comparisons"], rows, strict=True):
             closed = stage is not stages[-1] or _is_closed(row) or bool({each["arm"], each["against"]} & out)
             for arm, listed in ((each["arm"], each["seeds"]), (each["against"], each["seeds_against"])):
-                seeds[arm].update(_seen(listed, stage, row.get("look", 0)) if closed else listed)
+                seeds[arm].update(seeds_up_to(row.get("look", 0), listed, stage) if closed else listed)
     return seeds
-
-
-def _seen(seeds: Sequence[int], stage: Event, looks: int) -> Sequence[int]:
-    """The seeds up to a look; 0 looks: none."""
-    from analysis.inference.sequential import seeds_at
-
-    counts = stage["looks"]
-    return seeds[: seeds_at(len(seeds), counts[looks - 1], counts[-1])] if looks else ()
 
 
 def _is_closed(row: Mapping[str, Any]) -> bool:
@@ -75,14 +66,3 @@ def _is_closed(row: Mapping[str, Any]) -> bool:
     from analysis.inference.decision import Comparison
 
     return Comparison.read(row).closed
-
-
-def _out(state: SweepState, space: Mapping[str, Any]) -> set[str]:
-    """Under question best: the arms that are worse than some other one, which get no further seeds."""
-    if not state.looks or (space.get("evidence") or {}).get("question") != "best":
-        return set()
-    from analysis.inference.decision import beaten
-
-    trained = state.stages[-1]["trained"]
-    kept = {stage["number"] for stage in state.stages if stage["trained"] == trained}
-    return beaten(state.comparisons_of(look for look in state.looks if look["stage"] in kept))

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sweeps.record.file_names import REPORT
+from sweeps.record.file_names import REPORT, SPACE
 from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
 
@@ -267,7 +267,7 @@ class MlflowRuns:
             self._unless_refused("a status", self._client.set_terminated, run_id, status, end_time)
 
     def log_space(self, run_id: str, space: dict[str, Any]) -> None:
-        self._unless_refused("sweep.yaml", self._client.log_dict, run_id, space, "sweep.yaml")
+        self._unless_refused(SPACE, self._client.log_dict, run_id, space, SPACE)
 
     def attach(self, run_id: str, folder: Path) -> None:
         """Attach the report, its figures and tables to a run, if the sweep's `folder` has them. Each file is

@@ -36,10 +36,10 @@ from sweeps.observe.mlflow_runs import (
     safe_name,
 )
 from sweeps.observe.mlflow_view import view_key, view_link, view_of
-from sweeps.record.file_names import JOURNAL
+from sweeps.record.file_names import JOURNAL, SPACE
 from sweeps.record.folder import sweep_id
 from sweeps.record.journal import Event
-from sweeps.record.mlflow_file import MlflowFile
+from sweeps.record.mlflow_file import FILE, MlflowFile
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import member_of
 from sweeps.space.dotted import flatten
@@ -73,7 +73,7 @@ class MlflowWriter:
         whole: bool = False,
     ) -> None:
         self._folder, self._uri = folder, absolute_uri(uri)
-        self._space: dict[str, Any] = load_yaml(folder / "sweep.yaml")
+        self._space: dict[str, Any] = load_yaml(folder / SPACE)
         self._checkpoints = without_secret(checkpoints)
         self._file = MlflowFile.read(folder)
         self._saved = 0.0
@@ -120,7 +120,7 @@ class MlflowWriter:
         try:
             self._file.write(self._folder)
         except OSError as error:  # a full disk: the same is sent again later
-            logger.warning("MLflow: %s cannot be written (%s)", self._folder / "mlflow.json", error)
+            logger.warning("MLflow: %s cannot be written (%s)", self._folder / FILE, error)
 
     # Experiment and parent run
 
@@ -457,9 +457,7 @@ def sync(folder: Path, uri: str, checkpoints: str = "", whole: bool = True) -> l
     the last write.
     Raises SpecError if the folder has no journal or the sweep is running, and the store's own errors.
     """
-    from sweeps.record.tables import (
-        rebuild,
-    )  # it loads pandas, for which the process of a launch need not wait
+    from sweeps.record.tables import rebuild  # it loads pandas: the process of a launch need not wait
 
     if not (folder / JOURNAL).exists():
         raise SpecError(f"{folder}: no sweep here (no {JOURNAL}); name a folder such as results/smoke")

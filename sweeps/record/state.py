@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -168,6 +168,17 @@ class SweepState:
             found |= {row.arm_and_against: row for row in rows}
         return list(found.values())
 
+    def beaten(self) -> set[str]:
+        """The arms that are worse than another one, and get no further seeds under question best: by the
+        looks of those stages whose trials are as long as the last one's, and of the same draws."""
+        if not self.looks:
+            return set()
+        from analysis.inference.decision import beaten
+
+        trained = self.stages[-1]["trained"]
+        kept = {stage["number"] for stage in self.stages if stage["trained"] == trained}
+        return beaten(self.comparisons_of(look for look in self.looks if look["stage"] in kept))
+
     def apply(self, event: Event) -> None:
         """Take one event in. Unknown names are passed over, so that older code reads newer journals."""
         handler = getattr(self, f"_on_{event['event']}", None)
@@ -307,6 +318,14 @@ def how_ended(ending: str) -> str:
     """The state of a sweep that does not run, of the status that its last launch recorded at its end; "": it
     recorded none."""
     return {"completed": FINISHED, "budget": BUDGET}.get(ending, INTERRUPTED)
+
+
+def seeds_up_to(look: int, seeds: Sequence[int], stage: Event) -> Sequence[int]:
+    """The first of an arm's seeds in the stage, as many as that look needs (1 is the first look); 0: none."""
+    from analysis.inference.sequential import seeds_at
+
+    counts = stage["looks"]
+    return seeds[: seeds_at(len(seeds), counts[look - 1], counts[-1])] if look else ()
 
 
 def member_of(arm: str, draw: int) -> str:

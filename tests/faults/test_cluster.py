@@ -96,10 +96,13 @@ def test_a_driver_without_the_token_is_told_so(sweep: Sweep) -> None:
     assert not sweep.results.exists()
 
 
+def _train_with(sweep: Sweep, trainer: str) -> None:
+    sweep.space.write_text(sweep.space.read_text().replace("toy_trainer:train", f"{trainer}:train"))
+
+
 def test_a_sick_node_gets_no_more_trials(sweep: Sweep) -> None:
     """Every process of a trial dies there at once. The first trials of a sweep start on every free node."""
-    text = sweep.space.read_text()
-    sweep.space.write_text(text.replace("toy_trainer:train", "sick_trainer:train"))
+    _train_with(sweep, "sick_trainer")
     with _cluster(sweep, nodes=1) as order:
         order("add dies")
         done = sweep.run()
@@ -134,8 +137,7 @@ def test_a_trial_that_fits_on_no_single_node_is_refused(sweep: Sweep) -> None:
 
 
 def test_a_node_that_cannot_run_the_sweep_gets_no_trial(sweep: Sweep) -> None:
-    text = sweep.space.read_text()
-    sweep.space.write_text(text.replace("toy_trainer:train", "sick_trainer:train"))
+    _train_with(sweep, "sick_trainer")
     with _cluster(sweep, nodes=0) as order:
         order("add broken")
         refused = sweep.run()
