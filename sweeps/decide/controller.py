@@ -1,6 +1,6 @@
 """Decides which trial runs next, which trial stops, and which draws of the search are repeated as evidence.
 
-`sweeps.launch` builds the controller. `sweeps.execute.tuner` asks it for trials (`next_trial`) and tells it
+`sweeps.running` builds the controller. `sweeps.execute.tuner` asks it for trials (`next_trial`) and tells it
 what happened (`started`, `report`, `failed`, `lost`, `ended`); it does not know Ray. It calls `Stopping` for
 early stopping, `Placement` for GPU shares, `Retries` for trials that were lost with their worker or node,
 `TPESearch` for draws that depend on results, and `BudgetUsage` for limits. Every change is an event in the

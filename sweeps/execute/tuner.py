@@ -1,7 +1,7 @@
 """Runs the controller's trials with Ray Tune. Ray starts workers and places trials; the controller decides.
 
-`sweeps.launch` calls `run`. Three adapters connect Ray to `decide.controller`: a Searcher gets the next trial
-from it, a TrialScheduler passes it each report and stops trials, and a Callback tells it of starts and
+`sweeps.running` calls `run`. Three adapters connect Ray to `decide.controller`: a Searcher gets the next
+trial from it, a TrialScheduler passes it each report and stops trials, and a Callback tells it of starts and
 failures. Each worker is a TrialActor (`execute.worker`). Ray's own state is deleted at the end; nothing is
 ever restored from it.
 """

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import run_sweep
-from sweeps import launch as launching
+from sweeps.running import Run
 from tests.conftest import ROOT
 from tests.sweeps.spaces import ASHA, TOY, TUNE, write_space
 
@@ -44,7 +44,7 @@ def refuse(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(launching, "_run", lambda *_: pytest.fail("the sweep was launched"))
+    monkeypatch.setattr(Run, "to_its_end", lambda *_: pytest.fail("the sweep was launched"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
     def launch(*arguments: str) -> str:
@@ -65,7 +65,7 @@ def has(message: str, *words: str) -> None:
         assert word in message
 
 
-RUN = launching._run  # which the fixture replaces
+RUN = Run.to_its_end  # which the fixture replaces
 
 FILES = {
     "empty": ("", ["must be a mapping of keys", "it holds nothing", "docs/search_spaces.md"]),
@@ -830,5 +830,5 @@ def test_results_that_cannot_be_read(refuse: Refuse, tmp_path: Path, left: str) 
 
 def test_storage_that_is_a_file(refuse: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_space(tmp_path)
-    monkeypatch.setattr(launching, "_run", RUN)
+    monkeypatch.setattr(Run, "to_its_end", RUN)
     has(refuse("toy.yaml", "--storage", "toy.yaml"), "--storage", "toy.yaml")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import launch as launches
+from sweeps import running
 from sweeps.execute import cluster
 from sweeps.launch import launch
 from sweeps.observe.summary import Failures
@@ -40,7 +40,7 @@ def test_a_launch_that_is_refused_or_told_to_end_leaves_the_cluster(
 
     monkeypatch.setattr(cluster, "connect", connect)
     monkeypatch.setattr(cluster, "disconnect", lambda: left.append(True))
-    monkeypatch.setattr(launches, "check_fits", check_fits(launches.check_fits))
+    monkeypatch.setattr(running, "check_fits", check_fits(running.check_fits))
     options = LaunchOptions(write_space(tmp_path), storage=str(tmp_path / "results"), address="here:1")
     with pytest.raises(SpecError, match="does not fit on the cluster at here:1"):
         launch(options)
@@ -54,7 +54,7 @@ def test_after_an_error_the_journal_tells_of_the_sweep_and_not_what_it_has_lost(
     made.started("b-d0-s1")
     journal.write_bytes(whole)  # as after a sync that failed
     failures = Failures()
-    assert launches._recorded(made, tmp_path, failures) is made.state
+    assert running._recorded(made, tmp_path, failures) is made.state
     failures.texts.append("Input/output error")
-    assert launches._recorded(made, tmp_path, failures) == read_state(journal)
+    assert running._recorded(made, tmp_path, failures) == read_state(journal)
     assert not read_state(journal).trials["b-d0-s1"].attempts

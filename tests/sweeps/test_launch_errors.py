@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sweeps import launch
+from sweeps import running
 from sweeps.execute import cluster
+from sweeps.launch import launch
 from sweeps.observe.summary import SOME_FAILED
 from sweeps.options import LaunchOptions
 from tests.sweeps.spaces import write_space
@@ -39,25 +40,25 @@ def breaks(*arguments: Any) -> None:
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LaunchOptions:
-    monkeypatch.setattr(launch, "MlflowProcess", Writer)
+    monkeypatch.setattr(running, "MlflowProcess", Writer)
     return LaunchOptions(write_space(tmp_path), storage=str(tmp_path / "results"))
 
 
 def test_an_error_before_the_first_trial_ends_the_writer(
     options: LaunchOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "Tracker", breaks)
+    monkeypatch.setattr(running, "Tracker", breaks)
     with pytest.raises(OSError, match="it broke"):
-        launch.launch(options)
+        launch(options)
     assert Writer.closed
 
 
 def test_an_error_after_the_last_trial_is_told_at_the_end(
     options: LaunchOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "_run_until_end", lambda *arguments: "completed")
+    monkeypatch.setattr(running.Run, "_run_until_end", lambda *arguments: "completed")
     monkeypatch.setattr(cluster, "disconnect", breaks)
-    outcome = launch.launch(options)
+    outcome = launch(options)
     assert outcome.status == SOME_FAILED
     assert any("The end of Ray stopped with an error (OSError: it broke)" in note for note in outcome.notes)
     assert any("The wait for MLflow stopped with an error" in note for note in outcome.notes)

@@ -398,7 +398,7 @@ def test_a_launch_hears_of_stop_from_the_moment_at_which_it_holds_the_sweep(
         raise InterruptedError
 
     monkeypatch.setattr(launch, "inspect_folder", ask_once_held)
-    monkeypatch.setattr(launch, "Controller", begin)
+    monkeypatch.setattr("sweeps.running.Controller", begin)
     with pytest.raises(InterruptedError):
         launch.launch(LaunchOptions(storage / "toy.yaml", resume=True, storage=str(storage)))
     assert (folder / stop_request.FILE).exists()

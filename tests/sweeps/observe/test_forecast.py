@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 import run_sweep
-from sweeps import launch
 from sweeps.dry_run import power_estimate
 from sweeps.observe.preview import preview
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration
 from sweeps.record.folder import update_units, write_space
+from sweeps.running import Run
 from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 from tests.sweeps.spaces import write_space as write_yaml
@@ -96,7 +96,7 @@ def test_the_spread_is_taken_from_a_pilot_beside_the_space(tmp_path: Path) -> No
 def test_a_pilot_that_cannot_be_read_is_refused_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], dry_run: list[str]
 ) -> None:
-    monkeypatch.setattr(launch, "_run", lambda *_: pytest.fail("the sweep was launched"))
+    monkeypatch.setattr(Run, "to_its_end", lambda *_: pytest.fail("the sweep was launched"))
     pilot = write_sweep(tmp_path / "earlier", {"x": Fake(0.3)}, seeds=(1, 2), phase="evidence")
     (pilot / "trials.parquet").write_bytes(b"torn")
     path = write_yaml(tmp_path, evidence={"pilot": "earlier"})
