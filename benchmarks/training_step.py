@@ -23,13 +23,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from tests.trm.plain import compose_plainly, unbound_scan, unknown_mixers
-from trm.__main__ import UsageError, load_config
+from trm.__main__ import load_config
 from trm.config import TrialConfig
 from trm.cost import flops_per_sample, num_params
 from trm.data.boards.config import PuzzleConfig
 from trm.loop import Trainer
 from trm.mixers import MIXERS
 from trm.model import TRM, build_model
+from trm.settings.messages import UsageError
 from trm.trial import NullTrial
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,38 +11,25 @@ import torch
 from torch import Tensor
 
 from tests.replay import Arrays, BadRecording, Comparison
-from trm.config import LossConfig, ModelConfig, OptimConfig
+from trm.config import LossConfig, OptimConfig
 from trm.data.base import TaskShape
 from trm.losses import supervision_loss
-from trm.mixers.attention import AttentionConfig
-from trm.mixers.mlp import MLPConfig
 from trm.model import TRM, Carry, Output, PuzzleEmbedding
 from trm.optim import Optimizers
+from trm.reference import model_config, our_name
 from trm.weights import EMA
 
 # The reference's names on the left. Its losses and metrics are sums over the batch, as ours are.
 RENAMED_SCALARS = {"accuracy": "cell_accuracy", "steps": "halt_steps"}
-RENAMED = (
-    (r"^inner\.", ""),
-    (r"^L_level\.", "block."),
-    (r"^H_level\.", "block_H."),
-    (r"\.self_attn\.", ".mixers.0."),
-    (r"\.mlp_t\.", ".mixers.0."),
-)
 LOSSES = ("loss", "lm_loss", "q_halt_loss", "q_continue_loss")
 COUNTS = ("count", "accuracy", "exact_accuracy", "q_halt_accuracy", "steps")
-
-
-def our_name(name: str) -> str:
-    for pattern, replacement in RENAMED:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def under(arrays: Arrays, prefix: str) -> dict[str, Tensor]:
     """The arrays below `prefix`, as tensors under our names."""
     names = [name for name in arrays if name.startswith(prefix)]
-    return {our_name(name.removeprefix(prefix)): torch.from_numpy(arrays[name]) for name in names}
+    tensors = {name.removeprefix(prefix): torch.from_numpy(arrays[name]) for name in names}
+    return {our_name(name.removeprefix("inner.")): tensor for name, tensor in tensors.items()}
 
 
 class Replay:
@@ -195,41 +182,19 @@ def evaluate(replay: Replay, compare: Comparison) -> None:
 
 def recorded_model(config: dict[str, Any], is_hrm: bool) -> TRM:
     """The model of a configuration with the reference's keys, and its defaults where a key is missing."""
-    hidden_size, embedding_dim = config["hidden_size"], config["puzzle_emb_ndim"]
-    length = config.get("puzzle_emb_len", 0 if is_hrm else 16) or -(-embedding_dim // hidden_size)
-    if is_hrm and config["H_layers"] != config["L_layers"]:
-        raise BadRecording("H_layers and L_layers differ; this project's two networks are equally deep")
-    if config.get("rms_norm_eps", 1e-5) != 1e-5:
-        raise BadRecording(f"rms_norm_eps is {config['rms_norm_eps']}; this project's norm has 1e-5 only")
     if config.get("forward_dtype", "float32") != "float32":
         raise BadRecording(f"forward_dtype is {config['forward_dtype']}; only float32 can be replayed")
-    expansion = config["expansion"]
-    mixer = (
-        MLPConfig(expansion=expansion)
-        if config.get("mlp_t", False)
-        else AttentionConfig(num_heads=config["num_heads"])
-    )
-    model_config = ModelConfig(
-        hidden_size=hidden_size,
-        num_layers=config["L_layers"],
-        networks="separate" if is_hrm else "shared",
-        gradient="one_step" if is_hrm else "recursion",
-        act="halt" if config.get("no_ACT_continue", not is_hrm) else "continue",
-        h_cycles=config["H_cycles"],
-        l_cycles=config["L_cycles"],
-        expansion=expansion,
-        mixer=mixer,
-        pos_encodings=config["pos_encodings"],
-        rope_theta=config.get("rope_theta", 10000.0),
-        puzzle_emb_len=length if embedding_dim else 0,
-        halt_max_steps=config["halt_max_steps"],
-        halt_exploration_prob=config["halt_exploration_prob"],
-    )
+    network, embedding_dim = model_config(config, is_hrm), config["puzzle_emb_ndim"]
     shape = TaskShape(config["vocab_size"], config["seq_len"], config["num_puzzle_identifiers"])
     with torch.random.fork_rng(devices=[]):
-        model = TRM(model_config, shape)
-    if embedding_dim not in (0, hidden_size):  # the reference lets it span several slots, or a part of one
-        model.puzzle_emb = PuzzleEmbedding(shape.num_identifiers, embedding_dim, length, hidden_size)
+        model = TRM(network, shape)
+    if embedding_dim not in (
+        0,
+        network.hidden_size,
+    ):  # the reference lets it span several slots, or a part of one
+        model.puzzle_emb = PuzzleEmbedding(
+            shape.num_identifiers, embedding_dim, network.puzzle_emb_len, network.hidden_size
+        )
     return model
 
 

@@ -2,7 +2,8 @@
 
 A recording is NAME.json (configuration, scalars, tolerances) beside NAME.npz (weights, inputs, results). What
 it is of is read from its keys, not from its name. A line a case: PASS or FAIL, with the worst relative error
-||computed - recorded|| / ||recorded|| and where it arose; `halted` and `steps` must be equal. Exit status:
+||computed - recorded|| / ||recorded|| and where it arose; `halted` and `steps` must be equal. SKIP is for a
+kind of recording that this project has no code for. Exit status:
 0, 1 where a case fails, 2 with nothing to replay.
 """
 
@@ -68,9 +69,17 @@ def relative_error(computed: Any, recorded: Any) -> float:
     return float(np.linalg.norm((computed - recorded).ravel()) / (norm if norm > 0 else 1.0))
 
 
-def replay_case(case: dict[str, Any], arrays: Arrays) -> tuple[str, str]:
-    """The case's status (PASS or FAIL) and what to say about it."""
-    if "config" in case:
+def replay_case(case: dict[str, Any], arrays: Arrays, folder: Path) -> tuple[str, str]:
+    """The case's status (PASS, FAIL or SKIP) and what to say about it; `folder` holds its other files."""
+    kind = case.get("kind")
+    if kind == "reference_checkpoint":
+        from tests.golden_reference import replay_checkpoint
+
+        comparison = Comparison(case["tolerance"])
+        replay_checkpoint(case, arrays, folder, comparison)
+    elif kind is not None:
+        return "SKIP", f"no code for recordings of kind {kind!r} yet"
+    elif "config" in case:
         from tests.golden_trm import replay_trm
 
         comparison = Comparison(case["tolerance"])
@@ -97,7 +106,7 @@ def replay_file(stem: Path) -> tuple[str, str]:
         case = json.loads(stem.with_suffix(".json").read_text())
         with np.load(stem.with_suffix(".npz")) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        return replay_case(case, arrays)
+        return replay_case(case, arrays, stem.parent)
     except KeyError as error:
         return "FAIL", f"the recording has no {error}"
     except Exception as error:  # the other cases are to be replayed all the same

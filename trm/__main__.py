@@ -1,4 +1,7 @@
-"""Train one configuration: `python -m trm --config search_spaces/base/smoke_4x4.yaml --set optim.lr=3e-4`."""
+"""Train one configuration: `python -m trm --config search_spaces/base/smoke_4x4.yaml --set optim.lr=3e-4`.
+
+With a command as its first word, such as `predict`, it uses a trained model instead: `trm.use`.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +29,23 @@ from rich.table import Table
 from trm.checkpoint import CheckpointError
 from trm.config import TrialConfig
 from trm.data.base import DataError
-from trm.settings.messages import explain
+from trm.device import resolve_device
+from trm.settings.messages import UsageError, explain
 from trm.settings.overrides import OverrideError, absolute_paths, override
 from trm.settings.yaml import YamlError, load_yaml, parse_scalar
 from trm.trainer import Trainer
 from trm.trial import Diverged, LocalTrial
+from trm.use import COMMANDS
+from trm.use import main as use
 
 RUN_FILE = "run.json"
-
-
-class UsageError(ValueError):
-    """Bad input; the message says what was given, what is allowed and what to do."""
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m trm",
         description="Train one configuration of TRM, with checkpoints and a final table.",
+        epilog=f"A trained model is used by: python -m trm {' | '.join(COMMANDS)} (-h says more).",
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML file with one trial's config")
     parser.add_argument(
@@ -70,7 +73,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0 done, 1 diverged, 2 bad input (one message, nothing written), 130 interrupted."""
-    arguments = parse_arguments(argv)
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] in COMMANDS:
+        return use(given)
+    arguments = parse_arguments(given)
     console = Console()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console)])
     output = arguments.output or Path("runs") / arguments.config.stem
@@ -151,17 +157,6 @@ def load_config(path: Path, overrides: list[str]) -> TrialConfig:
         raise UsageError(f"--set {error}") from error
     except ValidationError as error:
         raise UsageError(explain(error, TrialConfig, source)) from error
-
-
-def resolve_device(name: str) -> str:
-    """`auto` is the first GPU, else the CPU. Raises UsageError for a device that torch does not see."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    allowed = ["cpu", *(f"cuda:{i}" for i in range(count))]
-    if name == "auto":
-        return allowed[min(count, 1)]
-    if name not in allowed:
-        raise UsageError(f"--device {name}: torch has no such device: give one of auto, {', '.join(allowed)}")
-    return name
 
 
 def _check_output(output: Path, resume: bool, this_run: dict[str, Any]) -> None:

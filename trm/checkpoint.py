@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 FILE = "checkpoint.pt"
+FORMAT = 1  # of what is in the file; one of a higher format is refused
 
 
 class CheckpointError(ValueError):
@@ -32,10 +33,23 @@ def load_checkpoint(directory: Path, device: torch.device | str) -> dict[str, An
     Loading never runs code from the file.
     """
     path = Path(directory) / FILE
+    state = load_safely(path, device)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: is not a checkpoint of a run: give a folder that a trial wrote")
+    if state.get("format", FORMAT) > FORMAT:
+        raise CheckpointError(
+            f"{path}: was written by a newer version (format {state['format']}; this one reads up to "
+            f"{FORMAT}): install that version"
+        )
+    return state
+
+
+def load_safely(path: Path, device: torch.device | str) -> Any:
+    """What torch.save wrote to a file, without running code from it. Raises CheckpointError."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file: give a directory that holds a {FILE}") from error
+        raise CheckpointError(f"{path}: no such file: check the path") from error
     except Exception as error:  # torch.load raises many types of errors for a damaged file
         reason = str(error).partition("\n")[0]
         raise CheckpointError(

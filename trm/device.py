@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from trm.settings.messages import UsageError
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST_MMAP_THRESHOLD = 1 << 25  # bytes; the maximum on 64 bits (mallopt(3))
 _TRIM_THRESHOLD = 1 << 30  # bytes
@@ -20,6 +22,17 @@ _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")  # read by gli
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+def resolve_device(name: str) -> str:
+    """`auto` is the first GPU, else the CPU. Raises UsageError for a device that torch does not see."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    allowed = ["cpu", *(f"cuda:{i}" for i in range(count))]
+    if name == "auto":
+        return allowed[min(count, 1)]
+    if name not in allowed:
+        raise UsageError(f"--device {name}: torch has no such device: give one of auto, {', '.join(allowed)}")
+    return name
 
 
 def forward_dtype(precision: str, device: torch.device) -> torch.dtype:

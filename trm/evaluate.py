@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trm.config import LossConfig, TrialConfig
-from trm.data.base import Split
+from trm.data.base import Split, TaskConfig
 from trm.losses import supervision_loss
 from trm.model import TRM, Carry, Output
 
@@ -45,7 +45,7 @@ def evaluate(model: TRM, split: Split, loss: LossConfig, batch_size: int) -> dic
     names: list[str] = []
     totals = torch.zeros((), dtype=torch.float64, device=split.inputs.device)
     with evaluating(model):
-        for step, carry, output in _run(model, split, steps, batch_size):
+        for step, carry, output in run_steps(model, split, steps, batch_size):
             if step == steps:
                 _, sums = supervision_loss(output, carry, loss)
                 names = list(sums)
@@ -63,9 +63,10 @@ class RowResults(NamedTuple):
     """Results of N rows after each of T supervision steps, on the CPU."""
 
     solved: Bool[Tensor, "N T"]
-    cell_accuracy: Float[Tensor, " N"]  # after step halt_max_steps, over the row's labelled cells
+    cell_accuracy: Float[Tensor, "N T"]  # over the row's labelled cells
     q_halt_logits: Float[Tensor, " N"]  # after step halt_max_steps
     ratings: Int[Tensor, " N"]
+    accepted: Bool[Tensor, " N"] | None = None  # after step halt_max_steps, by the task's `accepts`
 
 
 def run_test_rows(model: TRM, config: TrialConfig, test: Split) -> tuple[RowResults, RowResults]:
@@ -75,42 +76,57 @@ def run_test_rows(model: TRM, config: TrialConfig, test: Split) -> tuple[RowResu
     """
     halt_max_steps, settings = config.model.halt_max_steps, config.eval
     subset = fixed_subset(test, settings.depth_rows)
-    deep = run_rows(model, subset, max(settings.depth_steps, halt_max_steps), settings.batch_size)
-    whole = deep if subset is test else run_rows(model, test, halt_max_steps, settings.batch_size)
-    return whole, deep
+    deep_steps = max(settings.depth_steps, halt_max_steps)
+    deep = run_rows(model, subset, deep_steps, settings.batch_size, config.data)
+    if subset is test:
+        return deep, deep
+    return run_rows(model, test, halt_max_steps, settings.batch_size, config.data), deep
 
 
-def run_rows(model: TRM, split: Split, steps: int, batch_size: int) -> RowResults:
+def run_rows(
+    model: TRM, split: Split, steps: int, batch_size: int, task: TaskConfig | None = None
+) -> RowResults:
     """Run every row of `split` for `steps` supervision steps, at least `halt_max_steps`.
 
-    Waits for the device only once, after the last row.
+    `task` says which answers it accepts beside the label, if it has a metric for that. Waits for the device
+    only once, after the last row.
     """
     solved: list[list[Tensor]] = [[] for _ in range(steps)]  # by step, then by batch
-    cell_accuracy, q_halt_logits = [], []
+    cell_accuracy: list[list[Tensor]] = [[] for _ in range(steps)]
+    q_halt_logits, predicted = [], []
     with evaluating(model):
-        for step, carry, output in _run(model, split, steps, batch_size):
+        for step, carry, output in run_steps(model, split, steps, batch_size):
             labelled = carry.labels > 0
-            right = (output.logits.argmax(-1) == carry.labels) | ~labelled
+            tokens = output.logits.argmax(-1)
+            right = (tokens == carry.labels) | ~labelled
             solved[step - 1].append(right.all(-1) & labelled.any(-1))
+            cell_accuracy[step - 1].append((right & labelled).sum(-1) / labelled.sum(-1).clamp(min=1))
             if step == model.config.halt_max_steps:
-                cell_accuracy.append((right & labelled).sum(-1) / labelled.sum(-1).clamp(min=1))
                 q_halt_logits.append(output.q_halt_logits)
+                predicted.append(tokens.to(torch.uint8))
+    accepted = None
+    if task is not None and task.accepted_metric is not None:
+        accepted = task.accepts(split.inputs.cpu(), torch.cat(predicted).cpu())
     return RowResults(
         torch.stack([torch.cat(batches) for batches in solved], dim=1).cpu(),
-        torch.cat(cell_accuracy).cpu(),
+        torch.stack([torch.cat(batches) for batches in cell_accuracy], dim=1).cpu(),
         torch.cat(q_halt_logits).cpu(),
         split.ratings.cpu(),
+        accepted,
     )
 
 
 def accuracies(config: TrialConfig, results: RowResults) -> dict[str, float]:
     """The metrics of `evaluate` except the loss, from the results of the same rows."""
     solved = results.solved[:, config.model.halt_max_steps - 1]
-    return {
-        "cell_accuracy": float(results.cell_accuracy.double().mean()),
+    metrics = {
+        "cell_accuracy": float(results.cell_accuracy[:, config.model.halt_max_steps - 1].double().mean()),
         **_with_interval(_share(solved), len(solved)),
         "q_halt_accuracy": _share((results.q_halt_logits >= 0) == solved),
     }
+    if results.accepted is not None:
+        metrics[str(config.data.accepted_metric)] = _share(results.accepted)
+    return metrics
 
 
 def depth_metrics(config: TrialConfig, whole: RowResults, deep: RowResults) -> dict[str, float]:
@@ -118,6 +134,7 @@ def depth_metrics(config: TrialConfig, whole: RowResults, deep: RowResults) -> d
 
     From `whole`, all rows after `halt_max_steps` steps:
         chosen_exact_accuracy           with its 95% interval
+        chosen_NAME                     of the task's `accepted_metric`, if it has one
         exact_accuracy_rating_LOW_HIGH  of the rows with such a rating; left out if there are none
         rows_rating_LOW_HIGH            the number of those rows
         q_auroc, q_ece                  of the halting head as a predictor of "this row is solved", if it is
@@ -132,6 +149,8 @@ def depth_metrics(config: TrialConfig, whole: RowResults, deep: RowResults) -> d
     solved = whole.solved[:, halt_max_steps - 1]
     intervals = _with_interval(_share(solved), len(solved))
     metrics = {f"chosen_{name}": value for name, value in intervals.items()}
+    if whole.accepted is not None:
+        metrics[f"chosen_{config.data.accepted_metric}"] = _share(whole.accepted)
     for t in curve_steps(halt_max_steps, depth_steps):
         metrics[f"exact_accuracy_at_{t}"] = _share(deep.solved[:, t - 1])
     for bucket, (first, end) in rating_buckets(config.data.rating_bounds).items():
@@ -154,6 +173,7 @@ def depth_metric_units(config: TrialConfig) -> dict[str, str | None]:
     SHARE or None."""
     halt_max_steps, buckets = config.model.halt_max_steps, rating_buckets(config.data.rating_bounds)
     shares = [f"chosen_exact_accuracy{end}" for end in ("", "_low", "_high")]
+    shares += [f"chosen_{name}" for name in (config.data.accepted_metric,) if name]
     shares += [f"exact_accuracy_at_{t}" for t in curve_steps(halt_max_steps, config.eval.depth_steps)]
     shares += [f"exact_accuracy_rating_{bucket}" for bucket in buckets]
     units: dict[str, str | None] = dict.fromkeys(shares, SHARE)
@@ -262,7 +282,7 @@ def evaluating(model: TRM) -> Iterator[None]:
         model.train(was_training)
 
 
-def _run(model: TRM, split: Split, steps: int, batch_size: int) -> Iterator[tuple[int, Carry, Output]]:
+def run_steps(model: TRM, split: Split, steps: int, batch_size: int) -> Iterator[tuple[int, Carry, Output]]:
     """Run `split` batch by batch for `steps` supervision steps, which may exceed `halt_max_steps`.
 
     After each step yields its number, from 1, and the carry and output of the batch, without padding.

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from trm.batches import Batches, derive_seed
-from trm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from trm.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
 from trm.config import TrialConfig
 from trm.cost import flops_per_sample
 from trm.data import AnyTaskConfig
@@ -66,7 +66,9 @@ def metric_units(config: TrialConfig) -> dict[str, str | None]:
     model = config.model
     learned = [name for name in METRICS if name != Q_CONTINUE or model.learns_to_continue]
     learned = [name for name in learned if "q_halt" not in name or model.learns_to_halt]
-    return {name: METRICS[name] for name in learned} | depth_metric_units(config)
+    accepted = [f"test/{name}" for name in (config.data.accepted_metric,) if name]
+    units = {name: METRICS[name] for name in learned} | dict.fromkeys(accepted, SHARE)
+    return units | depth_metric_units(config)
 
 
 class Trainer:
@@ -199,7 +201,7 @@ class Trainer:
         if self.chosen.step != self.step:
             steps, batch_size = self.config.model.halt_max_steps, self.config.eval.batch_size
             with self.ema.swapped(self.model):
-                last = run_rows(self.model, self.test, steps, batch_size)
+                last = run_rows(self.model, self.test, steps, batch_size, self.config.data)
         metrics = {f"test/{name}": value for name, value in accuracies(self.config, last).items()}
         return metrics | {"chosen_step": self.chosen.step} | depth_metrics(self.config, whole, deep)
 
@@ -220,7 +222,8 @@ class Trainer:
             "chosen": self.chosen.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "carry": vars(self.carry),
-            "config": _resume_key(self.config),
+            "config": self.config.model_dump_json(),
+            "format": FORMAT,
             "data": self.data_hash,
             "torch": str(torch.__version__),
         }
@@ -232,8 +235,13 @@ class Trainer:
                 f"{directory}: was written by an older version that did not keep the weights that were best "
                 f"on val: start again without it, or resume with that version"
             )
-        state["config"] = json.dumps(_without_speed_settings(json.loads(state["config"])))
-        expected = {"config": _resume_key(self.config), "seed": self.trial.seed, "data": self.data_hash}
+        is_extendable = self.config.is_extendable
+        state["config"] = _resume_key(json.loads(state["config"]), is_extendable)
+        expected = {
+            "config": _resume_key(self.config.model_dump(mode="json"), is_extendable),
+            "seed": self.trial.seed,
+            "data": self.data_hash,
+        }
         for name, value in expected.items():
             if state.get(name) != value:
                 raise CheckpointError(
@@ -248,24 +256,19 @@ class Trainer:
         self.step, self.wall_s = state["step"], state["wall_s"]
 
 
-def _resume_key(config: TrialConfig) -> str:
-    """The part of the config that must be equal to resume from a checkpoint, as JSON.
+def _resume_key(config: dict[str, Any], is_extendable: bool) -> str:
+    """The part of a config that must be equal to resume from a checkpoint, as JSON.
 
     Leaves out what changes only the speed (backend, compilation, evaluation batch), and the horizon if a
     longer run starts with the same steps.
     """
-    content = _without_speed_settings(config.model_dump(mode="json"))
-    if config.is_extendable:
-        del content["train"]["max_samples"]
-    return json.dumps(content)
-
-
-def _without_speed_settings(content: dict[str, Any]) -> dict[str, Any]:
-    content = {group: dict(values) for group, values in content.items()}
+    content = {group: dict(values) for group, values in config.items()}
     content["train"].pop("compile", None)
     content["eval"].pop("batch_size", None)
     content["model"]["mixer"] = _without_backend(content["model"]["mixer"])
-    return content
+    if is_extendable:
+        content["train"].pop("max_samples", None)
+    return json.dumps(content)
 
 
 def _without_backend(mixer: Any) -> Any:

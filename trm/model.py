@@ -73,8 +73,8 @@ class Output(NamedTuple):
 class PuzzleEmbedding(nn.Module):
     """A learned vector for each puzzle set, which fills the first of `length` slots before the puzzle.
 
-    It starts at zero and has its own optimizer (SignSGD, `trm.optim`); AdamW and EMA leave it out. Every row
-    uses identifier 0, because each task here has one puzzle set.
+    It starts at zero and has its own optimizer (SignSGD, `trm.optim`); AdamW and EMA leave it out. A row
+    without an identifier uses 0: each task here has one puzzle set.
     """
 
     def __init__(self, num_identifiers: int, embedding_dim: int, length: int, hidden_size: int) -> None:
@@ -82,10 +82,12 @@ class PuzzleEmbedding(nn.Module):
         self.length, self.hidden_size = length, hidden_size
         self.weights = nn.Parameter(torch.zeros(num_identifiers, embedding_dim))
 
-    def forward(self, batch_size: int, dtype: torch.dtype) -> Float[Tensor, "B P D"]:
-        row = self.weights[0].to(dtype)
-        slots = F.pad(row, (0, self.length * self.hidden_size - row.numel()))
-        return slots.view(1, self.length, self.hidden_size).expand(batch_size, -1, -1)
+    def forward(
+        self, batch_size: int, dtype: torch.dtype, identifiers: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B P D"]:
+        rows = (self.weights[:1] if identifiers is None else self.weights[identifiers]).to(dtype)
+        slots = F.pad(rows, (0, self.length * self.hidden_size - rows.shape[1]))
+        return slots.view(-1, self.length, self.hidden_size).expand(batch_size, -1, -1)
 
 
 class TRM(nn.Module):
@@ -163,14 +165,16 @@ class TRM(nn.Module):
         inputs: Integer[Tensor, "B L"],
         labels: Integer[Tensor, "B L"],
         generator: torch.Generator | None = None,
+        identifiers: Int[Tensor, " B"] | None = None,
     ) -> tuple[Carry, Output]:
         """One supervision step on the carry's puzzles; halted rows first take a new puzzle from the batch.
 
+        `identifiers` are the puzzle embedding's rows for the carry's puzzles; without it all rows use 0.
         `generator`, on the model's device, draws the halting exploration. Training with
         `halt_exploration_prob` above 0 requires it; raises ValueError if it is missing.
         """
         carry = self._take_new_puzzles(carry, inputs, labels)
-        x = self.embed_inputs(carry.inputs)
+        x = self.embed_inputs(carry.inputs, identifiers)
         z_H, z_L = self.deep_recursion(carry.z_H, carry.z_L, x)
         logits = self.lm_head(z_H[:, self.config.puzzle_emb_len :])
         q_halt_logits, q_continue_logits = self.q_logits(z_H)
@@ -195,10 +199,12 @@ class TRM(nn.Module):
             labels=_where_rows(halted, labels, carry.labels),
         )
 
-    def embed_inputs(self, inputs: Integer[Tensor, "B L"]) -> Float[Tensor, "B S D"]:
+    def embed_inputs(
+        self, inputs: Integer[Tensor, "B L"], identifiers: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B S D"]:
         embedding = self.embed_tokens(inputs.int(), self.forward_dtype)
         if self.puzzle_emb is not None:
-            slots = self.puzzle_emb(len(inputs), self.forward_dtype)
+            slots = self.puzzle_emb(len(inputs), self.forward_dtype, identifiers)
             embedding = torch.cat((slots, embedding), dim=1)
         if self.embed_pos is not None:  # sqrt(1/2): the sum has the variance of one of the two
             positions = self.embed_pos.embedding_weight.to(self.forward_dtype)

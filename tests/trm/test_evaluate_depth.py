@@ -124,8 +124,8 @@ def test_figures_of_rows_counted_by_hand() -> None:
         [[0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]], dtype=torch.bool
     )
     q_halt_logits, ratings = torch.tensor([2.0, 1.0, -1.0, 1.0, -9.0]), torch.tensor([0, 3, 9, 10, -1])
-    reading = RowResults(solved, torch.ones(5), q_halt_logits, ratings)
-    found = depth_metrics(config, reading, RowResults(*(column[1:] for column in reading)))
+    reading = RowResults(solved, torch.ones(5, 4), q_halt_logits, ratings)
+    found = depth_metrics(config, reading, RowResults(*(column[1:] for column in reading[:4])))
     assert [found[f"test/exact_accuracy_at_{t}"] for t in (1, 2, 3, 4)] == [0.5, 0.5, 0.25, 0.25]
     assert found["test/chosen_exact_accuracy"] == 0.4
     assert found["test/chosen_exact_accuracy_low"] < 0.4 < found["test/chosen_exact_accuracy_high"]
@@ -145,7 +145,7 @@ def test_figures_of_rows_counted_by_hand() -> None:
 def test_nothing_that_is_not_a_number_is_reported(all_solved: bool) -> None:
     """It would end the trial as diverged."""
     solved = torch.full((6, 3), all_solved)
-    reading = RowResults(solved, torch.ones(6), torch.zeros(6), torch.full((6,), -1))
+    reading = RowResults(solved, torch.ones(6, 3), torch.zeros(6), torch.full((6,), -1))
     found = depth_metrics(configured(depth_steps=0), reading, reading)
     assert all(math.isfinite(value) for value in found.values())
     assert "test/q_auroc" not in found and found["test/q_ece"] == 0.5
@@ -154,7 +154,7 @@ def test_nothing_that_is_not_a_number_is_reported(all_solved: bool) -> None:
 def test_a_halting_head_that_is_not_trained_is_not_judged() -> None:
     config = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"act": "none"})})
     solved = torch.tensor([[True] * 3, [False] * 3])
-    reading = RowResults(solved, torch.ones(2), torch.zeros(2), torch.zeros(2, dtype=torch.int32))
+    reading = RowResults(solved, torch.ones(2, 3), torch.zeros(2), torch.zeros(2, dtype=torch.int32))
     found = depth_metrics(config, reading, reading._replace(solved=solved.repeat(1, 43)))
     for names in (found, depth_metric_units(config)):
         assert "test/solved_then_lost" in names and not any("q_" in name for name in names)

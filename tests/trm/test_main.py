@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from trm.__main__ import load_config, main, resolve_device
+from trm.__main__ import load_config, main
 from trm.checkpoint import load_checkpoint
 from trm.config import TrialConfig
+from trm.device import resolve_device
 
 ROOT = Path(__file__).parents[2]
 TINY = """

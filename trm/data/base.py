@@ -100,6 +100,8 @@ class TaskConfig(BaseModel, ABC):
     task: str
 
     small: ClassVar[dict[str, Any]] = {}  # values of fields that load in a moment, for tests
+    # The name of the share of rows that `accepts`, for a task with more than one right answer.
+    accepted_metric: ClassVar[str | None] = None
 
     @property
     @abstractmethod
@@ -113,6 +115,13 @@ class TaskConfig(BaseModel, ABC):
         The default suits guesses of a solver, as Sudoku-Extreme has them: 15, 23, 31, 30 and 1% of its test.
         """
         return (0, 1, 10, 30, 100)
+
+    def accepts(self, inputs: Tensor, predicted: Tensor) -> Tensor:
+        """Which rows are right whatever their label says, (N,) bool, from tokens (N, L) on the CPU.
+
+        Called only if the task has an `accepted_metric`.
+        """
+        raise NotImplementedError
 
     def check(self) -> str | None:
         """Read and validate what the config names. Raises DataError.

@@ -14,6 +14,10 @@ Model = type[BaseModel]
 _MAX_VALUE = 80  # characters shown of an invalid value
 
 
+class UsageError(ValueError):
+    """Bad input; the message says what was given, what is allowed and what to do."""
+
+
 def explain(error: ValidationError, model: Model, source: str) -> str:
     """A line for each error, `source: key: what is wrong (given value): remedy`.
 

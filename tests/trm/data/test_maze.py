@@ -24,7 +24,7 @@ from trm.data.maze import MazeConfig
 from trm.data.maze.__main__ import main
 from trm.data.maze.augment import MazeAugment
 from trm.data.maze.generate import default_length, generate
-from trm.data.maze.paths import FREE, PATH, WALL, answer, lengths
+from trm.data.maze.paths import FREE, GOAL, PATH, START, WALL, answer, lengths, optimal_paths
 from trm.data.maze.rules import MazeRules
 from trm.data.maze.symmetry import cell_maps, class_keys
 from trm.grid import Grid
@@ -330,3 +330,37 @@ def test_none_by_default():
 def test_ratings_are_told_in_buckets_just_above_the_least_length():
     assert MazeConfig().rating_bounds == (0, 111, 113, 117)
     assert MazeConfig(size=8, min_rating=12).rating_bounds == (0, 14, 16, 20)
+
+
+@settings(max_examples=25, deadline=None)
+@given(size=st.integers(4, 8), seed=st.integers(0, 10**6))
+def test_every_shortest_path_counts_and_nothing_else(size: int, seed: int) -> None:
+    """All paths of a small maze, found by walking; the label's is one of the shortest."""
+    puzzles = generate(size, 1, seed, min_length=4)
+    board = puzzles.boards[0]
+
+    def walks(cell: int, seen: frozenset[int]) -> list[frozenset[int]]:
+        if board[cell] == GOAL:
+            return [seen]
+        row, column = divmod(cell, size)
+        steps = [(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)]
+        inside = [r * size + c for r, c in steps if 0 <= r < size and 0 <= c < size]
+        onward = [n for n in inside if n not in seen and board[n] != WALL and len(seen) <= shortest + 1]
+        return [walk for n in onward for walk in walks(n, seen | {n})]
+
+    start = int((board == START).argmax())
+    shortest = int(puzzles.ratings[0])
+    found = walks(start, frozenset({start}))
+    answers = []
+    for walk in found:
+        marked = board.copy()
+        marked[[cell for cell in walk if board[cell] == FREE]] = PATH
+        answers.append(marked)
+    expected = [len(walk) == shortest + 1 for walk in found]
+    boards = np.repeat(puzzles.boards, len(found), axis=0)
+    assert optimal_paths(boards, np.stack(answers), size).tolist() == expected
+    assert optimal_paths(puzzles.boards, puzzles.solutions, size).all()
+    for cell in range(size * size):  # another cell marked, a wall changed, or the path broken
+        other = puzzles.solutions.copy()
+        other[0, cell] = PATH if other[0, cell] != PATH else FREE
+        assert not optimal_paths(puzzles.boards, other, size).any()

@@ -27,13 +27,30 @@ def read_csv(path: Path, rules: Rules) -> Puzzles:
 
     The columns `question` and `answer` are required. A missing `rating` is -1. Other columns are ignored.
     """
+    return rules.checked(_read(path, rules, needs_answers=True)[0])
+
+
+def read_questions(path: Path, rules: Rules) -> tuple[Puzzles, bool]:
+    """The puzzles of a file whose column `answer` may be missing, and whether it is there.
+
+    Without it the solutions are the boards themselves, and nothing is checked but the symbols.
+    """
+    puzzles, has_answers = _read(path, rules, needs_answers=False)
+    return (rules.checked(puzzles) if has_answers else puzzles), has_answers
+
+
+def _read(path: Path, rules: Rules, needs_answers: bool) -> tuple[Puzzles, bool]:
     boards, answers = [np.empty((0, rules.cells), np.uint8)], [np.empty((0, rules.cells), np.uint8)]
     lines, ratings = array("q"), array("i")
+    has_answers = True
     try:
         with _open(path) as file:
-            for questions, solved, numbers, rated in _chunks(path, file):
+            for questions, solved, numbers, rated in _chunks(path, file, needs_answers):
                 boards.append(_symbols(path, "question", questions, numbers, rules))
-                answers.append(_symbols(path, "answer", solved, numbers, rules))
+                has_answers = solved is not None
+                answers.append(
+                    boards[-1] if solved is None else _symbols(path, "answer", solved, numbers, rules)
+                )
                 lines.extend(numbers)
                 ratings.extend(_ratings(path, rated, numbers))
     except FileNotFoundError as error:
@@ -52,7 +69,7 @@ def read_csv(path: Path, rules: Rules) -> Puzzles:
     )
     if not len(puzzles):
         raise DataError(f"{path}: contains no puzzle: give a file with rows below its header")
-    return rules.checked(puzzles)
+    return puzzles, has_answers
 
 
 def write_csv(path: Path, puzzles: Puzzles, rules: Rules, source: str) -> None:
@@ -71,13 +88,15 @@ def _open(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _chunks(path: Path, file: IO[str]) -> Iterator[tuple[list[str], list[str], list[int], list[str]]]:
-    """Questions, answers, line numbers and ratings of up to _CHUNK rows at a time."""
+def _chunks(
+    path: Path, file: IO[str], needs_answers: bool
+) -> Iterator[tuple[list[str], list[str] | None, list[int], list[str]]]:
+    """Questions, answers (None without such a column), line numbers and ratings of up to _CHUNK rows."""
     reader = csv.reader(file)
     questions, answers, numbers, ratings = [], [], [], []
     try:
         header = [name.strip() for name in next(reader, [])]
-        question, answer, rating = _column_indices(path, header)
+        question, answer, rating = _column_indices(path, header, needs_answers)
         for row in reader:
             if not row:
                 continue
@@ -87,28 +106,29 @@ def _chunks(path: Path, file: IO[str]) -> Iterator[tuple[list[str], list[str], l
                     f"but the header has {len(header)} ({', '.join(header)}): correct or remove the row"
                 )
             questions.append(row[question])
-            answers.append(row[answer])
+            answers.append(row[answer] if answer is not None else "")
             numbers.append(reader.line_num)
             ratings.append(row[rating] if rating is not None else "")
             if len(questions) == _CHUNK:
-                yield questions, answers, numbers, ratings
+                yield questions, answers if answer is not None else None, numbers, ratings
                 questions, answers, numbers, ratings = [], [], [], []
     except csv.Error as error:
         raise DataError(
             f"{path}:{reader.line_num}: is not CSV ({error}): save it as plain CSV text"
         ) from error
-    yield questions, answers, numbers, ratings
+    yield questions, answers if answer is not None else None, numbers, ratings
 
 
-def _column_indices(path: Path, header: list[str]) -> tuple[int, int, int | None]:
-    missing = [name for name in ("question", "answer") if name not in header]
+def _column_indices(path: Path, header: list[str], needs_answers: bool) -> tuple[int, int | None, int | None]:
+    needed = ("question", "answer") if needs_answers else ("question",)
+    missing = [name for name in needed if name not in header]
     if missing:
         raise DataError(
             f"{path}:1: no column {' and no column '.join(missing)} (the header is "
             f"{','.join(header)[:80]!r}): the first line must be {','.join(COLUMNS)}"
         )
-    rating = header.index("rating") if "rating" in header else None
-    return header.index("question"), header.index("answer"), rating
+    answer, rating = (header.index(name) if name in header else None for name in ("answer", "rating"))
+    return header.index("question"), answer, rating
 
 
 def _symbols(path: Path, column: str, texts: list[str], lines: list[int], rules: Rules) -> Boards:

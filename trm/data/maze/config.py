@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from trm.data.base import Augment
 from trm.data.boards.rules import Puzzles
 from trm.data.boards.task import PuzzleTask
 from trm.data.maze.generate import default_length, generate
-from trm.data.maze.paths import MAX_SIZE
+from trm.data.maze.paths import MAX_SIZE, optimal_paths
 from trm.data.maze.rules import MazeRules
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MazeConfig(PuzzleTask):
     """`data: {task: maze, size: 10}` needs no file and no network.
 
     Sources: `generated`, mazes like those of Maze-Hard in any size; and those of all tasks. The rating is the
-    number of steps from S to G. The label is one of many shortest paths; exact accuracy requires it.
+    number of steps from S to G. The label is one of many shortest paths; exact accuracy requires it, and
+    `optimal_path_accuracy` counts every shortest path.
     """
 
     task: Literal["maze"] = "maze"
@@ -32,10 +37,17 @@ class MazeConfig(PuzzleTask):
 
     generated_sources: ClassVar[tuple[str, ...]] = ("generated",)
     small: ClassVar[dict[str, Any]] = {**PuzzleTask.small, "size": 6}
+    accepted_metric: ClassVar[str | None] = "optimal_path_accuracy"
 
     @property
     def rules(self) -> MazeRules:
         return MazeRules(self.size)
+
+    def accepts(self, inputs: Tensor, predicted: Tensor) -> Tensor:
+        import torch  # not at the top: loading a config must not import torch
+
+        boards, answers = ((tokens.numpy() - np.uint8(1)) for tokens in (inputs, predicted))
+        return torch.from_numpy(optimal_paths(boards, answers, self.size))
 
     @property
     def least_length(self) -> int:

@@ -71,6 +71,20 @@ def lengths(is_open: NDArray[np.bool_], starts: Cells, goals: Cells, size: int) 
     return found
 
 
+def optimal_paths(boards: Boards, answers: Boards, size: int) -> NDArray[np.bool_]:
+    """(N,) whether the answer is the maze with a shortest path from S to G marked, whichever it is.
+
+    A path with as many marked cells as a shortest one is a shortest one, and has no stray cell.
+    Boards are (N, cells) symbols; those of the answers may be anything.
+    """
+    agrees = ((answers == boards) | ((answers == PATH) & (boards == FREE))).all(axis=1)
+    start, goal = ((boards == symbol).argmax(axis=1) for symbol in (START, GOAL))
+    shortest = lengths(boards != WALL, start, goal, size)
+    marked = lengths((answers != WALL) & (answers != FREE), start, goal, size)
+    cells = (answers == PATH).sum(axis=1)
+    return np.asarray(agrees & (shortest >= 0) & (marked >= 0) & (cells == shortest - 1))
+
+
 def answer(board: Boards, size: int) -> Boards:
     """The maze with its path marked: the shortest path that a breadth-first search from S finds if it visits
     neighbours in the order down, left, right, up. Reproduces every label of Maze-Hard.

@@ -1,0 +1,114 @@
+"""What `python -m trm evaluate` measures: accuracies by supervision step and by rating, and the overlap with
+the training puzzles."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from torch import Tensor
+
+from trm.data.base import DataError, Split
+from trm.data.boards.rules import Puzzles
+from trm.data.boards.splits import load_splits
+from trm.data.boards.task import PuzzleTask
+from trm.evaluate import auroc, calibration_error, curve_steps, rating_buckets, run_rows, wilson_interval
+from trm.trained import Trained
+
+_Z = 1.959963984540054  # of a 95% interval
+
+
+def scores(trained: Trained, split: Split) -> dict[str, Any]:
+    """Each accuracy as `[value, low, high]`, a share with its 95% interval over the rows.
+
+    Exact accuracy has Wilson's interval. Cell accuracy is a mean over rows, whose cells hang together: its
+    interval is the normal one of that mean. By step as far as `halt_max_steps`.
+    """
+    model, config = trained.model, trained.config
+    split = Split(*(column.to(model.H_init.device) for column in split))
+    steps = config.model.halt_max_steps
+    rows = run_rows(model, split, steps, config.eval.batch_size, config.data)
+    by_step = [
+        {"step": step, **_accuracies(rows.solved[:, step - 1], rows.cell_accuracy[:, step - 1])}
+        for step in curve_steps(steps, steps)
+    ]
+    last, cells = rows.solved[:, -1], rows.cell_accuracy[:, -1]
+    by_rating = [
+        {"rating": name, "rows": int(rated.sum()), **_accuracies(last[rated], cells[rated])}
+        for name, (first, end) in rating_buckets(config.data.rating_bounds).items()
+        if (rated := (rows.ratings >= first) & (rows.ratings < end)).any()
+    ]
+    found: dict[str, Any] = {
+        "rows": len(last),
+        "weights": trained.weights,
+        "step": trained.step,
+        **_accuracies(last, cells),
+    }
+    if rows.accepted is not None:
+        found[str(config.data.accepted_metric)] = _share(rows.accepted)
+    if config.model.learns_to_halt:
+        found["q_halt_accuracy"] = _share((rows.q_halt_logits >= 0) == last)
+        found["q_ece"] = calibration_error(rows.q_halt_logits, last)
+        if last.any() and not last.all():
+            found["q_auroc"] = auroc(rows.q_halt_logits, last)
+    return {**found, "by_step": by_step, "by_rating": by_rating}
+
+
+def overlap(trained: Trained, task: PuzzleTask, puzzles: Puzzles, rows: int) -> tuple[int | None, str]:
+    """How many of the first `rows` puzzles are symmetries of training puzzles, None if that is not known; and
+    what to say about it."""
+    unknown = "whether the model was trained on some of these puzzles is not known"
+    if not trained.knows_data:
+        return None, f"{unknown}: a converted checkpoint does not say"
+    try:
+        train = load_splits(task).train
+    except DataError as error:
+        return None, f"{unknown}: its training data cannot be read ({error})"
+    keys = task.rules.class_keys(puzzles.boards[:rows], puzzles.solutions[:rows])
+    shared = int(np.isin(keys, task.rules.keys(train)).sum())
+    if not shared:
+        return 0, f"none of the {rows:,} puzzles is one of the training puzzles or a symmetry of one"
+    return shared, (
+        f"WARNING: {shared:,} of the {rows:,} puzzles are training puzzles or symmetries of them: the "
+        f"accuracies are too high as a measure of unseen puzzles"
+    )
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """The figures of `scores` for a terminal."""
+    rows, step = found["rows"], found["step"]
+    where = "" if step is None else f" of step {step:,}"
+    whole = Table("metric", "value [95% interval]", title=f"{rows:,} rows, {found['weights']} weights{where}")
+    for name, value in found.items():
+        if isinstance(value, list) and not name.startswith("by_"):
+            whole.add_row(name, _shown(value))
+        elif isinstance(value, float):
+            whole.add_row(name, f"{value:.4f}")
+    shown = [whole]
+    for group, column in (("by_step", "step"), ("by_rating", "rating")):
+        table = Table(column, "rows", "exact accuracy [95% interval]", "cell accuracy [95% interval]")
+        for row in found[group]:
+            exact, cell = (_shown(row[name]) for name in ("exact_accuracy", "cell_accuracy"))
+            table.add_row(str(row[column]), f"{row.get('rows', rows):,}", exact, cell)
+        if found[group]:
+            shown.append(table)
+    return shown
+
+
+def _shown(value: list[float]) -> str:
+    return "{:.4f} [{:.4f}, {:.4f}]".format(*value)
+
+
+def _accuracies(solved: Tensor, cells: Tensor) -> dict[str, list[float]]:
+    values = cells.double()
+    mean = float(values.mean())
+    half = _Z * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 1.0
+    cell = [mean, max(0.0, mean - half), min(1.0, mean + half)]
+    return {"exact_accuracy": _share(solved), "cell_accuracy": cell}
+
+
+def _share(rows: Tensor) -> list[float]:
+    share = float(rows.double().mean())
+    return [share, *wilson_interval(share, len(rows))]

@@ -1,0 +1,68 @@
+"""A model's answers after each supervision step, as boards for a terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from rich.columns import Columns
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+from torch import Tensor
+
+from trm.data.base import Split
+from trm.data.boards.rules import Rules
+from trm.data.boards.task import PuzzleTask
+from trm.evaluate import evaluating, run_steps
+from trm.trained import Trained
+
+_GIVEN, _CHANGED, _PADDING = "dim", "bold reverse green", "?"
+
+
+def show_steps(
+    trained: Trained, task: PuzzleTask, inputs: Tensor, steps: int | None, console: Console
+) -> None:
+    """Print each row of `inputs`, (N, L) tokens: the puzzle, then the board after every step.
+
+    Cells that changed in a step are in colour; above the board stand their number and the halting head's
+    confidence that the board is right.
+    """
+    steps = steps or trained.config.model.halt_max_steps
+    device = trained.model.H_init.device
+    split = Split.unrated(inputs.to(device), torch.zeros_like(inputs, device=device))
+    tokens, confidence = [], []
+    with evaluating(trained.model):  # in one batch, as the boards of a row are shown together
+        for _, _, output in run_steps(trained.model, split, steps, len(inputs)):
+            tokens.append(output.logits.argmax(-1).cpu())
+            confidence.append(output.q_halt_logits.sigmoid().cpu())
+    places = _places(task.rules)
+    for row, puzzle in enumerate(inputs):
+        console.print(f"puzzle {row + 1}", style="bold")
+        boards, before = [_board(task.rules, places, puzzle, puzzle, puzzle)], puzzle
+        for step in range(steps):
+            now = tokens[step][row]
+            changed = int((now != before).sum())
+            title = f"step {step + 1}: {changed} changed, {confidence[step][row]:.0%}"
+            boards.append(Text.assemble(title, "\n", _board(task.rules, places, puzzle, before, now)))
+            before = now
+        boards[0] = Text.assemble("given", "\n", boards[0])
+        console.print(Columns([Padding(board, (0, 3, 1, 0)) for board in boards]))
+
+
+def _places(rules: Rules) -> list[int]:
+    """Where each cell stands in `rules.picture`: where two boards without a like cell look different."""
+    first, second = (rules.picture(np.full(rules.cells, symbol, np.uint8)) for symbol in (0, 1))
+    return [place for place, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+
+
+def _board(rules: Rules, places: list[int], puzzle: Tensor, before: Tensor, now: Tensor) -> Text:
+    symbols = (now.clamp(min=1) - 1).numpy().astype(np.uint8)
+    text = Text(rules.picture(symbols), no_wrap=True)
+    for place, was, token, given in zip(places, before, now, puzzle, strict=True):
+        if token == 0:
+            text = Text.assemble(text[:place], _PADDING, text[place + 1 :])
+        if token != was:
+            text.stylize(_CHANGED, place, place + 1)
+        elif token == given:
+            text.stylize(_GIVEN, place, place + 1)
+    return text
