@@ -155,7 +155,7 @@ def test_the_stores_server_is_killed_and_comes_back(whole: Sweep, tmp_path: Path
     try:
         sweep = Sweep(tmp_path, uri=server.uri)
         process = sweep.started(3)
-        wait_until(lambda: MlflowFile.read(sweep.results).runs or process.poll() is not None)
+        wait_until(lambda: bool(MlflowFile.read(sweep.results).runs) or process.poll() is not None)
         server.kill()
         sweep.wait_for_reports(30, process)  # training goes on
         server.start()
@@ -207,7 +207,7 @@ def test_a_postgresql_store_is_killed_and_comes_back(whole: Sweep, tmp_path: Pat
         MlflowClient(tracking_uri=uri).search_experiments()  # makes the tables
         sweep = Sweep(tmp_path, uri=uri)
         process = sweep.started(3)
-        wait_until(lambda: MlflowFile.read(sweep.results).runs or process.poll() is not None)
+        wait_until(lambda: bool(MlflowFile.read(sweep.results).runs) or process.poll() is not None)
         tell("stop")
         sweep.wait_for_reports(30, process)
         tell("start")
