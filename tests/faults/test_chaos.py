@@ -23,7 +23,7 @@ from tests.faults.harness import BASE, LIMIT_S, Driver, Sweep, kill, workers
 KILLS = int(os.environ.get("TRM_SWEEPS_KILLS", "50"))
 KILLS_OF_LOOKS = 20
 
-# Eight to ten seconds a kill where nothing else is computed.
+# An assumption, from fifty kills in eight minutes before the number could be set; not measured since.
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600 + 30 * KILLS)]
 
 SEED = 0
