@@ -14,7 +14,7 @@ from tests.replay import Arrays, BadRecording, Comparison
 from trm.config import LossConfig, OptimConfig
 from trm.data.base import TaskShape
 from trm.losses import supervision_loss
-from trm.model import TRM, Carry, Output, PuzzleEmbedding
+from trm.model import TRM, Carry, Output
 from trm.optim import Optimizers
 from trm.reference import model_config, our_name
 from trm.weights import EMA
@@ -184,18 +184,10 @@ def recorded_model(config: dict[str, Any], is_hrm: bool) -> TRM:
     """The model of a configuration with the reference's keys, and its defaults where a key is missing."""
     if config.get("forward_dtype", "float32") != "float32":
         raise BadRecording(f"forward_dtype is {config['forward_dtype']}; only float32 can be replayed")
-    network, embedding_dim = model_config(config, is_hrm), config["puzzle_emb_ndim"]
+    network, embedding_dim = model_config(config, is_hrm), config["puzzle_emb_ndim"]  # 0: it has none
     shape = TaskShape(config["vocab_size"], config["seq_len"], config["num_puzzle_identifiers"])
     with torch.random.fork_rng(devices=[]):
-        model = TRM(network, shape)
-    if embedding_dim not in (
-        0,
-        network.hidden_size,
-    ):  # the reference lets it span several slots, or a part of one
-        model.puzzle_emb = PuzzleEmbedding(
-            shape.num_identifiers, embedding_dim, network.puzzle_emb_len, network.hidden_size
-        )
-    return model
+        return TRM(network, shape, embedding_dim)
 
 
 def recorded_optimizers(model: TRM, case: dict[str, Any]) -> Optimizers:

@@ -36,12 +36,17 @@ def load_checkpoint(directory: Path, device: torch.device | str) -> dict[str, An
     state = load_safely(path, device)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: is not a checkpoint of a run: give a folder that a trial wrote")
-    if state.get("format", FORMAT) > FORMAT:
-        raise CheckpointError(
-            f"{path}: was written by a newer version (format {state['format']}; this one reads up to "
-            f"{FORMAT}): install that version"
-        )
+    check_format(path, state.get("format", FORMAT), FORMAT)
     return state
+
+
+def check_format(path: Path, given: int, known: int) -> None:
+    """Raise CheckpointError for a file of a higher format than is known."""
+    if given > known:
+        raise CheckpointError(
+            f"{path}: was written by a newer version (format {given}; this one reads up to {known}): "
+            f"install that version"
+        )
 
 
 def load_safely(path: Path, device: torch.device | str) -> Any:

@@ -30,6 +30,7 @@ from trm.losses import supervision_loss
 from trm.model import TRM, Carry, Output
 
 SHARE = "share"  # the unit of a metric from 0 to 1
+Z_95 = 1.959963984540054  # standard errors on each side of a 95% interval
 ECE_BINS = 10  # of equal width; few, because the noise of a bin's rows adds to its gap
 _NO_UPPER_BOUND = 2**31
 _SUBSET_SEED = 0  # the same for all trials, whatever their seeds: they are compared on the same puzzles
@@ -91,6 +92,7 @@ def run_rows(
     `task` says which answers it accepts beside the label, if it has a metric for that. Waits for the device
     only once, after the last row.
     """
+    is_asked = task is not None and task.accepted_metric is not None
     solved: list[list[Tensor]] = [[] for _ in range(steps)]  # by step, then by batch
     cell_accuracy: list[list[Tensor]] = [[] for _ in range(steps)]
     q_halt_logits, predicted = [], []
@@ -103,9 +105,10 @@ def run_rows(
             cell_accuracy[step - 1].append((right & labelled).sum(-1) / labelled.sum(-1).clamp(min=1))
             if step == model.config.halt_max_steps:
                 q_halt_logits.append(output.q_halt_logits)
-                predicted.append(tokens.to(torch.uint8))
+                if is_asked:
+                    predicted.append(tokens.to(torch.uint8))
     accepted = None
-    if task is not None and task.accepted_metric is not None:
+    if task is not None and predicted:
         accepted = task.accepts(split.inputs.cpu(), torch.cat(predicted).cpu())
     return RowResults(
         torch.stack([torch.cat(batches) for batches in solved], dim=1).cpu(),
@@ -153,19 +156,32 @@ def depth_metrics(config: TrialConfig, whole: RowResults, deep: RowResults) -> d
         metrics[f"chosen_{config.data.accepted_metric}"] = _share(whole.accepted)
     for t in curve_steps(halt_max_steps, depth_steps):
         metrics[f"exact_accuracy_at_{t}"] = _share(deep.solved[:, t - 1])
-    for bucket, (first, end) in rating_buckets(config.data.rating_bounds).items():
-        rated = (whole.ratings >= first) & (whole.ratings < end)
+    for bucket, rated in rows_by_rating(config, whole.ratings):
         metrics[f"rows_rating_{bucket}"] = float(rated.sum())
         if rated.any():
             metrics[f"exact_accuracy_rating_{bucket}"] = _share(solved[rated])
     if config.model.learns_to_halt:
-        if solved.any() and not solved.all():
-            metrics["q_auroc"] = auroc(whole.q_halt_logits, solved)
-        metrics["q_ece"] = calibration_error(whole.q_halt_logits, solved)
+        metrics |= halting_metrics(whole.q_halt_logits, solved)
     metrics["solved_then_lost"] = solved_then_lost(whole.solved[:, :halt_max_steps])
     if depth_steps > halt_max_steps:
         metrics[f"solved_then_lost_at_{depth_steps}"] = solved_then_lost(deep.solved)
     return {f"test/{name}": value for name, value in metrics.items()}
+
+
+def halting_metrics(q_halt_logits: Float[Tensor, " N"], solved: Bool[Tensor, " N"]) -> dict[str, float]:
+    """`q_ece`, and `q_auroc` unless all rows are solved, or none is."""
+    metrics = {"q_ece": calibration_error(q_halt_logits, solved)}
+    if solved.any() and not solved.all():
+        metrics["q_auroc"] = auroc(q_halt_logits, solved)
+    return metrics
+
+
+def rows_by_rating(
+    config: TrialConfig, ratings: Int[Tensor, " N"]
+) -> Iterator[tuple[str, Bool[Tensor, " N"]]]:
+    """Each bucket's name, and which rows are in it."""
+    for bucket, (first, end) in rating_buckets(config.data.rating_bounds).items():
+        yield bucket, (ratings >= first) & (ratings < end)
 
 
 def depth_metric_units(config: TrialConfig) -> dict[str, str | None]:
@@ -173,7 +189,8 @@ def depth_metric_units(config: TrialConfig) -> dict[str, str | None]:
     SHARE or None."""
     halt_max_steps, buckets = config.model.halt_max_steps, rating_buckets(config.data.rating_bounds)
     shares = [f"chosen_exact_accuracy{end}" for end in ("", "_low", "_high")]
-    shares += [f"chosen_{name}" for name in (config.data.accepted_metric,) if name]
+    if config.data.accepted_metric is not None:
+        shares.append(f"chosen_{config.data.accepted_metric}")
     shares += [f"exact_accuracy_at_{t}" for t in curve_steps(halt_max_steps, config.eval.depth_steps)]
     shares += [f"exact_accuracy_rating_{bucket}" for bucket in buckets]
     units: dict[str, str | None] = dict.fromkeys(shares, SHARE)
@@ -207,7 +224,7 @@ def _with_interval(exact_accuracy: float, n: int) -> dict[str, float]:
 
 def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
     """95% interval of a proportion over n rows (Wilson 1927); always within [0, 1]."""
-    z = 1.959963984540054
+    z = Z_95
     centre = accuracy + z * z / (2 * n)
     half = z * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n

@@ -66,8 +66,9 @@ def metric_units(config: TrialConfig) -> dict[str, str | None]:
     model = config.model
     learned = [name for name in METRICS if name != Q_CONTINUE or model.learns_to_continue]
     learned = [name for name in learned if "q_halt" not in name or model.learns_to_halt]
-    accepted = [f"test/{name}" for name in (config.data.accepted_metric,) if name]
-    units = {name: METRICS[name] for name in learned} | dict.fromkeys(accepted, SHARE)
+    units = {name: METRICS[name] for name in learned}
+    if config.data.accepted_metric is not None:
+        units[f"test/{config.data.accepted_metric}"] = SHARE
     return units | depth_metric_units(config)
 
 

@@ -96,7 +96,9 @@ class TRM(nn.Module):
     H_init: Tensor
     L_init: Tensor
 
-    def __init__(self, config: ModelConfig, shape: TaskShape) -> None:
+    def __init__(self, config: ModelConfig, shape: TaskShape, embedding_dim: int | None = None) -> None:
+        """`embedding_dim` is the puzzle embedding's width, by default hidden_size; the reference lets it span
+        several slots, or a part of one."""
         super().__init__()
         self.config, self.shape = config, shape
         self.forward_dtype = torch.float32
@@ -107,7 +109,9 @@ class TRM(nn.Module):
 
         self.embed_tokens = CastedEmbedding(shape.vocab_size, hidden_size, std=1 / self.embed_scale)
         self.puzzle_emb = (
-            PuzzleEmbedding(shape.num_identifiers, hidden_size, config.puzzle_emb_len, hidden_size)
+            PuzzleEmbedding(
+                shape.num_identifiers, embedding_dim or hidden_size, config.puzzle_emb_len, hidden_size
+            )
             if config.puzzle_emb_len
             else None
         )

@@ -14,10 +14,8 @@ from trm.data.base import DataError, Split
 from trm.data.boards.rules import Puzzles
 from trm.data.boards.splits import load_splits
 from trm.data.boards.task import PuzzleTask
-from trm.evaluate import auroc, calibration_error, curve_steps, rating_buckets, run_rows, wilson_interval
+from trm.evaluate import Z_95, curve_steps, halting_metrics, rows_by_rating, run_rows, wilson_interval
 from trm.trained import Trained
-
-_Z = 1.959963984540054  # of a 95% interval
 
 
 def scores(trained: Trained, split: Split) -> dict[str, Any]:
@@ -37,8 +35,8 @@ def scores(trained: Trained, split: Split) -> dict[str, Any]:
     last, cells = rows.solved[:, -1], rows.cell_accuracy[:, -1]
     by_rating = [
         {"rating": name, "rows": int(rated.sum()), **_accuracies(last[rated], cells[rated])}
-        for name, (first, end) in rating_buckets(config.data.rating_bounds).items()
-        if (rated := (rows.ratings >= first) & (rows.ratings < end)).any()
+        for name, rated in rows_by_rating(config, rows.ratings)
+        if rated.any()
     ]
     found: dict[str, Any] = {
         "rows": len(last),
@@ -50,9 +48,7 @@ def scores(trained: Trained, split: Split) -> dict[str, Any]:
         found[str(config.data.accepted_metric)] = _share(rows.accepted)
     if config.model.learns_to_halt:
         found["q_halt_accuracy"] = _share((rows.q_halt_logits >= 0) == last)
-        found["q_ece"] = calibration_error(rows.q_halt_logits, last)
-        if last.any() and not last.all():
-            found["q_auroc"] = auroc(rows.q_halt_logits, last)
+        found |= halting_metrics(rows.q_halt_logits, last)
     return {**found, "by_step": by_step, "by_rating": by_rating}
 
 
@@ -104,7 +100,7 @@ def _shown(value: list[float]) -> str:
 def _accuracies(solved: Tensor, cells: Tensor) -> dict[str, list[float]]:
     values = cells.double()
     mean = float(values.mean())
-    half = _Z * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 1.0
+    half = Z_95 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 1.0
     cell = [mean, max(0.0, mean - half), min(1.0, mean + half)]
     return {"exact_accuracy": _share(solved), "cell_accuracy": cell}
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from rich.columns import Columns
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 from torch import Tensor
 
-from trm.data.base import Split
 from trm.data.boards.rules import Rules
 from trm.data.boards.task import PuzzleTask
-from trm.evaluate import evaluating, run_steps
 from trm.trained import Trained
 
 _GIVEN, _CHANGED, _PADDING = "dim", "bold reverse green", "?"
@@ -27,22 +24,15 @@ def show_steps(
     Cells that changed in a step are in colour; above the board stand their number and the halting head's
     confidence that the board is right.
     """
-    steps = steps or trained.config.model.halt_max_steps
-    device = trained.model.H_init.device
-    split = Split.unrated(inputs.to(device), torch.zeros_like(inputs, device=device))
-    tokens, confidence = [], []
-    with evaluating(trained.model):  # in one batch, as the boards of a row are shown together
-        for _, _, output in run_steps(trained.model, split, steps, len(inputs)):
-            tokens.append(output.logits.argmax(-1).cpu())
-            confidence.append(output.q_halt_logits.sigmoid().cpu())
+    answers = [(tokens.cpu(), sure.cpu()) for tokens, sure in trained.predict_each_step(inputs, steps)]
     places = _places(task.rules)
     for row, puzzle in enumerate(inputs):
         console.print(f"puzzle {row + 1}", style="bold")
         boards, before = [_board(task.rules, places, puzzle, puzzle, puzzle)], puzzle
-        for step in range(steps):
-            now = tokens[step][row]
+        for step, (tokens, confidence) in enumerate(answers, start=1):
+            now = tokens[row]
             changed = int((now != before).sum())
-            title = f"step {step + 1}: {changed} changed, {confidence[step][row]:.0%}"
+            title = f"step {step}: {changed} changed, {confidence[row]:.0%}"
             boards.append(Text.assemble(title, "\n", _board(task.rules, places, puzzle, before, now)))
             before = now
         boards[0] = Text.assemble("given", "\n", boards[0])

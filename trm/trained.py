@@ -17,12 +17,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from trm.checkpoint import FILE, CheckpointError, load_checkpoint
+from trm.checkpoint import FILE, CheckpointError, check_format, load_checkpoint
 from trm.config import TrialConfig
 from trm.data.base import Split
 from trm.device import forward_dtype
 from trm.evaluate import evaluating, run_steps
-from trm.model import TRM, PuzzleEmbedding
+from trm.model import TRM
 from trm.settings.messages import explain
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
@@ -46,16 +46,24 @@ class Trained:
 
         `steps` is the number of supervision steps; by default model.halt_max_steps.
         """
+        return self._after(inputs, steps, last_only=True)[-1]
+
+    def predict_each_step(self, inputs: Tensor, steps: int | None = None) -> list[tuple[Tensor, Tensor]]:
+        """What `predict` returns, after each of the steps."""
+        return self._after(inputs, steps, last_only=False)
+
+    def _after(self, inputs: Tensor, steps: int | None, last_only: bool) -> list[tuple[Tensor, Tensor]]:
         steps = steps or self.config.model.halt_max_steps
         device = self.model.H_init.device
         split = Split.unrated(inputs.to(device), torch.zeros_like(inputs, device=device))
-        tokens, confidence = [], []
+        batches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by step
         with evaluating(self.model):
             for step, _, output in run_steps(self.model, split, steps, self.config.eval.batch_size):
-                if step == steps:
-                    tokens.append(output.logits.argmax(-1))
-                    confidence.append(output.q_halt_logits.sigmoid())
-        return torch.cat(tokens), torch.cat(confidence)
+                if step == steps or not last_only:
+                    answer = output.logits.argmax(-1), output.q_halt_logits.sigmoid()
+                    batches.setdefault(step, []).append(answer)
+        parts = [tuple(zip(*batch, strict=True)) for batch in batches.values()]
+        return [(torch.cat(tokens), torch.cat(confidence)) for tokens, confidence in parts]
 
 
 def load(folder: str | Path, weights: Weights = "chosen", device: str | torch.device = "cpu") -> Trained:
@@ -116,15 +124,14 @@ def build(config: TrialConfig, weights: dict[str, Tensor], source: object, devic
 
     The puzzle embedding is as the weights have it: a converted one may have many identifiers.
     """
-    shape = config.data.shape
+    shape, width = config.data.shape, None
     embedding = weights.get("puzzle_emb.weights")
+    if embedding is not None and embedding.ndim == 2:
+        rows, columns = embedding.shape
+        if 0 < columns <= config.model.puzzle_emb_len * config.model.hidden_size:
+            shape, width = shape._replace(num_identifiers=rows), columns
     with torch.random.fork_rng(devices=[]):
-        model = TRM(config.model, shape)
-    if model.puzzle_emb is not None and embedding is not None and embedding.ndim == 2:
-        length, hidden_size = config.model.puzzle_emb_len, config.model.hidden_size
-        if 0 < embedding.shape[1] <= length * hidden_size:
-            rows, width = embedding.shape
-            model.puzzle_emb = PuzzleEmbedding(rows, width, length, hidden_size)
+        model = TRM(config.model, shape, width)
     _check_fit(model, weights, source)
     model.load_state_dict(weights)
     model.forward_dtype = forward_dtype(config.train.precision, device)
@@ -180,11 +187,7 @@ def _exported(folder: Path, weights: Weights, device: torch.device) -> Trained:
         raise CheckpointError(f"{path}: cannot be read: restore it, or export the weights again") from error
     if not isinstance(about.get("format"), int):
         raise CheckpointError(f"{path}: has no format: it was not written by export or convert")
-    if about["format"] > FORMAT:
-        raise CheckpointError(
-            f"{path}: was written by a newer version (format {about['format']}; this one reads up to "
-            f"{FORMAT}): install that version"
-        )
+    check_format(path, about["format"], FORMAT)
     kind = str(about.get("weights"))
     if weights not in ("chosen", kind):  # `chosen` is the default, and means the only ones there are
         raise CheckpointError(f"{folder}: holds {kind} weights alone, not {weights}: leave weights out")

@@ -78,11 +78,19 @@ def optimal_paths(boards: Boards, answers: Boards, size: int) -> NDArray[np.bool
     Boards are (N, cells) symbols; those of the answers may be anything.
     """
     agrees = ((answers == boards) | ((answers == PATH) & (boards == FREE))).all(axis=1)
+    shortest, marked, cells = path_facts(boards, answers, size)
+    return np.asarray(agrees & (shortest >= 0) & (marked >= 0) & (cells == shortest - 1))
+
+
+def path_facts(
+    boards: Boards, answers: Boards, size: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]:
+    """Steps of a shortest path from S to G, steps through the answer's marked cells (each -1 if there is no
+    path), and the number of cells that it marks with o: (N,) each, of boards (N, cells)."""
     start, goal = ((boards == symbol).argmax(axis=1) for symbol in (START, GOAL))
     shortest = lengths(boards != WALL, start, goal, size)
     marked = lengths((answers != WALL) & (answers != FREE), start, goal, size)
-    cells = (answers == PATH).sum(axis=1)
-    return np.asarray(agrees & (shortest >= 0) & (marked >= 0) & (cells == shortest - 1))
+    return shortest, marked, (answers == PATH).sum(axis=1)
 
 
 def answer(board: Boards, size: int) -> Boards:

@@ -9,7 +9,7 @@ import numpy as np
 from trm.data.base import DataError
 from trm.data.boards.rules import Boards, Keys, Puzzles, Rules, span
 from trm.data.maze.generate import path_lengths
-from trm.data.maze.paths import FREE, GOAL, PATH, START, WALL, lengths
+from trm.data.maze.paths import FREE, GOAL, PATH, START, WALL, path_facts
 from trm.data.maze.symmetry import class_keys
 from trm.grid import Grid
 
@@ -79,11 +79,7 @@ class MazeRules(Rules):
 
     def _check_paths(self, puzzles: Puzzles) -> None:
         """Raise DataError unless the marked cells are a path, with the number of cells of a shortest one."""
-        start, goal = ((puzzles.boards == symbol).argmax(axis=1) for symbol in (START, GOAL))
-        shortest = lengths(puzzles.boards != WALL, start, goal, self.size)
-        is_marked = (puzzles.solutions != WALL) & (puzzles.solutions != FREE)
-        marked = lengths(is_marked, start, goal, self.size)
-        cells = (puzzles.solutions == PATH).sum(axis=1)
+        shortest, marked, cells = path_facts(puzzles.boards, puzzles.solutions, self.size)
         wrong = (shortest < 0) | (marked < 0) | (cells != shortest - 1)
         if not wrong.any():
             return
