@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.replay import Arrays, BadRecording, Comparison
 from trm.config import LossConfig, OptimConfig
 from trm.data.base import TaskShape
-from trm.losses import supervision_loss
+from trm.losses import SUMS, supervision_loss
 from trm.model import TRM, Carry, Output
 from trm.optim import Optimizers
 from trm.reference import model_config, our_name
@@ -72,7 +72,8 @@ class Replay:
 
     def step(self, carry: Carry, where: str) -> tuple[Carry, Output, Tensor, dict[str, Tensor]]:
         carry, output = self.model(carry, self.tensor(f"{where}/inputs"), self.tensor(f"{where}/labels"))
-        return carry, output, *supervision_loss(output, carry, self.loss)
+        loss, sums = supervision_loss(output, carry, self.loss)
+        return carry, output, loss, dict(zip(SUMS, sums, strict=True))
 
     def gradient(self, name: str) -> Tensor:
         """By our name; `puzzle_emb_local` is what each row's copy of the puzzle embedding gets."""

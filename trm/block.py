@@ -46,10 +46,9 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, hidden_states: Float[Tensor, "B S D"], injection: Float[Tensor, "B S D"] | None
+        self, hidden_states: Float[Tensor, "B S D"], injection: Float[Tensor, "B S D"]
     ) -> Float[Tensor, "B S D"]:
-        if injection is not None:
-            hidden_states = hidden_states + injection
+        hidden_states = hidden_states + injection
         for layer in self.layers:
             hidden_states = layer(hidden_states)
         return hidden_states

@@ -115,12 +115,28 @@ class OptimConfig(_Config):
 class TrainConfig(_Config):
     batch_size: int = Field(768, ge=1)
     max_samples: int = Field(50_000_000, ge=1)  # the horizon, in rows x optimizer steps
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU that supports it
-    compile: Literal["auto", "on", "off"] = "auto"  # auto: on if the device is a GPU
+    micro_batch: int | None = Field(None, ge=1)  # rows at a time in a step, to save memory; None: all
+    # auto: bfloat16 on a GPU that supports it, else float32; tf32: float32 with matrix products in TF32
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: where it pays (`trm.compile_choice`)
 
     @property
     def max_steps(self) -> int:
         return math.ceil(self.max_samples / self.batch_size)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of one forward and backward pass."""
+        return self.micro_batch or self.batch_size
+
+    @model_validator(mode="after")
+    def _micro_batches_fill_the_batch(self) -> Self:
+        if self.batch_size % self.rows_at_once:
+            raise ValueError(
+                f"train.micro_batch is {self.micro_batch}, which does not divide train.batch_size "
+                f"({self.batch_size}): give a divisor of it"
+            )
+        return self
 
 
 class EvalConfig(_Config):
@@ -134,9 +150,13 @@ class EvalConfig(_Config):
 
     every_samples: int | None = Field(None, ge=1)  # None: a twentieth of the horizon
     val_rows: int = Field(2048, ge=1)
-    batch_size: int = Field(1024, ge=1)
+    batch_size: int = Field(1024, ge=1)  # compiled, it is the rows of a training pass instead
+    raw_weights: Literal["last", "every"] = "last"  # the reports that also have val with the raw weights
     depth_steps: int = Field(128, ge=0)  # raised to halt_max_steps if it is smaller
     depth_rows: int = Field(4096, ge=1)
+
+
+NO_EFFECT = (("eval", "batch_size"), ("eval", "raw_weights"), ("train", "compile"), ("train", "micro_batch"))
 
 
 class TrialConfig(_Config):
@@ -225,5 +245,7 @@ class TrialConfig(_Config):
             del effective["optim"]["puzzle_emb_lr"], effective["optim"]["puzzle_emb_weight_decay"]
         effective["optim"]["lr_warmup_steps"] = self.warmup_steps
         effective["eval"]["every_samples"] = self.eval_every_steps
-        del effective["eval"]["batch_size"], effective["train"]["compile"]  # they change the speed only
+        # These change speed and memory, or what is reported, and no result.
+        for group, key in NO_EFFECT:
+            del effective[group][key]
         return effective

@@ -9,6 +9,9 @@ from trm.config import ModelConfig, TrialConfig
 from trm.grid import Layout
 from trm.layers import swiglu_width
 
+CPU_FLOPS_PER_S = 30e9  # of a training step on one core, with all that is no matrix product
+COMPILING_S = 90.0  # a network's graphs on one core at most, with nothing in the cache
+
 
 def num_params(config: TrialConfig) -> int:
     """Number of trainable weights without the puzzle embedding, as the paper counts them."""
@@ -50,6 +53,16 @@ def flops_per_sample(config: TrialConfig) -> int:
     if config.model.learns_to_continue:
         training += forward_flops(config) - _lm_head_flops(config)
     return training
+
+
+def compiling_pays(config: TrialConfig) -> bool:
+    """Whether `torch.compile` saves more time on a CPU core than it costs, over the whole horizon.
+
+    A function of the config alone, so that a resumed trial decides as it did at first. Its figures are
+    measured (docs/performance.md).
+    """
+    steps_s = config.train.max_steps * config.train.batch_size * flops_per_sample(config) / CPU_FLOPS_PER_S
+    return steps_s * config.model.mixer.saved_by_compiling > COMPILING_S
 
 
 def _head_flops(config: TrialConfig) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TypeVar
 
@@ -19,6 +19,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST_MMAP_THRESHOLD = 1 << 25  # bytes; the maximum on 64 bits (mallopt(3))
 _TRIM_THRESHOLD = 1 << 30  # bytes
 _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")  # read by glibc; they take precedence
+
+_MOST_GRAPHS = 256  # of all networks of a process
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,54 +49,78 @@ def forward_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-class Compilation:
-    """`torch.compile` of a model's blocks, as `train.compile` says; `auto` compiles on a GPU only.
+def set_matmul_precision(precision: str, device: torch.device) -> None:
+    """Whether matrix products of float32 use TF32 (`tf32`), for this process; without effect on a CPU."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
 
-    If compiling fails, at once or the first time that training or evaluation runs, the run continues without
-    it, with a warning. PyTorch caches compiled code on disk for other trials with the same network.
+
+class Compilation:
+    """`torch.compile` of a model's blocks, if `is_on`; `parts` says for each part of a run whether it is
+    compiled: "training" and "evaluation", which use the same shape of rows.
+
+    A part in which compiling fails, at whatever step, is computed without it from there on, with one warning;
+    if `is_required`, the error is raised. Graphs are kept for the next trial in this process, and PyTorch
+    keeps the compiled code on disk for other processes.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], choice: str, device: torch.device) -> None:
-        self._blocks = blocks
-        self._untried: set[str] = set()  # parts of the run that have not run compiled yet
-        self.enabled = choice == "on" or (choice == "auto" and device.type == "cuda")
-        if self.enabled:
-            self._untried = {"training", "evaluation"}
-            try:
-                for block in blocks:
-                    # One graph for each shape: a dynamic one made for evaluation would also serve training.
-                    block.compile(dynamic=False)
-            except Exception as error:
-                self._give_up(error)
+    def __init__(self, blocks: Sequence[nn.Module], is_on: bool, is_required: bool) -> None:
+        self._blocks, self._is_required = blocks, is_required
+        self.parts = {"training": is_on, "evaluation": is_on}
+        if not is_on:
+            return
+        # Each network, with and without gradients, is a variant of the same function to the compiler, which
+        # gives up after 8.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
+        try:
+            for block in blocks:
+                block.compile(dynamic=False)  # a graph for a shape: one for all shapes is slower
+        except Exception as error:
+            self._give_up([*self.parts], error)
+
+    def keep(self, parts: Mapping[str, bool]) -> None:
+        """Go on as the run began, from a checkpoint's `parts`: with as much compiled, and no more."""
+        self.parts |= {part: is_on and self.parts[part] for part, is_on in parts.items()}
 
     def run(self, part: str, call: Callable[[], T]) -> T:
-        """The result of `call`, which is repeated without compilation if compiling fails.
+        """The result of `call`, which is repeated without compilation if it fails, unless memory ran out.
 
-        `part` is "training" or "evaluation". An error in a part that has already succeeded is raised.
+        An error that is not the compiler's is raised by the repetition.
         """
+        if not self.parts[part]:
+            with self._eager():
+                return call()
         try:
-            result = call()
+            return call()
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            if part not in self._untried:
-                raise
-            self._give_up(error)
-            return call()
-        self._untried.discard(part)
-        return result
+            with self._eager():
+                result = call()
+            self._give_up([part], error)
+            return result
 
-    def _give_up(self, error: Exception) -> None:
-        reason = str(error).strip().partition("\n")[0]
-        log.warning("torch.compile failed: the run continues without it, which is slower (%s)", reason)
+    @contextmanager
+    def _eager(self) -> Iterator[None]:
+        """The blocks as they were before `Module.compile`, which keeps what it made in this attribute."""
+        compiled = [block._compiled_call_impl for block in self._blocks]
         for block in self._blocks:
-            block._compiled_call_impl = None  # set by Module.compile()
-        self._untried.clear()
+            block._compiled_call_impl = None
+        try:
+            yield
+        finally:
+            for block, call in zip(self._blocks, compiled, strict=True):
+                block._compiled_call_impl = call
 
-    def close(self) -> None:
-        """Drop the compiled code: it counts towards the compiler's limit of variants for the next model."""
-        if self.enabled:
-            torch.compiler.reset()
+    def _give_up(self, parts: list[str], error: Exception) -> None:
+        if self._is_required:
+            raise RuntimeError(
+                "train.compile is on, but torch.compile failed: set it to auto to go on without it"
+            ) from error
+        reason = str(error).strip().partition("\n")[0]
+        named = " and ".join(parts)
+        log.warning("torch.compile failed: %s without it, which is slower (%s)", named, reason)
+        self.parts |= dict.fromkeys(parts, False)
 
 
 @lru_cache

@@ -1,12 +1,9 @@
 """Evaluation of a model on a split.
 
-`evaluate` gives the loss and the accuracies after `halt_max_steps` supervision steps, the most that a puzzle
-gets in training. Validation uses it at every report.
-
-`run_test_rows` gives the results of each row of the test split after each step: of all rows up to
-`halt_max_steps`, and of a fixed subset of `eval.depth_rows` rows up to `eval.depth_steps`, to measure
-inference-time scaling (more steps at test time than in training, arXiv 2506.21734). `accuracies` and
-`depth_metrics` make metrics of them.
+`run_rows` gives the results of each row after each supervision step, from one pass over the split; the other
+functions make metrics of them. `halt_max_steps` steps are the most that a puzzle gets in training. A fixed
+subset of `eval.depth_rows` test rows runs on to `eval.depth_steps`, to measure inference-time scaling (more
+steps at test time than in training, arXiv 2506.21734).
 
 A row is solved if every labelled cell is right. No row halts early in evaluation. Splits are on the model's
 device.
@@ -24,9 +21,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from trm.config import LossConfig, TrialConfig
-from trm.data.base import Split, TaskConfig
-from trm.losses import supervision_loss
+from trm.config import TrialConfig
+from trm.data.base import Split
+from trm.losses import answers, row_losses
 from trm.model import TRM, Carry, Output
 
 SHARE = "share"  # the unit of a metric from 0 to 1
@@ -36,93 +33,78 @@ _NO_UPPER_BOUND = 2**31
 _SUBSET_SEED = 0  # the same for all trials, whatever their seeds: they are compared on the same puzzles
 
 
-def evaluate(model: TRM, split: Split, loss: LossConfig, batch_size: int) -> dict[str, float]:
-    """Means over the rows of `split` after all `halt_max_steps` supervision steps, as in the reference.
-
-    Returns `loss`, `cell_accuracy`, `exact_accuracy`, `exact_accuracy_low`, `exact_accuracy_high` (its 95%
-    interval) and `q_halt_accuracy`.
-    """
-    n, steps = len(split.inputs), model.config.halt_max_steps
-    names: list[str] = []
-    totals = torch.zeros((), dtype=torch.float64, device=split.inputs.device)
-    with evaluating(model):
-        for step, carry, output in run_steps(model, split, steps, batch_size):
-            if step == steps:
-                _, sums = supervision_loss(output, carry, loss)
-                names = list(sums)
-                totals = totals + torch.stack([value.double() for value in sums.values()])
-    means = dict(zip(names, (totals / n).tolist(), strict=True))
-    return {
-        "loss": means["loss"],
-        "cell_accuracy": means["cell_accuracy"],
-        **_with_interval(means["exact_accuracy"], n),
-        "q_halt_accuracy": means["q_halt_accuracy"],
-    }
-
-
 class RowResults(NamedTuple):
     """Results of N rows after each of T supervision steps, on the CPU."""
 
     solved: Bool[Tensor, "N T"]
     cell_accuracy: Float[Tensor, "N T"]  # over the row's labelled cells
-    q_halt_logits: Float[Tensor, " N"]  # after step halt_max_steps
+    loss: Float[Tensor, " N"]  # after step halt_max_steps, as the two below
+    q_halt_logits: Float[Tensor, " N"]
     ratings: Int[Tensor, " N"]
-    accepted: Bool[Tensor, " N"] | None = None  # after step halt_max_steps, by the task's `accepts`
+    accepted: Bool[Tensor, " N"] | None = None  # by the task's `accepts`, if it has a metric for that
 
-
-def run_test_rows(model: TRM, config: TrialConfig, test: Split) -> tuple[RowResults, RowResults]:
-    """Results of all rows of `test` up to `halt_max_steps`, and of `depth_rows` of them up to `depth_steps`.
-
-    One pass serves both if the split has no more than `depth_rows` rows.
-    """
-    halt_max_steps, settings = config.model.halt_max_steps, config.eval
-    subset = fixed_subset(test, settings.depth_rows)
-    deep_steps = max(settings.depth_steps, halt_max_steps)
-    deep = run_rows(model, subset, deep_steps, settings.batch_size, config.data)
-    if subset is test:
-        return deep, deep
-    return run_rows(model, test, halt_max_steps, settings.batch_size, config.data), deep
+    def at(self, rows: Int[Tensor, " M"]) -> RowResults:
+        return RowResults(*(None if column is None else column[rows] for column in self))
 
 
 def run_rows(
-    model: TRM, split: Split, steps: int, batch_size: int, task: TaskConfig | None = None
+    model: TRM, split: Split, config: TrialConfig, steps: int | None = None, padded_to: int | None = None
 ) -> RowResults:
-    """Run every row of `split` for `steps` supervision steps, at least `halt_max_steps`.
+    """Run every row of `split` for `steps` supervision steps, by default and at least `halt_max_steps`.
 
-    `task` says which answers it accepts beside the label, if it has a metric for that. Waits for the device
-    only once, after the last row.
+    In batches of `eval.batch_size`, or of exactly `padded_to` rows. Waits for the device only once, after the
+    last row.
     """
-    is_asked = task is not None and task.accepted_metric is not None
+    halt_max_steps = config.model.halt_max_steps
+    steps = steps or halt_max_steps
     solved: list[list[Tensor]] = [[] for _ in range(steps)]  # by step, then by batch
     cell_accuracy: list[list[Tensor]] = [[] for _ in range(steps)]
-    q_halt_logits, predicted = [], []
+    loss, q_halt_logits, predicted = [], [], []
     with evaluating(model):
-        for step, carry, output in run_steps(model, split, steps, batch_size):
-            labelled = carry.labels > 0
-            tokens = output.logits.argmax(-1)
-            right = (tokens == carry.labels) | ~labelled
-            solved[step - 1].append(right.all(-1) & labelled.any(-1))
-            cell_accuracy[step - 1].append((right & labelled).sum(-1) / labelled.sum(-1).clamp(min=1))
-            if step == model.config.halt_max_steps:
+        for step, carry, output in run_steps(model, split, steps, config.eval.batch_size, padded_to):
+            answered = answers(output.logits, carry.labels)
+            solved[step - 1].append(answered.solved)
+            cell_accuracy[step - 1].append(answered.right_cells)
+            if step == halt_max_steps:
+                settings = config.effective_loss
+                loss.append(row_losses(output, carry.labels, answered, settings).total(settings))
                 q_halt_logits.append(output.q_halt_logits)
-                if is_asked:
-                    predicted.append(tokens.to(torch.uint8))
+                if config.data.accepted_metric is not None:
+                    predicted.append(output.logits.argmax(-1).to(torch.uint8))
     accepted = None
-    if task is not None and predicted:
-        accepted = task.accepts(split.inputs.cpu(), torch.cat(predicted).cpu())
+    if predicted:
+        accepted = config.data.accepts(split.inputs.cpu(), torch.cat(predicted).cpu())
     return RowResults(
         torch.stack([torch.cat(batches) for batches in solved], dim=1).cpu(),
         torch.stack([torch.cat(batches) for batches in cell_accuracy], dim=1).cpu(),
+        torch.cat(loss).cpu(),
         torch.cat(q_halt_logits).cpu(),
         split.ratings.cpu(),
         accepted,
     )
 
 
+def run_test_rows(
+    model: TRM, config: TrialConfig, test: Split, padded_to: int | None = None
+) -> tuple[RowResults, RowResults]:
+    """Results of all rows of `test` up to `halt_max_steps`, and of `depth_rows` of them up to `depth_steps`.
+
+    One pass serves both if the split has no more than `depth_rows` rows.
+    """
+    settings = config.eval
+    deep_steps = max(settings.depth_steps, config.model.halt_max_steps)
+    subset = fixed_subset(test, settings.depth_rows)
+    deep = run_rows(model, subset, config, deep_steps, padded_to)
+    return (deep if subset is test else run_rows(model, test, config, None, padded_to)), deep
+
+
 def accuracies(config: TrialConfig, results: RowResults) -> dict[str, float]:
-    """The metrics of `evaluate` except the loss, from the results of the same rows."""
+    """Means over the rows after `halt_max_steps` supervision steps, as in the reference: `loss`,
+    `cell_accuracy`, `exact_accuracy`, its 95% interval `exact_accuracy_low` and `_high`, `q_halt_accuracy`,
+    and the task's `accepted_metric`, if it has one."""
     solved = results.solved[:, config.model.halt_max_steps - 1]
     metrics = {
+        "loss": float(results.loss.double().mean()),
         "cell_accuracy": float(results.cell_accuracy[:, config.model.halt_max_steps - 1].double().mean()),
         **_with_interval(_share(solved), len(solved)),
         "q_halt_accuracy": _share((results.q_halt_logits >= 0) == solved),
@@ -265,23 +247,25 @@ def _share(rows: Bool[Tensor, " N"]) -> float:
     return float(rows.double().mean())
 
 
-def fixed_subset(split: Split, rows: int) -> Split:
-    """`rows` puzzles of the split, always the same ones; the whole split if it has no more."""
-    n = len(split.inputs)
-    if rows >= n:
-        return split
+def fixed_rows(n: int, most: int) -> Int[Tensor, " rows"]:
+    """The numbers of `most` of n rows, in order and always the same ones; of all, if there are no more."""
     generator = torch.Generator().manual_seed(_SUBSET_SEED)
-    chosen = torch.randperm(n, generator=generator)[:rows].sort().values
-    return Split(*(column[chosen.to(column.device)] for column in split))
+    return torch.randperm(n, generator=generator)[:most].sort().values
 
 
-def equal_batches(n: int, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, int]]:
-    """Batches of row numbers, and how many rows of each batch count (the first ones).
+def fixed_subset(split: Split, most: int) -> Split:
+    """The rows of `fixed_rows`; the split itself if these are all of it."""
+    n = len(split.inputs)
+    if most >= n:
+        return split
+    return Split(*(column[fixed_rows(n, most).to(column.device)] for column in split))
 
-    All batches have the same size, at most `batch_size`, so that a compiled model sees one shape. The last
-    one is padded with the last row; these repetitions do not count.
+
+def equal_batches(n: int, size: int, device: torch.device) -> Iterator[tuple[Tensor, int]]:
+    """Batches of exactly `size` row numbers, and how many rows of each count (the first ones).
+
+    The last batch is padded with the last row; these repetitions do not count.
     """
-    size = math.ceil(n / math.ceil(n / batch_size))
     for start in range(0, n, size):
         rows = torch.arange(start, start + size, device=device).clamp(max=n - 1)
         yield rows, min(size, n - start)
@@ -299,12 +283,18 @@ def evaluating(model: TRM) -> Iterator[None]:
         model.train(was_training)
 
 
-def run_steps(model: TRM, split: Split, steps: int, batch_size: int) -> Iterator[tuple[int, Carry, Output]]:
+def run_steps(
+    model: TRM, split: Split, steps: int, batch_size: int, padded_to: int | None = None
+) -> Iterator[tuple[int, Carry, Output]]:
     """Run `split` batch by batch for `steps` supervision steps, which may exceed `halt_max_steps`.
 
-    After each step yields its number, from 1, and the carry and output of the batch, without padding.
+    In batches of at most `batch_size` rows and about equal size, or of exactly `padded_to` rows, so that a
+    compiled model sees one shape. After each step yields its number, from 1, and the carry and output of the
+    batch, without padding.
     """
-    for rows, count in equal_batches(len(split.inputs), batch_size, split.inputs.device):
+    n = len(split.inputs)
+    size = padded_to or math.ceil(n / math.ceil(n / batch_size))
+    for rows, count in equal_batches(n, size, split.inputs.device):
         inputs, labels = split.inputs[rows], split.labels[rows]
         carry = model.initial_carry(len(rows), rows.device)
         for step in range(1, steps + 1):
@@ -315,6 +305,4 @@ def run_steps(model: TRM, split: Split, steps: int, batch_size: int) -> Iterator
 
 
 def _first_rows(carry: Carry, output: Output, n: int) -> tuple[Carry, Output]:
-    return Carry(**{name: value[:n] for name, value in vars(carry).items()}), Output(
-        output.logits[:n], output.q_halt_logits[:n]
-    )
+    return carry.rows(slice(n)), Output(output.logits[:n], output.q_halt_logits[:n])

@@ -23,23 +23,25 @@ from torch import Tensor
 
 from trm.batches import Batches, derive_seed
 from trm.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
-from trm.config import TrialConfig
-from trm.cost import flops_per_sample
+from trm.config import NO_EFFECT, TrialConfig
+from trm.cost import compiling_pays, flops_per_sample
 from trm.data import AnyTaskConfig
 from trm.data.base import Split, TaskData
-from trm.device import Compilation, forward_dtype, keep_freed_memory
+from trm.device import Compilation, forward_dtype, keep_freed_memory, set_matmul_precision
 from trm.evaluate import (
     SHARE,
+    RowResults,
     accuracies,
     depth_metric_units,
     depth_metrics,
-    evaluate,
+    fixed_rows,
     fixed_subset,
     run_rows,
     run_test_rows,
 )
-from trm.losses import supervision_loss
-from trm.model import Carry, build_model
+from trm.losses import LOSSES, SUMS, supervision_loss
+from trm.memory import step_memory
+from trm.model import Carry, Noise, build_model
 from trm.optim import Optimizers
 from trm.trial import Trial
 from trm.weights import EMA, ChosenWeights
@@ -50,15 +52,12 @@ METRICS: dict[str, str | None] = {  # each metric's unit, in the order of a repo
     **dict.fromkeys(("step", "samples", "flops", "wall_s", "samples_per_s", "lr")),
     **dict.fromkeys(("train/loss", "train/lm_loss", "train/q_halt_loss", Q_CONTINUE)),
     **dict.fromkeys(("train/cell_accuracy", "train/exact_accuracy", "train/q_halt_accuracy"), SHARE),
-    **dict.fromkeys(("train/halt_steps", "val/loss")),
+    **dict.fromkeys(("train/halt_steps", "compiled_training", "compiled_evaluation", "val/loss")),
     **dict.fromkeys([f"val/{name}" for name in (*_ACCURACIES, "q_halt_accuracy")], SHARE),
     **dict.fromkeys(("val/cell_accuracy_raw", "val/exact_accuracy_raw"), SHARE),
     **dict.fromkeys([f"test/{name}" for name in (*_ACCURACIES, "q_halt_accuracy")], SHARE),
     "chosen_step": None,  # followed by those of `depth_metric_units`
 }
-# Means over all rows; the other training metrics are means over the rows that halt.
-_LOSSES = ("loss", "lm_loss", "q_halt_loss", "q_continue_loss")
-_SUMS = (*_LOSSES, "count", "cell_accuracy", "exact_accuracy", "q_halt_accuracy", "halt_steps")
 
 
 def metric_units(config: TrialConfig) -> dict[str, str | None]:
@@ -84,22 +83,26 @@ class Trainer:
         data = _load_data(config.data)
         self.data_hash = data.hash
         self.val, self.test = _to(data.val, self.device), _to(data.test, self.device)
+        self.val_rows = fixed_rows(len(self.val.inputs), config.eval.val_rows)
         self.val_subset = fixed_subset(self.val, config.eval.val_rows)
         batch_size = config.train.batch_size
         self.batches = Batches(data, batch_size, trial.seed, self.device)
 
         self.model = build_model(config, trial.seed, self.device)
         self.model.forward_dtype = forward_dtype(config.train.precision, self.device)
+        set_matmul_precision(config.train.precision, self.device)
         self.optimizers = Optimizers(self.model, config.optim, config.train.max_steps, config.warmup_steps)
         self.ema = EMA(self.model, config.optim.ema_decay)
         self.chosen = ChosenWeights()
         self.carry = self.model.initial_carry(batch_size, self.device)
         self.generator = torch.Generator(self.device)
-        self.totals = torch.zeros(len(_SUMS), dtype=torch.float64, device=self.device)
+        self.totals = torch.zeros(len(SUMS), dtype=torch.float64, device=self.device)
         self.step, self.wall_s = 0, 0.0
+        self.compilation = Compilation(
+            self.model.blocks, _is_compiled(config, self.device), config.train.compile == "on"
+        )
         if trial.checkpoint is not None:
             self._load(trial.checkpoint)
-        self.compilation = Compilation(self.model.blocks, config.train.compile, self.device)
 
     def run(self, on_step: Callable[[int], None] | None = None) -> None:
         """Train from `step` to the horizon. `on_step(step)` is called after every step is submitted."""
@@ -132,33 +135,58 @@ class Trainer:
 
         Its attributes are cleared because the traceback of an exception in `run` keeps the trainer alive.
         """
-        device, compilation = self.device, self.compilation
+        device = self.device
         vars(self).clear()
-        compilation.close()
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
     def train_step(self, step: int) -> None:
         """Take optimizer step `step`, which is `self.step` + 1."""
         inputs, labels = self.batches(step)
-        carry, sums = self.compilation.run("training", partial(self._forward_backward, inputs, labels, step))
+        self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
+        noise = self.model.draw_noise(len(inputs), self.generator)
+        passes = partial(self._forward_backward, inputs, labels, noise)
+        try:
+            carry, sums = self.compilation.run("training", passes)
+        except torch.OutOfMemoryError as error:
+            raise torch.OutOfMemoryError(self._too_large()) from error
         self.optimizers.step(step)
         self.optimizers.zero_grad()
         self.ema.update(self.model)
-        self.totals += torch.stack([sums[name].double() for name in _SUMS])
-        self.carry, self.step = carry, step
+        self.totals += sums
+        for part, rows in carry:
+            self.carry.rows(rows).copy_(part)
+        self.step = step
 
-    def _forward_backward(self, inputs: Tensor, labels: Tensor, step: int) -> tuple[Carry, dict[str, Tensor]]:
-        self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
+    def _too_large(self) -> str:
+        rows, needed = self.config.train.rows_at_once, step_memory(self.config, self.model.forward_dtype)
+        return (
+            f"a training step of {rows} rows at a time does not fit into the memory of {self.device}: it "
+            f"needs {needed.total / 2**30:.1f} GiB or more (estimated; {needed.saved / 2**30:.1f} of it in "
+            f"proportion to the rows): set train.micro_batch to a divisor of train.batch_size that is "
+            f"smaller than {rows}"
+        )
+
+    def _forward_backward(
+        self, inputs: Tensor, labels: Tensor, noise: Noise | None
+    ) -> tuple[list[tuple[Carry, slice]], Tensor]:
+        """The gradients of a step, in passes of `rows_at_once` rows: the new carry of each, and the sums."""
         self.optimizers.zero_grad()  # an earlier call may have failed to compile and left gradients
-        carry, output = self.model(self.carry, inputs, labels, self.generator)
-        loss, sums = supervision_loss(output, carry, self.config.effective_loss)
-        (loss / self.config.train.batch_size).backward()
-        return carry, sums
+        carries, sums, size = [], torch.zeros_like(self.totals), self.config.train.rows_at_once
+        for start in range(0, len(inputs), size):
+            rows = slice(start, start + size)
+            carry, output = self.model(
+                self.carry.rows(rows), inputs[rows], labels[rows], noise and noise.rows(rows)
+            )
+            loss, of_rows = supervision_loss(output, carry, self.config.effective_loss)
+            (loss / self.config.train.batch_size).backward()
+            carries.append((carry, rows))
+            sums += of_rows
+        return carries, sums
 
     def _train_metrics(self, steps: int) -> dict[str, float]:
         """Means over the last `steps` steps; only the losses if no row halted. Waits for the device."""
-        sums = dict(zip(_SUMS, self.totals.tolist(), strict=True))
+        sums = dict(zip(SUMS, self.totals.tolist(), strict=True))
         self.totals.zero_()
         count = sums.pop("count")
         if not self.config.model.learns_to_continue:
@@ -170,41 +198,48 @@ class Trainer:
             "samples": samples,
             "flops": samples * flops_per_sample(self.config),
             "lr": self.optimizers.lr,
+            **{f"compiled_{part}": int(is_on) for part, is_on in self.compilation.parts.items()},
         }
         for name, value in sums.items():
-            if name in _LOSSES or count:
-                metrics[f"train/{name}"] = value / (rows if name in _LOSSES else count)
+            if name in LOSSES or count:
+                metrics[f"train/{name}"] = value / (rows if name in LOSSES else count)
         return metrics
 
     def _evaluate(self, is_last: bool) -> dict[str, float]:
-        """Metrics of val with averaged and with raw weights; at the end of all of val, and of test."""
-        loss, batch_size = self.config.effective_loss, self.config.eval.batch_size
+        """Metrics of val with the averaged weights; at the end of all of val, with the raw ones too, and of
+        test."""
         val = self.val if is_last else self.val_subset
-        raw = evaluate(self.model, val, loss, batch_size)
-        averaged = raw
         with self.ema.swapped(self.model):
-            if self.config.optim.ema_decay:
-                averaged = evaluate(self.model, val, loss, batch_size)
-            on_subset = averaged
-            if val is not self.val_subset:  # the weights of every report are compared on the same rows
-                on_subset = evaluate(self.model, self.val_subset, loss, batch_size)
-            self.chosen.offer(self.model, self.step, on_subset)
+            averaged = self.evaluate(val)
+            # The weights of every report are compared on the same rows.
+            on_subset = averaged.at(self.val_rows) if val is not self.val_subset else averaged
+            self.chosen.offer(self.model, self.step, accuracies(self.config, on_subset))
         metrics = self._test() if is_last and len(self.test.inputs) else {}
-        metrics |= {f"val/{name}": value for name, value in averaged.items()}
-        metrics |= {f"val/{name}_raw": raw[name] for name in ("cell_accuracy", "exact_accuracy")}
+        metrics |= {f"val/{name}": value for name, value in accuracies(self.config, averaged).items()}
+        if is_last or self.config.eval.raw_weights == "every":
+            raw = accuracies(self.config, self.evaluate(val) if self.config.optim.ema_decay else averaged)
+            metrics |= {f"val/{name}_raw": raw[name] for name in ("cell_accuracy", "exact_accuracy")}
         return metrics
 
     def _test(self) -> dict[str, float]:
         """Metrics of test with the averaged and with the chosen weights; one pass if these are the same."""
         with self.chosen.swapped(self.model):
-            whole, deep = run_test_rows(self.model, self.config, self.test)
+            whole, deep = run_test_rows(self.model, self.config, self.test, self._padded_to)
         last = whole
         if self.chosen.step != self.step:
-            steps, batch_size = self.config.model.halt_max_steps, self.config.eval.batch_size
             with self.ema.swapped(self.model):
-                last = run_rows(self.model, self.test, steps, batch_size, self.config.data)
+                last = self.evaluate(self.test)
         metrics = {f"test/{name}": value for name, value in accuracies(self.config, last).items()}
         return metrics | {"chosen_step": self.chosen.step} | depth_metrics(self.config, whole, deep)
+
+    def evaluate(self, split: Split) -> RowResults:
+        """Results of a split's rows with the weights that the model has."""
+        return run_rows(self.model, split, self.config, padded_to=self._padded_to)
+
+    @property
+    def _padded_to(self) -> int | None:
+        """The rows of a training pass, so that evaluation runs the same graph; None if it is not compiled."""
+        return self.config.train.rows_at_once if self.compilation.parts["evaluation"] else None
 
     def _report(self, metrics: dict[str, float]) -> None:
         ordered = {name: metrics[name] for name in metric_units(self.config) if name in metrics}
@@ -224,6 +259,7 @@ class Trainer:
             "optimizers": self.optimizers.state_dict(),
             "carry": vars(self.carry),
             "config": self.config.model_dump_json(),
+            "compiled": self.compilation.parts,
             "format": FORMAT,
             "data": self.data_hash,
             "torch": str(torch.__version__),
@@ -253,19 +289,27 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.chosen.load_state_dict(state["chosen"])
         self.optimizers.load_state_dict(state["optimizers"])
-        self.carry = Carry(**state["carry"])
+        self.carry.copy_(Carry(**state["carry"]))
+        self.compilation.keep(state.get("compiled", {}))
         self.step, self.wall_s = state["step"], state["wall_s"]
+
+
+def _is_compiled(config: TrialConfig, device: torch.device) -> bool:
+    """`auto` compiles on a GPU, and on a CPU where that pays over the whole horizon."""
+    if config.train.compile == "auto":
+        return device.type == "cuda" or (device.type == "cpu" and compiling_pays(config))
+    return config.train.compile == "on"
 
 
 def _resume_key(config: dict[str, Any], is_extendable: bool) -> str:
     """The part of a config that must be equal to resume from a checkpoint, as JSON.
 
-    Leaves out what changes only the speed (backend, compilation, evaluation batch), and the horizon if a
-    longer run starts with the same steps.
+    Leaves out what changes no result (NO_EFFECT, and the backend), and the horizon if a longer run starts
+    with the same steps.
     """
     content = {group: dict(values) for group, values in config.items()}
-    content["train"].pop("compile", None)
-    content["eval"].pop("batch_size", None)
+    for group, key in NO_EFFECT:
+        content[group].pop(key, None)
     content["model"]["mixer"] = _without_backend(content["model"]["mixer"])
     if is_extendable:
         content["train"].pop("max_samples", None)

@@ -61,6 +61,25 @@ class Carry:
     inputs: Integer[Tensor, "B L"]
     labels: Integer[Tensor, "B L"]
 
+    def copy_(self, other: Carry) -> None:
+        """Take over the values of `other`, in place."""
+        for name, value in vars(other).items():
+            getattr(self, name).copy_(value)
+
+    def rows(self, which: slice) -> Carry:
+        """Views of some of the rows."""
+        return Carry(**{name: value[which] for name, value in vars(self).items()})
+
+
+class Noise(NamedTuple):
+    """What a training step draws: with halting exploration some rows need a minimum number of steps."""
+
+    explores: Bool[Tensor, " B"]
+    min_steps: Int[Tensor, " B"]
+
+    def rows(self, which: slice) -> Noise:
+        return Noise(*(value[which] for value in self))
+
 
 class Output(NamedTuple):
     logits: Float[Tensor, "B L V"]  # in the model's forward_dtype
@@ -140,6 +159,24 @@ class TRM(nn.Module):
     def blocks(self) -> list[Block]:
         return [self.block] if self.block_H is None else [self.block, self.block_H]
 
+    @property
+    def explores(self) -> bool:
+        """Whether training draws a minimum number of steps for some rows."""
+        config = self.config
+        return config.learns_to_halt and config.halt_max_steps > 1 and config.halt_exploration_prob > 0
+
+    def draw_noise(self, batch_size: int, generator: torch.Generator) -> Noise | None:
+        """The noise of a training step, on the generator's device; None if the config has no use for it.
+
+        HRM (arXiv 2506.21734, section 2): with probability `halt_exploration_prob` a row needs a minimum of
+        steps, uniform from 2 to halt_max_steps.
+        """
+        if not self.explores:
+            return None
+        on = {"generator": generator, "device": generator.device}
+        explores = torch.rand(batch_size, **on) < self.config.halt_exploration_prob
+        return Noise(explores, torch.randint(2, self.config.halt_max_steps + 1, (batch_size,), **on))
+
     def network_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of all but the puzzle embedding: what AdamW trains and EMA averages."""
         for name, parameter in self.named_parameters():
@@ -168,14 +205,14 @@ class TRM(nn.Module):
         carry: Carry,
         inputs: Integer[Tensor, "B L"],
         labels: Integer[Tensor, "B L"],
-        generator: torch.Generator | None = None,
+        noise: Noise | None = None,
         identifiers: Int[Tensor, " B"] | None = None,
     ) -> tuple[Carry, Output]:
         """One supervision step on the carry's puzzles; halted rows first take a new puzzle from the batch.
 
-        `identifiers` are the puzzle embedding's rows for the carry's puzzles; without it all rows use 0.
-        `generator`, on the model's device, draws the halting exploration. Training with
-        `halt_exploration_prob` above 0 requires it; raises ValueError if it is missing.
+        A pure function of its tensors. `identifiers` are the puzzle embedding's rows for the carry's puzzles;
+        without it all rows use 0. `noise` is what `draw_noise` returns. Training with `halt_exploration_prob`
+        above 0 requires it; raises ValueError if it is missing.
         """
         carry = self._take_new_puzzles(carry, inputs, labels)
         x = self.embed_inputs(carry.inputs, identifiers)
@@ -188,7 +225,7 @@ class TRM(nn.Module):
             output = Output(
                 logits, q_halt_logits, q_continue_logits, self._target_q_continue(z_H, z_L, x, steps)
             )
-        halted = self._halts(steps, output, generator)
+        halted = self._halts(steps, output, noise)
         return Carry(z_H, z_L, steps, halted, carry.inputs, carry.labels), output
 
     def _take_new_puzzles(self, carry: Carry, inputs: Tensor, labels: Tensor) -> Carry:
@@ -240,7 +277,8 @@ class TRM(nn.Module):
         """
         is_answer_update = i == self.config.l_cycles
         if not latents:
-            return self.blocks[-1](z_H, None) if is_answer_update else self.block(z_H, x)
+            # Zeros instead of no injection: the compiler makes a graph for each kind of argument.
+            return self.blocks[-1](z_H, torch.zeros_like(x)) if is_answer_update else self.block(z_H, x)
         z_L = reduce(torch.add, latents)
         if is_answer_update:
             return self.blocks[-1](z_H, z_L)
@@ -272,7 +310,7 @@ class TRM(nn.Module):
         return torch.where(is_last, q_halt_logits, best).sigmoid()
 
     @torch.no_grad()
-    def _halts(self, steps: Tensor, output: Output, generator: torch.Generator | None) -> Tensor:
+    def _halts(self, steps: Tensor, output: Output, noise: Noise | None) -> Tensor:
         """Which rows halt after this step, (B,) bool. Evaluation never halts early, as in the reference."""
         max_steps = self.config.halt_max_steps
         halted = steps >= max_steps
@@ -280,18 +318,14 @@ class TRM(nn.Module):
             return halted
         threshold = 0 if output.q_continue_logits is None else output.q_continue_logits
         halted = halted | (output.q_halt_logits > threshold)
-        exploration = self.config.halt_exploration_prob
-        if exploration == 0:
+        if not self.explores:
             return halted
-        if generator is None:
+        if noise is None:
             raise ValueError(
-                f"model.halt_exploration_prob is {exploration}, but forward() was given no generator to draw "
-                f"from: pass a torch.Generator, or set it to 0"
+                f"model.halt_exploration_prob is {self.config.halt_exploration_prob}, but forward() was not "
+                f"given what it draws: pass the noise that draw_noise() returns, or set it to 0"
             )
-        # HRM (arXiv 2506.21734, section 2): with this probability a row needs a random minimum of steps.
-        explores = torch.rand(steps.shape, generator=generator, device=steps.device) < exploration
-        min_steps = torch.randint(2, max_steps + 1, steps.shape, generator=generator, device=steps.device)
-        return halted & (~explores | (steps >= min_steps))
+        return halted & (~noise.explores | (steps >= noise.min_steps))
 
 
 def _where_rows(rows: Bool[Tensor, " B"], new: Tensor, old: Tensor) -> Tensor:

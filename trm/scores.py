@@ -27,7 +27,7 @@ def scores(trained: Trained, split: Split) -> dict[str, Any]:
     model, config = trained.model, trained.config
     split = Split(*(column.to(model.H_init.device) for column in split))
     steps = config.model.halt_max_steps
-    rows = run_rows(model, split, steps, config.eval.batch_size, config.data)
+    rows = run_rows(model, split, config)
     by_step = [
         {"step": step, **_accuracies(rows.solved[:, step - 1], rows.cell_accuracy[:, step - 1])}
         for step in curve_steps(steps, steps)

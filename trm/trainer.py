@@ -12,7 +12,6 @@ import torch
 from trm.config import TrialConfig
 from trm.cost import flops_per_sample, num_params
 from trm.data.base import Split
-from trm.evaluate import evaluate
 from trm.loop import Trainer, metric_units
 from trm.trial import NullTrial, Trial
 
@@ -77,9 +76,7 @@ def seconds_of(trainer: Trainer) -> tuple[float, float]:
     config, steps = trainer.config, iter(range(1, trainer.config.train.max_steps + 1))
     step_s = _seconds(lambda: trainer.train_step(next(steps)), config.train.max_steps, trainer.device)
     batch = Split(*(column[: config.eval.batch_size] for column in trainer.val))
-    batch_s = _seconds(
-        lambda: evaluate(trainer.model, batch, config.loss, config.eval.batch_size), 3, trainer.device
-    )
+    batch_s = _seconds(lambda: trainer.evaluate(batch), 3, trainer.device)
     return step_s, batch_s / len(batch.inputs)
 
 
@@ -90,10 +87,11 @@ def evaluated_rows(config: TrialConfig, num_val: int, num_test: int) -> dict[str
     """
     subset = min(config.eval.val_rows, num_val)
     reports = math.ceil(config.train.max_steps / config.eval_every_steps)
-    weights = 2 if config.optim.ema_decay else 1  # averaged and raw
+    averages = config.optim.ema_decay > 0
+    raw_reports = averages * (reports - 1 if config.eval.raw_weights == "every" else 0)
     depth_ratio = max(config.eval.depth_steps / config.model.halt_max_steps, 1)
     return {
-        "val": weights * ((reports - 1) * subset + num_val) + (subset if subset < num_val else 0),
+        "val": (reports - 1 + raw_reports) * subset + (1 + averages) * num_val,
         "test": 2 * num_test,  # with the last and the chosen weights; only once if these are the same
         "depth": min(config.eval.depth_rows, num_test) * depth_ratio,
     }

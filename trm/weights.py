@@ -29,9 +29,7 @@ class EMA:
     def update(self, model: TRM) -> None:
         if self.shadow:
             weights = [p.detach() for _, p in model.network_parameters()]
-            shadow = list(self.shadow.values())
-            torch._foreach_mul_(shadow, self.decay)
-            torch._foreach_add_(shadow, torch._foreach_mul(weights, 1 - self.decay))
+            torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - self.decay)
 
     def swapped(self, model: TRM) -> AbstractContextManager[None]:
         """A context in which the model has the averaged weights."""

@@ -16,8 +16,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import ROOT
-from tests.trm.test_trainer import FakeTrial, make_config, untimed
-from trm.device import forward_dtype
+from tests.trm.test_trainer import FakeTrial, Killed, make_config, untimed
+from trm.checkpoint import load_checkpoint
+from trm.device import forward_dtype, set_matmul_precision
 from trm.loop import Trainer
 from trm.mixers.kernels.scan import IN_TORCH
 from trm.trainer import train
@@ -26,14 +27,18 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 
 
 def broken_where(fails: str):
-    """A `Module.compile` after which calls fail in training, in evaluation, or which fails itself."""
+    """A `Module.compile` that fails itself, or after which calls fail in training, in evaluation, or in the
+    evaluation of the last report alone."""
+    calls = {"evaluation": 0}
 
     def compile(self: torch.nn.Module, dynamic: bool) -> None:
         if fails == "at once":
             raise RuntimeError("no compiler here")
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self.training == (fails == "training"):
+            calls["evaluation"] += not self.training
+            is_late = calls["evaluation"] > 30
+            if {"training": self.training, "evaluation": not self.training, "late": is_late}.get(fails):
                 raise RuntimeError("no compiler here")
             return self._call_impl(*args, **kwargs)
 
@@ -42,19 +47,47 @@ def broken_where(fails: str):
     return compile
 
 
-@pytest.mark.parametrize("fails", ["at once", "training", "evaluation"])
+@pytest.mark.parametrize("fails", ["at once", "training", "evaluation", "late"])
 def test_a_run_goes_on_where_the_compiler_fails_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
 ) -> None:
     """With q_continue, which is learned in training mode alone: the run must come back to that."""
     few = {"batch_size": 16, "max_samples": 16 * 15}
+    config = make_config(train=few, model={"act": "continue"})
     plain, trial = FakeTrial(tmp_path / "plain"), FakeTrial(tmp_path / "fallback")
-    train(make_config(train=few, model={"act": "continue"}), plain)
+    train(config, plain)
     monkeypatch.setattr(torch.nn.Module, "compile", broken_where(fails))
+    monkeypatch.setattr("trm.loop.compiling_pays", lambda config: True)
     with caplog.at_level(logging.WARNING):
-        train(make_config(train=few | {"compile": "on"}, model={"act": "continue"}), trial)
+        train(config, trial)
     assert caplog.text.count("no compiler here") == 1
-    assert untimed(trial.rows) == untimed(plain.rows)
+    parts = [f"compiled_{part}" for part in ("training", "evaluation")]
+    for row, expected_row in zip(untimed(trial.rows), untimed(plain.rows), strict=True):
+        same = row | dict.fromkeys(parts, 0)  # but for the number of rows at a time, and so the rounding
+        assert same == pytest.approx(expected_row, rel=1e-5)
+    # A report says what its steps were; the last one's evaluation failed after that.
+    expected = {"at once": (0, 0), "training": (0, 1), "evaluation": (1, 0), "late": (1, 1)}[fails]
+    assert tuple(trial.rows[-1][part] for part in parts) == expected
+    kept = load_checkpoint(trial.folder / "15", "cpu")["compiled"]
+    assert tuple(kept.values()) == ((True, False) if fails == "late" else expected)
+
+
+def test_a_run_that_must_be_compiled_fails_where_it_cannot_be(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.nn.Module, "compile", broken_where("training"))
+    with pytest.raises(RuntimeError, match=r"train.compile is on.*set it to auto"):
+        train(make_config(train={"compile": "on"}), FakeTrial(tmp_path))
+
+
+def test_a_resumed_run_is_compiled_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(train={"max_samples": 16 * 10})
+    monkeypatch.setattr("trm.loop.compiling_pays", lambda config: True)
+    monkeypatch.setattr(torch.nn.Module, "compile", broken_where("training"))
+    first = FakeTrial(tmp_path / "first", end_after=1)
+    with pytest.raises(Killed):
+        train(config, first)
+    monkeypatch.setattr(torch.nn.Module, "compile", broken_where("never"))
+    resumed = Trainer(config, FakeTrial(tmp_path / "resumed", checkpoint=first.folder / "5"))
+    assert resumed.compilation.parts == {"training": False, "evaluation": True}
 
 
 IN_BOTH_WAYS = """
@@ -110,6 +143,16 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
     assert forward_dtype("bfloat16", CPU) == torch.bfloat16 and not caplog.records
     assert forward_dtype("auto", GPU) == (torch.bfloat16 if has_bfloat16 else torch.float32)
     assert ("an old GPU does not support bfloat16: the run uses float32" in caplog.text) != has_bfloat16
+
+
+def test_tf32_is_set_for_the_trial_and_taken_back_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    set_matmul_precision("tf32", CPU)
+    assert not torch.backends.cuda.matmul.allow_tf32
+    for precision in ("tf32", "float32"):
+        set_matmul_precision(precision, GPU)
+        assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+    assert forward_dtype("tf32", GPU) == torch.float32
 
 
 class NoNumbers(TorchDispatchMode):

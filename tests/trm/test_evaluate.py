@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from trm.config import LossConfig, TrialConfig
+from trm.config import TrialConfig
 from trm.data.base import Split
-from trm.evaluate import evaluate, fixed_subset, wilson_interval
+from trm.evaluate import accuracies, fixed_rows, fixed_subset, run_rows, wilson_interval
 from trm.model import TRM, build_model
 
 CONFIG = TrialConfig.model_validate(
@@ -36,6 +36,14 @@ def random_split(n: int, seed: int = 0) -> Split:
     return Split(inputs, labels, torch.arange(n, dtype=torch.int32))
 
 
+def batched(batch_size: int) -> TrialConfig:
+    return CONFIG.model_copy(update={"eval": CONFIG.eval.model_copy(update={"batch_size": batch_size})})
+
+
+def evaluate(model: TRM, split: Split, batch_size: int, padded_to: int | None = None) -> dict[str, float]:
+    return accuracies(CONFIG, run_rows(model, split, batched(batch_size), padded_to=padded_to))
+
+
 @pytest.mark.parametrize(("accuracy", "n"), [(0.0, 5), (1.0, 200), (0.5, 2048), (3 / 7, 7)])
 def test_wilson_interval_is_scipys(accuracy: float, n: int) -> None:
     expected = binomtest(round(accuracy * n), n).proportion_ci(0.95, method="wilson")
@@ -50,13 +58,16 @@ def test_fixed_subset() -> None:
     assert all(torch.equal(a, b) for a, b in zip(subset, fixed_subset(split, 10), strict=True))
     assert len(set(subset.ratings.tolist())) == 10
     assert fixed_subset(split, 100) is split
+    assert torch.equal(subset.ratings.long(), fixed_rows(100, 10))
+    assert torch.equal(fixed_rows(7, 10), torch.arange(7))
 
 
 def test_batch_size_changes_nothing(model: TRM) -> None:
     split = random_split(23)
-    whole = evaluate(model, split, LossConfig(), 23)
+    whole = evaluate(model, split, 23)
     for batch_size in (1, 5, 8, 100):
-        assert evaluate(model, split, LossConfig(), batch_size) == pytest.approx(whole, abs=1e-6)
+        assert evaluate(model, split, batch_size) == pytest.approx(whole, abs=1e-6)
+        assert evaluate(model, split, 1, padded_to=batch_size) == pytest.approx(whole, abs=1e-6)
 
 
 def test_figures_equal_a_direct_count(model: TRM) -> None:
@@ -69,7 +80,7 @@ def test_figures_equal_a_direct_count(model: TRM) -> None:
     guess = output.logits.argmax(-1)
     # Half of the rows get their own answer as the label: right by construction.
     labels = torch.where(torch.arange(12)[:, None] < 6, guess, 2 + (guess - 1) % 4).to(torch.uint8)
-    got = evaluate(model, Split(split.inputs, labels, split.ratings), LossConfig(), 5)
+    got = evaluate(model, Split(split.inputs, labels, split.ratings), 5)
     right = (guess == labels).float()
     assert got["cell_accuracy"] == pytest.approx(right.mean().item())
     assert got["exact_accuracy"] == pytest.approx(right.all(-1).float().mean().item())
@@ -83,5 +94,5 @@ def test_figures_equal_a_direct_count(model: TRM) -> None:
 def test_training_mode_is_restored(model: TRM) -> None:
     for mode in (True, False):
         model.train(mode)
-        evaluate(model, random_split(3), LossConfig(), 2)
+        evaluate(model, random_split(3), 2)
         assert model.training is mode

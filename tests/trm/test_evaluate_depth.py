@@ -10,19 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trm.test_evaluate import CONFIG, random_split
+from tests.trm.test_evaluate import CONFIG, batched, evaluate, random_split
 from trm.config import TrialConfig
 from trm.data.base import Split
 from trm.evaluate import (
     ECE_BINS,
     RowResults,
-    accuracies,
     auroc,
     calibration_error,
     curve_steps,
     depth_metric_units,
     depth_metrics,
-    evaluate,
     fixed_subset,
     rating_buckets,
     run_rows,
@@ -85,9 +83,9 @@ def test_names_suit_mlflow_and_differ() -> None:
 def test_the_reading_at_halt_max_steps_is_the_evaluations(model: TRM) -> None:
     split = answered(model, 12, at=3)
     split.labels[:5] = random_split(12, seed=1).labels[:5]
-    expected = evaluate(model, split, CONFIG.loss, 5)
+    expected = evaluate(model, split, 5)
     for batch_size in (5, 12, 100):
-        reading = run_rows(model, split, 8, batch_size)
+        reading = run_rows(model, split, batched(batch_size), 8)
         assert reading.solved.shape == (12, 8)
         assert reading.solved[:, 2].double().mean() == pytest.approx(expected["exact_accuracy"])
         right = (reading.q_halt_logits >= 0) == reading.solved[:, 2]
@@ -98,7 +96,7 @@ def test_the_reading_at_halt_max_steps_is_the_evaluations(model: TRM) -> None:
 @pytest.mark.parametrize("at", [1, 2, 5])
 def test_steps_are_counted_from_one_and_go_on_past_the_last_of_training(model: TRM, at: int) -> None:
     """Also past halt_max_steps, where a row that halts would be given its puzzle anew."""
-    reading = run_rows(model, answered(model, 6, at), 5, 4)
+    reading = run_rows(model, answered(model, 6, at), batched(4), 5)
     assert reading.solved[:, at - 1].all()
     assert not reading.solved.all()
 
@@ -106,7 +104,7 @@ def test_steps_are_counted_from_one_and_go_on_past_the_last_of_training(model: T
 def test_training_mode_is_restored(model: TRM) -> None:
     for mode in (True, False):
         model.train(mode)
-        run_rows(model, random_split(3), 4, 2)
+        run_rows(model, random_split(3), batched(2), 4)
         assert model.training is mode
 
 
@@ -115,7 +113,7 @@ def test_cells_without_a_label_do_not_count_and_rows_of_none_are_not_solved(mode
     split.labels[0, :5] = 0
     split.labels[1] = 0
     split.labels[2, 3] = 1 + split.labels[2, 3] % 5
-    assert run_rows(model, split, 3, 3).solved[:, 1].tolist() == [True, False, False]
+    assert run_rows(model, split, batched(3), 3).solved[:, 1].tolist() == [True, False, False]
 
 
 def test_figures_of_rows_counted_by_hand() -> None:
@@ -124,8 +122,8 @@ def test_figures_of_rows_counted_by_hand() -> None:
         [[0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]], dtype=torch.bool
     )
     q_halt_logits, ratings = torch.tensor([2.0, 1.0, -1.0, 1.0, -9.0]), torch.tensor([0, 3, 9, 10, -1])
-    reading = RowResults(solved, torch.ones(5, 4), q_halt_logits, ratings)
-    found = depth_metrics(config, reading, RowResults(*(column[1:] for column in reading[:4])))
+    reading = RowResults(solved, torch.ones(5, 4), torch.zeros(5), q_halt_logits, ratings)
+    found = depth_metrics(config, reading, reading.at(torch.arange(1, 5)))
     assert [found[f"test/exact_accuracy_at_{t}"] for t in (1, 2, 3, 4)] == [0.5, 0.5, 0.25, 0.25]
     assert found["test/chosen_exact_accuracy"] == 0.4
     assert found["test/chosen_exact_accuracy_low"] < 0.4 < found["test/chosen_exact_accuracy_high"]
@@ -145,7 +143,7 @@ def test_figures_of_rows_counted_by_hand() -> None:
 def test_nothing_that_is_not_a_number_is_reported(all_solved: bool) -> None:
     """It would end the trial as diverged."""
     solved = torch.full((6, 3), all_solved)
-    reading = RowResults(solved, torch.ones(6, 3), torch.zeros(6), torch.full((6,), -1))
+    reading = RowResults(solved, torch.ones(6, 3), torch.zeros(6), torch.zeros(6), torch.full((6,), -1))
     found = depth_metrics(configured(depth_steps=0), reading, reading)
     assert all(math.isfinite(value) for value in found.values())
     assert "test/q_auroc" not in found and found["test/q_ece"] == 0.5
@@ -154,7 +152,9 @@ def test_nothing_that_is_not_a_number_is_reported(all_solved: bool) -> None:
 def test_a_halting_head_that_is_not_trained_is_not_judged() -> None:
     config = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"act": "none"})})
     solved = torch.tensor([[True] * 3, [False] * 3])
-    reading = RowResults(solved, torch.ones(2, 3), torch.zeros(2), torch.zeros(2, dtype=torch.int32))
+    reading = RowResults(
+        solved, torch.ones(2, 3), torch.zeros(2), torch.zeros(2), torch.zeros(2, dtype=torch.int32)
+    )
     found = depth_metrics(config, reading, reading._replace(solved=solved.repeat(1, 43)))
     for names in (found, depth_metric_units(config)):
         assert "test/solved_then_lost" in names and not any("q_" in name for name in names)
@@ -173,20 +173,9 @@ def test_a_few_rows_go_deep_and_all_to_the_end_of_training(model: TRM, depth_ste
     )
     assert most["test/exact_accuracy_at_3"] == most["test/chosen_exact_accuracy"] == 14 / 40
     subset = fixed_subset(split, 9)
-    solved = run_rows(model, subset, 3, 9).solved[:, 2].double().mean()
+    solved = run_rows(model, subset, CONFIG).solved[:, 2].double().mean()
     assert few["test/exact_accuracy_at_3"] == solved != 14 / 40
     assert sum(value for name, value in few.items() if "rows_rating" in name) == 40
-
-
-@pytest.mark.parametrize("batch_size", [7, 40])
-def test_a_reading_has_the_accuracies_of_an_evaluation(model: TRM, batch_size: int) -> None:
-    split = answered(model, 40, at=3)
-    changed = torch.arange(40) % 3 > 0
-    split.labels[changed] = random_split(40, seed=1).labels[changed]
-    split.labels[::2, :5] = 0  # cells that are not labelled
-    expected = evaluate(model, split, CONFIG.loss, batch_size)
-    del expected["loss"]
-    assert accuracies(CONFIG, run_rows(model, split, 3, batch_size)) == pytest.approx(expected)
 
 
 scored = st.lists(

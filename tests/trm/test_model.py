@@ -38,11 +38,15 @@ def puzzles(seed: int, rows: int = BATCH) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.randint(1, 6, (rows, 9), generator=generator, dtype=torch.uint8) for _ in range(2))
 
 
+def draw(model, generator):
+    return model.draw_noise(BATCH, generator) if generator else None
+
+
 def run(model, seeds, generator=None):
     """The carries and outputs of one supervision step for each seed's batch."""
     carry, steps = model.initial_carry(BATCH, "cpu"), []
     for seed in seeds:
-        carry, output = model(carry, *puzzles(seed), generator=generator)
+        carry, output = model(carry, *puzzles(seed), noise=draw(model, generator))
         steps.append((carry, output))
     return steps
 
@@ -246,7 +250,7 @@ def test_exploration_makes_rows_go_on_and_ends_at_the_maximum():
     carry, halted_at = model.initial_carry(BATCH, "cpu"), []
     generator = torch.Generator().manual_seed(0)
     for seed in range(40):
-        carry, _ = model(carry, *puzzles(seed), generator=generator)
+        carry, _ = model(carry, *puzzles(seed), noise=draw(model, generator))
         halted_at += carry.steps[carry.halted].tolist()
     assert set(halted_at) == {2, 3, 4}
 
@@ -263,7 +267,7 @@ def test_exploration_draws_from_its_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first, halted(0))
     assert not torch.equal(first, halted(1))
-    with pytest.raises(ValueError, match=r"halt_exploration_prob is 0.5.*generator"):
+    with pytest.raises(ValueError, match=r"halt_exploration_prob is 0.5.*draw_noise"):
         run(model, [1])
 
 
@@ -291,7 +295,7 @@ def test_equal_seeds_train_to_equal_bits():
         model = small_model(halt_exploration_prob=0.5)
         generator, carry = torch.Generator().manual_seed(0), model.initial_carry(BATCH, "cpu")
         for seed in range(3):
-            carry, output = model(carry, *puzzles(seed), generator=generator)
+            carry, output = model(carry, *puzzles(seed), noise=draw(model, generator))
             supervision_loss(output, carry, LossConfig())[0].backward()
             with torch.no_grad():
                 for p in model.parameters():

@@ -41,6 +41,7 @@ def test_shares_and_nothing_else_have_a_unit() -> None:
     assert set(known["units"].values()) == {"share"} and set(known["units"]) <= set(known["metrics"])
     plain = set(known["metrics"]) - set(known["units"])
     counts = {"step", "samples", "flops", "wall_s", "samples_per_s", "lr", "chosen_step", "train/halt_steps"}
+    counts |= {"compiled_training", "compiled_evaluation"}
     assert {name for name in plain if "loss" not in name and "rows_rating" not in name} == counts
 
 
@@ -111,7 +112,9 @@ def test_reports(tmp_path: Path) -> None:
     undefined = {f"test/exact_accuracy_rating_{b}" for b in ("1_9", "10_29", "30_99", "100_up")}
     assert set(named) - set(last) <= undefined | {"test/q_auroc"}
     assert list(last) == [name for name in named if name in last]
-    assert list(first) == [name for name in named if not name.startswith(("test/", "chosen"))]
+    assert list(first) == [
+        name for name in named if not name.startswith(("test/", "chosen")) and not name.endswith("_raw")
+    ]
     assert last["samples"] == 16 * 20
     assert last["flops"] == 16 * 20 * describe(config)["flops_per_sample"]
     assert last["lr"] == pytest.approx(1e-4)
@@ -119,7 +122,7 @@ def test_reports(tmp_path: Path) -> None:
     assert 1 <= first["train/halt_steps"] <= 3
     loss = first["train/lm_loss"] + 0.5 * first["train/q_halt_loss"]
     assert first["train/loss"] == pytest.approx(loss, rel=1e-6)
-    assert first["val/cell_accuracy"] != first["val/cell_accuracy_raw"]
+    assert last["val/cell_accuracy"] != last["val/cell_accuracy_raw"]
     width = [row["val/exact_accuracy_high"] - row["val/exact_accuracy_low"] for row in (first, last)]
     assert width[1] < width[0]  # all 30 rows at the end, 16 before
     assert all(math.isfinite(value) for row in trial.rows for value in row.values())
@@ -141,7 +144,19 @@ def test_seed_decides_everything(tmp_path: Path) -> None:
 def test_without_ema_raw_is_reported_for_both(tmp_path: Path) -> None:
     trial = FakeTrial(tmp_path)
     train(make_config(optim={"ema_decay": 0.0}), trial)
-    assert all(row["val/cell_accuracy"] == row["val/cell_accuracy_raw"] for row in trial.rows)
+    last = trial.rows[-1]
+    assert last["val/cell_accuracy"] == last["val/cell_accuracy_raw"]
+
+
+def test_raw_weights_are_read_at_the_last_report_or_at_every_one(tmp_path: Path) -> None:
+    few = {"batch_size": 16, "max_samples": 16 * 15}
+    runs = {}
+    for choice in ("last", "every"):
+        trial = runs[choice] = FakeTrial(tmp_path / choice)
+        train(make_config(train=few, eval={"raw_weights": choice}), trial)
+    raw = [["val/cell_accuracy_raw" in row for row in trial.rows] for trial in runs.values()]
+    assert raw == [[False, False, True], [True, True, True]]
+    assert untimed(runs["last"].rows)[-1] == untimed(runs["every"].rows)[-1]
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
@@ -173,7 +188,10 @@ def test_test_is_read_once_where_the_last_weights_are_the_chosen_ones(
     rows = []
     for where in ("trm.loop.run_rows", "trm.evaluate.run_rows"):
         monkeypatch.setattr(
-            where, lambda model, split, *rest: rows.append(len(split.inputs)) or run_rows(model, split, *rest)
+            where,
+            lambda model, split, *rest, **named: (
+                rows.append(len(split.inputs)) or run_rows(model, split, *rest, **named)
+            ),
         )
     for steps, lr in ((1, 1e-3), (35, 1e-2)):
         config = make_config(

@@ -58,6 +58,11 @@ class ArrangementConfig(BaseModel, ABC):
     def needs_gpu(self) -> bool:
         """Whether a mixer runs on an NVIDIA GPU only."""
 
+    @property
+    @abstractmethod
+    def saved_by_compiling(self) -> float:
+        """Share of a training step that `torch.compile` saves on a CPU core (docs/performance.md)."""
+
     def layers(self, num_layers: int) -> list[list[PlacedMixer]]:
         """The mixers of each layer. Raises ValueError where they do not come out even."""
         layers, scan_index = [], 0
@@ -107,6 +112,10 @@ class HybridConfig(ArrangementConfig):
     @property
     def needs_gpu(self) -> bool:
         return any(part.needs_gpu for part in self.mixers)
+
+    @property
+    def saved_by_compiling(self) -> float:
+        return min(float(part.saved_by_compiling) for part in self.mixers)
 
 
 class MixerConfig(ArrangementConfig):
@@ -160,6 +169,10 @@ class MixerConfig(ArrangementConfig):
     @property
     def needs_gpu(self) -> bool:
         return False
+
+    @property
+    def saved_by_compiling(self) -> float:
+        return 0.0  # a mixer that was not measured is not compiled
 
     @property
     def num_scans(self) -> int:

@@ -32,6 +32,10 @@ class MambaConfig(SSMConfig):
     def rank(self, hidden_size: int) -> int:
         return self.dt_rank or math.ceil(hidden_size / 16)
 
+    @property
+    def saved_by_compiling(self) -> float:
+        return 0.12
+
     def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> Mamba:
         self.check(hidden_size)
         return Mamba(self, hidden_size, layout, scan_index)

@@ -19,6 +19,10 @@ class MLPConfig(MixerConfig):
 
     norm_axis: ClassVar[Literal["channel", "token"]] = "token"
 
+    @property
+    def saved_by_compiling(self) -> float:
+        return 0.07
+
     def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> MLP:
         return MLP(layout.seq_len, self.expansion)
 
