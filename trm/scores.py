@@ -3,7 +3,6 @@ the training puzzles."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,17 @@ from trm.data.base import DataError, Split
 from trm.data.boards.rules import Puzzles
 from trm.data.boards.splits import load_splits
 from trm.data.boards.task import PuzzleTask
-from trm.evaluate import Z_95, curve_steps, halting_metrics, rows_by_rating, run_rows, wilson_interval
+from trm.evaluate import curve_steps, halting_metrics, rows_by_rating, run_rows, wilson_interval
 from trm.trained import Trained
 
 
 def scores(trained: Trained, split: Split) -> dict[str, Any]:
     """Each accuracy as `[value, low, high]`, a share with its 95% interval over the rows.
 
-    Exact accuracy has Wilson's interval. Cell accuracy is a mean over rows, whose cells hang together: its
-    interval is the normal one of that mean. By step as far as `halt_max_steps`.
+    All intervals are Wilson's with the number of rows, for the cell accuracy too: the cells of a row hang
+    together, so that rows are what is drawn. Values from 0 to 1 vary most if each is 0 or 1, which Wilson's
+    interval is made for; for cells it is therefore too wide rather than too narrow, and never of width 0,
+    even if all rows agree. By step as far as `halt_max_steps`.
     """
     model, config = trained.model, trained.config
     split = Split(*(column.to(model.H_init.device) for column in split))
@@ -45,9 +46,9 @@ def scores(trained: Trained, split: Split) -> dict[str, Any]:
         **_accuracies(last, cells),
     }
     if rows.accepted is not None:
-        found[str(config.data.accepted_metric)] = _share(rows.accepted)
+        found[str(config.data.accepted_metric)] = _with_interval(rows.accepted)
     if config.model.learns_to_halt:
-        found["q_halt_accuracy"] = _share((rows.q_halt_logits >= 0) == last)
+        found["q_halt_accuracy"] = _with_interval((rows.q_halt_logits >= 0) == last)
         found |= halting_metrics(rows.q_halt_logits, last)
     return {**found, "by_step": by_step, "by_rating": by_rating}
 
@@ -98,13 +99,10 @@ def _shown(value: list[float]) -> str:
 
 
 def _accuracies(solved: Tensor, cells: Tensor) -> dict[str, list[float]]:
-    values = cells.double()
-    mean = float(values.mean())
-    half = Z_95 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 1.0
-    cell = [mean, max(0.0, mean - half), min(1.0, mean + half)]
-    return {"exact_accuracy": _share(solved), "cell_accuracy": cell}
+    return {"exact_accuracy": _with_interval(solved), "cell_accuracy": _with_interval(cells)}
 
 
-def _share(rows: Tensor) -> list[float]:
-    share = float(rows.double().mean())
-    return [share, *wilson_interval(share, len(rows))]
+def _with_interval(values: Tensor) -> list[float]:
+    """`[mean, low, high]` of a value from 0 to 1 for each row, (N,)."""
+    mean = float(values.double().mean())
+    return [mean, *wilson_interval(mean, len(values))]
