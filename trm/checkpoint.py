@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,13 +63,17 @@ def check_format(path: Path, given: object, known: int) -> None:
 def load_safely(path: Path, device: torch.device | str) -> Any:
     """What torch.save wrote to a file, without running code from it. Raises CheckpointError."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # of what is refused
+            return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file: check the path") from error
-    except Exception as error:  # torch.load raises many types of errors for a damaged file
-        reason = str(error).partition("\n")[0]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}): give another") from error
+    except Exception as error:  # torch.load raises many types, and advises to run the code of an unknown file
         raise CheckpointError(
-            f"{path}: is not a readable checkpoint ({reason}): restore it from a copy, or give another"
+            f"{path}: is not a readable checkpoint: it is damaged, of another program, or holds code, which "
+            f"is never run: restore it from a copy, or give another"
         ) from error
 
 
