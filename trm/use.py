@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from trm.checkpoint import CheckpointError
+from trm.checkpoint import CheckpointError, written_whole
 from trm.data.base import DataError, Split
 from trm.data.boards.csv_files import read_questions
 from trm.data.boards.rules import Boards, Puzzles
@@ -41,34 +42,34 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except OSError as error:
         where = error.filename or "the output"
-        print(f"{where}: cannot be written ({error.strerror}): give another place", file=sys.stderr)
+        print(f"{where}: cannot be read or written ({error.strerror}): give another place", file=sys.stderr)
         return 2
     return 0
 
 
 def predict(arguments: argparse.Namespace) -> None:
     """Solve puzzles; with answers in the file, say how many boards are right."""
-    if arguments.out is not None and arguments.out.exists():
-        raise UsageError(f"--out {arguments.out}: already exists and is not overwritten: give a new file")
+    if arguments.out is not None:
+        _check_new(arguments.out)
     trained, task = _loaded(arguments)
     puzzles, has_answers = read_questions(arguments.puzzles, task.rules)
     inputs = _tokens(puzzles.boards)
-    tokens, confidence = (values.cpu() for values in trained.predict(inputs, arguments.steps))
+    tokens, confidence = trained.predict(inputs, arguments.steps)
+    tokens = tokens.cpu()
     texts = [_text(task, row) for row in tokens]
     right = (tokens == _tokens(puzzles.solutions)).all(1) if has_answers else None
-    console = Console()
     if arguments.show:
-        show_steps(trained, task, inputs[: arguments.show], arguments.steps, console)
+        show_steps(trained, task, inputs[: arguments.show], arguments.steps, Console())
     if arguments.out is not None:
         _write(arguments.out, task, puzzles, texts, confidence, right)
-        console.print(f"{arguments.out}: {len(texts):,} boards", soft_wrap=True)
+        print(f"{arguments.out}: {len(texts):,} boards")  # not by rich, to which [x] in a path is markup
     elif not arguments.show:
         print("\n".join(texts))
     if right is not None:
         print(f"{int(right.sum()):,} of {len(right):,} boards are right")
     if right is not None and task.accepted_metric is not None:
         accepted = int(task.accepts(inputs, tokens.to(torch.uint8)).sum())
-        print(f"{accepted:,} of {len(right):,} are right by another answer too ({task.accepted_metric})")
+        print(f"{accepted:,} of {len(right):,} boards are right {task.accepted_as} ({task.accepted_metric})")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -94,7 +95,8 @@ def export_weights(arguments: argparse.Namespace) -> None:
     """Write a checkpoint's weights as safetensors, with the run's config beside them."""
     trained = load(arguments.checkpoint, arguments.weights)
     export(trained, arguments.out)
-    print(f"{arguments.out}: {trained.weights} weights of step {trained.step}")
+    step = "" if trained.step is None else f" of step {trained.step:,}"
+    print(f"{arguments.out}: {trained.weights} weights{step}")
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -139,22 +141,33 @@ def _text(task: PuzzleTask, tokens: Tensor) -> str:
     return "".join(alphabet[token] for token in tokens.tolist())
 
 
+def _check_new(out: Path) -> None:
+    if out.exists():
+        raise UsageError(f"--out {out}: already exists and is not overwritten: give a new file")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}: make it, or give another file")
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(f"--out {out}: the folder {out.parent} cannot be written to: give another file")
+
+
 def _write(
     out: Path,
     task: PuzzleTask,
     puzzles: Puzzles,
     texts: list[str],
-    confidence: Tensor,
+    confidence: Tensor | None,
     right: Tensor | None,
 ) -> None:
-    partial = out.with_name(f"{out.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["question", "prediction", "confidence", *["right"] * (right is not None)])
-        for row, text in enumerate(texts):
-            more = [] if right is None else [int(right[row])]
-            writer.writerow([task.rules.text(puzzles.boards[row]), text, f"{confidence[row]:.4f}", *more])
-    partial.replace(out)
+    sure = [""] * len(texts) if confidence is None else [f"{each:.4f}" for each in confidence.tolist()]
+    try:
+        with written_whole(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["question", "prediction", "confidence", *["right"] * (right is not None)])
+            for row, text in enumerate(texts):
+                more = [] if right is None else [int(right[row])]
+                writer.writerow([task.rules.text(puzzles.boards[row]), text, sure[row], *more])
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written ({error.strerror}): give another file") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("export", export_weights, weights)
     command.add_argument("checkpoint", type=Path, help="a trial's checkpoint folder")
-    command.add_argument("out", type=Path, help="a new folder")
+    command.add_argument("out", type=Path, help="a folder that does not exist yet")
 
     command = add("convert", convert, weights)
     command.add_argument("source", type=Path, help="the file step_N; with --to-reference a checkpoint folder")
