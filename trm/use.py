@@ -22,7 +22,8 @@ from trm.data.boards.csv_files import read_questions
 from trm.data.boards.rules import Boards, Puzzles
 from trm.data.boards.task import PuzzleTask
 from trm.device import resolve_device
-from trm.reference import CONFIG_FILE, PREFIX, read_reference, write_reference
+from trm.reference import read_reference, write_reference
+from trm.reference_config import ALL_CONFIG
 from trm.scores import overlap, scores, tables
 from trm.settings.messages import UsageError
 from trm.settings.yaml import YamlError
@@ -102,22 +103,28 @@ def export_weights(arguments: argparse.Namespace) -> None:
 def convert(arguments: argparse.Namespace) -> None:
     """Read a checkpoint of the reference implementation (TRM or HRM); or write one, with --to-reference."""
     if arguments.to_reference:
-        trained = load(arguments.source, arguments.weights)
-        prefix = trained.origin.get("key_prefix", PREFIX)
-        write_reference(arguments.out, trained.config, dict(trained.model.state_dict()), prefix)
-        print(f"{arguments.out}, and {CONFIG_FILE} beside it: {trained.weights} weights")
+        for option in ("config", "size"):
+            if getattr(arguments, option) is not None:
+                raise UsageError(f"--{option} is for reading the reference's files: leave out --to-reference")
+        trained = load(arguments.source, arguments.weights or "chosen")
+        write_reference(arguments.out, trained.config, dict(trained.model.state_dict()), trained.origin)
+        print(f"{arguments.out}, and {ALL_CONFIG} beside it: {trained.weights} weights")
         return
-    trained = from_reference(arguments.source, arguments.config)
+    if arguments.weights is not None:
+        raise UsageError("--weights is for --to-reference: the reference's file has one set of weights")
+    trained = from_reference(arguments.source, arguments.config, arguments.size)
     export(trained, arguments.out)
     parameters, data = sum(each.numel() for each in trained.model.parameters()), trained.config.data
     print(f"{arguments.out}: {parameters:,} parameters, {data.task} of {data.shape.seq_len} cells")
+    if kept := trained.origin["not_carried"]:
+        print(f"{ALL_CONFIG}'s keys that are kept, but not in the config: {', '.join(kept)}")
 
 
-def from_reference(path: Path, config_path: Path | None = None) -> Trained:
+def from_reference(path: Path, config_path: Path | None = None, size: int | None = None) -> Trained:
     """The model in a checkpoint of the reference, as `read_reference` reads it. Raises CheckpointError."""
-    config, weights, prefix = read_reference(path, config_path)
+    config, weights, origin = read_reference(path, config_path, size)
     model = build(config, weights, path, torch.device("cpu"))
-    return Trained(model, config, "converted", knows_data=False, origin={"key_prefix": prefix})
+    return Trained(model, config, "converted", knows_data=False, origin=origin)
 
 
 def _loaded(arguments: argparse.Namespace) -> tuple[Trained, PuzzleTask]:
@@ -204,11 +211,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("checkpoint", type=Path, help="a trial's checkpoint folder")
     command.add_argument("out", type=Path, help="a folder that does not exist yet")
 
-    command = add("convert", convert, weights)
+    command = add("convert", convert, argparse.ArgumentParser(add_help=False))
     command.add_argument("source", type=Path, help="the file step_N; with --to-reference a checkpoint folder")
     command.add_argument("out", type=Path, help="a new folder; with --to-reference a new file")
-    command.add_argument("--config", type=Path, help=f"the run's {CONFIG_FILE} (default: beside the file)")
+    command.add_argument("--config", type=Path, help=f"the run's {ALL_CONFIG} (default: beside the file)")
+    command.add_argument(
+        "--size", type=_positive, metavar="N", help="cells per side of mazes, if nothing else says it"
+    )
     command.add_argument("--to-reference", action="store_true", help="the other way round")
+    command.add_argument(
+        "--weights", choices=["chosen", "ema", "raw"], help="with --to-reference: as for export"
+    )
     return parser
 
 
