@@ -6,7 +6,6 @@ all_config.yaml (github.com/SamsungSAILMontreal/TinyRecursiveModels; `trm.refere
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +15,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from trm.checkpoint import CheckpointError, load_safely
+from trm.checkpoint import CheckpointError, load_safely, written_whole
 from trm.config import TrialConfig
 from trm.reference_config import ALL_CONFIG, all_config, read_config
+from trm.stored import check_weights
 
 PREFIX = "_orig_mod.model.inner."  # as the reference saves a compiled model; uncompiled without _orig_mod
 _TO_OURS = (
@@ -94,23 +94,19 @@ def write_reference(
 
 def _write_both(path: Path, stored: dict[str, Tensor], beside: Path, text: str) -> None:
     """Both files, or neither, nor a folder for them."""
-    partial, partial_text = (path.parent / f".{file.name}.{os.getpid()}" for file in (path, beside))
     made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(stored, file)
-        partial_text.write_text(text)
-        partial.replace(path)
-        partial_text.replace(beside)
+        with written_whole(beside) as partial_text, written_whole(path) as partial:
+            with partial.open("wb") as file:
+                torch.save(stored, file)
+            partial_text.write_text(text)
         made.clear()
     except (OSError, RuntimeError) as error:  # torch.save raises the latter where a write fails
         reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: cannot be written ({reason}): give another place") from error
     finally:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
-            partial_text.unlink(missing_ok=True)
             for folder in made:
                 folder.rmdir()
 
@@ -118,12 +114,11 @@ def _write_both(path: Path, stored: dict[str, Tensor], beside: Path, text: str) 
 def _below_prefix(path: Path, state: Any) -> tuple[str, dict[str, Tensor]]:
     for prefix in (PREFIX, PREFIX.removeprefix("_orig_mod.")):
         if isinstance(state, dict) and f"{prefix}lm_head.weight" in state:
-            for name, value in state.items():
-                if not isinstance(name, str) or not name.startswith(prefix):
-                    raise CheckpointError(
-                        f"{path}: {name!r} is no weight of TRM or HRM: give a file that pretrain.py saved"
-                    )
-                _check_weight(path, name, value)
+            check_weights(state, path)
+            if foreign := [name for name in state if not name.startswith(prefix)]:
+                raise CheckpointError(
+                    f"{path}: {foreign[0]!r} is no weight of TRM or HRM: give a file that pretrain.py saved"
+                )
             return prefix, {name.removeprefix(prefix): weight for name, weight in state.items()}
     found = (
         f"it begins with {next(iter(state))!r}" if isinstance(state, dict) and state else "it has no weights"
@@ -131,22 +126,6 @@ def _below_prefix(path: Path, state: Any) -> tuple[str, dict[str, Tensor]]:
     raise CheckpointError(
         f"{path}: is not a checkpoint of the reference, whose names begin with {PREFIX} or model.inner. "
         f"({found}): give a file that its pretrain.py saved as step_N"
-    )
-
-
-def _check_weight(path: Path, name: str, value: Any) -> None:
-    """Raise CheckpointError unless `value` is a tensor of real numbers, with all of them in the file."""
-    if not isinstance(value, Tensor):
-        kind = type(value).__name__
-    elif value.layout != torch.strided or value.is_meta:
-        kind = "a tensor without values" if value.is_meta else "a sparse tensor"
-    elif not value.is_floating_point() or not value.ndim:
-        kind = f"a tensor of {value.dtype} with the shape {tuple(value.shape)}"
-    else:
-        return
-    raise CheckpointError(
-        f"{path}: {name} is {kind}, but a weight is a dense tensor of floating-point numbers: give a file "
-        f"that pretrain.py saved"
     )
 
 

@@ -230,7 +230,7 @@ def _data(
 
 
 def _task(names: list[str], vocabulary: int) -> str:
-    """By the names of its data sets, else Sudoku if no other task has as many symbols."""
+    """By the names of its data sets; Sudoku if it names none, or if no other task has as many symbols."""
     told = ", ".join(names) or "none"
     parts = (reversed(PurePath(name.lower()).parts) for name in names)
     hits = [next((hit[0] for part in each if (hit := _TASK.search(part))), None) for each in parts]
@@ -242,7 +242,7 @@ def _task(names: list[str], vocabulary: int) -> str:
             f"names mazes ({told}), which have {_MAZE_VOCABULARY} symbols, but the weights have "
             f"{vocabulary}: give the {ALL_CONFIG} of this checkpoint's run"
         )
-    if not named and vocabulary == _MAZE_VOCABULARY:
+    if names and not named and vocabulary == _MAZE_VOCABULARY:
         raise ValueError(
             f"does not say what {vocabulary} symbols stand for, those of mazes or of 4x4 Sudoku (its data: "
             f"{told}): write data_paths: [maze] or data_paths: [sudoku] into it"
