@@ -124,7 +124,7 @@ def from_reference(path: Path, config_path: Path | None = None, size: int | None
     """The model in a checkpoint of the reference, as `read_reference` reads it. Raises CheckpointError."""
     config, weights, origin = read_reference(path, config_path, size)
     model = build(config, weights, path, torch.device("cpu"))
-    return Trained(model, config, "converted", knows_data=False, origin=origin)
+    return Trained(model, config, "converted", knows_data=False, knows_horizon=False, origin=origin)
 
 
 def _loaded(arguments: argparse.Namespace) -> tuple[Trained, PuzzleTask]:
