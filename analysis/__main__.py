@@ -3,12 +3,14 @@
 report DIR        write a sweep's report.html and report/ anew (also python -m analysis.report DIR)
 verdicts DIR      print a sweep's verdicts.json
 across DIR DIR... the same arms over several sweeps, each on a task of its own
+diff TRIAL TRIAL  how the configs of two trials differ (TRIAL: DIR/ID, such as results/smoke/mlp-d0-s1)
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,32 +19,52 @@ from pathlib import Path
 from analysis.sweep import AnalysisError, load_sweep
 
 
+def _one_folder(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="results, such as results/smoke")
+
+
+def _folders(parser: ArgumentParser) -> None:
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="results, such as results/smoke")
+
+
+def _two_trials(parser: ArgumentParser) -> None:
+    first = "DIR/ID, such as results/smoke/mlp-d0-s1; the beginning of the id will do if no other begins so"
+    parser.add_argument("one", metavar="TRIAL", help=first)
+    parser.add_argument("other", metavar="TRIAL", help="the same; or an ID alone, of the same sweep")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
 @dataclass(frozen=True)
 class Command:
-    """`run` takes the folders and gives what is printed; `several`: it takes more than one folder."""
+    """`run` gives what is printed for the arguments, which `add_arguments` defines."""
 
     about: str
-    run: Callable[[list[Path]], str]
-    several: bool = False
+    run: Callable[[Namespace], str]
+    add_arguments: Callable[[ArgumentParser], None] = _one_folder
 
 
-def _report(folders: list[Path]) -> str:
-    return str(import_module("analysis.report.build").write_report(folders[0]))
+def _report(given: Namespace) -> str:
+    return str(import_module("analysis.report.build").write_report(given.folder))
 
 
-def _verdicts(folders: list[Path]) -> str:
+def _verdicts(given: Namespace) -> str:
     module = import_module("analysis.report.verdicts")
-    return str(module.to_json(module.verdicts(load_sweep(folders[0]))).rstrip())
+    return str(module.to_json(module.verdicts(load_sweep(given.folder))).rstrip())
 
 
-def _across(folders: list[Path]) -> str:
-    return str(import_module("analysis.report.across").across_text(folders))
+def _across(given: Namespace) -> str:
+    return str(import_module("analysis.report.across").across_text(given.folders))
+
+
+def _diff(given: Namespace) -> str:
+    return str(import_module("analysis.configs").diff_text(given.one, given.other, given.json))
 
 
 COMMANDS = {
     "report": Command("write a sweep's report.html and report/ anew", _report),
     "verdicts": Command("print a sweep's verdicts.json", _verdicts),
-    "across": Command("the same arms over several sweeps, each on a task of its own", _across, several=True),
+    "across": Command("the same arms over several sweeps, each on a task of its own", _across, _folders),
+    "diff": Command("how the configs of two trials differ", _diff, _two_trials),
 }
 
 
@@ -51,14 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis", description="What recorded results say.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        each = commands.add_parser(name, help=command.about, description=command.about)
-        count = "+" if command.several else 1
-        each.add_argument(
-            "folders", type=Path, nargs=count, metavar="DIR", help="results, such as results/smoke"
-        )
+        command.add_arguments(commands.add_parser(name, help=command.about, description=command.about))
     given = parser.parse_args(arguments)
     try:
-        print(COMMANDS[given.command].run(given.folders))
+        print(COMMANDS[given.command].run(given))
     except (AnalysisError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

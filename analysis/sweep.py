@@ -1,7 +1,8 @@
 """Read a sweep's results, from its folder or from MLflow, into pandas.
 
 Both sources give the same `Sweep`: `trials` has a row per trial, `history` a row per report, `decisions` a
-row per decision of the scheduler on a trial, and `space` is the resolved search space.
+row per decision of the scheduler on a trial, and `space` is the resolved search space. A folder also has
+`configs`, a row per trial.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import ast
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,12 @@ class AnalysisError(ValueError):
     """Results that cannot be analysed. The message gives the problem, the file and the remedy."""
 
 
+def _no_configs() -> pd.DataFrame:
+    raise AnalysisError(
+        "this sweep is not from a folder: from MLflow, the config's keys are columns of `trials`"
+    )
+
+
 @dataclass(frozen=True)
 class Sweep:
     """The results of one sweep. Missing numbers are NaN; `folder` is None if they are from MLflow."""
@@ -59,6 +67,13 @@ class Sweep:
     events: tuple[
         Mapping[str, Any], ...
     ] = ()  # the journal's events on the evidence: stages, looks, extensions
+    read_configs: Callable[[], pd.DataFrame] = _no_configs  # when `configs` is first asked for
+
+    @cached_property
+    def configs(self) -> pd.DataFrame:
+        """configs.parquet, a row per trial: `trial_id`, and a column per dotted key of the config that it ran
+        with. `sweeps.record.configs` says how values of several types are written. Raises AnalysisError."""
+        return self.read_configs()
 
     @property
     def name(self) -> str:
@@ -175,6 +190,7 @@ def load_sweep(path: Path | str) -> Sweep:
         codes=codes,
         ran_with=str(launches[-1].get("libraries") or "") if launches else "",
         events=tuple(event for event in events if event["event"] in _ON_EVIDENCE),
+        read_configs=partial(_read_configs, folder),
     )
 
 
@@ -277,6 +293,16 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise AnalysisError(f"{path} is not a readable parquet file: {error}") from error
+
+
+def _read_configs(folder: Path) -> pd.DataFrame:
+    path = folder / "configs.parquet"
+    if not path.exists():
+        raise AnalysisError(
+            f"{path} is missing: the tables were written before there was one. `python -m sweeps report "
+            f"{folder.name} --storage {folder.parent}` writes it from the journal"
+        )
+    return _read_parquet(path)
 
 
 def _read_events(path: Path) -> list[dict[str, Any]]:

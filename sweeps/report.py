@@ -74,9 +74,11 @@ def load(files: SweepFiles, name: str) -> Sweep:
     with _copied(files, name) as copy:
         try:
             sweep = load_sweep(copy)
+            configs = sweep.configs  # now: the copy will be gone
         except AnalysisError as error:
             raise SpecError(str(error).replace(str(copy), files.where)) from error
-    return replace(sweep, folder=None if files.fs is not None else Path(files.where))
+    folder = None if files.fs is not None else Path(files.where)
+    return replace(sweep, folder=folder, read_configs=lambda: configs)
 
 
 @contextmanager

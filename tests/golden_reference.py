@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tests.replay import Arrays, Comparison, as_array
-from trm.reference import CONFIG_FILE
+from trm.reference_config import ALL_CONFIG
 from trm.trained import export, load
 from trm.use import from_reference
 
@@ -18,7 +18,7 @@ from trm.use import from_reference
 def replay_checkpoint(case: dict[str, Any], arrays: Arrays, folder: Path, compare: Comparison) -> None:
     """Logits and predictions after each recorded step, from the checkpoint as `convert` leaves it."""
     with tempfile.TemporaryDirectory() as place:
-        config, converted = Path(place, CONFIG_FILE), Path(place, "converted")
+        config, converted = Path(place, ALL_CONFIG), Path(place, "converted")
         config.write_text("\n".join(case["all_config_yaml"]) + "\n")
         source = folder / case["checkpoint"]
         export(from_reference(source, config), converted)

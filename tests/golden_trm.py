@@ -16,7 +16,8 @@ from trm.data.base import TaskShape
 from trm.losses import SUMS, supervision_loss
 from trm.model import TRM, Carry, Output
 from trm.optim import Optimizers
-from trm.reference import model_config, our_name
+from trm.reference import our_name
+from trm.reference_config import model_config
 from trm.weights import EMA
 
 # The reference's names on the left. Its losses and metrics are sums over the batch, as ours are.

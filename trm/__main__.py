@@ -125,11 +125,11 @@ def run(arguments: argparse.Namespace, output: Path, console: Console) -> int:
         )
     (output / RUN_FILE).write_text(json.dumps(this_run, indent=2) + "\n")
     if local.history and local.history[-1]["step"] == config.train.max_steps:
-        console.print(f"{output}: this run is already finished", soft_wrap=True)
+        console.print(f"{output}: this run is already finished", soft_wrap=True, markup=False)
     else:
         _train(config, local, console)
     console.print(summary_table(local.history[-1]))
-    console.print(f"checkpoints and metrics: {output}", soft_wrap=True)
+    console.print(f"checkpoints and metrics: {output}", soft_wrap=True, markup=False)
     return 0
 
 

@@ -21,8 +21,8 @@ from trm.trained import Trained
 def scores(trained: Trained, split: Split) -> dict[str, Any]:
     """Each accuracy as `[value, low, high]`, a share with its 95% interval over the rows.
 
-    Exact accuracy has Wilson's interval. Cell accuracy is a mean over rows, whose cells hang together: its
-    interval is the normal one of that mean. By step as far as `halt_max_steps`.
+    The cells of a row hang together: rows are what is drawn. A share of rows has Wilson's interval; the cell
+    accuracy, a mean over rows, has that of `_mean_with_interval`. By step as far as `halt_max_steps`.
     """
     model, config = trained.model, trained.config
     split = Split(*(column.to(model.H_init.device) for column in split))
@@ -45,9 +45,9 @@ def scores(trained: Trained, split: Split) -> dict[str, Any]:
         **_accuracies(last, cells),
     }
     if rows.accepted is not None:
-        found[str(config.data.accepted_metric)] = _share(rows.accepted)
+        found[str(config.data.accepted_metric)] = _with_interval(rows.accepted)
     if config.model.learns_to_halt:
-        found["q_halt_accuracy"] = _share((rows.q_halt_logits >= 0) == last)
+        found["q_halt_accuracy"] = _with_interval((rows.q_halt_logits >= 0) == last)
         found |= halting_metrics(rows.q_halt_logits, last)
     return {**found, "by_step": by_step, "by_rating": by_rating}
 
@@ -98,13 +98,23 @@ def _shown(value: list[float]) -> str:
 
 
 def _accuracies(solved: Tensor, cells: Tensor) -> dict[str, list[float]]:
-    values = cells.double()
-    mean = float(values.mean())
-    half = Z_95 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 1.0
-    cell = [mean, max(0.0, mean - half), min(1.0, mean + half)]
-    return {"exact_accuracy": _share(solved), "cell_accuracy": cell}
+    return {"exact_accuracy": _with_interval(solved), "cell_accuracy": _mean_with_interval(cells)}
 
 
-def _share(rows: Tensor) -> list[float]:
-    share = float(rows.double().mean())
-    return [share, *wilson_interval(share, len(rows))]
+def _with_interval(rows: Tensor) -> list[float]:
+    value = float(rows.double().mean())
+    return [value, *wilson_interval(value, len(rows))]
+
+
+def _mean_with_interval(values: Tensor) -> list[float]:
+    """`[mean, low, high]` of values (N,) from 0 to 1: Agresti and Coull's interval (1998).
+
+    It is the normal one after z^2 / 2 zeros and as many ones are added. Without them it has no width if all
+    values agree, and is too narrow if few differ; Wilson's takes every value for 0 or 1, and is several times
+    too wide for cells.
+    """
+    added = Z_95**2 / 2
+    n = len(values) + 2 * added
+    first, second = (float(values.double().pow(power).sum() + added) / n for power in (1, 2))
+    half = Z_95 * math.sqrt((second - first**2) / n)
+    return [float(values.double().mean()), max(0.0, first - half), min(1.0, first + half)]

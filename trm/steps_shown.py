@@ -21,18 +21,19 @@ def show_steps(
 ) -> None:
     """Print each row of `inputs`, (N, L) tokens: the puzzle, then the board after every step.
 
-    Cells that changed in a step are in colour; above the board stand their number and the halting head's
-    confidence that the board is right.
+    Cells that changed in a step are in colour; above the board stand their number and, if the halting head
+    is trained, its confidence that the board is right.
     """
-    answers = [(tokens.cpu(), sure.cpu()) for tokens, sure in trained.predict_each_step(inputs, steps)]
+    answers = trained.predict_each_step(inputs, steps)
     places = _places(task.rules)
     for row, puzzle in enumerate(inputs):
         console.print(f"puzzle {row + 1}", style="bold")
         boards, before = [_board(task.rules, places, puzzle, puzzle, puzzle)], puzzle
         for step, (tokens, confidence) in enumerate(answers, start=1):
-            now = tokens[row]
+            now = tokens[row].cpu()
             changed = int((now != before).sum())
-            title = f"step {step}: {changed} changed, {confidence[row]:.0%}"
+            sure = "" if confidence is None else f", {confidence[row]:.0%}"
+            title = f"step {step}: {changed} changed{sure}"
             boards.append(Text.assemble(title, "\n", _board(task.rules, places, puzzle, before, now)))
             before = now
         boards[0] = Text.assemble("given", "\n", boards[0])

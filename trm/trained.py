@@ -7,27 +7,34 @@ its weights these are, and whether its `data` are what they were trained on.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
-from trm.checkpoint import FILE, CheckpointError, check_format, load_checkpoint
+from trm.checkpoint import FILE, CheckpointError, check_format, load_checkpoint, written_whole
 from trm.config import TrialConfig
-from trm.data.base import Split
+from trm.data.base import Split, TaskShape
 from trm.device import forward_dtype
 from trm.evaluate import evaluating, run_steps
 from trm.model import TRM
-from trm.settings.messages import explain
+from trm.stored import (
+    MAX_TOKENS,
+    About,
+    TrialState,
+    check_fit,
+    check_weights,
+    config_of,
+    mapping_of,
+    structured,
+)
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 FORMAT = 1  # of config.json; a higher one is refused
 Weights = Literal["chosen", "ema", "raw"]
+Answer = tuple[Tensor, Tensor | None]  # see `Trained.predict`
 
 
 @dataclass(frozen=True)
@@ -39,21 +46,26 @@ class Trained:
     weights: str  # "chosen", "ema" or "raw"; "converted" from another implementation
     step: int | None = None  # the optimizer step that the weights are of, if it is known
     knows_data: bool = True  # whether config.data are what it was trained on
+    knows_horizon: bool = True  # whether config.train.max_samples is the run's; older checkpoints lack it
     origin: dict[str, Any] = field(default_factory=dict)  # what a conversion back needs
 
-    def predict(self, inputs: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+    def predict(self, inputs: Tensor, steps: int | None = None) -> Answer:
         """Tokens (N, L) and the halting head's confidence (N,) in [0, 1], for token ids (N, L).
 
-        `steps` is the number of supervision steps; by default model.halt_max_steps.
+        `steps` is the number of supervision steps; by default model.halt_max_steps. With `act: none` the
+        halting head is not trained, and the confidence is None. Raises ValueError for other inputs or steps.
         """
         return self._after(inputs, steps, last_only=True)[-1]
 
-    def predict_each_step(self, inputs: Tensor, steps: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    def predict_each_step(self, inputs: Tensor, steps: int | None = None) -> list[Answer]:
         """What `predict` returns, after each of the steps."""
         return self._after(inputs, steps, last_only=False)
 
-    def _after(self, inputs: Tensor, steps: int | None, last_only: bool) -> list[tuple[Tensor, Tensor]]:
-        steps = steps or self.config.model.halt_max_steps
+    def _after(self, inputs: Tensor, steps: int | None, last_only: bool) -> list[Answer]:
+        steps = self.config.model.halt_max_steps if steps is None else steps
+        if type(steps) is not int or steps < 1:
+            raise ValueError(f"steps is {steps!r}: give a whole number from 1 on, or None for halt_max_steps")
+        self._check_inputs(inputs)
         device = self.model.H_init.device
         split = Split.unrated(inputs.to(device), torch.zeros_like(inputs, device=device))
         batches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by step
@@ -63,7 +75,21 @@ class Trained:
                     answer = output.logits.argmax(-1), output.q_halt_logits.sigmoid()
                     batches.setdefault(step, []).append(answer)
         parts = [tuple(zip(*batch, strict=True)) for batch in batches.values()]
-        return [(torch.cat(tokens), torch.cat(confidence)) for tokens, confidence in parts]
+        is_trained = self.config.model.learns_to_halt
+        return [(torch.cat(tokens), torch.cat(sure) if is_trained else None) for tokens, sure in parts]
+
+    def _check_inputs(self, inputs: Tensor) -> None:
+        length, symbols = self.model.shape.seq_len, self.model.shape.vocab_size
+        wanted = f"give token ids (N, {length}) from 0 to {symbols - 1}, as whole numbers"
+        if not isinstance(inputs, Tensor):
+            raise ValueError(f"inputs is a {type(inputs).__name__}, not a tensor: {wanted}")
+        if inputs.dtype == torch.bool or inputs.is_floating_point() or inputs.is_complex():
+            raise ValueError(f"inputs is a tensor of {inputs.dtype}: {wanted}")
+        if inputs.ndim != 2 or inputs.shape[1] != length or not len(inputs):
+            raise ValueError(f"inputs has the shape {tuple(inputs.shape)}: {wanted}, N from 1 on")
+        low, high = (int(end) for end in inputs.long().aminmax())
+        if low < 0 or high >= symbols:
+            raise ValueError(f"inputs has token ids from {low} to {high}: {wanted}")
 
 
 def load(folder: str | Path, weights: Weights = "chosen", device: str | torch.device = "cpu") -> Trained:
@@ -88,131 +114,144 @@ def load(folder: str | Path, weights: Weights = "chosen", device: str | torch.de
 
 
 def export(trained: Trained, folder: str | Path) -> None:
-    """Write the weights and their config to a new folder, whole or not at all. Raises CheckpointError."""
+    """Write the weights and their config to a new folder, whole or not at all. Raises CheckpointError.
+
+    The folders above it are made. A horizon that is not known is left out of the config.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder}: already exists and is not overwritten: give a new folder")
+    target = Path(folder).resolve()  # `.` and `..` have no name of their own
+    if target.exists():
+        raise CheckpointError(
+            f"{folder}: already exists, and nothing is overwritten: give a folder that does not exist yet"
+        )
+    config = trained.config.model_dump(mode="json")
+    if not trained.knows_horizon:
+        del config["train"]["max_samples"]
     about = {
         "format": FORMAT,
         "weights": trained.weights,
         "step": trained.step,
         "knows_data": trained.knows_data,
         "origin": trained.origin,
-        "config": trained.config.model_dump(mode="json"),
+        "config": config,
     }
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-        partial.mkdir()
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written ({error.strerror}): give another") from error
-    try:
-        tensors = {name: weight.contiguous() for name, weight in trained.model.state_dict().items()}
-        save_file(tensors, partial / WEIGHTS_FILE)
-        (partial / CONFIG_FILE).write_text(json.dumps(about, indent=2) + "\n")
-        partial.replace(folder)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written ({error.strerror}): give another") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(target) as partial_folder:
+            partial_folder.mkdir()
+            tensors = {name: weight.contiguous() for name, weight in trained.model.state_dict().items()}
+            save_file(tensors, partial_folder / WEIGHTS_FILE)
+            (partial_folder / CONFIG_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{folder}: cannot be written ({reason}): give another folder") from error
 
 
 def build(config: TrialConfig, weights: dict[str, Tensor], source: object, device: torch.device) -> TRM:
     """A model in evaluation mode with these weights. Raises CheckpointError if they are not its own.
 
-    The puzzle embedding is as the weights have it: a converted one may have many identifiers.
+    Nothing is allocated before the weights are found to fit. The puzzle embedding is as the weights have it:
+    a converted one may have many identifiers.
     """
+    check_weights(weights, source)
+    if config.seq_len > MAX_TOKENS:
+        raise CheckpointError(
+            f"{source}: its config has {config.seq_len} tokens (model.puzzle_emb_len and the board's cells); "
+            f"at most {MAX_TOKENS} are loaded: correct the config"
+        )
     shape, width = config.data.shape, None
     embedding = weights.get("puzzle_emb.weights")
     if embedding is not None and embedding.ndim == 2:
         rows, columns = embedding.shape
-        if 0 < columns <= config.model.puzzle_emb_len * config.model.hidden_size:
+        if rows and 0 < columns <= config.model.puzzle_emb_len * config.model.hidden_size:
             shape, width = shape._replace(num_identifiers=rows), columns
     with torch.random.fork_rng(devices=[]):
-        model = TRM(config.model, shape, width)
-    _check_fit(model, weights, source)
+        with torch.device("meta"):
+            check_fit(weights, _network(config, shape, width, source), source)
+        model = _network(config, shape, width, source)
     model.load_state_dict(weights)
     model.forward_dtype = forward_dtype(config.train.precision, device)
     return model.to(device).eval()
 
 
-def _check_fit(model: nn.Module, weights: dict[str, Tensor], source: object) -> None:
-    own = model.state_dict()
-    remedy = "the config is of another network: give the one that the weights were trained with"
-    for text, names in (
-        ("lacks the weight", own.keys() - weights.keys()),
-        ("has a weight that the network lacks,", weights.keys() - own.keys()),
-    ):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise CheckpointError(f"{source}: {text} {min(names)}{more}: {remedy}")
-    for name, weight in own.items():
-        if weights[name].shape != weight.shape:
-            raise CheckpointError(
-                f"{source}: {name} has the shape {tuple(weights[name].shape)}, but the network's has "
-                f"{tuple(weight.shape)}: {remedy}"
-            )
-        if not weights[name].isfinite().all():
-            raise CheckpointError(f"{source}: {name} has values that are not finite: the run diverged")
+def _network(config: TrialConfig, shape: TaskShape, width: int | None, source: object) -> TRM:
+    try:
+        return TRM(config.model, shape, width)
+    except Exception as error:  # torch raises many types of errors for sizes that no tensor has
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{source}: no network can be made from its config ({reason}): correct the config"
+        ) from error
 
 
 def _of_a_trial(folder: Path, weights: Weights, device: torch.device) -> Trained:
     path = folder / FILE
-    state = load_checkpoint(folder, "cpu")
-    if missing := [key for key in ("model", "ema", "chosen", "config", "step") if key not in state]:
-        raise CheckpointError(f"{path}: has no {missing[0]!r}: it is not a checkpoint of TRM's trainer")
-    config = _config(_json(path, state["config"]), path)
-    values = dict(state["model"])
-    step = state["step"]
-    if weights == "ema":
-        values |= state["ema"]  # empty in a run without an average
-    elif weights == "chosen":
-        values |= state["chosen"]["weights"]
-        step = state["chosen"]["step"]
-    return Trained(build(config, values, path, device), config, weights, step)
+    state = structured(load_checkpoint(folder, "cpu"), TrialState, path)
+    own, step = (state.ema if weights == "ema" else state.model), state.step
+    if weights == "chosen":
+        if state.chosen is None or not state.chosen.weights:
+            raise CheckpointError(
+                f"{path}: does not hold the weights that were best on val (chosen): it was written by an "
+                f"older version, or before the first evaluation: ask for the weights ema or raw"
+            )
+        own, step = state.chosen.weights, state.chosen.step
+    values = state.model | own  # the former has what is not averaged, or not trained
+    config = config_of(mapping_of(path, state.config), values, path)
+    model = build(config, values, path, device)
+    parameters = model.network_parameters() if weights == "ema" else model.named_parameters()
+    is_raw = weights == "ema" and not config.optim.ema_decay  # in a run without an average
+    lacking = {name for name, _ in parameters} - own.keys()
+    if lacking and not is_raw:
+        raise CheckpointError(
+            f"{path}: its {weights} weights lack {min(lacking)}: it is damaged: restore it from a copy, or "
+            f"ask for other weights"
+        )
+    return Trained(model, config, weights, step, knows_horizon=_has_horizon(config))
 
 
 def _exported(folder: Path, weights: Weights, device: torch.device) -> Trained:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / CONFIG_FILE
+    path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     try:
-        about = _json(path, path.read_text())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file: restore it, or export the weights again") from error
+        content = mapping_of(path, path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read: restore it, or export the weights again") from error
-    if not isinstance(about.get("format"), int):
-        raise CheckpointError(f"{path}: has no format: it was not written by export or convert")
-    check_format(path, about["format"], FORMAT)
-    kind = str(about.get("weights"))
-    if weights not in ("chosen", kind):  # `chosen` is the default, and means the only ones there are
-        raise CheckpointError(f"{folder}: holds {kind} weights alone, not {weights}: leave weights out")
-    config = _config(about.get("config"), path)
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"{path}: cannot be read ({reason}): restore it, or export the weights again"
+        ) from error
+    if "format" not in content:
+        raise CheckpointError(
+            f"{path}: has no format, so that it was not written by export or convert: give a folder that was"
+        )
+    check_format(path, content["format"], FORMAT)
+    about = structured(content, About, path)
+    if weights not in ("chosen", about.weights):  # `chosen` is the default, and means the only ones there are
+        raise CheckpointError(
+            f"{folder}: holds {about.weights} weights alone, not {weights}: leave weights out"
+        )
     try:
-        values = load_file(folder / WEIGHTS_FILE)
+        values = load_file(weights_path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS_FILE}: cannot be read ({error}): restore it") from error
-    model = build(config, values, folder / WEIGHTS_FILE, device)
-    knows_data, origin = bool(about.get("knows_data")), dict(about.get("origin") or {})
-    return Trained(model, config, kind, about.get("step"), knows_data, origin)
+        raise CheckpointError(
+            f"{weights_path}: cannot be read ({error}): restore it, or export the weights again"
+        ) from error
+    config = config_of(about.config, values, path)
+    model = build(config, values, weights_path, device)
+    return Trained(
+        model,
+        config,
+        about.weights,
+        about.step,
+        knows_data=about.knows_data,
+        knows_horizon=_has_horizon(config),
+        origin=about.origin,
+    )
 
 
-def _json(path: Path, text: Any) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its config is damaged ({error}): restore it") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: its config is no mapping: restore it")
-    return content
-
-
-def _config(content: Any, path: Path) -> TrialConfig:
-    try:
-        return TrialConfig.model_validate(content)
-    except ValidationError as error:
-        raise CheckpointError(explain(error, TrialConfig, str(path))) from error
+def _has_horizon(config: TrialConfig) -> bool:
+    """Whether its horizon was given, and is not the default."""
+    return "max_samples" in config.train.model_fields_set

@@ -2,5 +2,5 @@
 
 SPACE, JOURNAL = "sweep.yaml", "journal.jsonl"
 PRIMARY = (SPACE, JOURNAL)  # all others are derived from these
-TABLES = ("trials.parquet", "history.parquet")
+TABLES = ("trials.parquet", "history.parquet", "configs.parquet")
 REPORT = ("summary.csv", "report.html", "verdicts.json", "report")  # files, and the folder with the figures

@@ -54,23 +54,26 @@ _BLOCK = 1 << 16
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-def read_journal(path: Path) -> Iterator[Event]:
-    """The events in order. A last line without its newline, as a crash leaves it, is skipped.
+def read_journal(path: Path, name: str = "") -> Iterator[Event]:
+    """The events in order; with `name` those of that name alone, and no other line is parsed. A last line
+    without its newline, as a crash leaves it, is skipped.
 
     Raises SpecError for any other line that is not an event, as a crash cannot cause that, and for a journal
     of a later format.
     """
     if path.exists():
         with path.open("rb") as file:
-            yield from events_in(file, str(path))
+            yield from events_in(file, str(path), name=name)
 
 
-def events_in(lines: Iterable[bytes], source: str, first: int = 1) -> Iterator[Event]:
+def events_in(lines: Iterable[bytes], source: str, first: int = 1, name: str = "") -> Iterator[Event]:
     """The events in lines of the journal `source`, the first of which has the number `first`; as
     read_journal."""
     for number, line in enumerate(lines, start=first):
         if not line.endswith(b"\n"):
             return
+        if name and f'"{name}"'.encode() not in line:
+            continue
         try:
             event = json.loads(line)
             if not isinstance(event, dict) or "event" not in event:
@@ -82,7 +85,8 @@ def events_in(lines: Iterable[bytes], source: str, first: int = 1) -> Iterator[E
                 f"{source}: was written by a newer version ({event.get('version', 'unknown')}; this is "
                 f"{__version__}), which records what this one cannot read: update this one"
             )
-        yield event
+        if name in ("", event["event"]):
+            yield event
 
 
 class Journal:

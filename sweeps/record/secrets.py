@@ -1,21 +1,25 @@
-"""Hides passwords and tokens in a URI, or in a text with URIs, before it is printed or logged."""
+"""Hides passwords and tokens in a URI, in a text with URIs and in a config, before it is shown or logged."""
 
 from __future__ import annotations
 
 import logging
 import re
+from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote
 
 _HIDDEN = "***"
 # A URI's user and password, which may hold any character, such as `/`, `#` or `?`: it goes up to the last @.
 # An HTTP user without a password is a token; a database's is only a name.
 _USER = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<name>[^\s/?#:@]*)(?P<password>:\S*)?@")
-# `password=...` in a query or in a connection string, under the names that clients and stores use.
-_FIELD = re.compile(
-    r"(?i)\b(?P<name>[\w.-]*(?:password|passwd|pwd|token|secret|signature|credentials?)"
-    r"|sig|auth|odbc_connect|(?:[\w-]*[-_])?(?:api|access|account|private|shared)?[-_]?key)"
-    r"=(?P<value>[^\s&;,'\"<>#)]+)"
+# The names that clients and stores use for a secret.
+_NAME = (
+    r"[\w.-]*(?:password|passwd|pwd|token|secret|signature|credentials?)"
+    r"|sig|auth|odbc_connect|(?:[\w-]*[-_])?(?:api|access|account|private|shared)?[-_]?key"
 )
+_NAMES_SECRET = re.compile(rf"(?i)(?:{_NAME})")
+# `password=...` in a query or in a connection string.
+_FIELD = re.compile(rf"(?i)\b(?P<name>{_NAME})=(?P<value>[^\s&;,'\"<>#)]+)")
 
 
 def without_secret(text: str, uri: str = "") -> str:
@@ -27,6 +31,30 @@ def without_secret(text: str, uri: str = "") -> str:
     for secret in _secrets(uri):
         text = text.replace(secret, _HIDDEN)
     return text
+
+
+def config_without_secret(value: Any, is_secret: bool = False) -> Any:
+    """A config, or a value in it, with each text as `without_secret` gives it, and `***` for a text under a
+    key with the name of a secret, such as `token`. `is_secret`: the value stands under such a key."""
+    if isinstance(value, dict):
+        names = {key: is_secret or _names_secret(key) for key in value}
+        return {key: config_without_secret(item, names[key]) for key, item in value.items()}
+    if isinstance(value, list):
+        return [config_without_secret(item, is_secret) for item in value]
+    if not isinstance(value, str):
+        return value
+    return _HIDDEN if is_secret and value else _config_text(value)
+
+
+# Cached, as the configs of a sweep have the same keys, and mostly the same texts.
+@lru_cache(maxsize=4096)
+def _names_secret(key: str) -> bool:
+    return bool(_NAMES_SECRET.fullmatch(key))
+
+
+@lru_cache(maxsize=4096)
+def _config_text(text: str) -> str:
+    return without_secret(text)
 
 
 class LogFormatter(logging.Formatter):

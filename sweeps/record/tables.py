@@ -1,4 +1,4 @@
-"""Writes trials.parquet and history.parquet from a sweep's journal and sweep.yaml."""
+"""Writes trials.parquet, history.parquet and configs.parquet from a sweep's journal and sweep.yaml."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sweeps.record.configs import configs_frame
 from sweeps.record.file_names import JOURNAL, SPACE, TABLES
 from sweeps.record.files import atomic_write
 from sweeps.record.mlflow_file import MlflowFile
@@ -17,9 +18,10 @@ from sweeps.space.names import HISTORY_COLUMNS, TRIAL_COLUMNS
 
 
 def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> None:
-    """Write trials.parquet and history.parquet into `folder`. `space` is the content of sweep.yaml."""
+    """Write the tables into `folder`, which holds the journal. `space` is the content of sweep.yaml."""
     trials = trials_frame(state, space, MlflowFile.read(folder).runs)
-    for name, frame in zip(TABLES, (trials, history_frame(state)), strict=True):
+    configs = configs_frame(state.trials, folder / JOURNAL)
+    for name, frame in zip(TABLES, (trials, history_frame(state), configs), strict=True):
         with atomic_write(folder / name) as staging:
             frame.to_parquet(staging)
 

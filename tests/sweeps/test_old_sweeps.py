@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 import run_sweep
+from analysis.configs import config_of
 from analysis.inference.rule import Rule
+from analysis.sweep import load_sweep
 from sweeps.decide.controller import Controller
 from sweeps.plan.build import load_plan
 from sweeps.record.folder import (
@@ -28,6 +30,8 @@ from sweeps.record.folder import (
 )
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.state import read_state
+from sweeps.record.tables import rebuild
+from sweeps.space.dotted import flatten
 from sweeps.space.encoding import digest
 from sweeps.space.errors import SpecError
 from tests.conftest import ROOT
@@ -63,6 +67,15 @@ def test_its_report_is_shown_again(storage: Path, capsys: pytest.CaptureFixture[
     assert Counter(trials["status"]) == ends
     history = pd.read_parquet(folder / "history.parquet")
     assert len(history) == sum(event["event"] == "report" for event in events)
+
+
+def test_its_configs_are_those_that_its_journal_has(storage: Path) -> None:
+    rebuild(storage / "smoke")
+    sweep = load_sweep(storage / "smoke")
+    starts = [event for event in read_journal(storage / "smoke" / JOURNAL) if event["event"] == "start"]
+    assert len(starts) == len(sweep.configs) == 8
+    for start in starts:
+        assert config_of(sweep, start["trial_id"]) == flatten(start["config"])
 
 
 def test_a_cut_journal_goes_on_where_it_stopped(storage: Path, tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 import trm
 from trm.checkpoint import FILE, CheckpointError, load_checkpoint, save_checkpoint
 from trm.config import TrialConfig
-from trm.trained import CONFIG_FILE, WEIGHTS_FILE, export, load
+from trm.model import build_model
+from trm.trained import CONFIG_FILE, WEIGHTS_FILE, Trained, export, load
 from trm.trainer import train
 from trm.trial import LocalTrial
 
@@ -65,13 +68,91 @@ def test_exported_weights_predict_the_same(run: Path, tmp_path: Path) -> None:
     again = trm.load(tmp_path / "out")
     tokens = torch.randint(1, 6, (7, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     for one, other in zip(loaded.predict(tokens), again.predict(tokens), strict=True):
-        assert torch.equal(one, other)
+        assert one is not None and other is not None and torch.equal(one, other)
     assert (again.config, again.weights, again.step) == (CONFIG, "chosen", loaded.step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     with pytest.raises(CheckpointError, match="already exists"):
         export(loaded, tmp_path / "out")
     with pytest.raises(CheckpointError, match="holds chosen weights alone, not raw"):
         load(tmp_path / "out", weights="raw")
+
+
+@pytest.mark.parametrize("place", [".", "empty", "empty/..", "file"])
+def test_only_a_new_folder_is_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=f"^{place}: already exists.* that does not exist yet"):
+        export(load(run / "last"), place)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "file"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error")])
+def test_an_export_that_cannot_be_written_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    trained = load(run / "last")
+    monkeypatch.setattr(safetensors.torch, "save_file", fails)
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        export(trained, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_older_checkpoint_does_not_know_its_horizon(run: Path, tmp_path: Path) -> None:
+    state = load_checkpoint(run / "last", "cpu")
+    config = json.loads(state["config"])
+    del config["train"]["max_samples"]
+    save_checkpoint(tmp_path, state | {"config": json.dumps(config)})
+    assert load(run / "last").knows_horizon and not load(tmp_path).knows_horizon
+    export(load(tmp_path), tmp_path / "out")
+    assert "max_samples" not in json.loads((tmp_path / "out" / CONFIG_FILE).read_text())["config"]["train"]
+    assert not load(tmp_path / "out").knows_horizon
+
+
+def test_an_older_checkpoint_without_chosen_weights_has_others(run: Path, tmp_path: Path) -> None:
+    state = load_checkpoint(run / "last", "cpu")
+    del state["chosen"]
+    save_checkpoint(tmp_path, state)
+    for weights in ("ema", "raw"):
+        assert load(tmp_path, weights).step == state["step"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "steps", "message"),
+    [
+        (torch.ones(0, 16, dtype=torch.uint8), None, r"has the shape \(0, 16\).*N from 1 on"),
+        (torch.ones(2, 15, dtype=torch.uint8), None, r"has the shape \(2, 15\): give token ids \(N, 16\)"),
+        (torch.ones(16, dtype=torch.uint8), None, r"has the shape \(16,\)"),
+        (torch.full((2, 16), 6), None, "token ids from 6 to 6: give token ids .* from 0 to 5"),
+        (torch.full((2, 16), -1), None, "token ids from -1 to -1"),
+        (torch.ones(2, 16), None, "a tensor of torch.float32"),
+        (torch.ones(2, 16, dtype=torch.bool), None, "a tensor of torch.bool"),
+        ([[1] * 16], None, "is a list, not a tensor"),
+        (torch.ones(2, 16, dtype=torch.uint8), 0, "steps is 0: give a whole number from 1 on"),
+        (torch.ones(2, 16, dtype=torch.uint8), -1, "steps is -1"),
+        (torch.ones(2, 16, dtype=torch.uint8), 1.5, "steps is 1.5"),
+    ],
+)
+def test_only_boards_are_predicted(run: Path, inputs: Any, steps: Any, message: str) -> None:
+    trained = load(run / "last")
+    for predict in (trained.predict, trained.predict_each_step):
+        with pytest.raises(ValueError, match=message):
+            predict(inputs, steps)
+
+
+def test_without_a_trained_halting_head_there_is_no_confidence() -> None:
+    fields = CONFIG.model_dump()
+    fields["model"]["act"] = "none"
+    config = TrialConfig.model_validate(fields)
+    trained = Trained(build_model(config, seed=0, device="cpu"), config, "raw")
+    tokens, confidence = trained.predict(torch.ones(2, 16, dtype=torch.uint8))
+    assert tokens.shape == (2, 16) and confidence is None
 
 
 def test_loading_draws_no_random_number(run: Path) -> None:
@@ -124,7 +205,8 @@ BROKEN: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "truncated": (truncated, "not a readable"),
     "no dict": (lambda _, folder: torch.save([1], folder / FILE), "is not a checkpoint of a run"),
     "newer": (changed(lambda state: state.update(format=99)), "newer version"),
-    "of another trainer": (changed(lambda state: state.pop("chosen")), "has no 'chosen'"),
+    "of an older version": (changed(lambda state: state.pop("chosen")), "older version.*ema or raw"),
+    "of another trainer": (changed(lambda state: state.pop("model")), "model: is missing"),
     "missing weight": (changed(lambda state: state["model"].pop("H_init")), "lacks the weight H_init"),
     "extra weight": (changed(lambda state: state["model"].update(x=torch.ones(1))), "the network lacks, x"),
     "misshapen weight": (changed(reshaped), r"lm_head.weight has the shape \(3, 16\)"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import TextIO
 
 import pytest
+import torch
 
 from tests.trm.test_trained import CONFIG
 from trm.__main__ import main
@@ -14,7 +16,9 @@ from trm.data.boards.csv_files import write_csv
 from trm.data.boards.splits import load_splits
 from trm.data.maze import MazeConfig
 from trm.data.sudoku import SudokuConfig
-from trm.trained import export, load
+from trm.model import build_model
+from trm.scores import _mean_with_interval
+from trm.trained import Trained, export, load
 from trm.trainer import train
 from trm.trial import LocalTrial
 
@@ -95,6 +99,71 @@ def test_puzzles_without_answers_are_solved(capsys: pytest.CaptureFixture[str], 
     assert "no column answer" in capsys.readouterr().err
 
 
+def test_a_path_is_printed_as_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "a[red]b[bold].csv"
+    assert main(["predict", "best", "test.csv", "--out", str(out)]) == 0
+    assert f"{out}: 20 boards\n" in capsys.readouterr().out and len(rows_of(str(out))) == 20
+
+
+def test_a_file_that_cannot_be_written_is_not_left_in_part(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def __init__(self, file: TextIO) -> None:
+            self.file = file
+
+        def writerow(self, row: list[str]) -> None:
+            self.file.write("half")
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv, "writer", Full)
+    assert main(["predict", "best", "test.csv", "--out", str(tmp_path / "out.csv")]) == 2
+    assert "out.csv: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_noticed_before_the_model_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trained, "predict", lambda *_: pytest.fail("the model ran"))
+    for folder in ("missing", "file"):
+        (tmp_path / "file").touch()
+        assert main(["predict", "best", "test.csv", "--out", str(tmp_path / folder / "out.csv")]) == 2
+        assert f"there is no folder {tmp_path / folder}: make it" in capsys.readouterr().err
+
+
+def test_an_untrained_halting_head_has_no_confidence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    fields = CONFIG.model_dump()
+    config = type(CONFIG).model_validate(fields | {"model": fields["model"] | {"act": "none"}})
+    checkpoint, out = str(tmp_path / "none"), str(tmp_path / "out.csv")
+    export(Trained(build_model(config, seed=0, device="cpu"), config, "raw"), checkpoint)
+    assert main(["predict", checkpoint, "test.csv", "--show", "1", "--out", out]) == 0
+    shown = capsys.readouterr().out
+    assert "step 1: " in shown and "%" not in shown
+    assert {row["confidence"] for row in rows_of(out)} == {""}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.75, 1.0])
+def test_an_interval_has_a_width_where_all_rows_agree(share: float) -> None:
+    for rows in (1, 20):
+        mean, low, high = _mean_with_interval(torch.full((rows,), share))
+        assert mean == share and low <= mean <= high and high - low > 1 / (rows + 4)
+
+
+def test_the_interval_of_cells_has_its_confidence() -> None:
+    """Where few rows are not solved too: the normal interval holds the mean in 64% of these samples."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.rand(2, 2000, 20, generator=generator)
+    cells = torch.where(drawn[0] < 0.95, 1.0, 0.6 + 0.3 * drawn[1])
+    intervals = [_mean_with_interval(rows) for rows in cells]
+    assert sum(low <= 0.95 + 0.05 * 0.75 <= high for _, low, high in intervals) / 2000 > 0.95
+    many = 0.4 + 0.3 * torch.rand(1000, generator=generator)
+    _, low, high = _mean_with_interval(many)
+    assert high - low == pytest.approx(2 * 1.96 * float(many.std()) / 1000**0.5, rel=0.1)
+
+
 def test_boards_are_shown_step_by_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "best", "test.csv", "--show", "2", "--steps", "3"]) == 0
     shown = capsys.readouterr().out
@@ -157,6 +226,9 @@ def test_puzzles_that_do_not_fit_are_refused(
         (["convert", "test.csv", "converted"], "not a readable checkpoint"),
         (["convert", "nowhere", "converted"], "no such file"),
         (["export", "best", "best"], "already exists"),
+        (["export", "best", "."], ".: already exists, and nothing is overwritten: give a folder that does"),
+        (["export", "best", "test.csv/out"], "cannot be written"),
+        (["predict", "b" * 300, "test.csv"], "cannot be read or written (File name too long)"),
     ],
 )
 def test_bad_input_is_one_message(
@@ -193,4 +265,6 @@ def test_mazes_count_every_shortest_path(capsys: pytest.CaptureFixture[str], tmp
     found = json.loads(capsys.readouterr().out)
     assert found["optimal_path_accuracy"][0] == last["test/chosen_optimal_path_accuracy"]
     assert main(["predict", checkpoint, data, "--show", "1"]) == 0
-    assert "optimal_path_accuracy" in capsys.readouterr().out
+    right = round(found["optimal_path_accuracy"][0] * 8)
+    said = f"{right} of 8 boards are right with any shortest path (optimal_path_accuracy)"
+    assert capsys.readouterr().out.splitlines()[-1] == said

@@ -102,6 +102,7 @@ class TaskConfig(BaseModel, ABC):
     small: ClassVar[dict[str, Any]] = {}  # values of fields that load in a moment, for tests
     # The name of the share of rows that `accepts`, for a task with more than one right answer.
     accepted_metric: ClassVar[str | None] = None
+    accepted_as: ClassVar[str] = "with any right answer"  # how messages tell of these rows
 
     @property
     @abstractmethod

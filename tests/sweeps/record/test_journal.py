@@ -56,6 +56,18 @@ def test_a_broken_line_in_the_middle_is_an_error_that_names_the_line(tmp_path: P
         list(read_journal(path))
 
 
+def test_the_events_of_one_name_are_read_alone(tmp_path: Path) -> None:
+    """Not those that only mention it; and no other line is parsed."""
+    path = tmp_path / "j.jsonl"
+    path.write_text(
+        '{"event":"start"}\n{"event":"warning","text":"start"}\nbroken\n{"event":"start","n":2}\n'
+    )
+    assert list(read_journal(path, "start")) == [{"event": "start"}, {"event": "start", "n": 2}]
+    path.write_text('{"event":"end"}\n{"event":"start"\n')
+    with pytest.raises(ValueError, match=r"line 2"):
+        list(read_journal(path, "start"))
+
+
 def test_a_line_is_on_disk_before_append_returns(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     journal = Journal(path)

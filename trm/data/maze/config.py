@@ -38,6 +38,7 @@ class MazeConfig(PuzzleTask):
     generated_sources: ClassVar[tuple[str, ...]] = ("generated",)
     small: ClassVar[dict[str, Any]] = {**PuzzleTask.small, "size": 6}
     accepted_metric: ClassVar[str | None] = "optimal_path_accuracy"
+    accepted_as: ClassVar[str] = "with any shortest path"
 
     @property
     def rules(self) -> MazeRules:
