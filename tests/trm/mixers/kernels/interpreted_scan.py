@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.trm.mixers.kernels.test_scan import inputs_of, read_backwards
-from tests.trm.mixers.reference import gradients, relative_error, scan_loop
+from tests.trm.mixers.reference import gradients, scan_loop
 from trm.mixers.kernels import parity, scan_triton
 from trm.mixers.kernels import scan as module
 from trm.mixers.kernels.scan import selective_scan
@@ -30,10 +30,8 @@ def assert_equals_the_loop(inputs, dy, reverse, tolerance=1e-5):
     computed = gradients(selective_scan, [v.float() for v in inputs], dy, reverse=reverse)
     for one, other in zip(computed, expected, strict=True):
         assert one.dtype == torch.float32
-        if other.any():  # the gradient by A of a single token is zero
-            assert relative_error(one, other) < tolerance
-        else:
-            assert not one.any()
+        # What is too small for float32 may be zero, and the gradient by A of a single token is.
+        assert (one.double() - other).norm() <= tolerance * other.norm() + 1e-30
 
 
 @given(
@@ -75,13 +73,13 @@ def test_bfloat16_activations_with_float32_step_sizes():
 
 
 def test_the_operator_keeps_what_torch_asks_of_one():
-    inputs, dy = inputs_of(6)
+    inputs, dy = inputs_of(3, batch=1)
     x, dt, A, B, C, D = (v.float() for v in inputs)
     turned = [v.mT.contiguous().mT for v in (x, dt, A, B, C)]  # the same numbers in another layout
     scan, gradients_ = torch.ops.trm.selective_scan, torch.ops.trm.selective_scan_gradients
-    torch.library.opcheck(scan.default, (*(v.clone().requires_grad_() for v in [*turned, D]), True, 4, True))
-    _, checkpoints = scan(*turned, D, False, 4, True)
-    torch.library.opcheck(gradients_.default, (*turned, D, dy.float(), checkpoints, False, 4, True))
+    torch.library.opcheck(scan.default, (*(v.clone().requires_grad_() for v in [*turned, D]), True, 2, True))
+    _, checkpoints = scan(*turned, D, False, 2, True)
+    torch.library.opcheck(gradients_.default, (*turned, D, dy.float(), checkpoints, False, 2, True))
 
 
 def test_slices_of_wider_tensors_are_read_in_place():
