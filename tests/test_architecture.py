@@ -144,7 +144,7 @@ def test_the_tests_stand_where_the_code_does(package: str) -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("trm.trainer", ["ray", "mlflow", "optuna", "pandas", "torch._dynamo"]),
+        ("trm.trainer", ["ray", "mlflow", "optuna", "pandas", "torch._dynamo", "triton"]),
         ("analysis.report.build", ["torch", "ray", "mlflow"]),
         ("sweeps.observe.preview", ["ray", "mlflow", "pandas"]),
         ("sweeps.observe.mlflow_child", ["ray", "mlflow", "torch", "optuna", "pandas"]),

@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 PACKAGES = ("trm", "sweeps", "analysis")
 OPTIONAL = {
     "mamba_ssm": "a faster backend on GPUs; where it is missing, the project's own scan runs",
+    "triton": "the extra `kernels`; where it is missing, the project's own scan runs",
     "IPython": "imported in a notebook alone, which has it",
 }
 NOT_IMPORTED = {  # declared all the same

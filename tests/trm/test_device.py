@@ -225,7 +225,7 @@ def test_a_step_waits_for_no_number(tmp_path: Path, kind: str, act: str) -> None
 def test_the_scan_in_torch_waits_for_no_number() -> None:
     """An operator's inside is not seen from outside it."""
     x, B = torch.randn(2, 5, 4), torch.randn(2, 5, 3)
-    inputs = (x, x.abs(), -torch.ones(3, 4), B, B, torch.ones(4))
+    inputs = (x, x.abs(), -torch.ones(4, 3), B, B, torch.ones(4))
     with NoNumbers():
         _, checkpoints = IN_TORCH.scan(inputs, False, 3)
         IN_TORCH.gradients(inputs, x, checkpoints, False, 3)

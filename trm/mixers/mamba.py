@@ -7,7 +7,7 @@ The function is that of section 3.4. Deviations: the projections have LeCun init
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trm.grid import Layout
 from trm.layers import CastedLinear
 from trm.mixers.base import KEY
+from trm.mixers.kernels import mamba_ssm
 from trm.mixers.kernels.conv import CausalConv1d
 from trm.mixers.kernels.scan import selective_scan
 from trm.mixers.order import TokenOrder, join
@@ -25,6 +26,7 @@ from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_directi
 
 
 class MambaConfig(SSMConfig):
+    kernels: ClassVar = mamba_ssm.SCAN
     kind: Literal["mamba"] = "mamba"
     d_state: int = Field(16, ge=1)
     dt_rank: int | None = Field(None, ge=1)  # None: hidden_size / 16, rounded up
@@ -141,14 +143,6 @@ class Mamba(nn.Module):
     def _scan(
         self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor, D: Tensor, backwards: bool
     ) -> Tensor:
-        if self.backend != "mamba_ssm":
-            return selective_scan(x, dt, A, B, C, D, backwards, in_c=self.backend == "auto")
-        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
-
-        # The kernel requires one dtype for all, tokens last, and scans forward only. The dtype is that of dt,
-        # as bfloat16 is too coarse for step sizes.
-        u, dt, B, C = (
-            (v.flip(1) if backwards else v).to(dt.dtype).transpose(1, 2).contiguous() for v in (x, dt, B, C)
-        )
-        scanned: Tensor = selective_scan_fn(u, dt, A, B, C, D.to(dt.dtype)).transpose(1, 2).to(x.dtype)
-        return scanned.flip(1) if backwards else scanned
+        if self.backend == "mamba_ssm":
+            return mamba_ssm.selective_scan(x, dt, A, B, C, D, backwards)
+        return selective_scan(x, dt, A, B, C, D, backwards, compiled=self.backend == "auto")

@@ -8,7 +8,7 @@ published expand = 2.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trm.grid import Layout
 from trm.layers import CastedLinear, rms_norm
 from trm.mixers.base import KEY
-from trm.mixers.kernels import ssd
+from trm.mixers.kernels import mamba_ssm, ssd
 from trm.mixers.kernels.conv import CausalConv1d
 from trm.mixers.order import TokenOrder, join
 from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_direction, undecayed
@@ -29,6 +29,7 @@ from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_directi
 class Mamba2Config(SSMConfig):
     """`expand` x hidden_size channels in heads of `headdim`; B and C are shared by the heads of a group."""
 
+    kernels: ClassVar = mamba_ssm.CHUNK_SCAN
     kind: Literal["mamba2"] = "mamba2"
     d_state: int = Field(64, ge=1)
     headdim: int = Field(64, ge=1)
@@ -178,12 +179,8 @@ class Mamba2(nn.Module):
         return rearrange(self._scan(x, dt, -A_log.exp(), B, C), "b l h p -> b l (h p)")
 
     def _scan(self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        if self.config.backend != "mamba_ssm":
-            return ssd.ssd(x, dt, A, B, C, self.config.chunk_size)
-        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
-
-        scanned: Tensor = mamba_chunk_scan_combined(x, dt, A, B, C, self.config.chunk_size)
-        return scanned
+        scan = mamba_ssm.chunk_scan if self.config.backend == "mamba_ssm" else ssd.ssd
+        return scan(x, dt, A, B, C, self.config.chunk_size)
 
 
 class QuasiSeparable(Mamba2):

@@ -18,6 +18,11 @@ A state-space model scans the tokens in one direction, so that a token depends o
                         (arXiv 2401.09417)
     quasiseparable      Mamba-2 only, see `trm.mixers.mamba2.QuasiSeparable`
 
+`backend` is what computes the scan. `auto` takes the first of these that there is: for Mamba on a GPU the
+Triton kernel, on a CPU C, both with float32 step sizes; for all else, and everywhere for Mamba-2, PyTorch's
+operations. `torch` is the latter alone. `mamba_ssm`, the official package's GPU kernels, is used only where
+it is asked for. Neither those nor the Triton kernel has run on a GPU yet.
+
 `order` is the order of the board's cells in a scan (`trm.mixers.order`). With several orders, each applies to
 an equal share of the heads (Mamba-2) or channels (Mamba), in this sequence.
 
@@ -28,9 +33,8 @@ therefore start 1.7 times larger for the same input.
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -38,6 +42,7 @@ from torch import Tensor, nn
 
 from trm.grid import Grid, Layout
 from trm.mixers.base import KEY, MixerConfig
+from trm.mixers.kernels.mamba_ssm import why_missing
 from trm.mixers.order import Order, check_order, first_equal_order
 
 Direction = Literal[
@@ -53,8 +58,7 @@ class SSMConfig(MixerConfig):
     direction: Direction = "alternating"
     order: Order | Annotated[tuple[Order, ...], Field(min_length=1)] = "row"
     out_proj_gain: float = Field(1.0, gt=0.0)  # factor of the output projection's initial weights
-    # torch: PyTorch's operations; auto: the same, but C on a CPU where it is faster; mamba_ssm: the fused GPU
-    # kernels of that package
+    kernels: ClassVar[tuple[str, ...]]  # the modules that backend mamba_ssm needs
     backend: Literal["auto", "torch", "mamba_ssm"] = "auto"
 
     @property
@@ -86,10 +90,10 @@ class SSMConfig(MixerConfig):
                 f"{self.expand} x {hidden_size} = {channels:g}: give an expand such as "
                 f"{max(1, round(channels)) / hidden_size:.6g} or another hidden_size"
             )
-        if self.backend == "mamba_ssm" and importlib.util.find_spec("mamba_ssm") is None:
+        if self.backend == "mamba_ssm" and (reason := why_missing(self.kernels)) is not None:
             raise ValueError(
-                f"{key}.backend is 'mamba_ssm', but the package mamba_ssm is not installed here: "
-                f"install it (it needs an NVIDIA GPU), or set backend to 'auto'"
+                f"{key}.backend is 'mamba_ssm', but its kernels cannot be imported here ({reason}): install "
+                f"mamba_ssm with its CUDA kernels (it needs an NVIDIA GPU), or set backend to 'auto'"
             )
 
     def check_shares(self, number: int, what: str, key: str) -> None:

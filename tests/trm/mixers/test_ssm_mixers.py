@@ -12,7 +12,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.trm.mixers.reference import scan_loop, ssd_loop
 from trm.config import ModelConfig
 from trm.grid import Layout
 from trm.mixers.mamba import MambaConfig
@@ -243,19 +242,8 @@ def test_heads_and_groups_that_do_not_fit_are_refused():
 
 @pytest.mark.skipif(importlib.util.find_spec("mamba_ssm") is not None, reason="mamba_ssm is installed")
 def test_a_backend_that_is_not_installed_is_refused(make):
-    with pytest.raises(ValueError, match=r"not installed.*set backend to 'auto'"):
+    with pytest.raises(ValueError, match=r"No module named.*install mamba_ssm.*set backend to 'auto'"):
         make(backend="mamba_ssm").build(HIDDEN, LAYOUT, 0, None)
-
-
-def fused_mamba(u, dt, A, B, C, D):
-    """Stands in for mamba_ssm's selective_scan_fn: (B, E, L) tensors of one dtype."""
-    assert u.dtype == dt.dtype == B.dtype == C.dtype == D.dtype
-    return scan_loop(u.mT, dt.mT, A, B.mT, C.mT, D).mT
-
-
-def fused_mamba2(x, dt, A, B, C, chunk_size):
-    """Stands in for mamba_ssm's mamba_chunk_scan_combined."""
-    return ssd_loop(x, dt, A, B, C)
 
 
 @pytest.fixture
@@ -264,16 +252,25 @@ def mamba_ssm(tmp_path, monkeypatch):
     for folder in ("mamba_ssm", "mamba_ssm/ops", "mamba_ssm/ops/triton"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").touch()
-    source = "from tests.trm.mixers.test_ssm_mixers import {} as {}\n"
-    for path, ours, theirs in [
-        ("selective_scan_interface.py", "fused_mamba", "selective_scan_fn"),
-        ("triton/ssd_combined.py", "fused_mamba2", "mamba_chunk_scan_combined"),
+    source = "from tests.trm.mixers.standins import {}\n"
+    for path, name in [
+        ("mamba_ssm/ops/selective_scan_interface.py", "SelectiveScanFn"),
+        ("mamba_ssm/ops/triton/ssd_combined.py", "MambaChunkScanCombinedFn"),
     ]:
-        (tmp_path / "mamba_ssm/ops" / path).write_text(source.format(ours, theirs))
+        (tmp_path / path).write_text(source.format(name))
+    (tmp_path / "selective_scan_cuda.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "mamba_ssm"]:
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] in ("mamba_ssm", "selective_scan_cuda")]:
         del sys.modules[name]
+
+
+def test_mamba_ssm_without_its_cuda_library_is_refused_for_mamba(mamba_ssm):
+    """As its default wheel is. Mamba-2's kernels are Triton's."""
+    (mamba_ssm / "selective_scan_cuda.py").write_text("raise ImportError('undefined symbol')")
+    with pytest.raises(ValueError, match=r"selective_scan_cuda: ImportError: undefined symbol\): install"):
+        MambaConfig(backend="mamba_ssm").check(HIDDEN)
+    Mamba2Config(backend="mamba_ssm", headdim=4).check(HIDDEN)
 
 
 def test_the_fused_backend_runs_on_a_gpu_only(make, mamba_ssm):
@@ -284,12 +281,26 @@ def test_the_fused_backend_runs_on_a_gpu_only(make, mamba_ssm):
     ModelConfig(hidden_size=HIDDEN, mixer=make()).check_device("cpu")
 
 
-def test_the_fused_backend_is_called_as_it_expects(make, mamba_ssm):
-    ours = make(direction="bidirectional").build(HIDDEN, LAYOUT, 0, None)
-    theirs = make(direction="bidirectional", backend="mamba_ssm").build(HIDDEN, LAYOUT, 0, None)
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_the_fused_backend_is_called_as_it_expects(make, mamba_ssm, direction):
+    ours = make(direction=direction).build(HIDDEN, LAYOUT, 0, None)
+    theirs = make(direction=direction, backend="mamba_ssm").build(HIDDEN, LAYOUT, 0, None)
     theirs.load_state_dict(ours.state_dict())
-    x = states(2, LENGTH, HIDDEN)
+    x, dy = states(2, LENGTH, HIDDEN), states(2, LENGTH, HIDDEN)
     torch.testing.assert_close(theirs(x), ours(x))
+    expected, found = (torch.autograd.grad(each(x), [*each.parameters()], dy) for each in (ours, theirs))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_fused_backends_operators_keep_what_torch_asks_of_one(mamba_ssm):
+    x, dt, B, C = states(2, 6, 4), states(2, 6, 4).abs(), states(2, 6, 3), states(2, 6, 3)
+    mamba = (x.bfloat16(), dt, -states(4, 3).abs(), B.bfloat16(), C.bfloat16(), states(4))
+    heads = (x[..., None], dt, -states(4).abs(), B[:, :, None], C[:, :, None])
+    operators = torch.ops.trm
+    for inputs, setting, name in ((mamba, True, "mamba_ssm_scan"), (heads, 2, "mamba_ssm_chunk_scan")):
+        scan, gradients = (getattr(operators, each).default for each in (name, f"{name}_gradients"))
+        torch.library.opcheck(scan, (*(v.clone().requires_grad_() for v in inputs), setting))
+        torch.library.opcheck(gradients, (*inputs, torch.ones_like(inputs[0]), setting))
 
 
 COMPILE = """

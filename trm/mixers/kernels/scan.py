@@ -9,30 +9,36 @@ All states of a row would be L x E x N numbers. Only every sqrt(L)-th state is k
 backward pass recomputes those in between (the idea of section 3.3.2, without its GPU kernel). A state is
 stored as (B, N, E), so that the long axis is the inner one.
 
-There are two implementations, which differ by rounding: C (`scan.c`), compiled on first use, for float32 on a
-CPU; and PyTorch, one token at a time, for all other cases and if there is no compiler.
+There are three implementations, which differ by rounding, for float32 step sizes: C on a CPU (`scan.c`,
+compiled on first use), Triton on a GPU (`scan_triton.py`), and for all other cases, and where there is no
+compiler or no Triton, PyTorch, one token at a time. Triton is imported when a GPU's tensor is first scanned.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trm.mixers.kernels.native import call, library
+from trm.mixers.kernels.operators import register
 
 SOURCE = Path(__file__).with_suffix(".c")
 
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # x, dt, A, B, C, D
-# Arguments of both: inputs of one dtype, with A transposed to (N, E), the layout of a state; whether to scan
-# from the last token to the first; and the number of tokens between two checkpoints.
+Inputs = tuple[Tensor, ...]  # x, dt, A, B, C, D, or their gradients
+# Arguments of both: the inputs; whether to scan from the last token to the first; and the number of tokens
+# between two checkpoints.
 Scan = Callable[[Inputs, bool, int], tuple[Tensor, Tensor]]
 Gradients = Callable[[Inputs, Tensor, Tensor, bool, int], Inputs]
+
+log = logging.getLogger(__name__)
 
 
 class Stepper(NamedTuple):
@@ -48,27 +54,26 @@ def selective_scan(
     C: Float[Tensor, "B L N"],
     D: Float[Tensor, " E"],
     reverse: bool = False,
-    in_c: bool = True,
+    compiled: bool = True,
 ) -> Float[Tensor, "B L E"]:
     """The recurrence's y in the dtype of x, computed in the dtype of dt (float32 or wider); dt >= 0, A <= 0.
 
-    With `reverse` the scan runs from the last token to the first. Without `in_c` it never uses C.
+    With `reverse` the scan runs from the last token to the first. Without `compiled` it is PyTorch's.
     """
     inputs = (x, dt, A, B, C, D)
     needs_gradients = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
     every = math.isqrt(x.shape[1] - 1) + 1 if needs_gradients else 0
-    y: Tensor = torch.ops.trm.selective_scan(*inputs, reverse, every, in_c)[0]
+    y: Tensor = torch.ops.trm.selective_scan(*inputs, reverse, every, compiled)[0]
     return y
 
 
-# The scan and its gradients are registered as operators, so that torch.compile treats each as one node. The
-# functions below are their implementations, their shapes for tracing, and their autograd formulas.
+# The operator's implementation, its shapes for tracing, and its gradients.
 
 
 def _scan(*arguments: Any) -> tuple[Tensor, Tensor]:
-    *inputs, reverse, every, in_c = arguments
+    *inputs, reverse, every, compiled = arguments
     x, dt, *_ = inputs
-    y, checkpoints = _stepper(dt, in_c).scan(_in_dtype_of_dt(inputs), reverse, every)
+    y, checkpoints = _stepper(dt.device, dt.dtype, compiled).scan(tuple(inputs), reverse, every)
     return y.to(x.dtype).contiguous(), checkpoints
 
 
@@ -77,67 +82,54 @@ def _scan_shapes(*arguments: Any) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), dt.new_empty(_segments(x, every), x.shape[0], *A.shape[::-1])
 
 
-def _gradients(*arguments: Any) -> tuple[Tensor, ...]:
-    *inputs, dy, checkpoints, reverse, every, in_c = arguments
-    stepper, same = _stepper(inputs[1], in_c), _in_dtype_of_dt(inputs)
-    dx, ddt, dA, *rest = stepper.gradients(same, dy.to(same[0].dtype), checkpoints, reverse, every)
-    gradients = (dx, ddt, dA.t(), *rest)
+def _gradients(*arguments: Any) -> Inputs:
+    *inputs, dy, checkpoints, reverse, every, compiled = arguments
+    stepper = _stepper(inputs[1].device, inputs[1].dtype, compiled)
+    gradients = stepper.gradients(tuple(inputs), dy, checkpoints, reverse, every)
     return tuple(g.to(v.dtype).contiguous() for g, v in zip(gradients, inputs, strict=True))
 
 
-def _gradients_shapes(*arguments: Any) -> tuple[Tensor, ...]:
-    return tuple(v.new_empty(v.shape) for v in arguments[:6])
+register(
+    "selective_scan",
+    "x dt A B C D",
+    "bool:reverse int:every bool:compiled",
+    _scan,
+    _scan_shapes,
+    _gradients,
+    kept="checkpoints",
+)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, reverse, every, in_c = inputs
-    ctx.save_for_backward(*tensors, output[1])
-    ctx.settings = reverse, every, in_c
-    ctx.set_materialize_grads(False)  # or autograd would allocate a zero gradient for the checkpoints
+def _stepper(device: torch.device, dtype: torch.dtype, compiled: bool) -> Stepper:
+    """The compiled implementation for step sizes of this device and dtype, or PyTorch's."""
+    if compiled and dtype == torch.float32:
+        if device.type == "cpu" and library(SOURCE) is not None:
+            return IN_C
+        if device.type == "cuda" and (in_triton := _in_triton()) is not None:
+            return in_triton
+    return IN_TORCH
 
 
-def _backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    if dy is None:
-        return (None,) * 9
-    *inputs, checkpoints = ctx.saved_tensors
-    gradients = torch.ops.trm.selective_scan_gradients(*inputs, dy, checkpoints, *ctx.settings)
-    return *gradients, None, None, None
+@lru_cache
+def _in_triton() -> Stepper | None:
+    """The Triton kernels, or None, with one warning, if Triton is not installed or cannot compile here."""
+    try:
+        from trm.mixers.kernels import scan_triton
+
+        scan_triton.require_gpu()
+    except Exception as error:  # of its driver, C compiler or headers
+        log.warning(
+            "mamba is computed by PyTorch one token at a time, which is many times slower than Triton "
+            "(%s: %s): install the extra `kernels` (pip install 'trm-sweeps[kernels]') and a C compiler",
+            type(error).__name__,
+            str(error).strip().partition("\n")[0],
+        )
+        return None
+    return Stepper(scan_triton.scan, scan_triton.gradients)
 
 
-def _backward_of_gradients(*_: Any) -> NoReturn:
-    raise RuntimeError("selective_scan has no second derivative: differentiate it only once")
-
-
-def _register() -> torch.library.Library:
-    """Register the operators, once per process.
-
-    Not with `torch.library.custom_op`, whose first call imports the compiler, which takes a second.
-    """
-    operators = torch.library.Library("trm", "FRAGMENT")
-    tensors = "Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D"
-    settings = "bool reverse, int every, bool in_c"
-    for name, more, results, function, shapes in (
-        ("selective_scan", "", 2, _scan, _scan_shapes),
-        ("selective_scan_gradients", "Tensor dy, Tensor checkpoints, ", 6, _gradients, _gradients_shapes),
-    ):
-        operators.define(f"{name}({tensors}, {more}{settings}) -> ({', '.join(['Tensor'] * results)})")
-        operators.impl(name, function, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"trm::{name}", shapes, lib=operators)
-    torch.library.register_autograd("trm::selective_scan", _backward, setup_context=_keep, lib=operators)
-    torch.library.register_autograd("trm::selective_scan_gradients", _backward_of_gradients, lib=operators)
-    return operators
-
-
-_OPERATORS = _register()  # the operators exist as long as this object
-
-
-def _stepper(dt: Tensor, in_c: bool) -> Stepper:
-    """The C implementation if it supports these tensors and is available, else PyTorch's."""
-    is_supported = in_c and dt.device.type == "cpu" and dt.dtype == torch.float32
-    return IN_C if is_supported and library(SOURCE) is not None else IN_TORCH
-
-
-def _in_dtype_of_dt(inputs: list[Tensor]) -> Inputs:
+def _in_dtype_of_dt(inputs: Inputs) -> Inputs:
+    """The inputs in one dtype, with A transposed to (N, E), the layout of a state."""
     x, dt, A, B, C, D = (v.to(inputs[1].dtype) for v in inputs)
     return x, dt, A.t(), B, C, D
 
@@ -148,7 +140,7 @@ def _segments(x: Tensor, every: int) -> Any:
 
 
 def _scan_in_torch(inputs: Inputs, reverse: bool, every: int) -> tuple[Tensor, Tensor]:
-    x, dt, A, B, C, D = inputs
+    x, dt, A, B, C, D = _in_dtype_of_dt(inputs)
     A = A.contiguous()
     state = x.new_zeros(x.shape[0], A.shape[0], x.shape[2])
     decay = torch.empty_like(state)
@@ -164,7 +156,8 @@ def _scan_in_torch(inputs: Inputs, reverse: bool, every: int) -> tuple[Tensor, T
 
 def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bool, every: int) -> Inputs:
     """Backpropagation through time: dh_t = C_t dy_t + exp(dt_{t+1} A) dh_{t+1}."""
-    x, dt, A, B, C, D = inputs
+    x, dt, A, B, C, D = _in_dtype_of_dt(inputs)
+    dy = dy.to(dt.dtype)
     A, u, tokens = A.contiguous(), dt * x, _tokens(x, reverse)
     du, ddt, dB, dC = (torch.empty_like(v) for v in (u, dt, B, C))
     dA = torch.zeros_like(checkpoints[0])  # summed over the batch at the end
@@ -187,7 +180,7 @@ def _gradients_in_torch(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse
             dA.addcmul_(dlog, dt[:, t, None])
             ddt[:, t] = dlog.mul_(A).sum(1)
     dD = (dy * x).sum((0, 1))
-    return (du * dt).addcmul_(dy, D), ddt.addcmul_(du, x), dA.sum(0), dB, dC, dD
+    return (du * dt).addcmul_(dy, D), ddt.addcmul_(du, x), dA.sum(0).t(), dB, dC, dD
 
 
 def _tokens(x: Tensor, reverse: bool) -> range:
@@ -206,6 +199,7 @@ IN_TORCH = Stepper(_scan_in_torch, _gradients_in_torch)
 
 
 def _scan_in_c(inputs: Inputs, reverse: bool, every: int) -> tuple[Tensor, Tensor]:
+    inputs = _in_dtype_of_dt(inputs)
     x, _, A, *_ = inputs
     y, checkpoints = x.new_empty(x.shape), x.new_empty(_segments(x, every), len(x), *A.shape)
     _call("selective_scan", inputs, reverse, every, y, checkpoints)
@@ -213,13 +207,22 @@ def _scan_in_c(inputs: Inputs, reverse: bool, every: int) -> tuple[Tensor, Tenso
 
 
 def _gradients_in_c(inputs: Inputs, dy: Tensor, checkpoints: Tensor, reverse: bool, every: int) -> Inputs:
+    inputs = _in_dtype_of_dt(inputs)
     x, _, A, B, _, D = inputs
     dx, ddt = (x.new_empty(x.shape) for _ in range(2))
     dB, dC = (B.new_zeros(B.shape) for _ in range(2))
     dA, dD = (v.new_empty(len(x), *v.shape) for v in (A, D))  # of each row
     gradients = (dx, ddt, dA, dB, dC, dD)
-    _call("selective_scan_gradients", inputs, reverse, every, dy.contiguous(), checkpoints, *gradients)
-    return dx, ddt, dA.sum(0), dB, dC, dD.sum(0)
+    _call(
+        "selective_scan_gradients",
+        inputs,
+        reverse,
+        every,
+        dy.to(x.dtype).contiguous(),
+        checkpoints,
+        *gradients,
+    )
+    return dx, ddt, dA.sum(0).t(), dB, dC, dD.sum(0)
 
 
 def _call(name: str, inputs: Inputs, reverse: bool, every: int, *arrays: Tensor) -> None:
