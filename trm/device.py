@@ -52,7 +52,7 @@ def forward_dtype(precision: str, device: torch.device) -> torch.dtype:
 def set_matmul_precision(precision: str, device: torch.device) -> None:
     """Whether matrix products of float32 use TF32 (`tf32`), for this process; without effect on a CPU."""
     if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
 
 class Compilation:

@@ -44,7 +44,8 @@ class RowResults(NamedTuple):
     accepted: Bool[Tensor, " N"] | None = None  # by the task's `accepts`, if it has a metric for that
 
     def at(self, rows: Int[Tensor, " M"]) -> RowResults:
-        return RowResults(*(None if column is None else column[rows] for column in self))
+        columns = {name: column[rows] for name, column in self._asdict().items() if column is not None}
+        return RowResults(**columns)
 
 
 def run_rows(

@@ -173,9 +173,10 @@ class TRM(nn.Module):
         """
         if not self.explores:
             return None
-        on = {"generator": generator, "device": generator.device}
-        explores = torch.rand(batch_size, **on) < self.config.halt_exploration_prob
-        return Noise(explores, torch.randint(2, self.config.halt_max_steps + 1, (batch_size,), **on))
+        device, most = generator.device, self.config.halt_max_steps
+        drawn = torch.rand(batch_size, generator=generator, device=device)
+        min_steps = torch.randint(2, most + 1, (batch_size,), generator=generator, device=device)
+        return Noise(drawn < self.config.halt_exploration_prob, min_steps)
 
     def network_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of all but the puzzle embedding: what AdamW trains and EMA averages."""

@@ -82,7 +82,7 @@ def test_learning_to_continue_costs_a_second_forward_pass():
     board = torch.ones(1, learns.data.shape.seq_len, dtype=torch.uint8)
     generator = torch.Generator().manual_seed(0)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(model.initial_carry(1, "cpu"), board, board, generator)
+        model(model.initial_carry(1, "cpu"), board, board, model.draw_noise(1, generator))
     assert flops_per_sample(learns) - flops_per_sample(halt) == counter.get_total_flops() - forward_flops(
         halt
     )

@@ -145,13 +145,12 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
     assert ("an old GPU does not support bfloat16: the run uses float32" in caplog.text) != has_bfloat16
 
 
-def test_tf32_is_set_for_the_trial_and_taken_back_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+def test_tf32_is_set_for_the_trial_and_taken_back_by_the_next() -> None:
     set_matmul_precision("tf32", CPU)
-    assert not torch.backends.cuda.matmul.allow_tf32
-    for precision in ("tf32", "float32"):
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"
+    for precision, expected in (("tf32", "tf32"), ("float32", "ieee")):
         set_matmul_precision(precision, GPU)
-        assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+        assert torch.backends.cuda.matmul.fp32_precision == expected
     assert forward_dtype("tf32", GPU) == torch.float32
 
 

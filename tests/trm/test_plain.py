@@ -28,7 +28,7 @@ def gradients(model: TRM, dtype: torch.dtype) -> list[torch.Tensor]:
     model.forward_dtype = dtype
     generator = torch.Generator().manual_seed(0)
     boards = torch.randint(1, 5, (2, 3, 16), generator=generator, dtype=torch.uint8)
-    carry, output = model(model.initial_carry(3, "cpu"), *boards, generator)
+    carry, output = model(model.initial_carry(3, "cpu"), *boards, model.draw_noise(3, generator))
     loss, _ = supervision_loss(output, carry, TrialConfig().loss)
     return [loss, *torch.autograd.grad(loss, [p for _, p in model.network_parameters()])]
 
