@@ -68,6 +68,9 @@ def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def _equal(one: Any, other: Any) -> bool:
+    """Whether two values are equal: 1 and 1.0 are, 1 and true are not, in lists neither."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 

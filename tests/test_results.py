@@ -11,6 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.compare.claims import claims_of
+from analysis.inference.decision import Comparison, decide
+from analysis.inference.samples import Pair
+from analysis.inference.sequential import schedule_of
 from analysis.report.verdicts import verdicts
 from analysis.sweep import load_sweep
 from tests.conftest import ROOT
@@ -90,5 +94,50 @@ def test_the_table_follows_from_the_trials(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_the_verdicts_follow_from_the_trials(folder: Path) -> None:
+    """Every look taken anew, from the values in trials.parquet alone."""
+    sweep = load_sweep(folder)
+    rule, looks = claims_of(sweep).rule, claims_of(sweep).looks
+    values: dict[str, dict[int, float]] = {}
+    for row in sweep.trials[sweep.trials["phase"] == "evidence"].sort_values("seed").itertuples():
+        values.setdefault(row.arm, {})[row.seed] = float(sweep.trials.loc[row.Index, METRIC])
     recorded = json.loads((folder / "verdicts.json").read_text())
-    assert verdicts(load_sweep(folder)) == recorded
+    found = [Comparison(row["arm"], row["against"]) for row in recorded["comparisons"]]
+    for number, seeds in enumerate(looks):
+        first = {arm: dict(list(by_seed.items())[:seeds]) for arm, by_seed in values.items()}
+        pairs = {
+            (each.arm, each.against): Pair(first[each.arm], first[each.against], rule, limits=(0.0, 1.0))
+            for each in found
+        }
+        found = decide(found, pairs, rule, number, schedule_of(looks), rule.level(0))
+    for row, each in zip(recorded["comparisons"], found, strict=True):
+        for name in ("diff", "low", "high", "p", "p_adjusted"):
+            assert row[name] == pytest.approx(getattr(each, name), abs=1e-9), (row["arm"], name)
+        assert (row["verdict"], row["look"], tuple(row["seeds"])) == (each.verdict, each.look, each.seeds)
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_what_is_committed_is_what_the_code_makes_of_the_trials(folder: Path) -> None:
+    assert verdicts(load_sweep(folder)) == json.loads((folder / "verdicts.json").read_text())
+
+
+def test_the_further_steps_of_mini_mixers() -> None:
+    trials = pd.read_parquet(ROOT / "docs" / "results" / "mini_mixers" / "trials.parquet")
+    means = trials[trials["phase"] == "evidence"].groupby("arm").mean(numeric_only=True)
+    page = (ROOT / "docs" / "results.md").read_text()
+    for arm, row in means.iterrows():
+        shares = [f"{points(row[f'test/exact_accuracy_at_{steps}'])}%" for steps in (1, 8, 32, 128)]
+        assert f"| {arm} | {' | '.join(shares)} |" in page
+    told = {"mlp": 0.97, "mamba": 0.91, "attention": 0.81, "mamba2": 0.68, "parallel": 0.63}
+    assert means["test/q_auroc"].round(2).to_dict() == told
+
+
+def test_the_readmes_result_is_mini_mixers() -> None:
+    trials = pd.read_parquet(ROOT / "docs" / "results" / "mini_mixers" / "trials.parquet")
+    evidence = trials[trials["phase"] == "evidence"]
+    result = " ".join((ROOT / "README.md").read_text().partition("**A result")[2].partition("![")[0].split())
+    names = {"mlp": "MLP mixer", "mamba": "Mamba", "mamba2": "Mamba-2", "attention": "attention",
+             "parallel": "attention and Mamba-2 heads in parallel"}  # fmt: skip
+    for arm, mean in evidence.groupby("arm")[METRIC].mean().items():
+        assert f"{names[arm]} {points(mean)}%" in result
+    attention = evidence[evidence["arm"] == "attention"][METRIC]
+    assert f"from {points(attention.min())}% to {points(attention.max())}%" in result

@@ -57,6 +57,11 @@ def read_reference(
     """
     prefix, named = _below_prefix(path, load_safely(path, "cpu"))
     weights = {our_name(name): weight for name, weight in named.items()}
+    if len(weights) < len(named):
+        raise CheckpointError(
+            f"{path}: two of its names are of the same weight, so that it is damaged: give a file that "
+            f"pretrain.py saved"
+        )
     _check_tables(path, weights)
     config, kept = read_config(config_path or path.parent / ALL_CONFIG, weights, size)
     floats = {name: weight.detach().float() for name, weight in weights.items()}

@@ -7,7 +7,6 @@ code in `data_path`, a string.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from contextlib import suppress
@@ -102,7 +101,7 @@ def all_config(config: TrialConfig, weights: dict[str, Tensor], kept: dict[str, 
         "ema": optim.ema_decay > 0,
         "ema_rate": optim.ema_decay,
         "global_batch_size": train.batch_size,
-        **{key: value for key, value in kept.items() if not key.startswith("arch.")},
+        **{key: value for key, value in kept.items() if key != "arch" and not key.startswith("arch.")},
     }
 
 
@@ -233,8 +232,8 @@ def _task(names: list[str], vocabulary: int) -> str:
     """By the names of its data sets; Sudoku if it names none, or if no other task has as many symbols."""
     told = ", ".join(names) or "none"
     parts = (reversed(PurePath(name.lower()).parts) for name in names)
-    hits = [next((hit[0] for part in each if (hit := _TASK.search(part))), None) for each in parts]
-    named = sorted({hit for hit in hits if hit})
+    found = (next((tasks for part in each if (tasks := _TASK.findall(part))), []) for each in parts)
+    named = sorted({task for tasks in found for task in tasks})
     if len(named) > 1 or named == ["arc"]:
         raise ValueError(f"was trained on {told}: only Sudoku or mazes, one of them, can be converted")
     if named == ["maze"] and vocabulary != _MAZE_VOCABULARY:
@@ -295,7 +294,19 @@ def _with_recipe(
             content = changed
             theirs.pop(key, None)
     theirs = {key: value for key, value in theirs.items() if value not in (None, [])}
-    return TrialConfig.model_validate(content), json.loads(json.dumps(theirs, default=str, skipkeys=True))
+    return TrialConfig.model_validate(content), _for_json(theirs)
+
+
+def _for_json(value: Any) -> Any:
+    """The value as strict JSON has it: what it has not, such as dates, infinity and NaN, as text."""
+    if isinstance(value, dict):
+        return {str(key): _for_json(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_for_json(each) for each in value]
+    is_plain = (
+        value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    )
+    return value if is_plain else str(value)
 
 
 def _stem(loss_type: Any) -> Any:

@@ -39,13 +39,20 @@ class TrialState(_Stored):
     step: int = Field(ge=0)
 
 
+class Origin(_Stored):
+    """Of a converted checkpoint: what writing it back takes (`trm.reference`)."""
+
+    key_prefix: Literal["_orig_mod.model.inner.", "model.inner."] = "_orig_mod.model.inner."
+    not_carried: dict[str, Any] = {}
+
+
 class About(_Stored):
     """config.json of a folder that `export` or `convert` wrote."""
 
     weights: Literal["chosen", "ema", "raw", "converted"]
     step: int | None = Field(None, ge=0)
     knows_data: bool = False
-    origin: dict[str, Any] = {}
+    origin: Origin = Origin()
     config: dict[str, Any]
 
 
@@ -88,9 +95,11 @@ def config_of(content: dict[str, Any], weights: Mapping[str, Tensor], path: Path
     """The run's config, whose weights these are. Raises CheckpointError."""
     model = content.get("model")
     layers = model.get("num_layers") if isinstance(model, dict) else None
-    if isinstance(layers, int) and layers > len(weights):  # validation takes time for each layer
+    # Validation takes time for each layer, so that a huge number would never come back.
+    if layers is not None and not (type(layers) is int and layers <= len(weights)):
         raise CheckpointError(
-            f"{path}: model.num_layers is {layers}, but there are only {len(weights)} weights: {_RESTORE}"
+            f"{path}: model.num_layers is {layers!r}, which must be a whole number of layers, of which there "
+            f"are {len(weights)} weights: {_RESTORE}"
         )
     try:
         return TrialConfig.model_validate(content)

@@ -34,6 +34,7 @@ from trm.stored import (
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 FORMAT = 1  # of config.json; a higher one is refused
 Weights = Literal["chosen", "ema", "raw"]
+_TOKEN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Answer = tuple[Tensor, Tensor | None]  # see `Trained.predict`
 
 
@@ -83,7 +84,9 @@ class Trained:
         wanted = f"give token ids (N, {length}) from 0 to {symbols - 1}, as whole numbers"
         if not isinstance(inputs, Tensor):
             raise ValueError(f"inputs is a {type(inputs).__name__}, not a tensor: {wanted}")
-        if inputs.dtype == torch.bool or inputs.is_floating_point() or inputs.is_complex():
+        if inputs.layout is not torch.strided or inputs.is_meta:
+            raise ValueError(f"inputs is a sparse or meta tensor: {wanted}")
+        if inputs.dtype not in _TOKEN_DTYPES:
             raise ValueError(f"inputs is a tensor of {inputs.dtype}: {wanted}")
         if inputs.ndim != 2 or inputs.shape[1] != length or not len(inputs):
             raise ValueError(f"inputs has the shape {tuple(inputs.shape)}: {wanted}, N from 1 on")
@@ -143,7 +146,9 @@ def export(trained: Trained, folder: str | Path) -> None:
             partial_folder.mkdir()
             tensors = {name: weight.contiguous() for name, weight in trained.model.state_dict().items()}
             save_file(tensors, partial_folder / WEIGHTS_FILE)
-            (partial_folder / CONFIG_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            (partial_folder / CONFIG_FILE).write_text(
+                json.dumps(about, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+            )
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{folder}: cannot be written ({reason}): give another folder") from error
@@ -248,7 +253,7 @@ def _exported(folder: Path, weights: Weights, device: torch.device) -> Trained:
         about.step,
         knows_data=about.knows_data,
         knows_horizon=_has_horizon(config),
-        origin=about.origin,
+        origin=about.origin.model_dump(exclude_unset=True),
     )
 
 

@@ -28,8 +28,8 @@ def configs_frame(trial_ids: Iterable[str], journal: Path) -> pd.DataFrame:
     A column has booleans (boolean), integers (Int64), numbers (float64) or texts. Where these types mix, and
     where some value is null, a list, an empty mapping or an integer beyond 2**53, every value of the column
     is JSON text: `null`, `4`, `"auto"`, `[1, 2]`. `attrs["json"]` names these columns;
-    `analysis.configs.config_of` reads a trial's values back. Passwords and tokens are `***`. A key `trial_id`
-    of the config is left out.
+    `analysis.configs.config_of` reads a trial's values back. Texts under keys that name a secret are `***`.
+    A key `trial_id` of the config is left out.
     """
     started = {
         event["trial_id"]: flatten(config_without_secret(event["config"]), into_lists=True)

@@ -17,7 +17,12 @@ _NAME = (
     r"[\w.-]*(?:password|passwd|pwd|token|secret|signature|credentials?)"
     r"|sig|auth|odbc_connect|(?:[\w-]*[-_])?(?:api|access|account|private|shared)?[-_]?key"
 )
-_NAMES_SECRET = re.compile(rf"(?i)(?:{_NAME})")
+# The keys of a config: not `pad_token` or `sort_key`, which are none.
+_NAMES_SECRET = re.compile(
+    r"(?i)(?:[\w.-]*[_.-])?(?:passwords?|passwd|pwd|passphrase|secrets?|credentials?|signature|bearer|auth"
+    r"|(?:api|access|account|private|shared|secret)[_-]?keys?)"
+    r"|(?:[\w.-]*(?:api|auth|access|refresh|bearer|hub|hf|wandb|secret)[_-]?)?tokens?"
+)
 # `password=...` in a query or in a connection string.
 _FIELD = re.compile(rf"(?i)\b(?P<name>{_NAME})=(?P<value>[^\s&;,'\"<>#)]+)")
 
@@ -35,7 +40,8 @@ def without_secret(text: str, uri: str = "") -> str:
 
 def config_without_secret(value: Any, is_secret: bool = False) -> Any:
     """A config, or a value in it, with each text as `without_secret` gives it, and `***` for a text under a
-    key with the name of a secret, such as `token`. `is_secret`: the value stands under such a key."""
+    key with the name of a secret, such as `token` or `api_key`; numbers stay. `is_secret`: the value stands
+    under such a key."""
     if isinstance(value, dict):
         names = {key: is_secret or _names_secret(key) for key in value}
         return {key: config_without_secret(item, names[key]) for key, item in value.items()}

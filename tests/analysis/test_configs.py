@@ -152,9 +152,11 @@ def test_a_sweep_from_elsewhere_says_where_its_config_is(tmp_path: Path) -> None
 
 
 def test_true_is_not_one_and_four_is_the_number_that_a_float_has() -> None:
-    one = {"flag": True, "number": 4, "text": "4", "gone": None}
-    assert differing_keys(one, {"flag": 1, "number": 4.0, "text": 4, "new": None}) == [
+    one = {"flag": True, "flags": [True], "numbers": [4, [1]], "number": 4, "text": "4", "gone": None}
+    other = {"flag": 1, "flags": [1], "numbers": [4.0, [1]], "number": 4.0, "text": 4, "new": None}
+    assert differing_keys(one, other) == [
         "flag",
+        "flags",
         "text",
         "gone",
         "new",

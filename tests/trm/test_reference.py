@@ -157,6 +157,10 @@ def having(key: str, value: object) -> Any:
         (without("L_level.layers.1.mlp.down_proj.weight"), "lacks the weight block.layers.1.mlp.down_proj"),
         (without("H_init"), "has no weight H_init"),
         (without("lm_head.weight"), "is not a checkpoint of the reference"),
+        (
+            having("block.layers.0.mlp.down_proj.weight", torch.ones(1)),
+            "two of its names are of the same weight",
+        ),
         (having("extra", torch.ones(1)), "has a weight that the network lacks, extra"),
         (lambda weights: weights.update({"extra": torch.ones(1)}), "'extra' is no weight"),
         (lambda weights: weights.update({7: torch.ones(1)}), "7 is a int, but a weight's name is a string"),

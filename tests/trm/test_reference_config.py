@@ -76,6 +76,7 @@ def test_sudoku_needs_no_name(cells: int, tmp_path: Path) -> None:
     [
         ({"data_path": "/search/amazed"}, r"does not say what 6 symbols stand for.*\[sudoku\]"),
         ({"data_paths": ["maze-4x4", "sudoku-4x4"]}, "only Sudoku or mazes, one of them"),
+        ({"data_paths": ["maze-sudoku-4x4"]}, "only Sudoku or mazes, one of them"),
         ({"data_paths": ["data/arc1concept-aug-1000"]}, "only Sudoku or mazes, one of them"),
     ],
 )

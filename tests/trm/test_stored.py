@@ -159,6 +159,8 @@ def test_the_message_names_what_is_damaged(
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
+        (("origin", "key_prefix"), "x.", "origin.key_prefix: must be"),
+        (("origin", "not_carried"), None, "origin.not_carried: must be a valid dictionary"),
         (("origin",), ["a"], "origin: must be a valid dictionary"),
         (("origin",), "a", "origin: must be a valid dictionary"),
         (("step",), "5", "step: must be a valid integer"),
@@ -166,7 +168,8 @@ def test_the_message_names_what_is_damaged(
         (("config", "model", "hidden_size"), 2**20, "has the shape"),
         (("config", "train", "max_samples"), 10**400, "is too large"),
         (("config", "model", "puzzle_emb_len"), 2**40, f"at most {MAX_TOKENS} are loaded"),
-        (("config", "model", "num_layers"), 10**9, "num_layers is 1000000000, but there are only"),
+        (("config", "model", "num_layers"), 10**9, "num_layers is 1000000000, which must be a whole"),
+        (("config", "model", "num_layers"), 500.0, "num_layers is 500.0, which must be a whole number"),
         (("config", "model", "expansion"), 1e300, "no network can be made"),
         (("config", "model", "halt_bias"), 1e300, "no network can be made"),
     ],

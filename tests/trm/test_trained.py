@@ -133,6 +133,8 @@ def test_an_older_checkpoint_without_chosen_weights_has_others(run: Path, tmp_pa
         (torch.full((2, 16), -1), None, "token ids from -1 to -1"),
         (torch.ones(2, 16), None, "a tensor of torch.float32"),
         (torch.ones(2, 16, dtype=torch.bool), None, "a tensor of torch.bool"),
+        (torch.ones(2, 16, dtype=torch.uint16), None, "a tensor of torch.uint16"),
+        (torch.ones(2, 16, dtype=torch.int64).to_sparse(), None, "a sparse or meta tensor"),
         ([[1] * 16], None, "is a list, not a tensor"),
         (torch.ones(2, 16, dtype=torch.uint8), 0, "steps is 0: give a whole number from 1 on"),
         (torch.ones(2, 16, dtype=torch.uint8), -1, "steps is -1"),

@@ -83,6 +83,9 @@ def test_no_password_or_token_gets_in(tmp_path: Path) -> None:
         "data": {"url": f"postgresql://me:{secret}@db/x", "tokens": 5, "path": "/data/a.csv"},
         "hub": {"token": secret, "api_key": secret, "credentials": {"user": secret, "more": [secret]}},
         "mirrors": [f"https://{secret}@mirror.example/"],
+        "keys": {"tokens": [secret], "passphrase": secret, "hf_token": secret, "private_key": secret},
+        "pad_token": "<pad>",
+        "sort_key": "rating",
         "max_token": 12,
         "password": "",
     }
@@ -97,6 +100,12 @@ def test_no_password_or_token_gets_in(tmp_path: Path) -> None:
         "hub.credentials.user": "***",
         "hub.credentials.more": ["***"],
         "mirrors": ["https://***@mirror.example/"],
+        "keys.tokens": ["***"],
+        "keys.passphrase": "***",
+        "keys.hf_token": "***",
+        "keys.private_key": "***",
+        "pad_token": "<pad>",
+        "sort_key": "rating",
         "max_token": 12,
         "password": "",
     }
