@@ -9,9 +9,16 @@ MLflow and in tables.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from trm.data import AnyTaskConfig
 from trm.data.sudoku import SudokuConfig
@@ -26,6 +33,18 @@ Positive = Annotated[float, Field(gt=0.0)]
 
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # Fields that the first version did not have. At their default they are left out of what is recorded, so
+    # that a sweep of that version is the same sweep as its space is now.
+    added: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_added(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        at_default = [
+            name for name in self.added if getattr(self, name) == type(self).model_fields[name].default
+        ]
+        return {name: value for name, value in content.items() if name not in at_default}
 
 
 class ModelConfig(_Config):
@@ -113,6 +132,8 @@ class OptimConfig(_Config):
 
 
 class TrainConfig(_Config):
+    added = ("micro_batch",)
+
     batch_size: int = Field(768, ge=1)
     max_samples: int = Field(50_000_000, ge=1)  # the horizon, in rows x optimizer steps
     micro_batch: int | None = Field(None, ge=1)  # rows at a time in a step, to save memory; None: all
@@ -147,6 +168,8 @@ class EvalConfig(_Config):
     of a share is +-1.5 points at most. Rows x steps is 1% of the published run's samples; for all 422,786
     test rows it would be as many as in training.
     """
+
+    added = ("raw_weights",)
 
     every_samples: int | None = Field(None, ge=1)  # None: a twentieth of the horizon
     val_rows: int = Field(2048, ge=1)
@@ -247,5 +270,5 @@ class TrialConfig(_Config):
         effective["eval"]["every_samples"] = self.eval_every_steps
         # These change speed and memory, or what is reported, and no result.
         for group, key in NO_EFFECT:
-            del effective[group][key]
+            effective[group].pop(key, None)
         return effective

@@ -91,3 +91,11 @@ def test_ways_of_halting_and_latents_differ_in_effect():
     changes += [{"latents": "multi_scale"}, {"act": "none", "halt_max_steps": 1}, {"halt_max_steps": 1}]
     effects = [TrialConfig.model_validate({"model": model}).effective() for model in changes]
     assert all(effects.count(effect) == 1 for effect in effects)
+
+
+def test_a_key_that_was_added_later_is_recorded_where_it_is_set() -> None:
+    """At its default it is left out, so that a sweep of an older version is the same sweep."""
+    config = TrialConfig.model_validate({"train": {"batch_size": 8, "micro_batch": 4}})
+    assert config.model_dump()["train"]["micro_batch"] == 4
+    assert "raw_weights" not in config.model_dump()["eval"]
+    assert TrialConfig.model_validate(config.model_dump(mode="json")) == config
