@@ -288,7 +288,10 @@ def _read_space(path: Path) -> dict[str, Any]:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     if not path.exists():
-        raise AnalysisError(f"{path} is missing: no trial has ended yet, or the sweep's folder is incomplete")
+        raise AnalysisError(
+            f"{path} is missing: it is written when the launch ends. While the sweep runs "
+            f"`python -m sweeps report {path.parent.name} --storage {path.parent.parent}` writes it"
+        )
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:

@@ -21,8 +21,8 @@ from tests.conftest import ROOT
 
 STUDIES = sorted(path.parent for path in (ROOT / "docs" / "results").glob("*/trials.parquet"))
 METRIC = "test/exact_accuracy"
-HEAD = ["arm", "n", "mean [95% interval]", "lowest, highest", "difference [repeated interval]", "p (Holm)",
-        "verdict", "parameters", "FLOPs a sample", "learning rate"]  # fmt: skip
+HEAD = ["arm", "n", "mean [95% interval]", "lowest, highest", "difference [repeated interval]",
+        "p (adjusted)", "verdict", "parameters", "FLOPs a sample", "learning rate"]  # fmt: skip
 
 
 def table_of(study: str) -> list[dict[str, str]]:

@@ -79,14 +79,14 @@ def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     table = table.reindex(columns=sweep.arms).astype(float)
     stopped = pool.trials[pool.trials["status"] == "pruned"].groupby("arm").size()
     gaps = table.sub(table[sweep.baseline], axis=0).drop(columns=sweep.baseline)
-    found = pd.DataFrame(
+    found = pd.DataFrame(  # by arm: where a series lacks one, pandas puts the rows in another order
         {
-            "arm": table.columns, "samples": pool.samples, "n": table.count(),
+            "samples": pool.samples, "n": table.count(),
             "n_stopped": stopped.reindex(table.columns, fill_value=0), "median": table.median(),
             "least": table.min(), "most": table.max(), "shared": gaps.count(),
             "ahead": ((gaps if sweep.maximise else -gaps) > 0).sum(), "diff": gaps.median(),
         }
-    ).loc[list(table.columns)]  # fmt: skip
+    ).loc[list(table.columns)].rename_axis("arm").reset_index()  # fmt: skip
     counts = ["shared", "ahead"]
     found[counts] = found[counts].fillna(0).astype(int)
     found = found.sort_values("median", ascending=not sweep.maximise, kind="stable")

@@ -34,6 +34,17 @@ def test_arms_are_compared_where_the_first_was_stopped(tmp_path: Path) -> None:
     assert sweep.trials.loc[sweep.trials["arm"] == "a", OBJECTIVE].mean() > found.loc["a", "median"] + 0.2
 
 
+def test_each_arm_has_its_own_values_in_whatever_order_arms_are_declared(tmp_path: Path) -> None:
+    arms = {"z": Fake(0.6), "m": Fake(0.9), "a": Fake(0.3, stop=0.25)}
+    sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2)))
+    found = at_common_samples(sweep).set_index("arm")
+    early = sweep.history[sweep.history["samples"] == 100_000].set_index("trial_id")[OBJECTIVE]
+    for arm in arms:
+        assert found.loc[arm, "median"] == np.median([early[f"{arm}-d0-s{seed}"] for seed in range(3)])
+    assert found["n_stopped"].to_dict() == {"z": 0, "m": 0, "a": 3}
+    assert math.isnan(found.loc["z", "diff"])
+
+
 def test_where_nothing_was_stopped_the_values_are_the_final_ones(tmp_path: Path) -> None:
     arms = {"a": Fake(0.6), "b": Fake(0.9, statuses={1: "diverged"})}
     sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2)))
