@@ -41,7 +41,7 @@ def assert_equals_the_loop(inputs, dy, reverse, tolerance=1e-5):
     batch=st.integers(1, 2),
     reverse=st.booleans(),
 )
-@settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])  # it shrinks for minutes
+@settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate])  # it shrinks for minutes
 def test_equals_the_loop_with_its_gradients(length, channels, d_state, batch, reverse):
     assert_equals_the_loop(*inputs_of(length, channels, d_state, batch), reverse)
 
@@ -58,7 +58,7 @@ def test_a_step_size_of_zero_keeps_the_state():
 
 
 def test_long_sequences():
-    assert_equals_the_loop(*inputs_of(900, channels=3, d_state=5, batch=1, dt=(0.0, 0.1)), reverse=True)
+    assert_equals_the_loop(*inputs_of(300, channels=3, d_state=5, batch=1, dt=(0.0, 0.1)), reverse=True)
 
 
 def test_many_states():
