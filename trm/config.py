@@ -139,7 +139,7 @@ class TrainConfig(_Config):
     micro_batch: int | None = Field(None, ge=1)  # rows at a time in a step, to save memory; None: all
     # auto: bfloat16 on a GPU that supports it, else float32; tf32: float32 with matrix products in TF32
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"  # auto: where it pays (`trm.compile_choice`)
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: where it pays (`trm.cost.compiling_pays`)
 
     @property
     def max_steps(self) -> int:

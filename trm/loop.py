@@ -212,7 +212,7 @@ class Trainer:
         with self.ema.swapped(self.model):
             averaged = self.evaluate(val)
             # The weights of every report are compared on the same rows.
-            on_subset = averaged.at(self.val_rows) if val is not self.val_subset else averaged
+            on_subset = averaged.at(self.val_rows) if is_last else averaged
             self.chosen.offer(self.model, self.step, accuracies(self.config, on_subset))
         metrics = self._test() if is_last and len(self.test.inputs) else {}
         metrics |= {f"val/{name}": value for name, value in accuracies(self.config, averaged).items()}

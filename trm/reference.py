@@ -18,9 +18,9 @@ from torch import Tensor
 from trm.checkpoint import CheckpointError, load_safely, written_whole
 from trm.config import TrialConfig
 from trm.reference_config import ALL_CONFIG, all_config, read_config
-from trm.stored import check_weights
+from trm.stored import Origin, check_weights
 
-PREFIX = "_orig_mod.model.inner."  # as the reference saves a compiled model; uncompiled without _orig_mod
+PREFIX = Origin().key_prefix  # as the reference saves a compiled model; uncompiled without _orig_mod
 _TO_OURS = (
     (r"^L_level\.", "block."),
     (r"^H_level\.", "block_H."),
