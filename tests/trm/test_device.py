@@ -215,7 +215,7 @@ def test_a_step_waits_for_no_number(tmp_path: Path, kind: str, act: str) -> None
     trainer = Trainer(config, FakeTrial(tmp_path))
     trainer.model.train()
     trainer.train_step(1)
-    trainer.optimizers._adamw.step = lambda: None  # type: ignore[method-assign]
+    trainer.optimizers._optimizers["adamw"].step = lambda: None  # type: ignore[method-assign]
     with NoNumbers():
         trainer.train_step(2)
     assert trainer.step == 2 and trainer.carry.halted.shape == (16,)
