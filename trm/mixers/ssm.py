@@ -52,7 +52,7 @@ DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes (Mamba, section 3
 
 
 class SSMConfig(MixerConfig):
-    added = ()  # the first version had `out_gain` under another name
+    added: ClassVar[tuple[str, ...]] = ()  # the first version had `out_gain` under another name
     d_state: int = Field(ge=1)
     d_conv: int = Field(4, ge=1)
     expand: float = Field(1.25, gt=0.0)  # 1.25: as many parameters as attention
