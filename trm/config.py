@@ -1,9 +1,12 @@
 """TrialConfig: everything that defines one trial of TRM except its seed and its device.
 
 The defaults are the published Sudoku-Extreme recipe (arXiv 2510.04871, appendix). Where paper and reference
-code differ, the defaults follow the code (50 million samples, for example), with one exception: the optimizer
-is the paper's AdamW, not the code's AdamATan2. A key's dotted path (`model.h_cycles`) is its name in YAML, in
-MLflow and in tables.
+code differ, the defaults follow the code (50 million samples, for example). Deviations from it: the optimizer
+is the paper's AdamW, not the code's AdamATan2; the puzzles are a seeded draw with a validation set, where the
+code draws without a seed and selects on test. Weights start as in the code, linear maps also in mixers that
+come from elsewhere (docs/mixers.md).
+
+A key's dotted path (`model.h_cycles`) is its name in YAML, in MLflow and in tables.
 """
 
 from __future__ import annotations
@@ -128,7 +131,11 @@ class LossConfig(Config):
 
 
 class OptimConfig(Config):
-    """AdamW for the network, SignSGD with decoupled weight decay for the puzzle embedding."""
+    """AdamW for the network, SignSGD with decoupled weight decay for the puzzle embedding.
+
+    AdamW and its betas are the paper's. The reference code has AdamATan2 (arXiv 2407.05872) with the same
+    rate, betas and weight decay, and therefore no eps; here it is PyTorch's default.
+    """
 
     lr: Positive = 1e-4
     betas: tuple[Below1, Below1] = (0.9, 0.95)

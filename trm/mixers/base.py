@@ -202,7 +202,7 @@ class MixerConfig(SublayerConfig):
     value `forward` or `alternating` reads one way there, and sees only the tokens behind it.
     """
 
-    added = ("out_gain",)
+    added: ClassVar[tuple[str, ...]] = ("out_gain",)
 
     # Factor of the initial weights of the projection that makes the mixer's output, which a mixer's `build`
     # applies. Deviation from every published mixer, of which it is 1.
