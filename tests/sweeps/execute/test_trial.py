@@ -20,6 +20,8 @@ from sweeps.execute.trial import Payload, Report, TrialHandle
 from sweeps.execute.warned import MAX_LENGTH, MAX_WARNINGS
 from sweeps.execute.worker import TrialActor
 from tests.sweeps.execute.unruly_trainer import _ACTS, MANY, Config
+from tests.trm.test_trainer import make_config, untimed
+from trm import load as trm_load
 
 
 def payload(folder: Path, does: str = "nothing") -> Payload:
@@ -123,6 +125,26 @@ def test_a_report_that_diverges_has_no_checkpoint_written(
     written: list[Path] = []
     *_, end = saved(payload(tmp_path), monkeypatch, written.append, float("nan"))
     assert (end.outcome, written) == ("diverged", [])
+
+
+def test_trms_trial_goes_on_from_its_last_checkpoint_bit_by_bit(tmp_path: Path) -> None:
+    def trm(name: str) -> Payload:
+        given = replace(payload(tmp_path / name), trainer="trm.trainer:train", metric="val/cell_accuracy")
+        return replace(given, config=make_config().model_dump(mode="json"))
+
+    *whole, _ = played(trm("whole"))
+    first = TrialHandle(trm("killed"), "cpu")
+    begun = [first.next() for _ in range(2)]
+    assert first.stop()
+    gone_on = TrialHandle(replace(trm("killed"), journal_step=10), "cpu")
+    assert gone_on.checkpoint == tmp_path / "killed" / "a" / "step_000000010"
+    rest = [gone_on.next() for _ in range(2)]
+    assert gone_on.next().outcome == "completed" and gone_on.stop()
+    assert untimed([each.metrics for each in begun + rest]) == untimed([each.metrics for each in whole])
+    *best, last = sorted((tmp_path / "killed" / "a").iterdir())
+    assert last.name == "step_000000020" and (last / "resume").exists()
+    assert not any((path / "resume").exists() for path in best)
+    assert all(trm_load(path, weights="raw").step == int(path.name[5:]) for path in (*best, last))
 
 
 def test_a_trial_that_begins_anew_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
