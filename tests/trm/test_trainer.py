@@ -348,7 +348,7 @@ def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
     config = make_config(model={"mixer": own}, train={"max_samples": 16 * 10})
     alone = FakeTrial(tmp_path / "alone")
     train(config, alone)
-    state = load_checkpoint(alone.folder / "5", "cpu")
+    state = format_1(alone.folder / "5")
     recorded = json.loads(state["config"])
     mixer = recorded["model"]["mixer"]
     recorded["model"]["mixer"] = mixer = mixer | {"out_proj_gain": mixer.pop("out_gain")}
