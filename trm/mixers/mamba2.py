@@ -83,7 +83,7 @@ class Mamba2Config(SSMConfig):
                 f"{key}.ngroups is {self.ngroups}, which does not divide the {heads} heads ({inner} "
                 f"channels in heads of {self.headdim}): give one of {_divisors(heads)}"
             )
-        self.check_shares(heads, "heads", key)
+        self.check_shares(heads, "heads", "expand", key)
         if self.ngroups > 1 and self.ngroups % len(self.orders):
             raise ValueError(
                 f"{key}.ngroups is {self.ngroups}, but heads that share B and C read in one order, of which "
