@@ -35,8 +35,8 @@ from torch import Tensor, nn
 
 from trm.grid import Layout
 from trm.mixers.base import KEY
+from trm.mixers.inner import InnerConfig
 from trm.mixers.kernels.mamba_ssm import why_missing
-from trm.mixers.scans import ScanConfig
 
 Direction = Literal[
     "forward", "alternating", "bidirectional_tied", "bidirectional", "bidirectional_own", "quasiseparable"
@@ -44,7 +44,7 @@ Direction = Literal[
 DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes (Mamba, section 3.6)
 
 
-class SSMConfig(ScanConfig):
+class SSMConfig(InnerConfig):
     added = ()  # the first version had `out_gain` under another name
     d_state: int = Field(ge=1)
     d_conv: int = Field(4, ge=1)
@@ -67,17 +67,8 @@ class SSMConfig(ScanConfig):
         """Number of sets of A, D, the bias of dt, and the filters of x."""
         return 2 if self.direction == "bidirectional_own" else 1
 
-    def d_inner(self, hidden_size: int) -> int:
-        return round(self.expand * hidden_size)
-
     def check(self, hidden_size: int, key: str = KEY) -> None:
-        channels = self.expand * hidden_size
-        if abs(channels - round(channels)) > 0.01 or round(channels) < 1:
-            raise ValueError(
-                f"{key}.expand x model.hidden_size must be a whole number of channels, but "
-                f"{self.expand} x {hidden_size} = {channels:g}: give an expand such as "
-                f"{max(1, round(channels)) / hidden_size:.6g} or another hidden_size"
-            )
+        super().check(hidden_size, key)
         if self.backend == "mamba_ssm" and (reason := why_missing(self.kernels)) is not None:
             raise ValueError(
                 f"{key}.backend is 'mamba_ssm', but its kernels cannot be imported here ({reason}): install "
@@ -86,8 +77,8 @@ class SSMConfig(ScanConfig):
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = super().effective_at(scan_index, hidden_size, layout)
-        del fields["expand"], fields["backend"]
-        return fields | {"d_inner": self.d_inner(hidden_size)}
+        del fields["backend"]
+        return fields
 
 
 def of_direction(stacked: Tensor, size: int, index: int) -> Tensor:
