@@ -11,43 +11,21 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from trm.data import AnyTaskConfig
 from trm.data.sudoku import SudokuConfig
 from trm.grid import Layout
 from trm.mixers import AnyMixerConfig
 from trm.mixers.attention import AttentionConfig
+from trm.settings.versions import Config, with_new_names
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Below1 = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    # Fields that the first version did not have. At their default they are left out of what is recorded, so
-    # that a sweep of that version is the same sweep as its space is now.
-    added: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_added(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialize(self)
-        at_default = [
-            name for name in self.added if getattr(self, name) == type(self).model_fields[name].default
-        ]
-        return {name: value for name, value in content.items() if name not in at_default}
-
-
-class ModelConfig(_Config):
+class ModelConfig(Config):
     """The network: one block of `num_layers` layers, applied h_cycles x (l_cycles + 1) times a step.
 
     With `networks: separate` there are two blocks, both of `num_layers` layers. HRM's reference code can give
@@ -112,12 +90,12 @@ class ModelConfig(_Config):
             )
 
 
-class LossConfig(_Config):
+class LossConfig(Config):
     kind: Literal["stablemax", "softmax"] = "stablemax"
     q_weight: float = Field(0.5, ge=0.0)
 
 
-class OptimConfig(_Config):
+class OptimConfig(Config):
     """AdamW for the network, SignSGD with decoupled weight decay for the puzzle embedding."""
 
     lr: Positive = 1e-4
@@ -131,7 +109,7 @@ class OptimConfig(_Config):
     ema_decay: Below1 = 0.999  # 0: no EMA
 
 
-class TrainConfig(_Config):
+class TrainConfig(Config):
     added = ("micro_batch",)
 
     batch_size: int = Field(768, ge=1)
@@ -160,7 +138,7 @@ class TrainConfig(_Config):
         return self
 
 
-class EvalConfig(_Config):
+class EvalConfig(Config):
     """At intervals a fixed seeded subset of val is evaluated; all of val, and test, only at the end.
 
     At the end, test is also evaluated with the weights that were best on that subset of val, and `depth_rows`
@@ -182,13 +160,20 @@ class EvalConfig(_Config):
 NO_EFFECT = (("eval", "batch_size"), ("eval", "raw_weights"), ("train", "compile"), ("train", "micro_batch"))
 
 
-class TrialConfig(_Config):
+class TrialConfig(Config):
+    renamed: ClassVar = {"out_proj_gain": "out_gain"}  # old names of keys, at any depth, that are still read
+
     model: ModelConfig = ModelConfig()
     data: AnyTaskConfig = SudokuConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, content: Any) -> Any:
+        return with_new_names(content, cls)
 
     @property
     def is_extendable(self) -> bool:

@@ -14,11 +14,13 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from trm.batches import Batches, derive_seed
@@ -273,7 +275,7 @@ class Trainer:
                 f"on val: start again without it, or resume with that version"
             )
         is_extendable = self.config.is_extendable
-        state["config"] = _resume_key(json.loads(state["config"]), is_extendable)
+        state["config"] = _resume_key(_recorded(state["config"]), is_extendable)
         expected = {
             "config": _resume_key(self.config.model_dump(mode="json"), is_extendable),
             "seed": self.trial.seed,
@@ -299,6 +301,14 @@ def _is_compiled(config: TrialConfig, device: torch.device) -> bool:
     if config.train.compile == "auto":
         return device.type == "cuda" or (device.type == "cpu" and compiling_pays(config))
     return config.train.compile == "on"
+
+
+def _recorded(config: str) -> dict[str, Any]:
+    """A checkpoint's config as this version records it; as it stands, if this version has no such config."""
+    content: dict[str, Any] = json.loads(config)
+    with suppress(ValidationError):
+        return TrialConfig.model_validate(content).model_dump(mode="json")
+    return content
 
 
 def _resume_key(config: dict[str, Any], is_extendable: bool) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -271,6 +272,26 @@ def test_describe() -> None:
     assert described["warmup_samples"] == 4 * 16
     assert described["horizon_key"] == "train.max_samples"
     assert described["effective"] == config.effective()
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    """Its config has the keys in another order, and `out_gain` under another name."""
+    config = make_config("mamba2", train={"max_samples": 16 * 10})
+    alone = FakeTrial(tmp_path / "alone")
+    train(config, alone)
+    state = load_checkpoint(alone.folder / "5", "cpu")
+    recorded = json.loads(state["config"])
+    mixer = recorded["model"]["mixer"]
+    recorded["model"]["mixer"] = mixer = mixer | {"out_proj_gain": mixer.pop("out_gain")}
+    assert list(mixer)[-1] == "out_proj_gain" and mixer["out_proj_gain"] == 0.3
+    save_checkpoint(tmp_path / "old", state | {"config": json.dumps(recorded)})
+    gone_on = FakeTrial(tmp_path / "gone-on", checkpoint=tmp_path / "old")
+    train(config, gone_on)
+    assert untimed(gone_on.rows) == untimed(alone.rows)[1:]
+    mixer["out_proj_gain"] = 0.4
+    save_checkpoint(tmp_path / "other", state | {"config": json.dumps(recorded)})
+    with pytest.raises(CheckpointError, match="its config is"):
+        train(config, FakeTrial(tmp_path / "refused", checkpoint=tmp_path / "other"))
 
 
 def test_a_run_goes_on_faster_but_not_as_another_one(tmp_path: Path) -> None:

@@ -93,9 +93,7 @@ class Mamba(nn.Module):
         states = torch.arange(1, config.d_state + 1, dtype=torch.float32)
         self.A_log = undecayed(states.log().repeat(rows, 1))
         self.D = undecayed(torch.ones(rows))
-        self.out_proj = CastedLinear(self.inner, hidden_size)
-        with torch.no_grad():
-            self.out_proj.weight.mul_(config.out_proj_gain)
+        self.out_proj = CastedLinear(self.inner, hidden_size, gain=config.out_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         x, z = self.in_proj(hidden_states).chunk(2, dim=-1)

@@ -1,7 +1,7 @@
 """Mamba-2 (Dao & Gu, arXiv 2405.21060): state-space duality in the parallel block of its figure 6.
 
 Deviations: the projections have LeCun initialisation (`trm.mixers.ssm`), and `out_proj` starts at
-`out_proj_gain` times that; the gated norm normalises over all channels, where the official block normalises
+`out_gain` (0.3) times that; the gated norm normalises over all channels, where the official block normalises
 each of the `ngroups` groups of channels; the default `expand` gives as many parameters as attention, not the
 published expand = 2.
 """
@@ -38,7 +38,7 @@ class Mamba2Config(SSMConfig):
     # The output of the gated norm has unit scale, two to three times that of attention. With gain 1, the 42
     # layers of a supervision step of a new network amplify a rounding error 60- to 200-fold (hidden_size 128,
     # three seeds); with 0.3 they do not amplify it, and attention amplifies it 5-fold.
-    out_proj_gain: float = Field(0.3, gt=0.0)
+    out_gain: float = Field(0.3, gt=0.0)
 
     def num_heads(self, hidden_size: int) -> int:
         return self.d_inner(hidden_size) // self.headdim
@@ -116,9 +116,7 @@ class Mamba2(nn.Module):
         self.A_log = undecayed(torch.empty(rows).uniform_(1, 16).log())
         self.D = undecayed(torch.ones(rows))
         self.norm = GatedRMSNorm(self.inner)
-        self.out_proj = CastedLinear(self.inner, hidden_size)
-        with torch.no_grad():
-            self.out_proj.weight.mul_(config.out_proj_gain)
+        self.out_proj = CastedLinear(self.inner, hidden_size, gain=config.out_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         z, x, own = self._project(hidden_states)

@@ -45,11 +45,11 @@ DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes (Mamba, section 3
 
 
 class SSMConfig(ScanConfig):
+    added = ()  # the first version had `out_gain` under another name
     d_state: int = Field(ge=1)
     d_conv: int = Field(4, ge=1)
     expand: float = Field(1.25, gt=0.0)  # 1.25: as many parameters as attention
     direction: Direction = "alternating"  # type: ignore[assignment]  # the common ones, and its own
-    out_proj_gain: float = Field(1.0, gt=0.0)  # factor of the output projection's initial weights
     kernels: ClassVar[tuple[str, ...]]  # the modules that backend mamba_ssm needs
     backend: Literal["auto", "torch", "mamba_ssm"] = "auto"
 

@@ -150,19 +150,6 @@ def test_readings_of_their_own_are_the_mean_of_two_mixers(make):
     torch.testing.assert_close(mean, (forward + backward) / 2)
 
 
-def test_the_output_starts_at_the_given_share(make):
-    quiet, loud = (make(out_proj_gain=gain) for gain in (0.1, 1.0))
-    modules = []
-    for config in (quiet, loud):
-        torch.manual_seed(0)
-        modules.append(config.build(HIDDEN, LAYOUT, 0, None))
-    x = states(2, LENGTH, HIDDEN)
-    torch.testing.assert_close(modules[0](x), 0.1 * modules[1](x))
-    assert quiet.effective(HIDDEN, LAYOUT, 2) != loud.effective(HIDDEN, LAYOUT, 2)
-    with pytest.raises(ValidationError):
-        make(out_proj_gain=0.0)
-
-
 def test_step_sizes_start_log_uniform():
     with torch.random.fork_rng():
         torch.manual_seed(0)
