@@ -59,6 +59,14 @@ class MLSTMConfig(InnerConfig):
         channelwise = inner * (3 * self.qkv_block_size + self.d_conv + 1 + 2)
         return 3 * hidden_size * inner + channelwise + gates
 
+    def flops(self, hidden_size: int, layout: Layout) -> int:
+        inner, orders, length = self.d_inner(hidden_size), len(self.orders), layout.seq_len
+        # Each order has its own q, k, v and gates of all heads, of which it uses its share.
+        selecting = orders * 3 * inner * (self.qkv_block_size + 2 * self.num_heads)
+        core = mlstm.flops(length, self.num_heads, inner // self.num_heads)
+        readings = len(self.reversals(0))
+        return 2 * length * (3 * hidden_size * inner + readings * selecting) + readings * core
+
     def check(self, hidden_size: int, key: str = KEY) -> None:
         super().check(hidden_size, key)
         for field in ("num_heads", "qkv_block_size"):

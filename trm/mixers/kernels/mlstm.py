@@ -96,6 +96,15 @@ def chunked(
     return y.flatten(2, 3), normaliser.flatten(2)
 
 
+def flops(seq_len: int, heads: int, channels: int) -> int:
+    """FLOPs of the matrix products of `mlstm` for one row."""
+    if seq_len <= QUADRATIC_MAX_LEN:
+        return 4 * seq_len**2 * heads * channels
+    number = math.ceil(seq_len / CHUNK_SIZE)
+    within, state = 4 * CHUNK_SIZE**2 * channels, channels * (channels + 1)
+    return heads * (number * (within + 4 * CHUNK_SIZE * state) + 2 * number**2 * state)
+
+
 def _weights(source: Tensor, largest: Tensor, dtype: torch.dtype, diagonal: int = 0) -> Tensor:
     """exp(source[s] - largest[t]) at (t, s) up to the diagonal, else 0; masked before exp can overflow."""
     difference = (source[..., None, :] - largest[..., :, None]).to(dtype)
