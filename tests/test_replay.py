@@ -120,7 +120,8 @@ def test_optimizers_driven_by_the_recorded_gradients_give_the_recorded_weights()
         gradients["puzzle_emb.weights"] = gradients.pop("puzzle_emb_local").sum(0, keepdim=True)
         for name, parameter in replay.model.named_parameters():
             parameter.grad = gradients[name]
-        replay.optimizers.step(t + 1)
+        replay.optimizers.set_rates(t + 1)
+        replay.optimizers.step()
         replay.ema.update(replay.model)
         after = "final/" if t + 1 == replay.num_steps else f"step{t + 1}/before/weights/"
         state = replay.model.state_dict()

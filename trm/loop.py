@@ -147,18 +147,24 @@ class Trainer:
         inputs, labels = self.batches(step)
         self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
         noise = self.model.draw_noise(len(inputs), self.generator)
-        passes = partial(self._forward_backward, inputs, labels, noise)
+        self.optimizers.set_rates(step)
         try:
-            carry, sums = self.compilation.run("training", passes)
+            self.update(inputs, labels, noise)
         except torch.OutOfMemoryError as error:
             raise torch.OutOfMemoryError(self._too_large()) from error
-        self.optimizers.step(step)
+        self.step = step
+
+    def update(self, inputs: Tensor, labels: Tensor, noise: Noise | None) -> None:
+        """The part of a step that a CUDA graph can hold: the host reads no value of it, and weights, moments,
+        averages, carry and totals are changed in place."""
+        passes = partial(self._forward_backward, inputs, labels, noise)
+        carry, sums = self.compilation.run("training", passes)
+        self.optimizers.step()
         self.optimizers.zero_grad()
         self.ema.update(self.model)
         self.totals += sums
         for part, rows in carry:
             self.carry.rows(rows).copy_(part)
-        self.step = step
 
     def _too_large(self) -> str:
         rows, needed = self.config.train.rows_at_once, step_memory(self.config, self.model.forward_dtype)
@@ -307,7 +313,7 @@ def _recorded(config: str) -> dict[str, Any]:
     """A checkpoint's config as this version records it; as it stands, if this version has no such config."""
     content: dict[str, Any] = json.loads(config)
     with suppress(ValidationError):
-        return TrialConfig.model_validate(content).model_dump(mode="json")
+        return TrialConfig.recorded(content).model_dump(mode="json")
     return content
 
 
