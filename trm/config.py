@@ -18,6 +18,7 @@ from trm.data.sudoku import SudokuConfig
 from trm.grid import Layout
 from trm.mixers import AnyMixerConfig
 from trm.mixers.attention import AttentionConfig
+from trm.mixers.mamba2 import with_first_norm
 from trm.settings.versions import Config, with_new_names
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -169,6 +170,11 @@ class TrialConfig(Config):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @classmethod
+    def recorded(cls, content: Any) -> Self:
+        """The config that a checkpoint has, also one of an older version. Raises ValidationError."""
+        return cls.model_validate(with_first_norm(content))
 
     @model_validator(mode="before")
     @classmethod

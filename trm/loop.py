@@ -313,7 +313,7 @@ def _recorded(config: str) -> dict[str, Any]:
     """A checkpoint's config as this version records it; as it stands, if this version has no such config."""
     content: dict[str, Any] = json.loads(config)
     with suppress(ValidationError):
-        return TrialConfig.model_validate(content).model_dump(mode="json")
+        return TrialConfig.recorded(content).model_dump(mode="json")
     return content
 
 

@@ -102,7 +102,7 @@ def config_of(content: dict[str, Any], weights: Mapping[str, Tensor], path: Path
             f"are {len(weights)} weights: {_RESTORE}"
         )
     try:
-        return TrialConfig.model_validate(content)
+        return TrialConfig.recorded(content)
     except ValidationError as error:
         raise CheckpointError(explain(error, TrialConfig, str(path))) from error
     except OverflowError as error:

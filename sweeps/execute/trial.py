@@ -65,7 +65,7 @@ class Payload:
     avoid: list[str] = field(default_factory=list)
     attempt: int = 1
     journal_step: int = -1  # the last step that the journal has a report of
-    is_measured: bool = False  # `gpu` follows from measured memory, and limits the memory of the trial
+    is_measured: bool = False  # `gpu` follows from measured memory, and can be enlarged
     max_silence_s: float | None = None  # the longest time without a report
     factors: list[str] = field(default_factory=list)
     tuned: list[str] = field(default_factory=list)

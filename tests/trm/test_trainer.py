@@ -13,6 +13,7 @@ from trm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from trm.config import TrialConfig
 from trm.evaluate import depth_metrics, run_rows, run_test_rows
 from trm.loop import Trainer
+from trm.trained import load
 from trm.trainer import describe, train
 
 ROWS = {"num_train": 50, "num_val": 30, "num_test": 20}
@@ -275,19 +276,22 @@ def test_describe() -> None:
 
 
 def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
-    """Its config has the keys in another order, and `out_gain` under another name."""
-    config = make_config("mamba2", train={"max_samples": 16 * 10})
+    """Its config has the keys in another order, `out_gain` under another name, and no `norm_by_group`."""
+    own = {"kind": "mamba2", "headdim": 4, "expand": 1.0, "ngroups": 2, "norm_by_group": False}
+    config = make_config(model={"mixer": own}, train={"max_samples": 16 * 10})
     alone = FakeTrial(tmp_path / "alone")
     train(config, alone)
     state = load_checkpoint(alone.folder / "5", "cpu")
     recorded = json.loads(state["config"])
     mixer = recorded["model"]["mixer"]
     recorded["model"]["mixer"] = mixer = mixer | {"out_proj_gain": mixer.pop("out_gain")}
+    assert mixer.pop("norm_by_group") is False
     assert list(mixer)[-1] == "out_proj_gain" and mixer["out_proj_gain"] == 0.3
     save_checkpoint(tmp_path / "old", state | {"config": json.dumps(recorded)})
     gone_on = FakeTrial(tmp_path / "gone-on", checkpoint=tmp_path / "old")
     train(config, gone_on)
     assert untimed(gone_on.rows) == untimed(alone.rows)[1:]
+    assert load(tmp_path / "old").config == config
     mixer["out_proj_gain"] = 0.4
     save_checkpoint(tmp_path / "other", state | {"config": json.dumps(recorded)})
     with pytest.raises(CheckpointError, match="its config is"):

@@ -24,10 +24,12 @@ class Config(BaseModel):
     @model_serializer(mode="wrap")
     def _without_added(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = serialize(self)
-        at_default = [
-            name for name in self.added if getattr(self, name) == type(self).model_fields[name].default
-        ]
-        return {name: value for name, value in content.items() if name not in at_default}
+        left_out = self.left_out()
+        return {name: value for name, value in content.items() if name not in left_out}
+
+    def left_out(self) -> list[str]:
+        """The fields that are not recorded, as they have the value that the first version acted by."""
+        return [name for name in self.added if getattr(self, name) == type(self).model_fields[name].default]
 
 
 def renamed_in(model: type[BaseModel]) -> Mapping[str, str]:
