@@ -1,5 +1,4 @@
-"""Replay recordings that name their `kind` and `mixer`: a `core`, one sequence operator, and a `block`, a
-whole mixer.
+"""Replay recordings that name their `kind` and `mixer`: `core`, a sequence operator, and `block`, a mixer.
 
 A core is computed from `in/NAME`, a block from `x` and `param/NAME`; both are compared by output and by the
 gradients of sum(y * dy). A tolerance is an array's own, where the json gives one, or its kind's.

@@ -1,5 +1,4 @@
-"""Mamba-3 (arXiv 2603.15569), SISO: a state-space model with a trapezoidal step, turned keys and no
-convolution.
+"""Mamba-3 (arXiv 2603.15569), SISO: a state-space model with a trapezoidal step and turned keys.
 
 One projection of the input gives z, x (E channels in H heads), B and C (N states for each of the `ngroups`
 groups of heads), and, for each head, dt, A and lam; and S angular rates, which the heads share. Then

@@ -1,5 +1,4 @@
-"""mLSTM (xLSTM, arXiv 2405.04517): a matrix memory with exponential input gates, in the block of its figure
-10.
+"""mLSTM (xLSTM, arXiv 2405.04517): a matrix memory with exponential input gates and a normaliser.
 
 With E = `expand` x D inner channels, u and z are the halves of W_up x, and c = silu(conv(u)) of a short
 causal convolution:
@@ -13,8 +12,8 @@ where `norm` is a LayerNorm over each head's channels with a weight 1 + w and no
 convolution looks ahead. A head's gates see all heads' q, k and v, in the head's own order.
 
 Deviations. W_down starts as all linear layers here, times `out_gain`; the authors start it at a standard
-deviation of 2 / (blocks sqrt(D)). E is not rounded up to a multiple of 64, and is less than 2 D by default,
-for attention's number of parameters.
+deviation of 2 / (blocks sqrt(D)). The gates' biases, the norm and the skip have no weight decay. E is not
+rounded up to a multiple of 64, and is less than 2 D by default, for attention's number of parameters.
 """
 
 from __future__ import annotations

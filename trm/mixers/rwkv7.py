@@ -1,5 +1,4 @@
-"""RWKV-7's time mixing (arXiv 2503.14456): a matrix state with a decay for every channel and a delta-like
-update.
+"""RWKV-7 (arXiv 2503.14456): a matrix state with a decay for every channel and a delta-like update.
 
 With x_n = x + (x_{t-1} - x) mu_n for each n of r, w, k, v, a, g (the token shift; x is 0 before the first
 token):
@@ -18,7 +17,8 @@ Deviations. There is no value residual, as a loop has no first layer: this is th
 layer, with its initial values. W_o starts as all linear layers here, times `out_gain`, not at zero, from
 which the other parameters would get no gradient at first. For the same reason the first factors w1, a1 and
 g1 do not start at zero; the second ones start as small as the authors' (0.1 of an orthogonal matrix), so
-that the gate is small at first. The inner width may differ from the model's, and ranks are half the
+that the gate, and with it the output, is small at first. As in the authors' training, only the four large
+matrices have weight decay. The inner width may differ from the model's, and ranks are half the
 authors' suggestion at 512 channels, both for attention's number of parameters.
 """
 

@@ -1,4 +1,4 @@
-"""The state of RWKV-7 (arXiv 2503.14456, equation 17 and appendix) as masked products and a triangular solve.
+"""The state of RWKV-7 (arXiv 2503.14456) as masked products and a triangular solve.
 
 The recurrence, for every head, with a state S of N value rows and N key columns:
 
@@ -33,16 +33,14 @@ def rwkv7(
     v: Float[Tensor, "B L H N"],
     a: Float[Tensor, "B L H N"],
     b: Float[Tensor, "B L H N"],
-    chunk_size: int | None = None,
 ) -> Float[Tensor, "B L H N"]:
-    """The recurrence's y, from one chunk for up to 128 tokens, else from chunks of 64 with a state between
-    them.
+    """The recurrence's y, from one chunk for up to 128 tokens, else from chunks of 64 with a state between.
 
-    w <= -1/2 is float32 or wider; the others have the dtype of the matrix products. The solve is in the
-    dtype of w.
+    w <= -1/2 is float32 or wider; the others have the dtype of the matrix products. The solve is in float32
+    or wider.
     """
     length = r.shape[1]
-    size = chunk_size or (length if length <= ONE_CHUNK_MAX_LEN else CHUNK_SIZE)
+    size = length if length <= ONE_CHUNK_MAX_LEN else CHUNK_SIZE
     log_decay = -w.exp()
     # All become (B, H, chunks, tokens, N).
     r, log_decay, k, v, a, b = (chunks.split(x.transpose(1, 2), size) for x in (r, log_decay, k, v, a, b))
