@@ -145,12 +145,12 @@ class Mamba3(nn.Module):
             for v, norm in ((B, self.B_norm), (C, self.C_norm))
         )
         if self.config.ngroups == 1:
-            B, C = (v.repeat(1, 1, self.groups) for v in (B, C))
+            B, C = (self.scans.for_every_group(v) for v in (B, C))
         dt, A, trap, angles = (at_least_float32(v) for v in (dt, A, trap, angles))
         dt = F.softplus(dt + self.dt_bias)
         above = F.relu(A)
         A = above + 1 / (1 + above - A)  # h, with its derivative at 0, where inputs of zeros are
-        return B, C, dt, -A.clamp(min=A_FLOOR) * dt, trap, angles.repeat(1, 1, self.groups)
+        return B, C, dt, -A.clamp(min=A_FLOOR) * dt, trap, self.scans.for_every_group(angles)
 
     def _mix(
         self,

@@ -104,7 +104,7 @@ class MLSTM(nn.Module):
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         u, z = self.in_proj(hidden_states).chunk(2, dim=-1)
-        y = self.scans(self._mix, u.repeat(1, 1, self.groups) if self.groups > 1 else u)
+        y = self.scans(self._mix, self.scans.for_every_group(u))
         return self.out_proj((y * F.silu(z)).to(z.dtype))
 
     def _mix(self, u: Tensor, index: int, group: int) -> Tensor:

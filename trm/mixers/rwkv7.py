@@ -124,7 +124,7 @@ class RWKV7(nn.Module):
         self.a0 = undecayed(-0.19 + 0.3 * zigzag + 0.4 * across)
         for name, rank in config.ranks(hidden_size).items():
             self.register_parameter(
-                f"{name}1", undecayed(CastedLinear(hidden_size, rank).weight.detach().t())
+                f"{name}1", undecayed(CastedLinear(hidden_size, rank).weight.detach().t().contiguous())
             )
             self.register_parameter(f"{name}2", undecayed(_orthogonal(rank, inner)))
         self.k_k = undecayed(0.71 - 0.1 * across)
@@ -138,7 +138,7 @@ class RWKV7(nn.Module):
         self.output = CastedLinear(inner, hidden_size, gain=config.out_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        return self.output(self.scans(self._mix, hidden_states.repeat(1, 1, self.groups)))
+        return self.output(self.scans(self._mix, self.scans.for_every_group(hidden_states)))
 
     def _mix(self, x: Tensor, index: int, group: int) -> Tensor:
         """All but W_o of a group of heads, on tokens in scan order: (B, L, D) -> (B, L, E / groups)."""

@@ -89,6 +89,11 @@ class Scans(nn.Module):
         ]
         return readings[0] if len(readings) == 1 else (readings[0] + readings[1]) / 2
 
+    def for_every_group(self, x: Tensor) -> Tensor:
+        """An input of `forward` that every group of heads gets whole, as its channels belong to no head."""
+        groups = len(self.token_orders)
+        return x if groups == 1 else x.repeat(1, 1, groups)
+
     def _reading(self, scan: Callable[..., Tensor], inputs: list[Tensor], index: int) -> Tensor:
         groups = len(self.token_orders)
         shares = zip(*(each.chunk(groups, dim=-1) for each in inputs), strict=True)
