@@ -16,6 +16,9 @@ NAMES = (
     "mlp",
     "mamba",
     "mamba2",
+    "mamba3",
+    "mlstm",
+    "rwkv7",
 )
 
 
