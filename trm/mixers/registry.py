@@ -16,6 +16,8 @@ NAMES = (
     "mlp",
     "mamba",
     "mamba2",
+    "gated_deltanet",
+    "kda",
 )
 
 
