@@ -45,7 +45,7 @@ class Mamba3Config(InnerConfig):
     d_state: int = Field(32, ge=2)
     headdim: int = Field(80, ge=1)
     ngroups: int = Field(1, ge=1)
-    rope_fraction: Literal[0.5, 1.0] = 0.5  # of the states, which are turned
+    rope_fraction: Literal[0.5, 1.0] = 0.5  # type: ignore[valid-type]  # of the states, which are turned
     output_norm: bool = True
     chunk_size: int = Field(64, ge=1)  # tokens in a chunk, if the sequence is too long for the quadratic form
 

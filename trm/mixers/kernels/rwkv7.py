@@ -60,7 +60,8 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, middle: Tenso
     if r.shape[2] == 1:
         return rk @ v + rb @ _solve(ab, inside).to(v.dtype)
     from_state, inside = _solve(ab, torch.cat((a, inside), dim=-1)).chunk(2, dim=-1)
-    states = _states(inside, from_state, *(x.to(inside.dtype) for x in (k, v, b)), middle, end)
+    wide_k, wide_v, wide_b = (x.to(inside.dtype) for x in (k, v, b))
+    states = _states(inside, from_state, wide_k, wide_v, wide_b, middle, end)
     u = inside + from_state @ states
     return rk @ v + rb @ u.to(v.dtype) + r @ states.to(v.dtype)
 
