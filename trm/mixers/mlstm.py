@@ -126,7 +126,7 @@ class MLSTM(nn.Module):
     def _gates(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """i~ and f~ of all heads, (B, L, 2 H), without a copy of q, k and v side by side."""
         weights = torch.cat((self.igate.weight, self.fgate.weight)).to(q.dtype).chunk(3, dim=-1)
-        bias = torch.cat((self.igate.bias, self.fgate.bias))
+        bias = torch.cat([gate.get_parameter("bias") for gate in (self.igate, self.fgate)])
         parts = [F.linear(x, weight) for x, weight in zip((q, k, v), weights, strict=True)]
         return sum(parts) + bias
 

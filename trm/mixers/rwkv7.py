@@ -109,6 +109,13 @@ class RWKV7Config(InnerConfig):
 class RWKV7(nn.Module):
     """Parameters have the authors' names; `output` is W_o."""
 
+    w1: Tensor
+    w2: Tensor
+    a1: Tensor
+    a2: Tensor
+    g1: Tensor
+    g2: Tensor
+
     def __init__(self, config: RWKV7Config, hidden_size: int, layout: Layout, scan_index: int) -> None:
         super().__init__()
         self.head_size, inner = config.head_size, config.d_inner(hidden_size)
