@@ -18,7 +18,10 @@ from torch import Tensor
 from tests.golden_blocks import Entry
 from trm.grid import Layout
 from trm.mixers import MixerConfig
+from trm.mixers.gated_deltanet import GatedDeltaNetConfig
+from trm.mixers.kda import KDAConfig
 from trm.mixers.kernels import mamba3, mlstm, rwkv7
+from trm.mixers.kernels.delta import delta_rule
 from trm.mixers.mamba3 import Mamba3Config
 from trm.mixers.mlstm import MLSTMConfig
 from trm.mixers.rwkv7 import RWKV7Config
@@ -28,23 +31,36 @@ Case = dict[str, Any]
 Replay = Callable[[Case, Arrays], list[Entry]]
 
 
-def replay_core(core: Callable[[dict[str, Tensor]], Tensor], case: Case, arrays: Arrays) -> list[Entry]:
+Core = Callable[[Case, dict[str, Tensor]], Tensor]
+
+
+def replay_core(core: Core, case: Case, arrays: Arrays) -> list[Entry]:
     inputs = {name: torch.tensor(a).requires_grad_() for name, a in _under(arrays, "in/").items()}
-    y = core(inputs)
+    y = core(case, inputs)
     (y * torch.tensor(arrays["dy"])).sum().backward()
     grads = {f"grad/{name}": (v.grad, arrays[f"grad/{name}"]) for name, v in inputs.items()}
     return _entries(case, {"y": (y, arrays["y"])} | grads)
 
 
-def _mlstm(inputs: dict[str, Tensor]) -> Tensor:
+def _rwkv7(case: Case, inputs: dict[str, Tensor]) -> Tensor:
+    return rwkv7.rwkv7(**inputs)
+
+
+def _mlstm(case: Case, inputs: dict[str, Tensor]) -> Tensor:
     return mlstm.mlstm(*(inputs[name] for name in ("q", "k", "v", "igate", "fgate")))
 
 
-def _mamba3(inputs: dict[str, Tensor]) -> Tensor:
+def _mamba3(case: Case, inputs: dict[str, Tensor]) -> Tensor:
     given = dict(inputs)
     z = given.pop("z", None)
     y = mamba3.mamba3(**given)
     return y if z is None else y * F.silu(z)
+
+
+def _delta_rule(case: Case, inputs: dict[str, Tensor]) -> Tensor:
+    q, k, v, g, beta = (inputs[name] for name in ("q", "k", "v", "g", "beta"))
+    decays = g if g.ndim == k.ndim else g[..., None]  # for each key channel, or for each head
+    return delta_rule(case["scale"] * q, k, v, decays, beta, chunk_size=64)
 
 
 class Block(NamedTuple):
@@ -94,6 +110,25 @@ def _mamba3_config(case: Case) -> MixerConfig:
     )
 
 
+def _delta_rule_fields(case: Case) -> dict[str, Any]:
+    keys = case["head_dim_k"]
+    fixed = {"norm_eps": 1e-5, "l2norm_eps": 1e-6, "scale": keys**-0.5}
+    for name, value in fixed.items():
+        if abs(case.get(name, value) / value - 1) > 1e-6:
+            raise ValueError(f"its {name} is {case[name]}, which this project computes with {value:g} alone")
+    names = ("num_heads", "d_conv", "allow_neg_eigval")
+    sizes = {"d_state": keys, "head_dim": round(keys * case["expand_v"])}
+    return {"direction": "forward", **{name: case[name] for name in names}, **sizes}
+
+
+def _gated_deltanet_config(case: Case) -> MixerConfig:
+    return GatedDeltaNetConfig(num_v_heads=case.get("num_v_heads"), **_delta_rule_fields(case))
+
+
+def _kda_config(case: Case) -> MixerConfig:
+    return KDAConfig(**_delta_rule_fields(case))
+
+
 def _under(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
@@ -105,8 +140,16 @@ def _entries(case: Case, found: dict[str, tuple[Any, Any]]) -> list[Entry]:
     ]
 
 
-CORES = {"rwkv7": lambda inputs: rwkv7.rwkv7(**inputs), "mlstm": _mlstm, "mamba3": _mamba3}
+CORES: dict[str, Core] = {
+    "gated_deltanet": _delta_rule,
+    "kda": _delta_rule,
+    "rwkv7": _rwkv7,
+    "mlstm": _mlstm,
+    "mamba3": _mamba3,
+}
 BLOCKS = {
+    "gated_deltanet": Block(_gated_deltanet_config, {}),
+    "kda": Block(_kda_config, {}),
     "rwkv7": Block(_rwkv7_config, {"ln_x.weight": "ln_weight", "ln_x.bias": "ln_bias"}),
     "mlstm": Block(
         _mlstm_config,

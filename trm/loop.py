@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +23,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trm.batches import Batches, derive_seed
-from trm.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
+from trm.checkpoint import FORMAT, CheckpointError, load_to_resume, save_checkpoint
 from trm.config import NO_EFFECT, TrialConfig
 from trm.cost import compiling_pays, flops_per_sample
 from trm.data import AnyTaskConfig
@@ -45,7 +44,7 @@ from trm.losses import LOSSES, SUMS, supervision_loss
 from trm.memory import step_memory
 from trm.model import Carry, Noise, build_model
 from trm.optim import Optimizers
-from trm.trial import Trial
+from trm.trial import Trial, report_saving
 from trm.weights import EMA, ChosenWeights
 
 Q_CONTINUE = "train/q_continue_loss"  # reported only if q_continue is learned
@@ -251,30 +250,31 @@ class Trainer:
 
     def _report(self, metrics: dict[str, float]) -> None:
         ordered = {name: metrics[name] for name in metric_units(self.config) if name in metrics}
-        with tempfile.TemporaryDirectory(prefix="trm-checkpoint-") as directory:
-            save_checkpoint(Path(directory), self._state())
-            self.trial.report(ordered, checkpoint=directory)
+        report_saving(self.trial, ordered, lambda folder: save_checkpoint(folder, *self._state()))
 
-    def _state(self) -> dict[str, Any]:
-        """Everything that the next step depends on; random numbers depend on the seed and the step."""
+    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Everything that the next step depends on; random numbers depend on the seed and the step. Apart
+        from it, what only resuming needs."""
+        resume = {
+            "wall_s": self.wall_s,
+            "optimizers": self.optimizers.state_dict(),
+            "carry": vars(self.carry),
+        }
         return {
             "step": self.step,
             "seed": self.trial.seed,
-            "wall_s": self.wall_s,
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "chosen": self.chosen.state_dict(),
-            "optimizers": self.optimizers.state_dict(),
-            "carry": vars(self.carry),
             "config": self.config.model_dump_json(),
             "compiled": self.compilation.parts,
             "format": FORMAT,
             "data": self.data_hash,
             "torch": str(torch.__version__),
-        }
+        }, resume
 
     def _load(self, directory: Path) -> None:
-        state = load_checkpoint(directory, self.device)
+        state = load_to_resume(directory, self.device)
         if "chosen" not in state:
             raise CheckpointError(
                 f"{directory}: was written by an older version that did not keep the weights that were best "

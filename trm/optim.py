@@ -112,7 +112,7 @@ def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dic
 
     As in the reference all parameters decay, also biases, except those marked `_no_weight_decay`: A_log,
     dt_bias and D of an SSM, whose decay to 0 would set its time constants and not shrink its weights, and the
-    scale of its gated norm. All other norms have no weights.
+    scales of its gated norm and of the parts of `parallel`. All other norms have no weights.
     """
     parameters = list(parameters)
     undecayed = [p for p in parameters if getattr(p, "_no_weight_decay", False)]

@@ -140,6 +140,6 @@ def set_threads(cpu: float) -> None:
     threads = max(1, int(cpu))
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(threads)  # for a compiler that is not yet imported
     if (compiler := sys.modules.get("torch._inductor.config")) is not None:
-        compiler.compile_threads = threads
+        compiler.compile_threads = threads  # type: ignore[attr-defined]
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)

@@ -1,4 +1,7 @@
-"""Multi-head softmax attention over all tokens, as in TRM's reference implementation: no mask, no bias."""
+"""Multi-head softmax attention over all tokens, as in TRM's reference implementation: no mask, no bias.
+
+Weights start as there (`trm.layers.CastedLinear`); `out_gain`, which it lacks, is a factor of `o_proj`'s.
+"""
 
 from __future__ import annotations
 

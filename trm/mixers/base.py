@@ -62,8 +62,8 @@ class ArrangementConfig(Config, ABC):
     def saved_by_compiling(self) -> float:
         """Share of a training step that `torch.compile` saves on a CPU core (docs/performance.md)."""
 
-    def layers(self, num_layers: int) -> list[list[PlacedMixer]]:
-        """The mixers of each layer. Raises ValueError where they do not come out even."""
+    def layers(self, num_layers: int, key: str = "model.num_layers") -> list[list[PlacedMixer]]:
+        """The mixers of each layer. Raises ValueError, which names `key`, where they do not come out even."""
         layers, scan_index = [], 0
         for layer_idx in range(num_layers):
             layer = []
@@ -81,7 +81,7 @@ class ArrangementConfig(Config, ABC):
         ]
 
     def halting_position(self, num_layers: int) -> HaltingPosition:
-        """The position that the halting head reads; it must be able to see the whole puzzle.
+        """The position of a block's output that depends on the whole puzzle; the halting head reads it.
 
         Where all is read forwards, that is the last one; as soon as something is read backwards as well, or
         in both ways at once, it is every one. Orders of reading begin and end at the same tokens.
@@ -202,7 +202,7 @@ class MixerConfig(SublayerConfig):
     value `forward` or `alternating` reads one way there, and sees only the tokens behind it.
     """
 
-    added = ("out_gain",)
+    added: ClassVar[tuple[str, ...]] = ("out_gain",)
 
     # Factor of the initial weights of the projection that makes the mixer's output, which a mixer's `build`
     # applies. Deviation from every published mixer, of which it is 1.

@@ -125,13 +125,13 @@ class PatternConfig(HybridConfig):
     def sublayers(self, layer_idx: int) -> tuple[SublayerConfig, ...]:
         return self.mixers[layer_idx % len(self.mixers)].sublayers(layer_idx)
 
-    def layers(self, num_layers: int) -> list[list[PlacedMixer]]:
+    def layers(self, num_layers: int, key: str = "model.num_layers") -> list[list[PlacedMixer]]:
         period = len(self.mixers)
         if num_layers % period:
             divisors = [str(d) for d in range(1, num_layers + 1) if num_layers % d == 0]
             raise ValueError(
                 f"model.mixer.mixers has {period} layers, a pattern that does not come out even in "
-                f"model.num_layers, {num_layers}: set num_layers to a multiple of {period}, or give a list "
-                f"of {' or '.join(divisors)}"
+                f"{key}, {num_layers}: set it to a multiple of {period}, or give a list of "
+                f"{' or '.join(divisors)}"
             )
-        return super().layers(num_layers)
+        return super().layers(num_layers, key)

@@ -1,7 +1,7 @@
 """Mamba (Gu & Dao, arXiv 2312.00752): the selective state-space model, with a step size for every channel.
 
-The function is that of section 3.4. Deviations: the projections have LeCun initialisation
-(`trm.mixers.ssm`); the default `expand` gives as many parameters as attention, not the published expand = 2.
+The function is that of section 3.4. Deviations: initial values and directions as in `trm.mixers.ssm`; the
+default `expand` gives as many parameters as attention, not the published expand = 2.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Mamba-2 (Dao & Gu, arXiv 2405.21060): state-space duality in the parallel block of its figure 6.
 
-Deviations: the projections have LeCun initialisation (`trm.mixers.ssm`), and `out_proj` starts at
-`out_gain` (0.3) times that; the default `expand` gives as many parameters as attention, not the published
-expand = 2.
+Deviations: initial values and directions as in `trm.mixers.ssm`, and `out_proj` starts at `out_gain` (0.3)
+times that; the defaults `expand` and `d_state` give as many parameters as attention, not the official block's
+expand = 2 and d_state = 128.
 """
 
 from __future__ import annotations
@@ -203,7 +203,8 @@ class QuasiSeparable(Mamba2):
 
     Deviations, so that a sweep over `direction` changes the matrix alone: A starts as in Mamba-2, not at 1;
     the gate multiplies before the norm, as in Mamba-2, not after it; `d_conv` is 4 by default, not 7, and
-    where it is even the convolution reaches one token further back than ahead.
+    where it is even the convolution reaches one token further back than ahead; `fc_D` starts as the other
+    projections do.
     """
 
     def __init__(self, config: Mamba2Config, hidden_size: int, layout: Layout, scan_index: int) -> None:

@@ -1,4 +1,8 @@
-"""The MLP mixer of TRM (paper, section 4.5): a SwiGLU over the tokens, the same for every channel."""
+"""The MLP mixer of TRM (paper, section 4.5): a SwiGLU over the tokens, the same for every channel.
+
+Weights start as in the reference implementation (`trm.layers.CastedLinear`); `out_gain`, which it lacks, is a
+factor of `down_proj`'s.
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ NAMES = (
     "mamba3",
     "mlstm",
     "rwkv7",
+    "gated_deltanet",
+    "kda",
 )
 
 
