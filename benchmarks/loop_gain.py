@@ -3,8 +3,8 @@
 The second supervision step of the published recipe at 128 channels, of untrained weights, is computed twice
 in float64: from the states that the first one left, and with a change of 1e-5 (relative, 2-norm) to z_L. The
 gain is how many times larger than that the change of the new states is. Where it is far above one, a study
-compares how weights start, and rounding grows too. Printed as JSON: for each mixer and `out_gain` (the default
-first) the gain for each seed, and the RMS of the first mixer's output for an input of RMS 1.
+compares how weights start, and rounding grows too. Printed as JSON: for each mixer and `out_gain` (the
+default first) the gain for each seed, and the RMS of the first mixer's output for an input of RMS 1.
 """
 
 from __future__ import annotations
