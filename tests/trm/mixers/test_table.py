@@ -25,7 +25,7 @@ def test_the_page_names_what_has_no_weight_decay():
     page = (ROOT / "docs" / "mixers.md").read_text()
     [row] = [line for line in page.splitlines() if line.startswith("| weight decay |")]
     known = {"A_log": "`A_log`", "D": "`D`", "dt_bias": "`dt_bias`", "dt_proj.bias": "the bias of `dt_proj`"}
-    known |= {"norm.weight": "(`norm.weight`)", "betas": "the `betas`"}
+    known |= {"norm.weight": "(`norm.weight`", "o_norm.weight": "`o_norm.weight`)", "betas": "the `betas`"}
     configs = [*small_configs().values(), ParallelConfig(mixers=(small(MIXERS["mlp"]),) * 2)]
     found = set()
     for config in configs:
