@@ -26,12 +26,15 @@ def test_the_page_names_what_has_no_weight_decay():
     [row] = [line for line in page.splitlines() if line.startswith("| weight decay |")]
     known = {"A_log": "`A_log`", "D": "`D`", "dt_bias": "`dt_bias`", "dt_proj.bias": "the bias of `dt_proj`"}
     known |= {"norm.weight": "(`norm.weight`", "o_norm.weight": "`o_norm.weight`)", "betas": "the `betas`"}
+    known |= {name: f"`{name}`" for name in ("igate_bias", "fgate_bias", "norm_weight", "skip")}
+    known |= {name: f"`{name}`" for name in ("B_bias", "C_bias", "B_norm", "C_norm")}
+    known["rwkv7"] = "of `rwkv7` all but the four large matrices"  # tests.trm.mixers.test_rwkv7 names them
     configs = [*small_configs().values(), ParallelConfig(mixers=(small(MIXERS["mlp"]),) * 2)]
     found = set()
     for config in configs:
         for name, parameter in build(config).named_parameters():
             if getattr(parameter, "_no_weight_decay", False):
-                [said] = [each for each in known if f".{each}." in f".{name}."]
+                [said] = [each for each in known if f".{each}." in f".{config.kind}.{name}."]
                 found.add(said)
     assert found == set(known) and all(text in row for text in known.values())
 
