@@ -123,7 +123,7 @@ class Mamba3(nn.Module):
         self.B_bias, self.C_bias = (undecayed(torch.ones(self.heads, config.d_state)) for _ in range(2))
         self.B_norm, self.C_norm = (undecayed(torch.ones(config.d_state)) for _ in range(2))
         self.D = undecayed(torch.ones(self.heads))
-        self.norm = undecayed(torch.ones(self.inner)) if config.output_norm else None
+        self.norm_weight = undecayed(torch.ones(self.inner)) if config.output_norm else None
         self.out_proj = CastedLinear(self.inner, hidden_size, gain=config.out_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
@@ -133,8 +133,8 @@ class Mamba3(nn.Module):
         )
         selecting = [self._selecting(each) for each in own]
         y = self.scans(self._mix, x, *zip(*selecting, strict=True))
-        if self.norm is not None:
-            y = rms_norm(y.unflatten(-1, (self.heads, -1))).flatten(2) * self.norm
+        if self.norm_weight is not None:
+            y = rms_norm(y.unflatten(-1, (self.heads, -1))).flatten(2) * self.norm_weight
         return self.out_proj((y * F.silu(z)).to(z.dtype))
 
     def _selecting(self, own: Tensor) -> tuple[Tensor, ...]:

@@ -27,7 +27,7 @@ def test_starting_values_and_weight_decay():
     dt = torch.nn.functional.softplus(module.dt_bias)
     assert dt.min() >= DT_MIN * 0.99 and dt.max() <= DT_MAX * 1.01
     spared = {n for n, p in module.named_parameters() if getattr(p, "_no_weight_decay", False)}
-    ones = {"B_bias", "C_bias", "B_norm", "C_norm", "D", "norm"}
+    ones = {"B_bias", "C_bias", "B_norm", "C_norm", "D", "norm_weight"}
     assert spared == ones | {"dt_bias"}
     assert all((module.get_parameter(name) == 1).all() for name in ones)
     gained = build(Mamba3Config(out_gain=3.0), hidden=128)

@@ -26,8 +26,8 @@ def test_the_page_names_what_has_no_weight_decay():
     [row] = [line for line in page.splitlines() if line.startswith("| weight decay |")]
     known = {"A_log": "`A_log`", "D": "`D`", "dt_bias": "`dt_bias`", "dt_proj.bias": "the bias of `dt_proj`"}
     known |= {"norm.weight": "(`norm.weight`", "o_norm.weight": "`o_norm.weight`)", "betas": "the `betas`"}
-    of_mamba3 = ("norm", "B_norm", "C_norm", "B_bias", "C_bias")
-    of_mlstm = ("norm_weight", "skip", "igate.bias", "fgate.bias")
+    of_mamba3 = ("B_norm", "C_norm", "B_bias", "C_bias")
+    of_mlstm = ("norm_weight", "skip", "igate_bias", "fgate_bias")
     known |= {name: f"`{name}`" for name in (*of_mamba3, *of_mlstm)}
     small_ones = [config for config in small_configs().values() if config.kind != "rwkv7"]
     configs = [*small_ones, ParallelConfig(mixers=(small(MIXERS["mlp"]),) * 2)]
