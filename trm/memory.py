@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trm.config import TrialConfig
 from trm.losses import supervision_loss
-from trm.model import Noise, build_model
+from trm.model import TRM, Carry, Noise, build_model
 
 
 class StepMemory(NamedTuple):
@@ -24,14 +24,28 @@ class StepMemory(NamedTuple):
         return sum(self)
 
 
+def model_without_data(config: TrialConfig, dtype: torch.dtype) -> TRM:
+    """The model in training mode on the meta device, which computes shapes and no numbers."""
+    model = build_model(config, 0, "meta")
+    model.forward_dtype = dtype
+    model.train()
+    return model
+
+
+def loss_without_data(model: TRM, config: TrialConfig) -> tuple[Carry, Tensor]:
+    """The new carry and the loss of `rows_at_once` rows."""
+    rows = config.train.rows_at_once
+    tokens = torch.zeros(rows, config.data.shape.seq_len, dtype=torch.uint8, device="meta")
+    drawn = torch.zeros(rows, dtype=torch.int64, device="meta")
+    carry, output = model(model.initial_carry(rows, "meta"), tokens, tokens, Noise(drawn > 0, drawn))
+    return carry, supervision_loss(output, carry, config.effective_loss)[0]
+
+
 def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
     """An estimate for a model that computes in `dtype`: a lower bound, as it leaves out what operators need
     while they run, and what the allocator cannot use."""
     one_recursion = config.model.model_copy(update={"h_cycles": 1})  # only the last has a gradient
-    model = build_model(config.model_copy(update={"model": one_recursion}), 0, "meta")
-    model.forward_dtype = dtype
-    model.train()
-    rows = config.train.rows_at_once
+    model = model_without_data(config.model_copy(update={"model": one_recursion}), dtype)
     own = {value.untyped_storage()._cdata for value in (*model.parameters(), *model.buffers())}
     saved: dict[int, int] = {}
 
@@ -43,12 +57,10 @@ def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
         return tensor
 
     held: list[Tensor] = []
-    tokens = torch.zeros(rows, config.data.shape.seq_len, dtype=torch.uint8, device="meta")
-    drawn = torch.zeros(rows, dtype=torch.int64, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        carry, output = model(model.initial_carry(rows, "meta"), tokens, tokens, Noise(drawn > 0, drawn))
-        supervision_loss(output, carry, config.effective_loss)
+        carry, _ = loss_without_data(model, config)
     copies = 2 + 2 + (config.optim.ema_decay > 0) + 1
     weights = sum(parameter.numel() * 4 for parameter in model.parameters()) * copies
     of_carry = sum(value.untyped_storage().nbytes() for value in vars(carry).values())
-    return StepMemory(weights, sum(saved.values()), 2 * of_carry * config.train.batch_size // rows)
+    passes = config.train.batch_size // config.train.rows_at_once
+    return StepMemory(weights, sum(saved.values()), 2 * of_carry * passes)
