@@ -16,41 +16,26 @@ from typing import Any
 
 import torch
 
-from benchmarks.traffic import Traffic
+from benchmarks.traffic import StepTraffic, of_a_step
 from benchmarks.training_step import configs_of
-from tests.trm.fake_cuda import on_fake_cuda
 from trm.config import TrialConfig
 from trm.cost import flops_per_sample
-from trm.loop import Trainer
-from trm.memory import step_memory
-from trm.trial import NullTrial
 
 RECIPE = Path(__file__).resolve().parent.parent / "search_spaces/base/trm_sudoku.yaml"
-FEW = ["data.num_train=64", "data.num_val=8", "data.num_test=8", "data.num_aug=1000", "train.compile=off"]
+FEW = ["data.num_train=64", "data.num_val=8", "data.num_test=8", "data.num_aug=1000"]
 FLOPS_PER_S = 790e12  # of an H200's bfloat16 matrix products, dense, as measured elsewhere; 989e12 on paper
 BYTES_PER_S = 4.0e12  # of its memory; 4.8e12 on paper
 LAUNCH_S = 5e-6
 
 
-def count(config: TrialConfig, scan_in_torch: bool) -> Traffic:
-    """The traffic of a step."""
-    with on_fake_cuda():
-        trainer = Trainer(config, NullTrial("cuda:0"))
-        trainer.model.train()
-        trainer.train_step(1)  # with what happens once, such as the optimizers' state
-        with Traffic(scan_in_torch) as traffic:
-            trainer.train_step(2)
-    return traffic
-
-
-def row(config: TrialConfig, traffic: Traffic) -> dict[str, Any]:
+def row(config: TrialConfig, traffic: StepTraffic) -> dict[str, Any]:
     flops = flops_per_sample(config) * config.train.batch_size
     by_flops, by_bytes = flops / FLOPS_PER_S, traffic.bytes / BYTES_PER_S
     return {
         "launches": traffic.launches,
         "gigabytes": round(traffic.bytes / 1e9, 1),
         "teraflop": round(flops / 1e12, 2),
-        "saved_gib": round(step_memory(config, torch.bfloat16).saved / 2**30, 1),
+        "saved_gib": round(traffic.saved / 2**30, 1),
         "ms_by_flops": round(1e3 * by_flops, 1),
         "ms_by_bytes": round(1e3 * by_bytes, 1),
         "ms_at_least": round(1e3 * max(by_flops, by_bytes), 1),
@@ -65,9 +50,9 @@ def main() -> None:
     given = parser.parse_args()
     found = {}
     for kind, config in configs_of(given.config, [*FEW, *given.overrides]).items():
-        found[kind] = row(config, count(config, scan_in_torch=False))
+        found[kind] = row(config, of_a_step(config))
         if kind == "mamba":
-            found["mamba, its scan in PyTorch"] = row(config, count(config, scan_in_torch=True))
+            found["mamba, its scan in PyTorch"] = row(config, of_a_step(config, scan_in_torch=True))
     assumed = {"flops_per_s": FLOPS_PER_S, "bytes_per_s": BYTES_PER_S, "s_a_launch": LAUNCH_S}
     about = {"measured": False, "assumed": assumed, "torch": str(torch.__version__)}
     print(json.dumps(about | {"mixers": found}, indent=2))

@@ -1,9 +1,5 @@
 """Launches and bytes of what a GPU is asked to do, counted on one without numbers (`tests.trm.fake_cuda`).
 
-    with on_fake_cuda(), Traffic() as traffic:
-        trainer.train_step(1)
-    print(traffic.launches, traffic.bytes)
-
 Every dispatched operation counts as one kernel that reads its operands and writes its results once. Views and
 allocations are none. PyTorch launches more for some (sorting, cumulative sums), and a GPU's caches spare it
 some reads: the counts are for comparing.
@@ -12,7 +8,7 @@ some reads: the counts are for comparing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -20,11 +16,36 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.trm.fake_cuda import on_fake_cuda
+from trm.config import TrialConfig
+from trm.loop import Trainer
+from trm.memory import saved_for_backward
 from trm.mixers.kernels import scan_triton
 from trm.mixers.kernels.scan import IN_TORCH, Stepper
+from trm.trial import NullTrial
 
 _ALLOCATIONS = ("empty", "new_empty")
 _OVERWRITING = ("copy_", "fill_", "zero_")  # they write what they do not read
+
+
+class StepTraffic(NamedTuple):
+    """Of one training step."""
+
+    launches: int
+    bytes: int  # read and written
+    saved: int  # bytes, for the backward pass
+
+
+def of_a_step(config: TrialConfig, scan_in_torch: bool = False) -> StepTraffic:
+    """The trainer's own second step (the first makes the optimizers' state), in bfloat16 and not compiled."""
+    train = config.train.model_copy(update={"precision": "bfloat16", "compile": "off"})
+    with on_fake_cuda():
+        trainer = Trainer(config.model_copy(update={"train": train}), NullTrial("cuda:0"))
+        trainer.model.train()
+        trainer.train_step(1)
+        with Traffic(scan_in_torch) as traffic, saved_for_backward(trainer.model) as saved:
+            trainer.train_step(2)
+    return StepTraffic(traffic.launches, traffic.bytes, sum(saved.values()))
 
 
 class Traffic(TorchDispatchMode):

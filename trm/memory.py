@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -41,12 +43,11 @@ def loss_without_data(model: TRM, config: TrialConfig) -> tuple[Carry, Tensor]:
     return carry, supervision_loss(output, carry, config.effective_loss)[0]
 
 
-def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
-    """An estimate for a model that computes in `dtype`: a lower bound, as it leaves out what operators need
-    while they run, and what the allocator cannot use."""
-    one_recursion = config.model.model_copy(update={"h_cycles": 1})  # only the last has a gradient
-    model = model_without_data(config.model_copy(update={"model": one_recursion}), dtype)
+@contextmanager
+def saved_for_backward(model: TRM) -> Iterator[dict[int, int]]:
+    """Bytes of each storage that is saved for the backward pass in the context, except the model's own."""
     own = {value.untyped_storage()._cdata for value in (*model.parameters(), *model.buffers())}
+    held: list[Tensor] = []
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -56,8 +57,16 @@ def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
             saved[storage._cdata] = storage.nbytes()
         return tensor
 
-    held: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield saved
+
+
+def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
+    """An estimate for a model that computes in `dtype`: a lower bound, as it leaves out what operators need
+    while they run, and what the allocator cannot use."""
+    one_recursion = config.model.model_copy(update={"h_cycles": 1})  # only the last has a gradient
+    model = model_without_data(config.model_copy(update={"model": one_recursion}), dtype)
+    with saved_for_backward(model) as saved:
         carry, _ = loss_without_data(model, config)
     copies = 2 + 2 + (config.optim.ema_decay > 0) + 1
     weights = sum(parameter.numel() * 4 for parameter in model.parameters()) * copies

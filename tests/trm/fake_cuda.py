@@ -33,6 +33,7 @@ from torch.utils._pytree import tree_leaves
 
 from trm import loop
 from trm.cache import cached_file
+from trm.checkpoint import save_checkpoint
 
 WAITS = "a step waits for the device"
 HOST = "a tensor of the host takes part in a step"
@@ -175,6 +176,18 @@ def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _save_shapes(directory: Path, state: dict[str, Any]) -> Path:
+    """`save_checkpoint` of tensors without numbers. For this alone: other files are to keep theirs."""
+    with torch.serialization.skip_data(materialize_fake_tensors=True):
+        return save_checkpoint(directory, state)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """By the kernel that a GPU takes in bfloat16; a CPU build knows the choice for CPUs alone."""
+    y: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[0]
+    return y
+
+
 @contextmanager
 def on_fake_cuda() -> Iterator[None]:
     """A context in which "cuda:0" is there, all tensors have no numbers, and those that are read are 0."""
@@ -183,13 +196,13 @@ def on_fake_cuda() -> Iterator[None]:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         stack.enter_context(_shapes_only())
         stack.enter_context(_HostKnowsZero())
-        # Files have the shapes too, and no numbers.
-        stack.enter_context(torch.serialization.skip_data(materialize_fake_tensors=True))
         patch.setattr(torch, "Generator", _Generator)
         patch.setattr(nn.Module, "to", _to)
         patch.setattr(Tensor, "backward", _backward)
         patch.setattr(loop, "_load_data", _with_numbers(loop._load_data))
+        patch.setattr(loop, "save_checkpoint", _save_shapes)
         patch.setattr(torch.cuda.device_of, "__enter__", lambda self: None)
         patch.setattr(torch.cuda.device_of, "__exit__", lambda self, *error: None)
+        patch.setattr(nn.functional, "scaled_dot_product_attention", _attention)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
         yield

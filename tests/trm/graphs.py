@@ -27,11 +27,11 @@ from trm.evaluate import evaluating
 from trm.loop import Trainer
 from trm.memory import loss_without_data, model_without_data
 
-SPACES = ("trm_table1", "trm_table2", "mixers", "mini_mixers", "ssm_hybrids")
+SPACES = ("trm_table1", "trm_table2")
 
 
 def recipes() -> Iterator[tuple[str, TrialConfig]]:
-    """Every recipe for one trial, and the arms of some search spaces that have another network."""
+    """Every recipe for one trial, and the arms of the published tables that have another network."""
     known = []
     arms = [(f"{name}/{arm.name}", TrialConfig.model_validate(arm.config)) for name in SPACES
             for arm in load_plan(FOLDER / f"{name}.yaml").arms]  # fmt: skip
