@@ -41,6 +41,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.training_step --compiled
 	$(BIN)/python -m benchmarks.side_by_side
 	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.checkpoints
 	$(BIN)/python -m benchmarks.trial_start
 	$(BIN)/python -m benchmarks.roofline
 	$(BIN)/python -m benchmarks.overhead

@@ -23,6 +23,8 @@ from sweeps.record.state import read_state
 from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
 
+MOST_ESTIMATED = 20
+
 if TYPE_CHECKING:  # it loads pandas, for which a plan need not wait
     from analysis.compare.power_estimate import PowerEstimate
 
@@ -84,7 +86,16 @@ def _show(plan: Plan, options: LaunchOptions, power: PowerEstimate | None) -> No
     shares = {arm: share_for(cost) for arm, cost in costs.items()}
     concurrency = concurrency_by_arm(plan, options.max_concurrent, available, shares)
     resources = f"{available.cpu:g} CPU and {available.gpu:g} GPU on {where}"
-    print(preview(plan, concurrency, resources, costs, power))
+    print(preview(plan, concurrency, resources, costs, power, _gpu_memory(plan)))
+
+
+def _gpu_memory(plan: Plan) -> dict[str, int]:
+    """Bytes that a trial of each arm with a GPU needs at least, where the trainer can say; none for a plan of
+    more than MOST_ESTIMATED arms, as each may take a second."""
+    trainer, arms = plan.trainer, [arm for arm in plan.arms if arm.gpu]
+    if trainer.gpu_memory is None or len(arms) > MOST_ESTIMATED:
+        return {}
+    return {arm.name: trainer.gpu_memory(trainer.config_model.model_validate(arm.config)) for arm in arms}
 
 
 def _calibrate(plan: Plan, options: LaunchOptions) -> tuple[ClusterResources, str, dict[str, Calibration]]:

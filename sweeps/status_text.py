@@ -60,12 +60,13 @@ def _details(status: SweepStatus, width: int) -> list[tuple[str, str]]:
     ]
 
 
-def ago(progress: Progress) -> str:
-    """How long ago the last event was."""
+def ago(progress: Progress, is_brief: bool = False) -> str:
+    """How long ago the last event was; in brief by the largest unit alone: "3 h ago"."""
     if not progress.updated:
         return "never"
     seconds = max(0, int(time.time() - progress.updated))
-    return f"{seconds // DAY_S} days ago" if seconds >= 2 * DAY_S else f"{duration(seconds)} ago"
+    text = f"{seconds // DAY_S} days" if seconds >= 2 * DAY_S else duration(seconds)
+    return f"{' '.join(text.split()[:2]) if is_brief else text} ago"
 
 
 def list_text(rows: list[tuple[str, SweepStatus | SpecError]], width: int) -> Table:
@@ -86,6 +87,6 @@ def list_text(rows: list[tuple[str, SweepStatus | SpecError]], width: int) -> Ta
             value = value_text(progress, progress.best)
             best = f"{elided(progress.best.name, ARM if not narrow else max(6, width // 8))} {value}"
         ended = f"{progress.ended}/{progress.planned}"
-        last = "now" if status.state == RUNNING else ago(progress)
-        grid.add_row(shown, status.state, ended, Text(best), elided(last, 14 if not narrow else 9))
+        last = "now" if status.state == RUNNING else ago(progress, is_brief=True)
+        grid.add_row(shown, status.state, ended, Text(best), last)
     return grid

@@ -198,8 +198,13 @@ def best(name: str, location: str) -> int:
         if not arm.is_evidence or reader.state.phase_of(trial) == "evidence"
         if (found := trial.best(metric, progress.mode)) is not None
     }
-    if arm is None or not values:
-        raise SpecError(f"{name}: no trial of the best arm has completed with a value: see status")
+    if arm is None:
+        raise SpecError(f"{name}: no trial has reported {metric} yet, so that no arm leads: see status")
+    if not values:
+        raise SpecError(
+            f"{name}: {arm.name} leads, but none of its trials has completed with a value: try again when "
+            f"one has (status shows them)"
+        )
     phase = "evidence" if arm.is_evidence else "search"
     choose = max if progress.mode == "max" else min
     trial = reader.state.trials[choose(values, key=lambda trial_id: values[trial_id])]

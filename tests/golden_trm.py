@@ -113,7 +113,8 @@ def replay_trm(case: dict[str, Any], arrays: Arrays, compare: Comparison) -> Non
         compare_step(replay, where, carry, output, compare)
         compare_scalars(where, metrics, case["scalars"][t], compare)
         if not replay.stepwise:
-            replay.optimizers.step(t + 1)
+            replay.optimizers.set_rates(t + 1)
+            replay.optimizers.step()
             replay.ema.update(model)
     if not replay.stepwise:
         compare_weights(replay, compare)

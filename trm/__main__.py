@@ -26,7 +26,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from trm.checkpoint import CheckpointError
+from trm.checkpoint import CheckpointError, Save
 from trm.config import TrialConfig
 from trm.data.base import DataError
 from trm.device import resolve_device
@@ -198,6 +198,8 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 class _ShownTrial:
     """A LocalTrial with a progress bar that shows the metrics of the last report."""
 
+    saves_in_place = True
+
     def __init__(self, local: LocalTrial, progress: Progress, max_steps: int) -> None:
         self.local, self.progress = local, progress
         self.seed, self.device, self.checkpoint = local.seed, local.device, local.checkpoint
@@ -206,7 +208,7 @@ class _ShownTrial:
     def on_step(self, step: int) -> None:
         self.progress.update(self.bar, completed=step)
 
-    def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
+    def report(self, metrics: dict[str, float], checkpoint: str | Path | Save | None = None) -> None:
         shown = {"loss": "train/loss", "val cells": "val/cell_accuracy", "val exact": "val/exact_accuracy"}
         figures = "  ".join(f"{name} {metrics[key]:.3f}" for name, key in shown.items() if key in metrics)
         self.progress.update(self.bar, figures=figures)

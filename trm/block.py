@@ -39,10 +39,10 @@ class Layer(nn.Module):
 class Block(nn.Module):
     """`num_layers` layers; `injection` is added to the input of the first one."""
 
-    def __init__(self, config: ModelConfig, layout: Layout) -> None:
+    def __init__(self, config: ModelConfig, layout: Layout, num_layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            Layer(config, layout, mixers) for mixers in config.mixer.layers(config.num_layers)
+            Layer(config, layout, mixers) for mixers in config.mixer.layers(num_layers)
         )
 
     def forward(

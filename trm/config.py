@@ -1,9 +1,12 @@
 """TrialConfig: everything that defines one trial of TRM except its seed and its device.
 
 The defaults are the published Sudoku-Extreme recipe (arXiv 2510.04871, appendix). Where paper and reference
-code differ, the defaults follow the code (50 million samples, for example), with one exception: the optimizer
-is the paper's AdamW, not the code's AdamATan2. A key's dotted path (`model.h_cycles`) is its name in YAML, in
-MLflow and in tables.
+code differ, the defaults follow the code (50 million samples, for example). Deviations from it: the optimizer
+is the paper's AdamW, not the code's AdamATan2; the puzzles are a seeded draw with a validation set, where the
+code draws without a seed and selects on test. Weights start as in the code, linear maps also in mixers that
+come from elsewhere (docs/mixers.md).
+
+A key's dotted path (`model.h_cycles`) is its name in YAML, in MLflow and in tables.
 """
 
 from __future__ import annotations
@@ -11,51 +14,34 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from trm.data import AnyTaskConfig
 from trm.data.sudoku import SudokuConfig
 from trm.grid import Layout
 from trm.mixers import AnyMixerConfig
 from trm.mixers.attention import AttentionConfig
+from trm.mixers.base import HaltingPosition
+from trm.mixers.mamba2 import with_first_norm
+from trm.settings.versions import Config, with_new_names
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Below1 = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    # Fields that the first version did not have. At their default they are left out of what is recorded, so
-    # that a sweep of that version is the same sweep as its space is now.
-    added: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_added(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialize(self)
-        at_default = [
-            name for name in self.added if getattr(self, name) == type(self).model_fields[name].default
-        ]
-        return {name: value for name, value in content.items() if name not in at_default}
-
-
-class ModelConfig(_Config):
+class ModelConfig(Config):
     """The network: one block of `num_layers` layers, applied h_cycles x (l_cycles + 1) times a step.
 
-    With `networks: separate` there are two blocks, both of `num_layers` layers. HRM's reference code can give
-    them different depths (H_layers, L_layers); here they are always equal.
+    With `networks: separate` there are two: a block of `num_layers` layers updates z_L, and one of `h_layers`
+    layers updates z_H (L_layers and H_layers in HRM's code).
     """
+
+    added = ("h_layers",)
 
     hidden_size: int = Field(512, ge=1)
     num_layers: int = Field(2, ge=1)
+    h_layers: int | None = Field(None, ge=1)  # of z_H's network, where networks are separate; None: as many
     h_cycles: int = Field(3, ge=1)  # T in the paper
     l_cycles: int = Field(6, ge=1)  # n in the paper
     networks: Literal["shared", "separate"] = "shared"  # one block updates z_H and z_L, or each has its own
@@ -75,8 +61,35 @@ class ModelConfig(_Config):
     @model_validator(mode="after")
     def _mixer_fits(self) -> Self:
         self.mixer.check(self.hidden_size)
-        self.mixer.layers(self.num_layers)
+        for key, depth in zip(("num_layers", "h_layers"), self.depths, strict=False):
+            self.mixer.layers(depth, f"model.{key}")
         return self
+
+    @model_validator(mode="after")
+    def _only_separate_networks_have_two_depths(self) -> Self:
+        if self.h_layers is not None and self.networks == "shared":
+            raise ValueError(
+                f"model.h_layers is {self.h_layers}, but under model.networks 'shared' one network of "
+                f"model.num_layers layers updates both states: set networks to separate, or drop h_layers"
+            )
+        return self
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Layers of each network: of the one that updates both states, or of those of z_L and z_H."""
+        if self.networks == "shared":
+            return (self.num_layers,)
+        return self.num_layers, self.h_layers or self.num_layers
+
+    @property
+    def halting_position(self) -> HaltingPosition:
+        """The position of z_H that the halting head reads; it must have seen the whole puzzle.
+
+        Every position has, as soon as one of the networks reads backwards too: z_H is made from a z_L that
+        the other network has just made from every token. Else it is the last one.
+        """
+        positions = [self.mixer.halting_position(depth) for depth in self.depths]
+        return "first" if "first" in positions else "last"
 
     @property
     def num_latents(self) -> int:
@@ -100,8 +113,8 @@ class ModelConfig(_Config):
 
     @property
     def effective_depth(self) -> int:
-        """Layers applied in a supervision step: the paper's T (n + 1) n_layers."""
-        return self.h_cycles * (self.l_cycles + 1) * self.num_layers
+        """Layers applied in a supervision step: the paper's T (n + 1) n_layers for networks of one depth."""
+        return self.h_cycles * (self.l_cycles * self.depths[0] + self.depths[-1])
 
     def check_device(self, device: str) -> None:
         """Raise ValueError if the network does not run on this device ("cpu", "cuda:0")."""
@@ -112,13 +125,17 @@ class ModelConfig(_Config):
             )
 
 
-class LossConfig(_Config):
+class LossConfig(Config):
     kind: Literal["stablemax", "softmax"] = "stablemax"
     q_weight: float = Field(0.5, ge=0.0)
 
 
-class OptimConfig(_Config):
-    """AdamW for the network, SignSGD with decoupled weight decay for the puzzle embedding."""
+class OptimConfig(Config):
+    """AdamW for the network, SignSGD with decoupled weight decay for the puzzle embedding.
+
+    AdamW and its betas are the paper's. The reference code has AdamATan2 (arXiv 2407.05872) with the same
+    rate, betas and weight decay, and therefore no eps; here it is PyTorch's default.
+    """
 
     lr: Positive = 1e-4
     betas: tuple[Below1, Below1] = (0.9, 0.95)
@@ -131,7 +148,7 @@ class OptimConfig(_Config):
     ema_decay: Below1 = 0.999  # 0: no EMA
 
 
-class TrainConfig(_Config):
+class TrainConfig(Config):
     added = ("micro_batch",)
 
     batch_size: int = Field(768, ge=1)
@@ -160,7 +177,7 @@ class TrainConfig(_Config):
         return self
 
 
-class EvalConfig(_Config):
+class EvalConfig(Config):
     """At intervals a fixed seeded subset of val is evaluated; all of val, and test, only at the end.
 
     At the end, test is also evaluated with the weights that were best on that subset of val, and `depth_rows`
@@ -182,13 +199,25 @@ class EvalConfig(_Config):
 NO_EFFECT = (("eval", "batch_size"), ("eval", "raw_weights"), ("train", "compile"), ("train", "micro_batch"))
 
 
-class TrialConfig(_Config):
+class TrialConfig(Config):
+    renamed: ClassVar = {"out_proj_gain": "out_gain"}  # old names of keys, at any depth, that are still read
+
     model: ModelConfig = ModelConfig()
     data: AnyTaskConfig = SudokuConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @classmethod
+    def recorded(cls, content: Any) -> Self:
+        """The config that a checkpoint has, also one of an older version. Raises ValidationError."""
+        return cls.model_validate(with_first_norm(content))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, content: Any) -> Any:
+        return with_new_names(content, cls)
 
     @property
     def is_extendable(self) -> bool:
@@ -246,9 +275,11 @@ class TrialConfig(_Config):
         model = effective["model"]
         del model["expansion"]
         model["swiglu_width"] = swiglu_width(self.model.hidden_size, self.model.expansion)
-        model["mixer"] = self.model.mixer.effective(
-            self.model.hidden_size, self.layout, self.model.num_layers
-        )
+        width, (depth, *more) = self.model.hidden_size, self.model.depths
+        model["mixer"] = self.model.mixer.effective(width, self.layout, depth)
+        model.pop("h_layers", None)
+        if more and more != [depth]:
+            model["mixer_H"] = self.model.mixer.effective(width, self.layout, more[0])
         if self.model.num_latents == 1:
             model["latents"] = "two"  # multi_scale with l_cycles 1 has one latent too
         if self.model.gradient == "one_step" and self.model.l_cycles == 1:

@@ -17,27 +17,34 @@ def num_params(config: TrialConfig) -> int:
     """Number of trainable weights without the puzzle embedding, as the paper counts them."""
     model = config.model
     hidden_size = model.hidden_size
-    mixers = [mixer for layer in model.mixer.layers(model.num_layers) for mixer, _ in layer]
-    mixing = sum(mixer.num_params(hidden_size, config.layout) for mixer in mixers)
+    layers = [layer for depth in model.depths for layer in model.mixer.layers(depth)]
+    mixing = sum(mixer.num_params(hidden_size, config.layout) for layer in layers for mixer, _ in layer)
     swiglu = 3 * hidden_size * swiglu_width(hidden_size, model.expansion)
     embed_tokens = lm_head = config.data.shape.vocab_size * hidden_size
     embed_pos = config.seq_len * hidden_size if model.pos_encodings == "learned" else 0
     q_head = 2 * hidden_size + 2
-    blocks = 2 if model.networks == "separate" else 1
-    return blocks * (mixing + model.num_layers * swiglu) + embed_tokens + embed_pos + lm_head + q_head
+    return mixing + len(layers) * swiglu + embed_tokens + embed_pos + lm_head + q_head
 
 
-def block_flops(model: ModelConfig, layout: Layout) -> int:
-    """FLOPs of one application of the block to one row."""
-    mixers = [mixer for layer in model.mixer.layers(model.num_layers) for mixer, _ in layer]
+def block_flops(model: ModelConfig, layout: Layout, num_layers: int) -> int:
+    """FLOPs of one application of a block of so many layers to one row."""
+    mixers = [mixer for layer in model.mixer.layers(num_layers) for mixer, _ in layer]
     mixing = sum(mixer.flops(model.hidden_size, layout) for mixer in mixers)
     swiglu = 2 * layout.seq_len * 3 * model.hidden_size * swiglu_width(model.hidden_size, model.expansion)
-    return mixing + model.num_layers * swiglu
+    return mixing + num_layers * swiglu
+
+
+def _last_updates_flops(config: TrialConfig, number: int) -> int:
+    """Of so many updates at the end of a recursion: of z_L, and the last one of z_H."""
+    of_z_L, of_z_H = (
+        block_flops(config.model, config.layout, config.model.depths[network]) for network in (0, -1)
+    )
+    return (number - 1) * of_z_L + of_z_H
 
 
 def forward_flops(config: TrialConfig) -> int:
     """FLOPs of one row in the forward pass of a supervision step: all recursions, and the two heads."""
-    recursion = (config.model.l_cycles + 1) * block_flops(config.model, config.layout)
+    recursion = _last_updates_flops(config, config.model.l_cycles + 1)
     return config.model.h_cycles * recursion + _head_flops(config)
 
 
@@ -48,7 +55,7 @@ def flops_per_sample(config: TrialConfig) -> int:
     last two updates, and the heads) for the backward pass. If q_continue is learned, they include a second
     forward pass without the output head.
     """
-    with_gradient = config.model.updates_with_gradient * block_flops(config.model, config.layout)
+    with_gradient = _last_updates_flops(config, config.model.updates_with_gradient)
     training = forward_flops(config) + 2 * (with_gradient + _head_flops(config))
     if config.model.learns_to_continue:
         training += forward_flops(config) - _lm_head_flops(config)

@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from trm.cache import cache_folder
 from trm.settings.messages import UsageError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -60,8 +61,8 @@ class Compilation:
     compiled: "training" and "evaluation", which use the same shape of rows.
 
     A part in which compiling fails, at whatever step, is computed without it from there on, with one warning;
-    if `is_required`, the error is raised. Graphs are kept for the next trial in this process, and PyTorch
-    keeps the compiled code on disk for other processes.
+    if `is_required`, the error is raised. Graphs are kept for the next trial in this process, and compiled
+    code is kept on disk for this user's other processes.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], is_on: bool, is_required: bool) -> None:
@@ -69,6 +70,7 @@ class Compilation:
         self.parts = {"training": is_on, "evaluation": is_on}
         if not is_on:
             return
+        _keep_code_private()
         # Each network, with and without gradients, is a variant of the same function to the compiler, which
         # gives up after 8.
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
@@ -121,6 +123,16 @@ class Compilation:
         named = " and ".join(parts)
         log.warning("torch.compile failed: %s without it, which is slower (%s)", named, reason)
         self.parts |= dict.fromkeys(parts, False)
+
+
+def _keep_code_private() -> None:
+    """Let the compiler keep its code in the user's cache. Its own default is below /tmp, where another user
+    could put code, under a name that can be guessed, before this process loads it from there."""
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = cache_folder() / "compiled"
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 @lru_cache

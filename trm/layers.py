@@ -35,11 +35,13 @@ class CastedLinear(nn.Module):
     """y = x W^T + b, with float32 parameters cast to the dtype of x.
 
     LeCun initialisation as in the reference: std in_features^-1/2, 1.7 times that of `nn.Linear`; zero bias.
+    `gain` is a factor of it.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = False, gain: float = 1.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(trunc_normal_(torch.empty(out_features, in_features), in_features**-0.5))
+        weight = trunc_normal_(torch.empty(out_features, in_features), in_features**-0.5)
+        self.weight = nn.Parameter(weight.mul_(gain))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
 
     def forward(self, x: Float[Tensor, "... I"]) -> Float[Tensor, "... O"]:
@@ -66,13 +68,13 @@ def swiglu_width(hidden_size: int, expansion: float) -> int:
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)) (Shazeer, arXiv 2002.05202)."""
+    """down(silu(gate(x)) * up(x)) (Shazeer, arXiv 2002.05202); `gain` is of down's initial weights."""
 
-    def __init__(self, hidden_size: int, expansion: float) -> None:
+    def __init__(self, hidden_size: int, expansion: float, gain: float = 1.0) -> None:
         super().__init__()
         width = swiglu_width(hidden_size, expansion)
         self.gate_up_proj = CastedLinear(hidden_size, 2 * width)
-        self.down_proj = CastedLinear(width, hidden_size)
+        self.down_proj = CastedLinear(width, hidden_size, gain=gain)
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)

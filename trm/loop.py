@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from trm.batches import Batches, derive_seed
-from trm.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
+from trm.checkpoint import FORMAT, CheckpointError, load_to_resume, save_checkpoint
 from trm.config import NO_EFFECT, TrialConfig
 from trm.cost import compiling_pays, flops_per_sample
 from trm.data import AnyTaskConfig
@@ -43,7 +44,7 @@ from trm.losses import LOSSES, SUMS, supervision_loss
 from trm.memory import step_memory
 from trm.model import Carry, Noise, build_model
 from trm.optim import Optimizers
-from trm.trial import Trial
+from trm.trial import Trial, report_saving
 from trm.weights import EMA, ChosenWeights
 
 Q_CONTINUE = "train/q_continue_loss"  # reported only if q_continue is learned
@@ -145,18 +146,24 @@ class Trainer:
         inputs, labels = self.batches(step)
         self.generator.manual_seed(derive_seed(self.trial.seed, "halting", step))
         noise = self.model.draw_noise(len(inputs), self.generator)
-        passes = partial(self._forward_backward, inputs, labels, noise)
+        self.optimizers.set_rates(step)
         try:
-            carry, sums = self.compilation.run("training", passes)
+            self.update(inputs, labels, noise)
         except torch.OutOfMemoryError as error:
             raise torch.OutOfMemoryError(self._too_large()) from error
-        self.optimizers.step(step)
+        self.step = step
+
+    def update(self, inputs: Tensor, labels: Tensor, noise: Noise | None) -> None:
+        """The part of a step that a CUDA graph can hold: the host reads no value of it, and weights, moments,
+        averages, carry and totals are changed in place."""
+        passes = partial(self._forward_backward, inputs, labels, noise)
+        carry, sums = self.compilation.run("training", passes)
+        self.optimizers.step()
         self.optimizers.zero_grad()
         self.ema.update(self.model)
         self.totals += sums
         for part, rows in carry:
             self.carry.rows(rows).copy_(part)
-        self.step = step
 
     def _too_large(self) -> str:
         rows, needed = self.config.train.rows_at_once, step_memory(self.config, self.model.forward_dtype)
@@ -243,37 +250,38 @@ class Trainer:
 
     def _report(self, metrics: dict[str, float]) -> None:
         ordered = {name: metrics[name] for name in metric_units(self.config) if name in metrics}
-        with tempfile.TemporaryDirectory(prefix="trm-checkpoint-") as directory:
-            save_checkpoint(Path(directory), self._state())
-            self.trial.report(ordered, checkpoint=directory)
+        report_saving(self.trial, ordered, lambda folder: save_checkpoint(folder, *self._state()))
 
-    def _state(self) -> dict[str, Any]:
-        """Everything that the next step depends on; random numbers depend on the seed and the step."""
+    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Everything that the next step depends on; random numbers depend on the seed and the step. Apart
+        from it, what only resuming needs."""
+        resume = {
+            "wall_s": self.wall_s,
+            "optimizers": self.optimizers.state_dict(),
+            "carry": vars(self.carry),
+        }
         return {
             "step": self.step,
             "seed": self.trial.seed,
-            "wall_s": self.wall_s,
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "chosen": self.chosen.state_dict(),
-            "optimizers": self.optimizers.state_dict(),
-            "carry": vars(self.carry),
             "config": self.config.model_dump_json(),
             "compiled": self.compilation.parts,
             "format": FORMAT,
             "data": self.data_hash,
             "torch": str(torch.__version__),
-        }
+        }, resume
 
     def _load(self, directory: Path) -> None:
-        state = load_checkpoint(directory, self.device)
+        state = load_to_resume(directory, self.device)
         if "chosen" not in state:
             raise CheckpointError(
                 f"{directory}: was written by an older version that did not keep the weights that were best "
                 f"on val: start again without it, or resume with that version"
             )
         is_extendable = self.config.is_extendable
-        state["config"] = _resume_key(json.loads(state["config"]), is_extendable)
+        state["config"] = _resume_key(_recorded(state["config"]), is_extendable)
         expected = {
             "config": _resume_key(self.config.model_dump(mode="json"), is_extendable),
             "seed": self.trial.seed,
@@ -299,6 +307,14 @@ def _is_compiled(config: TrialConfig, device: torch.device) -> bool:
     if config.train.compile == "auto":
         return device.type == "cuda" or (device.type == "cpu" and compiling_pays(config))
     return config.train.compile == "on"
+
+
+def _recorded(config: str) -> dict[str, Any]:
+    """A checkpoint's config as this version records it; as it stands, if this version has no such config."""
+    content: dict[str, Any] = json.loads(config)
+    with suppress(ValidationError):
+        return TrialConfig.recorded(content).model_dump(mode="json")
+    return content
 
 
 def _resume_key(config: dict[str, Any], is_extendable: bool) -> str:

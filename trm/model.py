@@ -22,8 +22,8 @@ The paper's ablations, and HRM, are values of `ModelConfig`: `networks` and `gra
     halt         a row may halt if q_halt_logits > 0
     continue     if q_halt_logits > q_continue_logits, whose target is a second forward pass (HRM, section 2)
     none         every row gets all halt_max_steps steps, and the halting head is not trained
-HRM is separate networks of 4 layers, the one-step gradient, and `continue`. Its reference code allows the two
-networks different depths; here both have `num_layers` layers.
+HRM is separate networks of 4 layers, the one-step gradient, and `continue`; `h_layers` is the depth of its H
+network, where that is not the L network's.
 
 Shapes: B rows, L tokens of the puzzle, S = puzzle_emb_len + L tokens in all, D channels, V symbols, and n
 latents if there is not exactly one.
@@ -124,7 +124,7 @@ class TRM(nn.Module):
         hidden_size = config.hidden_size
         self.seq_len = config.puzzle_emb_len + shape.seq_len
         self.embed_scale = hidden_size**0.5
-        self.halting_position = config.mixer.halting_position(config.num_layers)
+        self.halting_position = config.halting_position
 
         self.embed_tokens = CastedEmbedding(shape.vocab_size, hidden_size, std=1 / self.embed_scale)
         self.puzzle_emb = (
@@ -141,8 +141,9 @@ class TRM(nn.Module):
         )
         layout = Layout(self.seq_len, shape.grid)
         config.mixer.check_grid(shape.grid)
-        self.block = Block(config, layout)
-        self.block_H = Block(config, layout) if config.networks == "separate" else None
+        depth, *depth_H = config.depths
+        self.block = Block(config, layout, depth)
+        self.block_H = Block(config, layout, *depth_H) if depth_H else None
         self.lm_head = CastedLinear(hidden_size, shape.vocab_size)
         # Two outputs, q_halt and q_continue. TRM's recipe trains only the first, and without ACT neither is
         # trained; both are kept so that the parameter count is the published one.

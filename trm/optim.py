@@ -30,7 +30,7 @@ def learning_rate(step: int, base: float, warmup_steps: int, max_steps: int, min
 class SignSGD(torch.optim.Optimizer):
     """p <- p (1 - lr weight_decay) - lr sign(g), with g the gradient over the batch (arXiv 1802.04434)."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: Tensor, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -39,52 +39,72 @@ class SignSGD(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(p.grad.sign(), alpha=-group["lr"])
+                    p.sub_(group["lr"] * p.grad.sign())
 
 
 class Optimizers:
-    """Both optimizers of a run of `max_steps` steps, of which the first `warmup_steps` are warm-up."""
+    """Both optimizers of a run of `max_steps` steps, of which the first `warmup_steps` are warm-up.
+
+    Learning rates are tensors beside the weights: a CUDA graph of `step` reads what `set_rates` wrote.
+    """
 
     def __init__(self, model: TRM, config: OptimConfig, max_steps: int, warmup_steps: int) -> None:
         self.config, self.max_steps, self.warmup_steps = config, max_steps, warmup_steps
-        self.lr = self._rate(1, config.lr)  # of the network, in the last step taken
-        self._adamw = torch.optim.AdamW(
+        device = model.H_init.device
+        is_cuda = device.type == "cuda"
+        self._rates: dict[str, tuple[Tensor, float]] = {}  # of each optimizer, and its base
+        self._optimizers: dict[str, torch.optim.Optimizer] = {}
+
+        def rate(name: str, base: float) -> Tensor:
+            # AdamW's kernel for CUDA reads float32. On a CPU float64 gives the bits that a number would.
+            tensor = torch.zeros((), dtype=torch.float32 if is_cuda else torch.float64, device=device)
+            self._rates[name] = tensor, base
+            return tensor
+
+        self._optimizers["adamw"] = torch.optim.AdamW(
             _groups((p for _, p in model.network_parameters()), config.weight_decay),
-            lr=self.lr,
+            lr=rate("adamw", config.lr),
             betas=config.betas,
             eps=config.eps,
-            fused=model.H_init.is_cuda,
+            fused=is_cuda,
+            capturable=is_cuda,
         )
-        self._optimizers: dict[str, tuple[torch.optim.Optimizer, float]] = {"adamw": (self._adamw, config.lr)}
         if model.puzzle_emb is not None:
-            sign_sgd = SignSGD(
-                model.puzzle_emb.parameters(), config.puzzle_emb_lr, config.puzzle_emb_weight_decay
+            self._optimizers["sign_sgd"] = SignSGD(
+                model.puzzle_emb.parameters(),
+                rate("sign_sgd", config.puzzle_emb_lr),
+                config.puzzle_emb_weight_decay,
             )
-            self._optimizers["sign_sgd"] = (sign_sgd, config.puzzle_emb_lr)
+        self.set_rates(1)
+
+    def set_rates(self, step: int) -> None:
+        """Set the learning rates of optimizer step `step`, from 1; `lr` is the network's."""
+        self.lr = self._rate(step, self.config.lr)
+        for tensor, base in self._rates.values():
+            tensor.fill_(self._rate(step, base))
 
     def _rate(self, step: int, base: float) -> float:
         return learning_rate(step, base, self.warmup_steps, self.max_steps, self.config.lr_min_ratio)
 
-    def step(self, step_index: int) -> None:
-        """Set the learning rates of optimizer step `step_index`, from 1, and take the step."""
-        self.lr = self._rate(step_index, self.config.lr)
-        for optimizer, base in self._optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = self._rate(step_index, base)
+    def step(self) -> None:
+        for optimizer in self._optimizers.values():
             optimizer.step()
 
     def zero_grad(self) -> None:
-        for optimizer, _ in self._optimizers.values():
+        for optimizer in self._optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        states = {name: optimizer.state_dict() for name, (optimizer, _) in self._optimizers.items()}
+        states = {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
         return {"lr": self.lr, **states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the moments. Settings stay this run's own: another device may have written them."""
         self.lr = state["lr"]
-        for name, (optimizer, _) in self._optimizers.items():
-            optimizer.load_state_dict(state[name])
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state[name]["state"]})
+            for group in optimizer.param_groups:
+                group["lr"] = self._rates[name][0]  # loading has put a copy there
 
 
 def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
@@ -92,7 +112,7 @@ def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dic
 
     As in the reference all parameters decay, also biases, except those marked `_no_weight_decay`: A_log,
     dt_bias and D of an SSM, whose decay to 0 would set its time constants and not shrink its weights, and the
-    scale of its gated norm. All other norms have no weights.
+    scales of its gated norm and of the parts of `parallel`. All other norms have no weights.
     """
     parameters = list(parameters)
     undecayed = [p for p in parameters if getattr(p, "_no_weight_decay", False)]

@@ -118,15 +118,12 @@ def model_config(arch: dict[str, Any], is_hrm: bool) -> ModelConfig:
             f"arch.rms_norm_eps is {arch['rms_norm_eps']!r}: only {_EPS:g}, that of this project's norms, "
             f"can be converted"
         )
-    if is_hrm and _given(arch, "H_layers") != _given(arch, "L_layers"):
-        raise ValueError(
-            "arch.H_layers and L_layers differ: only two networks of one depth can be converted, as this "
-            "project's have one"
-        )
-    expansion = _given(arch, "expansion")
+    expansion, layers = _given(arch, "expansion"), _given(arch, "L_layers")
+    h_layers = _given(arch, "H_layers") if is_hrm else layers
     return ModelConfig(
         hidden_size=_given(arch, "hidden_size"),
-        num_layers=_given(arch, "L_layers"),
+        num_layers=layers,
+        h_layers=None if h_layers == layers else h_layers,
         networks="separate" if is_hrm else "shared",
         gradient="one_step" if is_hrm else "recursion",
         act="continue" if is_hrm or not arch.get("no_ACT_continue", True) else "halt",
@@ -170,10 +167,11 @@ def _checked_model(arch: dict[str, Any], weights: dict[str, Tensor]) -> ModelCon
     embedding = weights.get("puzzle_emb.weights")
     found = {
         "hidden_size": weights["embed_tokens.embedding_weight"].shape[1],
-        "L_layers": len({name.split(".")[2] for name in weights if name.startswith("block.layers.")}),
+        "L_layers": _depth("block", weights),
         "puzzle_emb_ndim": 0 if embedding is None else embedding.shape[1],
     }
-    is_hrm = any(name.startswith("block_H.") for name in weights)
+    if is_hrm := any(name.startswith("block_H.") for name in weights):
+        found["H_layers"] = _depth("block_H", weights)
     remedy = f"give the {ALL_CONFIG} of this checkpoint's run"
     for key, value in found.items():
         given = arch.get(key, 0 if key == "puzzle_emb_ndim" else value)  # a missing size: `model_config`
@@ -189,6 +187,11 @@ def _checked_model(arch: dict[str, Any], weights: dict[str, Tensor]) -> ModelCon
             f"of another: {remedy}"
         )
     return model
+
+
+def _depth(block: str, weights: dict[str, Tensor]) -> int:
+    """Layers of a network of which these are the weights."""
+    return len({name.split(".")[2] for name in weights if name.startswith(f"{block}.layers.")})
 
 
 def _whole(key: str, value: Any) -> int:
@@ -346,7 +349,7 @@ def _arch(config: TrialConfig, weights: dict[str, Tensor]) -> dict[str, Any]:
         "loss": {"name": "losses@ACTLossHead", "loss_type": f"{config.loss.kind}_cross_entropy"},
         "H_cycles": model.h_cycles,
         "L_cycles": model.l_cycles,
-        "H_layers": model.num_layers if separate else 0,
+        "H_layers": model.depths[-1] if separate else 0,
         "L_layers": model.num_layers,
         "hidden_size": model.hidden_size,
         "expansion": model.expansion,

@@ -94,15 +94,16 @@ def _on_any_machine(mapping: dict[str, Any]) -> dict[str, Any]:
 def config_of(content: dict[str, Any], weights: Mapping[str, Tensor], path: Path) -> TrialConfig:
     """The run's config, whose weights these are. Raises CheckpointError."""
     model = content.get("model")
-    layers = model.get("num_layers") if isinstance(model, dict) else None
-    # Validation takes time for each layer, so that a huge number would never come back.
-    if layers is not None and not (type(layers) is int and layers <= len(weights)):
-        raise CheckpointError(
-            f"{path}: model.num_layers is {layers!r}, which must be a whole number of layers, of which there "
-            f"are {len(weights)} weights: {_RESTORE}"
-        )
+    for key in ("num_layers", "h_layers"):
+        layers = model.get(key) if isinstance(model, dict) else None
+        # Validation takes time for each layer, so that a huge number would never come back.
+        if layers is not None and not (type(layers) is int and layers <= len(weights)):
+            raise CheckpointError(
+                f"{path}: model.{key} is {layers!r}, which must be a whole number of layers, of which there "
+                f"are {len(weights)} weights: {_RESTORE}"
+            )
     try:
-        return TrialConfig.model_validate(content)
+        return TrialConfig.recorded(content)
     except ValidationError as error:
         raise CheckpointError(explain(error, TrialConfig, str(path))) from error
     except OverflowError as error:

@@ -1,4 +1,5 @@
-"""TRM's trainer for a sweep: `train`, and the optional functions `describe`, `check` and `calibrate`."""
+"""TRM's trainer for a sweep: `train`, and the optional functions `describe`, `gpu_memory`, `check` and
+`calibrate`."""
 
 from __future__ import annotations
 
@@ -13,10 +14,15 @@ from trm.config import TrialConfig
 from trm.cost import flops_per_sample, num_params
 from trm.data.base import Split
 from trm.loop import Trainer, metric_units
+from trm.memory import step_memory
 from trm.trial import NullTrial, Trial
 
 WARM_UP_STEPS = 2  # not timed: they compile, and use every kernel for the first time
 TIMED_S = 3.0  # seconds
+NOT_YET_ON_A_GPU = (
+    "TRM and its kernels for state-space models have not yet run on a GPU: python -m benchmarks.gpu checks "
+    "them there first (docs/gpu.md)"
+)
 
 
 def describe(config: TrialConfig) -> dict[str, Any]:
@@ -31,9 +37,16 @@ def describe(config: TrialConfig) -> dict[str, Any]:
         "metrics": list(units),
         "units": {name: unit for name, unit in units.items() if unit},
         "needs_gpu": config.model.mixer.needs_gpu,
+        "gpu_notes": [NOT_YET_ON_A_GPU],
         "effective": config.effective(),
         "extendable": config.is_extendable,
     }
+
+
+def gpu_memory(config: TrialConfig) -> int:
+    """Bytes that a training step needs at least on a GPU with bfloat16. Takes about a second."""
+    is_half = config.train.precision in ("auto", "bfloat16")
+    return step_memory(config, torch.bfloat16 if is_half else torch.float32).total
 
 
 def check(config: TrialConfig) -> str | None:

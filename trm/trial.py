@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from trm.checkpoint import FILE, copy_checkpoint, load_checkpoint
+from trm.checkpoint import FILE, Save, keep_last, keep_weights, load_checkpoint, restore_last
 
 
 class Trial(Protocol):
@@ -23,22 +24,35 @@ class Trial(Protocol):
     @property
     def checkpoint(self) -> Path | None: ...
 
-    def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
+    def report(self, metrics: dict[str, float], checkpoint: str | Path | Save | None = None) -> None:
         """Record `metrics` (`step` and `samples` among them) and keep a copy of the directory `checkpoint`.
 
-        May raise to end the run: if a metric is not finite, or if a scheduler stops the trial.
+        A trial whose `saves_in_place` is True also takes a function, and has it write the checkpoint where it
+        is kept. May raise to end the run: if a metric is not finite, or if a scheduler stops the trial.
         """
+
+
+def report_saving(trial: Trial, metrics: dict[str, float], save: Save) -> None:
+    """Report `metrics` with the checkpoint that `save` writes: where it is kept, if the trial can do that;
+    else in a temporary folder, of which the trial makes a copy."""
+    if getattr(trial, "saves_in_place", False):
+        trial.report(metrics, checkpoint=save)
+        return
+    with tempfile.TemporaryDirectory(prefix="trm-checkpoint-") as folder:
+        save(Path(folder))
+        trial.report(metrics, checkpoint=folder)
 
 
 @dataclass(frozen=True)
 class NullTrial:
     """A trial that discards its reports, for timing a few steps."""
 
+    saves_in_place: ClassVar[bool] = True
     device: str
     seed: int = 0
     checkpoint: Path | None = None
 
-    def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
+    def report(self, metrics: dict[str, float], checkpoint: str | Path | Save | None = None) -> None:
         pass
 
 
@@ -50,13 +64,17 @@ class LocalTrial:
     """A run in the folder `output`: `metrics.jsonl`, and checkpoints `last` and `best` (by val accuracy).
 
     With `resume` it starts from `last`. Reports after that checkpoint are dropped, because they are repeated.
+    `best` has the weights alone.
     """
+
+    saves_in_place = True
 
     def __init__(self, output: Path, seed: int, device: str, resume: bool = False) -> None:
         self.output, self.seed, self.device = output, seed, device
         self.metrics_file = output / "metrics.jsonl"
         self.history: list[dict[str, float]] = []
         output.mkdir(parents=True, exist_ok=True)
+        restore_last(output / "last")
         has_checkpoint = resume and (output / "last" / FILE).exists()
         self.checkpoint = output / "last" if has_checkpoint else None
         if self.checkpoint:
@@ -64,7 +82,7 @@ class LocalTrial:
             self.history = [row for row in self._stored_reports() if row["step"] <= step]
         self.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in self.history))
 
-    def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
+    def report(self, metrics: dict[str, float], checkpoint: str | Path | Save | None = None) -> None:
         """Raises Diverged if a metric is not finite; the checkpoint of that report is not kept."""
         with self.metrics_file.open("a") as file:
             file.write(json.dumps(metrics) + "\n")
@@ -74,9 +92,9 @@ class LocalTrial:
         is_best = all(_rank(metrics) > _rank(row) for row in self.history)
         self.history.append(metrics)
         if checkpoint is not None:
-            copy_checkpoint(Path(checkpoint), self.output / "last")
+            keep_last(checkpoint, self.output / "last")
             if is_best:
-                copy_checkpoint(Path(checkpoint), self.output / "best")
+                keep_weights(self.output / "last", self.output / "best")
 
     def _stored_reports(self) -> list[dict[str, float]]:
         if not self.metrics_file.exists():

@@ -8,10 +8,12 @@ second report, for at most LIMIT_S.
 from __future__ import annotations
 
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sweeps.execute.worker import set_threads
@@ -30,6 +32,7 @@ class _TimedTrial:
 
     checkpoint = None
     seed = 0
+    saves_in_place = True
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -38,6 +41,9 @@ class _TimedTrial:
         ]  # (time in seconds, samples so far); the first is the start
 
     def report(self, metrics: Mapping[str, float], checkpoint: Any = None) -> None:
+        if callable(checkpoint):  # what it takes is a part of the trial's time
+            with tempfile.TemporaryDirectory(prefix="sweep-checkpoint-") as folder:
+                checkpoint(Path(folder))
         self.reports.append((time.perf_counter(), float(metrics["samples"])))
         if len(self.reports) > 2:
             raise _EnoughReports

@@ -29,7 +29,7 @@ from sweeps.execute.surroundings import restored
 from sweeps.execute.trial_log import TrialLog
 from sweeps.execute.warned import TrialWarnings
 from sweeps.plan.trainer import import_trainer
-from sweeps.record.checkpoints import UploadFailed
+from sweeps.record.checkpoints import Source, UploadFailed
 from sweeps.record.storage import checkpoint_store
 
 CHECK_S = 1.0  # how often a log that grows is looked at between two reports
@@ -65,7 +65,7 @@ class Payload:
     avoid: list[str] = field(default_factory=list)
     attempt: int = 1
     journal_step: int = -1  # the last step that the journal has a report of
-    is_measured: bool = False  # `gpu` follows from measured memory, and limits the memory of the trial
+    is_measured: bool = False  # `gpu` follows from measured memory, and can be enlarged
     max_silence_s: float | None = None  # the longest time without a report
     factors: list[str] = field(default_factory=list)
     tuned: list[str] = field(default_factory=list)
@@ -97,10 +97,12 @@ class Report:
 
 
 class TrialHandle:
-    """The `trial` that a trainer sees: `seed`, `device`, `checkpoint` and `report`.
+    """The `trial` that a trainer sees: `seed`, `device`, `checkpoint`, `report` and `saves_in_place`.
 
     `checkpoint` is the directory to resume from, or None. `next` and `stop` are for the worker.
     """
+
+    saves_in_place = True  # whether `report` takes a function for a checkpoint
 
     def __init__(self, payload: Payload, device: str) -> None:
         self.seed = payload.seed
@@ -116,7 +118,8 @@ class TrialHandle:
         self._warnings = TrialWarnings(f"logs/{Path(payload.log).name}")
         self._log = TrialLog(Path(payload.log), payload.attempt)
         self._thread = threading.Thread(target=self._run, daemon=True)
-        latest = self._store.latest()
+        with self._log.capturing(), self._warnings.collecting():
+            latest = self._store.latest()
         self._history: list[dict[str, float]] = []  # all reports so far, including those before a resume
         if latest is not None:
             self.checkpoint, self._history = latest
@@ -124,9 +127,9 @@ class TrialHandle:
                 if metrics["step"] > payload.journal_step:
                     self._reports.put(Report(metrics, repeated=True))
 
-    def report(self, metrics: Mapping[str, float], checkpoint: str | Path | None = None) -> None:
-        """Report metrics, which must include `step` and `samples`, and optionally a checkpoint directory,
-        which is copied before this returns.
+    def report(self, metrics: Mapping[str, float], checkpoint: str | Source | None = None) -> None:
+        """Report metrics, which must include `step` and `samples`, and optionally a checkpoint: a directory,
+        which is copied before this returns, or a function that writes one, as `CheckpointStore.commit` says.
 
         Does not return if the trial is stopped, or if a metric is not finite (the trial has diverged). Raises
         WrongReport, a ValueError, for what `execute.reports` does not accept; the trial then fails.
@@ -141,7 +144,7 @@ class TrialHandle:
             self._reports.put(Report(values, outcome="diverged", reason=reason, warnings=warnings))
             raise StopTrial
         self._history.append(values)
-        if checkpoint is not None and (problem := self._save(Path(checkpoint))):
+        if checkpoint is not None and (problem := self._save(checkpoint)):
             print(problem, file=sys.stderr)  # into the log
             self._warnings.add(problem)
         self._reports.put(Report(values, warnings=self._warnings.take()))
@@ -149,14 +152,15 @@ class TrialHandle:
         if self._stopped:
             raise StopTrial
 
-    def _save(self, checkpoint: Path) -> str:
+    def _save(self, checkpoint: str | Source) -> str:
         """Store the checkpoint. Returns a warning, and the trial continues, if the disk is full or the upload
-        failed; else ''. Raises other OSErrors."""
+        failed; else ''. Raises other errors."""
         try:
-            self._store.commit(checkpoint, self._history)
+            source = Path(checkpoint) if isinstance(checkpoint, str | os.PathLike) else checkpoint
+            self._store.commit(source, self._history)
         except UploadFailed as error:
             return f"step {self._history[-1]['step']:g} has no checkpoint: {error}"
-        except OSError as error:
+        except Exception as error:
             reason = _disk_full_reason(error)
             if not reason:
                 raise
@@ -233,7 +237,12 @@ class TrialHandle:
         return True
 
 
-def _disk_full_reason(error: OSError) -> str:
-    """The system's message if the error is a full disk or an exceeded quota; '' otherwise."""
+def _disk_full_reason(error: BaseException | None) -> str:
+    """The system's message if the error is, or comes from, a full disk or an exceeded quota; '' otherwise."""
     reasons = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)]
-    return next((reason for reason in reasons if reason in str(error)), "")  # copytree's error has no errno
+    while error is not None:  # torch.save raises a RuntimeError in the place of the file's own error
+        for reason in reasons:
+            if isinstance(error, OSError) and reason in str(error):  # copytree's error has no errno
+                return reason
+        error = error.__cause__ or error.__context__
+    return ""

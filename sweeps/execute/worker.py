@@ -22,6 +22,9 @@ from ray import tune
 from sweeps.execute.failure import reason_of
 from sweeps.execute.trial import Payload, Report, TrialHandle
 
+_CUDA_BYTES = 1 << 29  # of a GPU, about: the context and the kernels of a process, outside torch's allocator
+_LEAST_SHARE = 0.001  # 0 would be no limit
+
 
 class TrialActor(tune.Trainable):
     """A Ray worker that runs trials one after the other. `config["payload"]` is a Payload as JSON.
@@ -89,7 +92,7 @@ class TrialActor(tune.Trainable):
     def _begin(self) -> TrialHandle:
         payload = self._payload
         set_threads(payload.cpu)
-        _limit_gpu_memory(payload.gpu if payload.is_measured else 1.0)
+        limit_gpu_memory(payload.gpu)
         return TrialHandle(payload, "cuda:0" if ray.get_gpu_ids() else "cpu")
 
     def cleanup(self) -> None:
@@ -108,12 +111,17 @@ def check_gpu(gpu: float) -> None:
         raise RuntimeError("torch finds no GPU on this node (torch.cuda.is_available() is False)")
 
 
-def _limit_gpu_memory(gpu: float) -> None:
-    """Limit torch to the share `gpu` of the GPU's memory: a trial that needs more fails, and not the trials
-    that share the GPU with it."""
+def limit_gpu_memory(gpu: float) -> None:
+    """Limit torch to the share `gpu` of the GPU's memory, less what CUDA itself holds in each process: a
+    trial that needs more fails, and not the trials that share the GPU with it."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gpu or 1.0))
+    if not gpu or torch is None or not torch.cuda.is_available():
+        return
+    share = 1.0
+    if gpu < 1:
+        _, total = torch.cuda.mem_get_info()
+        share = max(_LEAST_SHARE, gpu - _CUDA_BYTES / total)
+    torch.cuda.set_per_process_memory_fraction(share)
 
 
 def _release_memory() -> None:
@@ -127,8 +135,11 @@ def _release_memory() -> None:
 
 
 def set_threads(cpu: float) -> None:
-    """Let torch use as many threads as the trial has cores, so that parallel trials do not compete for
-    cores."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(max(1, int(cpu)))
+    """Let torch, and its compiler, use as many threads as the trial has cores, so that parallel trials do not
+    compete for cores."""
+    threads = max(1, int(cpu))
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(threads)  # for a compiler that is not yet imported
+    if (compiler := sys.modules.get("torch._inductor.config")) is not None:
+        compiler.compile_threads = threads  # type: ignore[attr-defined]
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)

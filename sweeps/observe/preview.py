@@ -32,18 +32,20 @@ def preview(
     resources: str,
     costs: Mapping[str, Calibration] | None = None,
     power: PowerEstimate | None = None,
+    memory: Mapping[str, int] | None = None,
 ) -> str:
     """The arms, the trials of each phase, the rungs, what the evidence can tell, and what else to know.
 
     `concurrency_by_arm` says how many trials of each arm run side by side, `resources` what there is to run
-    on; `costs` are those of the arms that were measured. `power` is what so many seeds can find.
+    on; `costs` are those of the arms that were measured. `power` is what so many seeds can find; `memory` the
+    bytes that a trial of each arm needs at least on a GPU.
     """
     console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
     spec = plan.spec
     unit = spec.objective.unit
     goal = f"{spec.objective.mode}imise {spec.objective.metric}{'' if unit == 'none' else f' ({unit})'}"
     console.print(f"[bold]{spec.name}[/bold]: {goal}; {spec.trainer}", soft_wrap=True)
-    console.print(_arms(plan))
+    console.print(_arms(plan, memory or {}))
     lines = [*_factors(plan), *_matching(plan), *_phases(plan), *_stopping(plan)]
     at_once = str(max(concurrency_by_arm.values())) if all(concurrency_by_arm.values()) else "none"
     lines.append(f"At once: {at_once} ({_a_trial(plan)}; {resources})")
@@ -62,7 +64,8 @@ def preview(
 
 def warnings(plan: Plan) -> list[str]:
     """What is allowed, but may not be what was meant."""
-    return [*_about_stopping(plan), *_about_evidence(plan), *_about_size(plan)]
+    notes = dict.fromkeys(note for arm in plan.arms if arm.gpu for note in arm.gpu_notes)
+    return [*_about_stopping(plan), *_about_evidence(plan), *_about_size(plan), *notes]
 
 
 def _about_stopping(plan: Plan) -> Iterator[str]:
@@ -137,7 +140,7 @@ def _members(plan: Plan) -> int:
     return max(draws) if plan.spec.scheduler.scope == "arm" else sum(draws)
 
 
-def _arms(plan: Plan) -> Table:
+def _arms(plan: Plan, memory: Mapping[str, int]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm", overflow="fold")
     for heading in ("parameters", "vs baseline", "FLOPs a sample", "vs baseline"):
@@ -145,6 +148,8 @@ def _arms(plan: Plan) -> Table:
     has_depth = any(arm.effective_depth is not None for arm in plan.arms)
     if has_depth:
         table.add_column("depth", justify="right")
+    if memory:
+        table.add_column("GPU memory", justify="right")
     match = plan.spec.match
     if match is not None:
         table.add_column(match.by.rpartition(".")[2], justify="right")
@@ -159,6 +164,7 @@ def _arms(plan: Plan) -> Table:
             f"{arm.flops_per_sample:.3g}" if arm.flops_per_sample is not None else "not said",
             _ratio(arm.flops_per_sample, first.flops_per_sample),
             *([str(arm.effective_depth)] if has_depth else []),
+            *([f"> {memory[arm.name] / 2**30:.3g} GiB" if arm.name in memory else ""] if memory else []),
             *_match_of(arm),
         )
     return table

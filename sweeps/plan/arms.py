@@ -20,6 +20,7 @@ from sweeps.space.errors import SpecError
 from sweeps.space.schema import SweepSpec
 from sweeps.space.values import Domain, Factor, When, topological_order
 from trm.settings.messages import did_you_mean, dotted_keys
+from trm.settings.versions import new_path
 
 MAX_ARMS = 1000
 MAX_NAME = 100  # characters: an arm's name is part of file names
@@ -154,7 +155,7 @@ class ArmBuilder:
         if path in draft.levels:
             return draft.levels[path]
         try:
-            return get(self.config(draft), path)
+            return get(self.config(draft), new_path(path, self.trainer.config_model))
         except KeyError:
             return _ABSENT
 
@@ -201,6 +202,7 @@ class ArmBuilder:
                 raise SpecError(f"{where}: {value!r} is not a level of {path}: one of {levels}")
 
     def _check_config_when(self, path: str, config_keys: list[str], where: str) -> None:
+        path = new_path(path, self.trainer.config_model)
         leaves = [key for key in config_keys if not any(other.startswith(f"{key}.") for other in config_keys)]
         if path not in config_keys and not any(path.startswith(f"{leaf}.") for leaf in leaves):
             near = difflib.get_close_matches(path, self.spec.ablate, n=1)

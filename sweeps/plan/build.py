@@ -204,4 +204,5 @@ def _arm(builder: ArmBuilder, draft: ArmDraft, matched: Matched | None) -> Arm:
         effective_depth=description.get("effective_depth"),
         units=described_units(builder.trainer.name, description),
         match=matched,
+        gpu_notes=tuple(description.get("gpu_notes") or ()),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from sweeps.plan.model import Plan
 from sweeps.space.dotted import flatten
 from sweeps.space.encoding import encode
+from trm.settings.versions import new_path, with_new_names
 
 _NOT_SET = "not set"
 _MAX_SHOWN = 100  # characters of a value in a message
@@ -48,6 +49,23 @@ def _changed_keys(base: dict[str, Any], config: dict[str, Any]) -> dict[str, Any
     return {key: value for key, value in config.items() if key not in base or base[key] != value}
 
 
+def under_recorded_names(plan: Plan, stored: dict[str, Any]) -> dict[str, Any]:
+    """The plan's identity with the names that the keys of its configs have in the identity `stored`, of a
+    sweep that may be older than their new names."""
+
+    def named(current: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+        old = {new_path(key, plan.trainer.config_model): key for key in before}
+        found = {}
+        for key, value in current.items():
+            recorded = before.get(old.get(key, key))
+            is_same = with_new_names(recorded, plan.trainer.config_model) == value
+            found[old.get(key, key)] = recorded if is_same else value
+        return found
+
+    arms = {name: named(keys, stored["arms"].get(name, {})) for name, keys in plan.identity["arms"].items()}
+    return plan.identity | {"base": named(plan.identity["base"], stored["base"]), "arms": arms}
+
+
 def differences(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:
     """A line for each key that differs: `search.draws_per_arm: 8 before, 4 now`."""
     old, new = _lines(stored), _lines(current)
@@ -67,7 +85,11 @@ def _lines(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value_text(values: dict[str, Any], key: str) -> str:
-    return repr(values[key]) if key in values else _NOT_SET
+    if key not in values:
+        return _NOT_SET
+    value = values[key]
+    # A version may declare a config's fields in another order, which is no difference.
+    return repr(dict(sorted(value.items())) if isinstance(value, dict) else value)
 
 
 def _shortened(text: str) -> str:

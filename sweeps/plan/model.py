@@ -25,7 +25,8 @@ class Arm:
 
     `config` is the trial's config without tuned values; `tune` holds the domains that apply to the arm, whose
     `when` names only other tuned values; `sets` holds the keys that the levels set. `cpu` and `gpu` are those
-    of one trial; `gpu` may be "auto". `units` are those of metrics that the trainer describes for the arm.
+    of one trial; `gpu` may be "auto". `units` are those of metrics that the trainer describes for the arm,
+    and `gpu_notes` what it says of a run on a GPU.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Arm:
     effective_depth: int | None = None
     units: dict[str, str] = field(default_factory=dict)
     match: Matched | None = None
+    gpu_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,10 @@ class Trainer:
 
     `describe(config)` returns a dict of what is known before training: num_params, flops_per_sample,
     effective_depth, horizon_key (the config key of a trial's length in samples), warmup_samples, metrics
-    (names), units (share, percent or none, by the metric's name), needs_gpu, effective (the part of the
-    config that has an effect), extendable (a longer run begins exactly as a shorter one).
+    (names), units (share, percent or none, by the metric's name), needs_gpu, gpu_notes (what to know before a
+    run on a GPU), effective (the part of the config that has an effect), extendable (a longer run begins
+    exactly as a shorter one).
+    `gpu_memory(config)` returns the bytes that a trial needs at least on a GPU.
     `check(config)` raises ValueError for data that cannot be used, and returns the data's hash or None.
     `calibrate(config, device)` runs a few steps; see sweeps.execute.measure.
     """
@@ -39,6 +41,7 @@ class Trainer:
     describe_function: Callable[[Any], dict[str, Any]]
     check: Callable[[Any], str | None]
     calibrate: Callable[[Any, str], dict[str, Any]] | None = None
+    gpu_memory: Callable[[Any], int] | None = None
 
     def configure(self, base: dict[str, Any], settings: Iterable[tuple[str, Any]], source: str) -> BaseModel:
         """The validated config: `base` with each dotted path set. `source` is where the settings come from,
@@ -112,6 +115,7 @@ def import_trainer(name: str) -> Trainer:
         describe_function=getattr(module, "describe", lambda config: {}),
         check=getattr(module, "check", lambda config: None),
         calibrate=getattr(module, "calibrate", None),
+        gpu_memory=getattr(module, "gpu_memory", None),
     )
 
 

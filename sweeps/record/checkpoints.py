@@ -2,6 +2,8 @@
 
 DIR/TRIAL_ID/step_000000012/   the trainer's files, and .sweep.json with all reports up to this step and a
                                checksum of every file, to detect a damaged checkpoint
+                      resume/  where the trainer has it: what only resuming needs. It is deleted from the best
+                               checkpoint once that is no longer the last
 
 `sweeps.execute.trial` writes them, and reads the latest one when a trial is resumed.
 """
@@ -15,19 +17,23 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sweeps.space.encoding import encode
 
 REPORT = ".sweep.json"
+RESUME = "resume"
 _NAME = re.compile(r"step_(\d{9,})")
 _CHUNK = 1 << 22
 _SYNCS_AT_ONCE = 32
 
 logger = logging.getLogger(__name__)
+
+Source = Path | Callable[[Path], object]  # see CheckpointStore.commit
 
 
 def step_of(name: str) -> int | None:
@@ -67,6 +73,21 @@ def _checksums(directory: Path) -> dict[str, int]:
     return checksums
 
 
+def _resumable(path: Path) -> tuple[list[dict[str, float]], str]:
+    """All reports up to a checkpoint; or none, and why no trial can be resumed from it."""
+    try:
+        report = _read_report(path)
+        recorded, found = report["files"], _checksums(path)
+        reports = [{k: float(v) for k, v in each.items()} for each in report["reports"]]
+        lacking = recorded.keys() - found.keys()
+        is_whole = bool(reports) and found.items() <= recorded.items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [], "is damaged"
+    if not is_whole or any(not name.startswith(f"{RESUME}/") for name in lacking):
+        return [], "is damaged"
+    return ([], f"is kept without its {RESUME}/") if lacking else (reports, "")
+
+
 class UploadFailed(Exception):
     """A checkpoint could not be uploaded; earlier ones are still there."""
 
@@ -86,27 +107,33 @@ class CheckpointStore:
         self._encoded: list[str] = []
         self._scores: dict[str, float] = {}  # by checkpoint
 
-    def commit(self, source: Path, reports: Sequence[Mapping[str, float]]) -> Path:
-        """Copy the directory `source` under the last report's step, sync it to disk, and delete checkpoints
-        that are neither the last nor the best. Returns the new checkpoint's directory.
+    def commit(self, source: Source, reports: Sequence[Mapping[str, float]]) -> Path:
+        """Keep a checkpoint under the last report's step, sync it to disk, and delete what is no longer
+        needed of the others. Returns the new checkpoint's directory.
 
-        `reports` are all reports of the trial so far. Raises OSError; the earlier checkpoints are kept then.
+        `source` is a directory, which is copied; or a function that writes the files into the empty directory
+        that it is given, which is renamed, so that they are written once. `reports` are all reports of the
+        trial so far. Raises OSError, and what `source` raises; the earlier checkpoints are kept then.
         """
         target = self._directory / f"step_{int(reports[-1]['step']):09d}"
         staging = self._directory / f".{target.name}.{os.getpid()}"
-        # Delete partial copies that a crash left, and later checkpoints, which were found damaged on resume.
-        later = [path for path in self._all() if path.name > target.name]
-        for path in [*self._directory.glob(".step_*"), *later]:
-            shutil.rmtree(path, ignore_errors=True)
+        self._delete_partial()
+        for path in self._all():
+            if path.name > target.name:  # it was passed over on resume
+                shutil.rmtree(path, ignore_errors=True)
         try:
-            shutil.copytree(source, staging)
+            if callable(source):
+                staging.mkdir(parents=True)
+                source(staging)
+            else:
+                shutil.copytree(source, staging)
             files = json.dumps(_checksums(staging))
             (staging / REPORT).write_text(f'{{"reports": {self._as_json(reports)}, "files": {files}}}')
             _sync_all([*staging.rglob("*"), staging])
             shutil.rmtree(target, ignore_errors=True)
             staging.rename(target)
         except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)  # partial copies would fill the disk further
+            shutil.rmtree(staging, ignore_errors=True)  # a part of one would fill the disk further
             raise
         _sync(self._directory)
         self._scores[target.name] = self._score_of(reports[-1])
@@ -124,17 +151,26 @@ class CheckpointStore:
         return f"[{', '.join(self._encoded)}]"
 
     def latest(self) -> tuple[Path, list[dict[str, float]]] | None:
-        """The newest undamaged checkpoint and all reports up to its step; None if there is no checkpoint."""
+        """The newest checkpoint that a trial can be resumed from, and all reports up to its step; or None.
+
+        A warning says which ones were passed over, and why. What a crash left of others is deleted.
+        """
+        self._delete_partial()
+        found, passed = None, []
         for path in reversed(self._all()):
-            try:
-                report = _read_report(path)
-                if report["files"] == _checksums(path):
-                    reports = [{k: float(v) for k, v in each.items()} for each in report["reports"]]
-                    return (path, reports) if reports else None
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                pass
-            logger.warning("%s is damaged: using the checkpoint before it", path)
-        return None
+            reports, problem = _resumable(path)
+            if reports:
+                found = path, reports
+                break
+            passed.append(f"the checkpoint {path.name} {problem}")
+        if passed:
+            goes_on = f"goes on from {found[0].name}" if found else "begins anew"
+            logger.warning("%s: the trial %s", ", ".join(passed), goes_on)
+        return found
+
+    def _delete_partial(self) -> None:
+        for path in self._directory.glob(".step_*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _all(self) -> list[Path]:
         return sorted(self._directory.glob("step_*"))
@@ -153,8 +189,14 @@ class CheckpointStore:
         return value if math.isfinite(value) else -math.inf
 
     def _prune(self) -> None:
-        paths = self._all()
-        best = max(paths, key=self._score)
-        for path in paths[:-1]:
-            if path != best:
+        """Delete checkpoints that are neither the last nor the best, and the best one's RESUME."""
+        *earlier, last = self._all()
+        best = max([*earlier, last], key=self._score)
+        for path in earlier:
+            if path != best or self._score(path) == -math.inf:
                 shutil.rmtree(path, ignore_errors=True)
+            elif (path / RESUME).is_dir():
+                dropped = self._directory / f".{path.name}.{RESUME}"
+                with suppress(OSError):  # else the next commit tries again
+                    (path / RESUME).rename(dropped)  # a crash leaves it or not, and never a part of it
+                    shutil.rmtree(dropped, ignore_errors=True)

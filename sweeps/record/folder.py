@@ -15,7 +15,7 @@ from typing import Any
 
 from analysis.inference.rule import SMALLEST_LEVEL, Rule
 from sweeps.plan.extension import refusals
-from sweeps.plan.identity import differences, identity, resolved
+from sweeps.plan.identity import differences, identity, resolved, under_recorded_names
 from sweeps.plan.model import Plan
 from sweeps.record.file_names import JOURNAL, SPACE
 from sweeps.record.files import atomic_write
@@ -80,12 +80,18 @@ def _refuse_changes(plan: Plan, folder: Path, stored: dict[str, Any], extend: bo
 
 
 def as_recorded(plan: Plan, folder: Path) -> Plan:
-    """The plan without a rule, if the folder holds a sweep that was recorded before rules were part of the
-    identity: it is compared as it was then, without looks. Else the plan itself."""
-    if not (folder / SPACE).exists() or "evidence" in read_resolved(folder)["identity"]:
+    """The plan as an older version recorded it, if the folder holds a sweep of one; else the plan itself.
+
+    Keys have the names that they had then. A sweep that was recorded before rules were part of the identity
+    has no rule: it is compared as it was then, without looks.
+    """
+    if not (folder / SPACE).exists():
         return plan
-    old = replace(plan, rule=None, more_baseline_seeds=())
-    return replace(old, identity=identity(old))
+    stored = read_resolved(folder)["identity"]
+    if "evidence" not in stored:
+        plan = replace(plan, rule=None, more_baseline_seeds=())
+        plan = replace(plan, identity=identity(plan))
+    return replace(plan, identity=under_recorded_names(plan, stored))
 
 
 def recorded_rule(folder: Path) -> Rule:

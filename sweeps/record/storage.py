@@ -26,7 +26,7 @@ from typing import Any
 import fsspec
 
 from sweeps.record import mlflow_file, stop_request
-from sweeps.record.checkpoints import REPORT, CheckpointStore, UploadFailed
+from sweeps.record.checkpoints import REPORT, RESUME, CheckpointStore, Source, UploadFailed
 from sweeps.record.file_names import JOURNAL, PRIMARY
 from sweeps.record.reading import SweepFiles
 from sweeps.record.secrets import without_secret
@@ -295,7 +295,7 @@ class RemoteCheckpoints(CheckpointStore):
         if self._fs.exists(self._remote):
             self._fs.get(f"{self._remote}/", str(self._directory), recursive=True)
 
-    def commit(self, source: Path, reports: Sequence[Mapping[str, float]]) -> Path:
+    def commit(self, source: Source, reports: Sequence[Mapping[str, float]]) -> Path:
         """As CheckpointStore.commit. Raises UploadFailed too."""
         target = super().commit(source, reports)
         try:
@@ -305,7 +305,7 @@ class RemoteCheckpoints(CheckpointStore):
         return target
 
     def _upload(self, checkpoint: Path) -> None:
-        """Upload the checkpoint, and delete remote ones that are no longer in the temporary folder."""
+        """Upload the checkpoint, and delete there what is no longer in the temporary folder."""
         target = f"{self._remote}/{checkpoint.name}"
         if self._fs.exists(target):
             self._fs.rm(target, recursive=True)
@@ -316,8 +316,11 @@ class RemoteCheckpoints(CheckpointStore):
         kept = {path.name for path in self._all()}
         for path in self._fs.ls(self._remote, detail=False):
             name = path.rstrip("/").rpartition("/")[2]
+            inner = f"{self._remote}/{name}/{RESUME}"
             if name not in kept:
                 self._fs.rm(f"{self._remote}/{name}", recursive=True)
+            elif not (self._directory / name / RESUME).exists() and self._fs.exists(inner):
+                self._fs.rm(inner, recursive=True)
 
 
 def checkpoint_store(location: str, metric: str, mode: str) -> CheckpointStore:

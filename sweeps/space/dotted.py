@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from trm.settings.overrides import absolute_paths, override
+from trm.settings.overrides import absolute_paths, set_paths
 
 
 def get(config: dict[str, Any], path: str) -> Any:
@@ -51,4 +51,4 @@ def absolute_at(key: str, value: Any, model: type[BaseModel], folder: Path) -> A
 
     Ray's workers run in another directory, so the driver must not pass them relative paths.
     """
-    return get(absolute_paths(override({}, [(key, value)], model), model, folder), key)
+    return get(absolute_paths(set_paths({}, [(key, value)], model), model, folder), key)

@@ -14,12 +14,15 @@ import sys
 import termios
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweeps.record.storage import Storage
 from tests.faults.harness import BASE, Sweep, kill, mounted, workers
+from tests.sweeps.execute.test_trial import payload, played
+from tests.trm.test_trainer import make_config
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -169,6 +172,18 @@ def test_the_disk_is_full(whole: Sweep, tmp_path: Path) -> None:
         assert "No space left on device" in stopped.stdout and "--resume" in stopped.stdout
         filler.unlink()
         sweep.resumes_as(whole)
+
+
+def test_the_disk_is_full_when_a_checkpoint_is_written_to_it(tmp_path: Path) -> None:
+    """By torch.save, which hides the disk's error behind one of its own."""
+    config = make_config(model={"hidden_size": 128}).model_dump(mode="json")
+    with mounted(tmp_path / "disk", "size=2m") as disk:
+        given = replace(payload(tmp_path), trainer="trm.trainer:train", config=config)
+        *reports, end = played(replace(given, checkpoints=str(disk / "a")))
+        assert end.outcome == "completed", end.log
+        told = [f"step {step} has no checkpoint: No space left on device" for step in (5, 10, 15, 20)]
+        assert [report.warnings for report in reports] == [[each] for each in told]
+        assert list((disk / "a").iterdir()) == []
 
 
 def test_the_drivers_machine_is_lost_with_its_disk(whole: Sweep, tmp_path: Path) -> None:

@@ -688,9 +688,7 @@ def test_for_a_loss_best_is_the_lowest(storage: Path, capsys: Printed) -> None:
 
 def test_best_without_a_checkpoint_says_why(storage: Path, capsys: Printed) -> None:
     Played(storage).finish()
-    assert "no trial of the best arm has completed with a value" in refused(
-        capsys, "best", "toy", "--storage", str(storage)
-    )
+    assert "no trial has reported accuracy yet" in refused(capsys, "best", "toy", "--storage", str(storage))
     Played(storage).run().finish()
     assert "b-d0-s2 has no checkpoint" in refused(capsys, "best", "toy", "--storage", str(storage))
 
@@ -701,7 +699,7 @@ def test_best_while_the_best_arms_completed_trial_has_no_value(storage: Path, ca
     played.controller.report(played.start(), {"step": 1, "samples": 1.0, "accuracy": 0.9})
     played.end()
     assert status_of(storage, capsys)["best"]["value"] == 0.9
-    assert "no trial of the best arm has completed with a value" in refused(
+    assert "leads, but none of its trials has completed" in refused(
         capsys, "best", "toy", "--storage", str(storage)
     )
 

@@ -141,7 +141,9 @@ def mamba2(module: Mamba2, h: Tensor) -> Tensor:
     own = own * 2 if len(own) == 2 else own
     ys = [_mamba2_reading(module, x, *own[2 * i : 2 * i + 2], i) for i in range(len(module.reversals))]
     gated = sum(ys) / len(ys) * F.silu(z)
-    return F.linear(rms_norm(gated) * module.norm.weight, module.out_proj.weight)
+    groups = gated.chunk(config.ngroups if config.norm_by_group else 1, dim=-1)
+    normed = torch.cat([rms_norm(group) for group in groups], dim=-1)
+    return F.linear(normed * module.norm.weight, module.out_proj.weight)
 
 
 def _mamba2_reading(module: Mamba2, x: Tensor, BC: Tensor, dt: Tensor, index: int) -> Tensor:

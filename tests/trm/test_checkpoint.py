@@ -1,52 +1,128 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from trm.checkpoint import FILE, CheckpointError, copy_checkpoint, load_checkpoint, save_checkpoint
+from trm.checkpoint import (
+    FILE,
+    RESUME_FILE,
+    CheckpointError,
+    keep_last,
+    keep_weights,
+    load_checkpoint,
+    load_to_resume,
+    restore_last,
+    save_checkpoint,
+)
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:
     state = {
         "step": 3,
-        "wall_s": 1.5,
         "config": "{}",
+        "format": 2,
         "model": {"weight": torch.randn(3, 4), "half": torch.randn(2).bfloat16()},
+    }
+    resume = {
+        "wall_s": 1.5,
         "carry": {"halted": torch.tensor([True, False]), "inputs": torch.ones(2, 2, dtype=torch.uint8)},
         "optimizers": {"lr": 0.1, "groups": [{"params": [0], "betas": (0.9, 0.95)}]},
     }
-    save_checkpoint(tmp_path / "new" / "folder", state)
-    loaded = load_checkpoint(tmp_path / "new" / "folder", "cpu")
-    assert loaded.keys() == state.keys()
-    assert loaded["optimizers"] == state["optimizers"]
-    for group in ("model", "carry"):
-        for name, tensor in state[group].items():
-            assert loaded[group][name].dtype == tensor.dtype
-            assert torch.equal(loaded[group][name], tensor)
+    folder = tmp_path / "new" / "folder"
+    save_checkpoint(folder, state, resume)
+    assert load_checkpoint(folder, "cpu").keys() == state.keys()
+    loaded = load_to_resume(folder, "cpu")
+    assert loaded.keys() == state.keys() | resume.keys()
+    assert loaded["optimizers"] == resume["optimizers"]
+    for name, tensor in (state["model"] | resume["carry"]).items():
+        again = (loaded["model"] | loaded["carry"])[name]
+        assert again.dtype == tensor.dtype and torch.equal(again, tensor)
 
 
-def test_a_write_that_dies_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_checkpoint(tmp_path, {"step": 1})
+@pytest.mark.parametrize("name", [FILE, RESUME_FILE])
+def test_what_cannot_be_resumed_from_says_so(tmp_path: Path, name: str) -> None:
+    save_checkpoint(tmp_path, {"step": 1, "format": 2}, {"wall_s": 1.5})
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-40])
+    with pytest.raises(CheckpointError, match=f"{tmp_path / name}: is not a readable checkpoint"):
+        load_to_resume(tmp_path, "cpu")
+    (tmp_path / name).unlink()
+    message = "no such file" if name == FILE else "holds the weights alone.* give the run's last checkpoint"
+    with pytest.raises(CheckpointError, match=message):
+        load_to_resume(tmp_path, "cpu")
 
-    def dies(state: object, file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
+
+def test_a_kept_checkpoint_replaces_the_one_before_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    last = tmp_path / "run" / "last"
+    save_checkpoint(tmp_path / "given", {"step": 1}, {"wall_s": 1.5})
+    keep_last(tmp_path / "given", last)
+    assert load_checkpoint(last, "cpu") == load_checkpoint(tmp_path / "given", "cpu") == {"step": 1}
+    keep_last(lambda folder: save_checkpoint(folder, {"step": 2}), last)
+    assert load_checkpoint(last, "cpu") == {"step": 2}
+    assert [path.name for path in (tmp_path / "run").rglob("*")] == ["last", FILE]
+
+
+def test_a_write_that_dies_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    keep_last(lambda folder: save_checkpoint(folder, {"step": 1}), tmp_path / "last")
+
+    def dies(folder: Path) -> None:
+        (folder / FILE).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", dies)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path, {"step": 2})
-    assert load_checkpoint(tmp_path, "cpu") == {"step": 1}
+        keep_last(dies, tmp_path / "last")
+    assert load_checkpoint(tmp_path / "last", "cpu") == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
-def test_copy_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_after_a_crash_at_any_rename_a_whole_checkpoint_is_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    last = tmp_path / "last"
+    keep_last(lambda folder: save_checkpoint(folder, {"step": 1}), last)
+    done, rename = [], Path.rename
+
+    def crashes(path: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(target)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", crashes)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+    if renames < 2:
+        with pytest.raises(KeyboardInterrupt):
+            keep_last(lambda folder: save_checkpoint(folder, {"step": 2}), last)
+    else:
+        keep_last(lambda folder: save_checkpoint(folder, {"step": 2}), last)
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 2  # as the crash left it
+    restore_last(last)
+    assert load_checkpoint(last, "cpu") == {"step": 2 if renames == 2 else 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_kept_weights_take_no_room_where_files_can_be_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def refuses(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuses)
     for step in (1, 2):
-        save_checkpoint(tmp_path / "source", {"step": step})
-        copy_checkpoint(tmp_path / "source", tmp_path / "target")
-        assert load_checkpoint(tmp_path / "target", "cpu") == {"step": step}
-    assert [path.name for path in (tmp_path / "target").iterdir()] == [FILE]
+        keep_last(lambda folder, step=step: save_checkpoint(folder, {"step": step}, {}), tmp_path / "last")
+        keep_weights(tmp_path / "last", tmp_path / "best")
+        assert load_checkpoint(tmp_path / "best", "cpu") == {"step": step}
+        assert (tmp_path / "best" / FILE).samefile(tmp_path / "last" / FILE) == has_links
+    assert [path.name for path in (tmp_path / "best").iterdir()] == [FILE]
+    keep_last(lambda folder: save_checkpoint(folder, {"step": 3}), tmp_path / "last")
+    assert load_checkpoint(tmp_path / "best", "cpu") == {"step": 2}
 
 
 class Evil:

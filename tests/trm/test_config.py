@@ -99,3 +99,30 @@ def test_a_key_that_was_added_later_is_recorded_where_it_is_set() -> None:
     assert config.model_dump()["train"]["micro_batch"] == 4
     assert "raw_weights" not in config.model_dump()["eval"]
     assert TrialConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+SEPARATE = {"networks": "separate", "num_layers": 2}
+
+
+def test_two_networks_of_one_depth_are_those_that_name_it_twice() -> None:
+    plain, named, deeper, shallower = (
+        config(model=SEPARATE | depth)
+        for depth in ({}, {"h_layers": 2}, {"h_layers": 4}, {"num_layers": 4, "h_layers": 2})
+    )
+    assert plain.effective() == named.effective()
+    effects = [each.effective() for each in (plain, deeper, shallower)]
+    assert all(effects.count(effect) == 1 for effect in effects)
+    assert "h_layers" not in plain.model_dump()["model"] and deeper.model_dump()["model"]["h_layers"] == 4
+    assert (deeper.model.depths, config().model.depths) == ((2, 4), (2,))
+
+
+def test_a_shared_network_has_one_depth() -> None:
+    with pytest.raises(ValueError, match=r"model.h_layers is 4, but .*'shared'.*: set networks to separate"):
+        config(model={"h_layers": 4})
+
+
+def test_a_pattern_comes_out_even_in_both_networks() -> None:
+    pattern = {"mixer": {"kind": "pattern", "mixers": ["mamba2", "attention"]}}
+    config(model=SEPARATE | {"h_layers": 4} | pattern)
+    with pytest.raises(ValueError, match=r"model.h_layers, 3: set it to a multiple of 2"):
+        config(model=SEPARATE | {"h_layers": 3} | pattern)

@@ -56,6 +56,28 @@ def test_forward_flops_equal_the_flop_counter(kind):
     assert forward_flops(config) == counter.get_total_flops() + passes * uncounted
 
 
+@pytest.mark.parametrize("gradient", ["recursion", "one_step"])
+@pytest.mark.parametrize("kind", MIXERS)
+def test_two_networks_may_have_two_depths(kind, gradient):
+    """l_cycles updates by the network of z_L and one by that of z_H, h_cycles times."""
+    fields = {"networks": "separate", "num_layers": 2, "h_layers": 3, "gradient": gradient}
+    mixer = small_mixer(MIXERS[kind]).model_dump()
+    config = config_of(hidden_size=HIDDEN, h_cycles=2, l_cycles=4, puzzle_emb_len=3, mixer=mixer, **fields)
+    network = build_model(config, 0, "cpu").eval()
+    assert num_params(config) == sum(p.numel() for _, p in network.network_parameters())
+    board = torch.ones(1, config.data.shape.seq_len, dtype=torch.uint8)
+    math = sdpa_kernel(SDPBackend.MATH)
+    with math, FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(network.initial_carry(1, "cpu"), board, board)
+    uncounted = 2 * (4 * 2 + 3) * config.model.mixer.uncounted_flops(HIDDEN, config.layout)
+    assert forward_flops(config) == counter.get_total_flops() + uncounted
+    assert config.model.effective_depth == 2 * (4 * 2 + 3)
+    of_z_L, of_z_H = (block_flops(config.model, config.layout, depth) for depth in (2, 3))
+    heads = forward_flops(config) - 2 * (4 * of_z_L + of_z_H)
+    last = {"recursion": 4 * of_z_L + of_z_H, "one_step": of_z_L + of_z_H}[gradient]
+    assert flops_per_sample(config) == forward_flops(config) + 2 * (last + heads)
+
+
 def test_backward_counts_twice_and_through_the_last_recursion_only():
     one, three = (small("attention").model_copy(deep=True) for _ in range(2))
     three = TrialConfig.model_validate(
@@ -73,7 +95,7 @@ def test_one_step_gradient_goes_back_through_two_updates():
     one_step = config_of(hidden_size=32, l_cycles=4, mixer={"kind": "mlp"}, gradient="one_step")
     assert forward_flops(whole) == forward_flops(one_step)
     saved = flops_per_sample(whole) - flops_per_sample(one_step)
-    assert saved == 2 * 3 * block_flops(whole.model, whole.layout)
+    assert saved == 2 * 3 * block_flops(whole.model, whole.layout, whole.model.num_layers)
 
 
 def test_learning_to_continue_costs_a_second_forward_pass():

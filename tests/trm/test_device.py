@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.conftest import ROOT
 from tests.trm.test_trainer import FakeTrial, Killed, make_config, untimed
 from trm.checkpoint import load_checkpoint
-from trm.device import forward_dtype, set_matmul_precision
+from trm.device import Compilation, forward_dtype, set_matmul_precision
 from trm.loop import Trainer
 from trm.mixers.kernels.scan import IN_TORCH
 from trm.trainer import train
@@ -215,7 +215,7 @@ def test_a_step_waits_for_no_number(tmp_path: Path, kind: str, act: str) -> None
     trainer = Trainer(config, FakeTrial(tmp_path))
     trainer.model.train()
     trainer.train_step(1)
-    trainer.optimizers._adamw.step = lambda: None  # type: ignore[method-assign]
+    trainer.optimizers._optimizers["adamw"].step = lambda: None  # type: ignore[method-assign]
     with NoNumbers():
         trainer.train_step(2)
     assert trainer.step == 2 and trainer.carry.halted.shape == (16,)
@@ -236,3 +236,22 @@ def test_a_mazes_symmetries_wait_for_no_number(tmp_path: Path) -> None:
     trainer.batches(1)
     with NoNumbers():
         trainer.batches(2)
+
+
+def test_compiled_code_is_kept_where_no_other_user_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    Compilation([], is_on=True, is_required=False)
+    assert Path(cache_dir()).is_relative_to(tmp_path)
+    assert Path(cache_dir()).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_users_own_place_for_compiled_code_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    Compilation([], is_on=True, is_required=False)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)

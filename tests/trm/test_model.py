@@ -382,6 +382,24 @@ def test_halting_sees_every_cell(mixer, num_layers):
     assert gradient.abs().sum(-1).gt(0).all()
 
 
+@pytest.mark.parametrize("latents", ["two", "single"])
+@pytest.mark.parametrize(("depth", "h_depth"), [(1, 1), (1, 2), (2, 1), (2, 3)])
+def test_of_two_networks_halting_sees_every_cell(depth, h_depth, latents):
+    """If either reads backwards too, the first position does; if none does, the last one alone."""
+    mixer = MambaConfig(direction="alternating", expand=2, d_state=4)
+    fields = {"networks": "separate", "num_layers": depth, "h_layers": h_depth, "latents": latents}
+    model = small_model(mixer=mixer, h_cycles=1, l_cycles=1, **fields)
+    assert [len(block.layers) for block in model.blocks] == [depth, h_depth]
+    assert model.halting_position == ("last" if depth == h_depth == 1 else "first")
+    with torch.no_grad():
+        model.q_head.weight.fill_(1.0)
+    seen = []
+    model.embed_tokens.register_forward_hook(lambda _module, _args, out: seen.append(out))
+    ((_, output),) = run(model, [1])
+    (gradient,) = torch.autograd.grad(output.q_halt_logits.sum(), seen)
+    assert gradient.abs().sum(-1).gt(0).all()
+
+
 def test_bfloat16_is_close_to_float32_and_keeps_float32_weights():
     model = small_model(h_cycles=1)
     exact = run(model, [1])[0][1]

@@ -28,6 +28,11 @@ def optimizers_for(model: TRM, max_steps: int = 100, warmup_steps: int = 0, **co
     return Optimizers(model, OptimConfig(**config), max_steps, warmup_steps)
 
 
+def take_step(optimizers: Optimizers, step: int = 1) -> None:
+    optimizers.set_rates(step)
+    optimizers.step()
+
+
 def test_warm_up_is_linear_and_starts_above_0():
     rates = [learning_rate(step, 1e-4, 2000, 10_000, 1.0) for step in (1, 1000, 2000, 9999)]
     assert rates == pytest.approx([1e-4 / 2000, 5e-5, 1e-4, 1e-4])
@@ -42,7 +47,7 @@ def test_each_step_sets_both_rates():
     model = small_model()
     optimizers = optimizers_for(model, 10, 4, lr=1e-3, puzzle_emb_lr=1e-2, puzzle_emb_weight_decay=0.0)
     give_gradients(model)
-    optimizers.step(1)
+    take_step(optimizers)
     assert optimizers.lr == pytest.approx(1e-3 / 4)
     torch.testing.assert_close(model.puzzle_emb.weights.abs(), torch.full((1, 16), 1e-2 / 4))
 
@@ -51,7 +56,7 @@ def test_first_adamw_step_by_hand_decays_everything_biases_too():
     model = small_model()
     before = {name: p.detach().clone() for name, p in model.network_parameters()}
     give_gradients(model)
-    optimizers_for(model, lr=1e-2, weight_decay=0.5).step(1)
+    take_step(optimizers_for(model, lr=1e-2, weight_decay=0.5))
     for name, p in model.network_parameters():  # after one step m / sqrt(v) is the gradient's sign
         expected = before[name] * (1 - 1e-2 * 0.5) - 1e-2 * p.grad.sign()
         torch.testing.assert_close(p.detach(), expected, rtol=1e-4, atol=1e-5)
@@ -64,7 +69,7 @@ def test_marked_parameters_do_not_decay():
     weight = model.lm_head.weight.detach().clone()
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
-    optimizers_for(model, lr=1e-2, weight_decay=1.0).step(1)
+    take_step(optimizers_for(model, lr=1e-2, weight_decay=1.0))
     assert torch.equal(model.q_head.bias.detach(), bias)
     torch.testing.assert_close(model.lm_head.weight.detach(), weight * 0.99)
 
@@ -72,14 +77,14 @@ def test_marked_parameters_do_not_decay():
 def test_sign_sgd_by_hand():
     p = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
     p.grad = torch.tensor([1e-9, -7.0, 0.0])
-    SignSGD([p], lr=0.1, weight_decay=0.5).step()
+    SignSGD([p], lr=torch.tensor(0.1), weight_decay=0.5).step()
     torch.testing.assert_close(p.detach(), torch.tensor([0.95 - 0.1, -1.9 + 0.1, 2.85]))
 
 
 def test_every_parameter_is_in_one_optimizer_once():
     model = small_model()
     optimizers = optimizers_for(model)
-    held = [p for opt, _ in optimizers._optimizers.values() for g in opt.param_groups for p in g["params"]]
+    held = [p for opt in optimizers._optimizers.values() for g in opt.param_groups for p in g["params"]]
     assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
 
 
@@ -87,7 +92,7 @@ def test_a_model_without_puzzle_embedding_needs_no_sign_sgd():
     model = small_model(puzzle_emb_len=0)
     give_gradients(model)
     optimizers = optimizers_for(model)
-    optimizers.step(1)
+    take_step(optimizers)
     assert "sign_sgd" not in optimizers.state_dict()
 
 
@@ -108,10 +113,45 @@ def test_resumed_steps_are_bit_identical():
                 optimizers = optimizers_for(model, 6, 2, lr=1e-2, lr_min_ratio=0.1)
                 optimizers.load_state_dict(state)
             give_gradients(model, seed=step)
-            optimizers.step(step)
+            take_step(optimizers, step)
         return torch.cat([p.detach().flatten() for p in model.parameters()]), optimizers.lr
 
     weights, lr = run(None)
     resumed_weights, resumed_lr = run(4)
     assert torch.equal(weights, resumed_weights)
     assert lr == resumed_lr and math.isclose(lr, 1e-3)
+
+
+def test_settings_are_not_taken_from_a_checkpoint() -> None:
+    """One that was written on a GPU says fused and capturable, which a CPU's optimizer is not."""
+    model = small_model()
+    give_gradients(model)
+    optimizers = optimizers_for(model)
+    take_step(optimizers)
+    state = optimizers.state_dict()
+    for group in state["adamw"]["param_groups"]:
+        group |= {"fused": True, "capturable": True, "lr": 0.5, "weight_decay": 7.0}
+    loaded = optimizers_for(model, lr=1e-2)
+    loaded.load_state_dict(state)
+    for group in loaded._optimizers["adamw"].param_groups:
+        assert not group["fused"] and not group["capturable"] and group["weight_decay"] != 7.0
+    loaded.set_rates(1)
+    assert {float(g["lr"]) for g in loaded._optimizers["adamw"].param_groups} == {1e-2}
+
+
+def test_steps_change_rates_and_moments_in_place() -> None:
+    """A CUDA graph reads and writes the memory that it was recorded with."""
+    model = small_model()
+    give_gradients(model)
+    optimizers = optimizers_for(model, 10, 4)
+    take_step(optimizers)
+
+    def memory() -> list[int]:
+        groups = [g for opt in optimizers._optimizers.values() for g in opt.param_groups]
+        moments = [state for opt in optimizers._optimizers.values() for state in opt.state.values()]
+        tensors = [g["lr"] for g in groups] + [value for state in moments for value in state.values()]
+        return [tensor.data_ptr() for tensor in tensors]
+
+    before = memory()
+    take_step(optimizers, 2)
+    assert len(before) > 10 and memory() == before

@@ -13,6 +13,8 @@ import torch
 import yaml
 
 from tests.conftest import ROOT
+from tests.recorder_hrm import record_hrm
+from tests.replay import relative_error
 from trm.__main__ import main
 from trm.checkpoint import CheckpointError
 from trm.config import TrialConfig
@@ -91,6 +93,42 @@ def test_hrm_is_converted_too(tmp_path: Path) -> None:
     assert written["arch"]["name"] == "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1"
     assert written["data_path"] == "data/sudoku-4x4"
     first, second = stored(path), stored(tmp_path / "back" / "step_1")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(weight, second[key].float()) for key, weight in first.items())
+
+
+@pytest.mark.parametrize(("h_layers", "l_layers"), [(3, 1), (1, 2)])
+def test_hrm_with_two_depths_is_converted(tmp_path: Path, h_layers: int, l_layers: int) -> None:
+    """There and back, predicted with and evaluated; its networks are told apart by the reference's names."""
+    name = record_hrm(tmp_path / "hrm", H_layers=h_layers, L_layers=l_layers)
+    arch = json.loads(name.with_suffix(".json").read_text())["config"]
+    with np.load(name.with_suffix(".npz")) as arrays:
+        weights = {
+            f"{PREFIX}{key.removeprefix('init/inner.')}": torch.from_numpy(arrays[key])
+            for key in arrays.files
+            if key.startswith("init/")
+        }
+        boards, logits = (torch.from_numpy(arrays[key]) for key in ("step0/inputs", "step0/logits"))
+    config = {"arch": arch | {"name": "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1"}}
+    (tmp_path / ALL_CONFIG).write_text(yaml.safe_dump(config | {"data_path": "data/sudoku-4x4"}))
+    torch.save(weights, tmp_path / "step_1")
+    trained = from_reference(tmp_path / "step_1")
+    model = trained.config.model
+    assert (model.num_layers, model.depths) == (l_layers, (l_layers, h_layers))
+    export(trained, tmp_path / "exported")
+    model = load(tmp_path / "exported").model
+    with torch.no_grad():
+        _, output = model(model.initial_carry(len(boards), "cpu"), boards, boards)
+    assert relative_error(output.logits, logits) < 1e-5
+    (tmp_path / "boards.csv").write_text("question,answer\n1234341221434321,1234341221434321\n")
+    assert main(["predict", str(tmp_path / "exported"), str(tmp_path / "boards.csv")]) == 0
+    assert main(["evaluate", str(tmp_path / "exported"), "--data", str(tmp_path / "boards.csv")]) == 0
+    write_reference(
+        tmp_path / "back" / "step_1", trained.config, dict(trained.model.state_dict()), trained.origin
+    )
+    written = yaml.safe_load((tmp_path / "back" / ALL_CONFIG).read_text())["arch"]
+    assert (written["H_layers"], written["L_layers"]) == (h_layers, l_layers)
+    first, second = stored(tmp_path / "step_1"), stored(tmp_path / "back" / "step_1")
     assert first.keys() == second.keys()
     assert all(torch.equal(weight, second[key].float()) for key, weight in first.items())
 
@@ -229,12 +267,13 @@ def test_a_missing_config_is_asked_for(tmp_path: Path) -> None:
         from_reference(path)
 
 
-def test_hrm_with_two_depths_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["H_layers", "L_layers"])
+def test_a_depth_that_is_not_the_weights_is_refused(tmp_path: Path, key: str) -> None:
     path = hrm_checkpoint(tmp_path)
     tree = yaml.safe_load((tmp_path / ALL_CONFIG).read_text())
-    tree["arch"]["H_layers"] += 1
+    tree["arch"][key] += 1
     (tmp_path / ALL_CONFIG).write_text(yaml.safe_dump(tree))
-    with pytest.raises(CheckpointError, match="H_layers and L_layers differ"):
+    with pytest.raises(CheckpointError, match=f"arch.{key} is 3, but by the weights it is 2"):
         from_reference(path)
 
 

@@ -169,6 +169,7 @@ def test_the_message_names_what_is_damaged(
         (("config", "train", "max_samples"), 10**400, "is too large"),
         (("config", "model", "puzzle_emb_len"), 2**40, f"at most {MAX_TOKENS} are loaded"),
         (("config", "model", "num_layers"), 10**9, "num_layers is 1000000000, which must be a whole"),
+        (("config", "model", "h_layers"), 10**9, "h_layers is 1000000000, which must be a whole number"),
         (("config", "model", "num_layers"), 500.0, "num_layers is 500.0, which must be a whole number"),
         (("config", "model", "expansion"), 1e300, "no network can be made"),
         (("config", "model", "halt_bias"), 1e300, "no network can be made"),

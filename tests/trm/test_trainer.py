@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from trm.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from trm.checkpoint import (
+    FILE,
+    RESUME_FILE,
+    CheckpointError,
+    load_checkpoint,
+    load_to_resume,
+    save_checkpoint,
+)
 from trm.config import TrialConfig
 from trm.evaluate import depth_metrics, run_rows, run_test_rows
 from trm.loop import Trainer
+from trm.trained import load
 from trm.trainer import describe, train
 
 ROWS = {"num_train": 50, "num_val": 30, "num_test": 20}
@@ -69,6 +80,21 @@ class FakeTrial:
             raise Killed
 
 
+class SavingTrial(FakeTrial):
+    """Has the trainer write each checkpoint where it is kept."""
+
+    saves_in_place = True
+
+    def report(self, metrics: dict[str, float], checkpoint: Callable[[Path], object]) -> None:  # type: ignore[override]
+        self.rows.append(metrics)
+        checkpoint(self.folder / str(metrics["step"]))
+
+
+def format_1(folder: Path) -> dict[str, Any]:
+    """What an older version had in its one file."""
+    return load_to_resume(folder, "cpu") | {"format": 1}
+
+
 def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
@@ -101,6 +127,49 @@ def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, kind: str, mode
     for part in (lambda end: end["model"], lambda end: end["chosen"]["weights"]):
         for name, tensor in part(ends[0]).items():
             assert torch.equal(tensor, part(ends[1])[name]), name
+
+
+def test_a_checkpoint_of_an_older_version_goes_on_bit_by_bit(tmp_path: Path) -> None:
+    config = make_config(train={"max_samples": 16 * 10})
+    whole = FakeTrial(tmp_path / "whole")
+    train(config, whole)
+    save_checkpoint(tmp_path / "old", format_1(whole.folder / "5"))
+    assert [path.name for path in (tmp_path / "old").iterdir()] == [FILE]
+    resumed = FakeTrial(tmp_path / "resumed", checkpoint=tmp_path / "old")
+    train(config, resumed)
+    assert untimed(resumed.rows) == untimed(whole.rows[1:])
+
+
+def test_a_checkpoint_is_written_where_it_is_kept_and_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(train={"max_samples": 16 * 5})
+    copied = FakeTrial(tmp_path / "copied")
+    train(config, copied)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", None)  # none is made
+    saved = SavingTrial(tmp_path / "saved")
+    train(config, saved)
+    files = [FILE, RESUME_FILE]
+    for trial in (copied, saved):
+        folder = trial.folder / "5"
+        assert [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.pt"))] == files
+    states = [load_to_resume(trial.folder / "5", "cpu") for trial in (copied, saved)]
+    assert states[0].keys() == states[1].keys() and untimed(saved.rows) == untimed(copied.rows)
+    assert torch.equal(states[0]["carry"]["z_H"], states[1]["carry"]["z_H"])
+
+
+def test_without_what_only_resuming_needs_weights_are_left_and_no_run_goes_on(tmp_path: Path) -> None:
+    config = make_config(train={"max_samples": 16 * 10})
+    trial = FakeTrial(tmp_path / "run")
+    train(config, trial)
+    folder = trial.folder / "5"
+    everything = load_to_resume(folder, "cpu")
+    shutil.rmtree(folder / "resume")
+    left = load_checkpoint(folder, "cpu")
+    assert everything.keys() - left.keys() == {"optimizers", "carry", "wall_s"}
+    assert load(folder).step == 5
+    with pytest.raises(CheckpointError, match="holds the weights alone"):
+        train(config, FakeTrial(tmp_path / "again", checkpoint=folder))
 
 
 def test_reports(tmp_path: Path) -> None:
@@ -222,7 +291,7 @@ def test_a_checkpoint_without_chosen_weights_is_refused(tmp_path: Path) -> None:
     config = make_config(train={"max_samples": 16 * 5})
     first = FakeTrial(tmp_path / "a")
     train(config, first)
-    state = load_checkpoint(first.folder / "5", "cpu")
+    state = format_1(first.folder / "5")
     del state["chosen"]
     save_checkpoint(tmp_path / "old", state)
     with pytest.raises(CheckpointError, match="did not keep the weights that were best on val: start again"):
@@ -271,6 +340,29 @@ def test_describe() -> None:
     assert described["warmup_samples"] == 4 * 16
     assert described["horizon_key"] == "train.max_samples"
     assert described["effective"] == config.effective()
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    """Its config has the keys in another order, `out_gain` under another name, and no `norm_by_group`."""
+    own = {"kind": "mamba2", "headdim": 4, "expand": 1.0, "ngroups": 2, "norm_by_group": False}
+    config = make_config(model={"mixer": own}, train={"max_samples": 16 * 10})
+    alone = FakeTrial(tmp_path / "alone")
+    train(config, alone)
+    state = format_1(alone.folder / "5")
+    recorded = json.loads(state["config"])
+    mixer = recorded["model"]["mixer"]
+    recorded["model"]["mixer"] = mixer = mixer | {"out_proj_gain": mixer.pop("out_gain")}
+    assert mixer.pop("norm_by_group") is False
+    assert list(mixer)[-1] == "out_proj_gain" and mixer["out_proj_gain"] == 0.3
+    save_checkpoint(tmp_path / "old", state | {"config": json.dumps(recorded)})
+    gone_on = FakeTrial(tmp_path / "gone-on", checkpoint=tmp_path / "old")
+    train(config, gone_on)
+    assert untimed(gone_on.rows) == untimed(alone.rows)[1:]
+    assert load(tmp_path / "old").config == config
+    mixer["out_proj_gain"] = 0.4
+    save_checkpoint(tmp_path / "other", state | {"config": json.dumps(recorded)})
+    with pytest.raises(CheckpointError, match="its config is"):
+        train(config, FakeTrial(tmp_path / "refused", checkpoint=tmp_path / "other"))
 
 
 def test_a_run_goes_on_faster_but_not_as_another_one(tmp_path: Path) -> None:

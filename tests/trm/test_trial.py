@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trm.checkpoint import load_checkpoint, save_checkpoint
+from trm.checkpoint import FILE, load_checkpoint, save_checkpoint
 from trm.trial import Diverged, LocalTrial
 
 
@@ -26,6 +26,23 @@ def test_last_and_best_are_kept(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "run" / "last", "cpu")["step"] == 4
     assert load_checkpoint(tmp_path / "run" / "best", "cpu")["step"] == 2
     assert steps(trial) == [1, 2, 3, 4]
+
+
+def test_the_best_checkpoint_has_the_weights_alone(tmp_path: Path) -> None:
+    trial = LocalTrial(tmp_path, 0, "cpu")
+    for step, accuracy in [(1, 0.5), (2, 0.1)]:
+        metrics = {"step": step, "samples": step, "val/exact_accuracy": accuracy}
+        trial.report(metrics, lambda folder, step=step: save_checkpoint(folder, {"step": step}, {"carry": 1}))
+    found = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(found) == [f"best/{FILE}", f"last/{FILE}", "last/resume/state.pt", "metrics.jsonl"]
+    assert [load_checkpoint(tmp_path / name, "cpu")["step"] for name in ("best", "last")] == [1, 2]
+
+
+def test_a_run_that_was_killed_between_two_checkpoints_goes_on(tmp_path: Path) -> None:
+    report(LocalTrial(tmp_path / "run", 0, "cpu"), tmp_path / "given", 1, 0.9)
+    (tmp_path / "run" / "last").rename(tmp_path / "run" / ".last.old")
+    resumed = LocalTrial(tmp_path / "run", 0, "cpu", resume=True)
+    assert resumed.checkpoint == tmp_path / "run" / "last" and steps(resumed) == [1]
 
 
 def test_resume_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def table() -> str:
 
 def _row(config: MixerConfig) -> tuple[str, ...]:
     doc = sys.modules[type(config).__module__].__doc__ or ""
-    fields = config.model_dump(mode="json", exclude={"kind"})
+    fields = {name: getattr(config, name) for name in type(config).model_fields if name != "kind"}
     flops = config.flops(HIDDEN_SIZE, LAYOUT) / LAYOUT.seq_len
     return (
         f"`{config.kind}`",

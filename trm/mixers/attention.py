@@ -1,4 +1,7 @@
-"""Multi-head softmax attention over all tokens, as in TRM's reference implementation: no mask, no bias."""
+"""Multi-head softmax attention over all tokens, as in TRM's reference implementation: no mask, no bias.
+
+Weights start as there (`trm.layers.CastedLinear`); `out_gain`, which it lacks, is a factor of `o_proj`'s.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ class AttentionConfig(MixerConfig):
         self.check(hidden_size)
         width = self.head_width(hidden_size)
         rope = None if rope_theta is None else RotaryEmbedding(width, layout.seq_len, rope_theta)
-        return Attention(hidden_size, self.num_heads, width, rope, is_plain_if_few=self.backend == "auto")
+        is_plain = self.backend == "auto"
+        return Attention(hidden_size, self.num_heads, width, rope, self.out_gain, is_plain_if_few=is_plain)
 
     def num_params(self, hidden_size: int, layout: Layout) -> int:
         return 4 * hidden_size * self.num_heads * self.head_width(hidden_size)
@@ -75,6 +79,7 @@ class Attention(nn.Module):
         num_heads: int,
         head_dim: int,
         rope: RotaryEmbedding | None,
+        out_gain: float = 1.0,
         is_plain_if_few: bool = True,
     ) -> None:
         super().__init__()
@@ -82,7 +87,7 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.rope = rope
         self.qkv_proj = CastedLinear(hidden_size, 3 * num_heads * head_dim)
-        self.o_proj = CastedLinear(num_heads * head_dim, hidden_size)
+        self.o_proj = CastedLinear(num_heads * head_dim, hidden_size, gain=out_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         parts = self.qkv_proj(hidden_states).chunk(3, dim=-1)

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from trm.grid import Grid, Layout
+from trm.settings.versions import Config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,11 +21,11 @@ KEY = "model.mixer"  # where a mixer stands in the config, for messages
 class PlacedMixer(NamedTuple):
     """A mixer at its place in a block, which is what alternating ones go by."""
 
-    mixer: MixerConfig
+    mixer: SublayerConfig
     scan_index: int  # scans (state-space models) before it in the block
 
 
-class ArrangementConfig(BaseModel, ABC):
+class ArrangementConfig(Config, ABC):
     """Which mixers stand before the SwiGLU of each layer of a block; `kind` is its name in YAML, in MLflow
     and in tables.
 
@@ -32,12 +33,10 @@ class ArrangementConfig(BaseModel, ABC):
     D is `hidden_size` (channels) and L is `seq_len` (tokens, the puzzle embedding's slots included).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     kind: str
 
     @abstractmethod
-    def sublayers(self, layer_idx: int) -> tuple[MixerConfig, ...]:
+    def sublayers(self, layer_idx: int) -> tuple[SublayerConfig, ...]:
         """The mixers of a layer, one after the other, each with a residual connection and a norm."""
 
     @abstractmethod
@@ -63,8 +62,8 @@ class ArrangementConfig(BaseModel, ABC):
     def saved_by_compiling(self) -> float:
         """Share of a training step that `torch.compile` saves on a CPU core (docs/performance.md)."""
 
-    def layers(self, num_layers: int) -> list[list[PlacedMixer]]:
-        """The mixers of each layer. Raises ValueError where they do not come out even."""
+    def layers(self, num_layers: int, key: str = "model.num_layers") -> list[list[PlacedMixer]]:
+        """The mixers of each layer. Raises ValueError, which names `key`, where they do not come out even."""
         layers, scan_index = [], 0
         for layer_idx in range(num_layers):
             layer = []
@@ -82,7 +81,7 @@ class ArrangementConfig(BaseModel, ABC):
         ]
 
     def halting_position(self, num_layers: int) -> HaltingPosition:
-        """The position that the halting head reads; it must be able to see the whole puzzle.
+        """The position of a block's output that depends on the whole puzzle; the halting head reads it.
 
         Where all is read forwards, that is the last one; as soon as something is read backwards as well, or
         in both ways at once, it is every one. Orders of reading begin and end at the same tokens.
@@ -118,11 +117,10 @@ class HybridConfig(ArrangementConfig):
         return min(float(part.saved_by_compiling) for part in self.mixers)
 
 
-class MixerConfig(ArrangementConfig):
-    """Hyper-parameters of a mixer, which by itself is the arrangement that has it in every layer.
+class SublayerConfig(ArrangementConfig):
+    """What has one residual connection and one norm: a mixer, or several side by side.
 
-    A mixer must give `kind` and `build`; every field has a default. One that has a field `direction` with the
-    value `forward` or `alternating` reads one way there, and sees only the tokens behind it.
+    By itself it is the arrangement that has it in every layer.
     """
 
     norm_axis: ClassVar[Literal["channel", "token"]] = "channel"  # axis of the block's norm after the mixer
@@ -153,7 +151,7 @@ class MixerConfig(ArrangementConfig):
         """
         return 0
 
-    def sublayers(self, layer_idx: int) -> tuple[MixerConfig, ...]:
+    def sublayers(self, layer_idx: int) -> tuple[SublayerConfig, ...]:
         return (self,)
 
     def check(self, hidden_size: int, key: str = KEY) -> None:
@@ -197,7 +195,21 @@ class MixerConfig(ArrangementConfig):
         return fields
 
 
-def _without_data(config: MixerConfig, hidden_size: int, layout: Layout) -> nn.Module:
+class MixerConfig(SublayerConfig):
+    """Hyper-parameters of a mixer.
+
+    A mixer must give `kind` and `build`; every field has a default. One that has a field `direction` with the
+    value `forward` or `alternating` reads one way there, and sees only the tokens behind it.
+    """
+
+    added: ClassVar[tuple[str, ...]] = ("out_gain",)
+
+    # Factor of the initial weights of the projection that makes the mixer's output, which a mixer's `build`
+    # applies. Deviation from every published mixer, of which it is 1.
+    out_gain: float = Field(1.0, gt=0.0)
+
+
+def _without_data(config: SublayerConfig, hidden_size: int, layout: Layout) -> nn.Module:
     """The module on the meta device: shapes and no numbers."""
     import torch
 
@@ -206,7 +218,7 @@ def _without_data(config: MixerConfig, hidden_size: int, layout: Layout) -> nn.M
 
 
 @lru_cache(maxsize=1024)
-def _counted_flops(config: MixerConfig, hidden_size: int, layout: Layout) -> int:
+def _counted_flops(config: SublayerConfig, hidden_size: int, layout: Layout) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

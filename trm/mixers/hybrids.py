@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from trm.grid import Layout
 from trm.layers import rms_norm
-from trm.mixers.base import HybridConfig, MixerConfig, PlacedMixer
+from trm.mixers.base import ArrangementConfig, HybridConfig, MixerConfig, PlacedMixer, SublayerConfig
 from trm.mixers.registry import AnySingle
 from trm.mixers.ssm import undecayed
 
@@ -43,7 +43,7 @@ else:
     Part = Annotated[AnySingle, Field(discriminator="kind"), BeforeValidator(_named)]
 
 
-class ParallelConfig(HybridConfig, MixerConfig):
+class ParallelConfig(HybridConfig, SublayerConfig):
     kind: Literal["parallel"] = "parallel"
     mixers: Annotated[tuple[Part, ...], Field(min_length=2)]
     beta_init: float = Field(1.0, gt=0.0)  # what every beta starts at
@@ -97,7 +97,7 @@ class Parallel(nn.Module):
 
 
 if TYPE_CHECKING:
-    Sublayer = MixerConfig
+    Sublayer = SublayerConfig
 else:
     Sublayer = Annotated[AnySingle | ParallelConfig, Field(discriminator="kind"), BeforeValidator(_named)]
 
@@ -106,12 +106,12 @@ class SublayersConfig(HybridConfig):
     kind: Literal["sublayers"] = "sublayers"
     mixers: Annotated[tuple[Sublayer, ...], Field(min_length=1)]
 
-    def sublayers(self, layer_idx: int) -> tuple[MixerConfig, ...]:
+    def sublayers(self, layer_idx: int) -> tuple[SublayerConfig, ...]:
         return self.mixers
 
 
 if TYPE_CHECKING:
-    LayerMixer = MixerConfig
+    LayerMixer = ArrangementConfig
 else:
     LayerMixer = Annotated[
         AnySingle | ParallelConfig | SublayersConfig, Field(discriminator="kind"), BeforeValidator(_named)
@@ -122,16 +122,16 @@ class PatternConfig(HybridConfig):
     kind: Literal["pattern"] = "pattern"
     mixers: Annotated[tuple[LayerMixer, ...], Field(min_length=1)]
 
-    def sublayers(self, layer_idx: int) -> tuple[MixerConfig, ...]:
+    def sublayers(self, layer_idx: int) -> tuple[SublayerConfig, ...]:
         return self.mixers[layer_idx % len(self.mixers)].sublayers(layer_idx)
 
-    def layers(self, num_layers: int) -> list[list[PlacedMixer]]:
+    def layers(self, num_layers: int, key: str = "model.num_layers") -> list[list[PlacedMixer]]:
         period = len(self.mixers)
         if num_layers % period:
             divisors = [str(d) for d in range(1, num_layers + 1) if num_layers % d == 0]
             raise ValueError(
                 f"model.mixer.mixers has {period} layers, a pattern that does not come out even in "
-                f"model.num_layers, {num_layers}: set num_layers to a multiple of {period}, or give a list "
-                f"of {' or '.join(divisors)}"
+                f"{key}, {num_layers}: set it to a multiple of {period}, or give a list of "
+                f"{' or '.join(divisors)}"
             )
-        return super().layers(num_layers)
+        return super().layers(num_layers, key)

@@ -1,7 +1,7 @@
 """Mamba (Gu & Dao, arXiv 2312.00752): the selective state-space model, with a step size for every channel.
 
-The function is that of section 3.4. Deviations: the projections have LeCun initialisation
-(`trm.mixers.ssm`); the default `expand` gives as many parameters as attention, not the published expand = 2.
+The function is that of section 3.4. Deviations: initial values and directions as in `trm.mixers.ssm`; the
+default `expand` gives as many parameters as attention, not the published expand = 2.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ class Mamba(nn.Module):
         states = torch.arange(1, config.d_state + 1, dtype=torch.float32)
         self.A_log = undecayed(states.log().repeat(rows, 1))
         self.D = undecayed(torch.ones(rows))
-        self.out_proj = CastedLinear(self.inner, hidden_size)
-        with torch.no_grad():
-            self.out_proj.weight.mul_(config.out_proj_gain)
+        self.out_proj = CastedLinear(self.inner, hidden_size, gain=config.out_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         x, z = self.in_proj(hidden_states).chunk(2, dim=-1)

@@ -1,9 +1,8 @@
 """Mamba-2 (Dao & Gu, arXiv 2405.21060): state-space duality in the parallel block of its figure 6.
 
-Deviations: the projections have LeCun initialisation (`trm.mixers.ssm`), and `out_proj` starts at
-`out_proj_gain` times that; the gated norm normalises over all channels, where the official block normalises
-each of the `ngroups` groups of channels; the default `expand` gives as many parameters as attention, not the
-published expand = 2.
+Deviations: initial values and directions as in `trm.mixers.ssm`, and `out_proj` starts at `out_gain` (0.3)
+times that; the defaults `expand` and `d_state` give as many parameters as attention, not the official block's
+expand = 2 and d_state = 128.
 """
 
 from __future__ import annotations
@@ -29,16 +28,27 @@ from trm.mixers.ssm import SSMConfig, at_least_float32, dt_bias_init, of_directi
 class Mamba2Config(SSMConfig):
     """`expand` x hidden_size channels in heads of `headdim`; B and C are shared by the heads of a group."""
 
+    added = ("norm_by_group",)
     kernels: ClassVar = mamba_ssm.CHUNK_SCAN
     kind: Literal["mamba2"] = "mamba2"
     d_state: int = Field(64, ge=1)
     headdim: int = Field(64, ge=1)
     ngroups: int = Field(1, ge=1)
+    norm_by_group: bool = True  # as the official block; False: over all channels, as Mamba2Simple
     chunk_size: int = Field(64, ge=1)  # tokens in a chunk, if the sequence is too long for the quadratic form
     # The output of the gated norm has unit scale, two to three times that of attention. With gain 1, the 42
     # layers of a supervision step of a new network amplify a rounding error 60- to 200-fold (hidden_size 128,
     # three seeds); with 0.3 they do not amplify it, and attention amplifies it 5-fold.
-    out_proj_gain: float = Field(0.3, gt=0.0)
+    out_gain: float = Field(0.3, gt=0.0)
+
+    @property
+    def norm_groups(self) -> int:
+        """Groups of channels that the gated norm scales each by itself."""
+        return self.ngroups if self.norm_by_group else 1
+
+    def left_out(self) -> list[str]:
+        # Of several groups the first version's norm was not the default's: it is always told.
+        return super().left_out() if self.ngroups == 1 else []
 
     def num_heads(self, hidden_size: int) -> int:
         return self.d_inner(hidden_size) // self.headdim
@@ -93,7 +103,8 @@ class Mamba2Config(SSMConfig):
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = super().effective_at(scan_index, hidden_size, layout)
         del fields["chunk_size"]  # it changes only the order of summation
-        return fields
+        fields.pop("norm_by_group", None)
+        return fields | ({"norm_groups": self.norm_groups} if self.ngroups > 1 else {})
 
 
 class Mamba2(nn.Module):
@@ -115,10 +126,8 @@ class Mamba2(nn.Module):
         self.dt_bias = undecayed(dt_bias_init(rows))
         self.A_log = undecayed(torch.empty(rows).uniform_(1, 16).log())
         self.D = undecayed(torch.ones(rows))
-        self.norm = GatedRMSNorm(self.inner)
-        self.out_proj = CastedLinear(self.inner, hidden_size)
-        with torch.no_grad():
-            self.out_proj.weight.mul_(config.out_proj_gain)
+        self.norm = GatedRMSNorm(self.inner, config.norm_groups)
+        self.out_proj = CastedLinear(self.inner, hidden_size, gain=config.out_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         z, x, own = self._project(hidden_states)
@@ -197,7 +206,8 @@ class QuasiSeparable(Mamba2):
 
     Deviations, so that a sweep over `direction` changes the matrix alone: A starts as in Mamba-2, not at 1;
     the gate multiplies before the norm, as in Mamba-2, not after it; `d_conv` is 4 by default, not 7, and
-    where it is even the convolution reaches one token further back than ahead.
+    where it is even the convolution reaches one token further back than ahead; `fc_D` starts as the other
+    projections do.
     """
 
     def __init__(self, config: Mamba2Config, hidden_size: int, layout: Layout, scan_index: int) -> None:
@@ -238,17 +248,30 @@ class QuasiSeparable(Mamba2):
 class GatedRMSNorm(nn.Module):
     """RMSNorm(y * silu(z)) * weight: the gate multiplies before the norm (section 7.1).
 
-    Deviation: the mean square is over all channels. The official block has one for each of the `ngroups`
-    groups (d_ssm / ngroups channels); with ngroups 1, the default, both are equal.
+    Each of `groups` groups of neighbouring channels is scaled to unit root mean square by itself.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
+        self.groups = groups
         self.weight = undecayed(torch.ones(channels))
 
     def forward(self, y: Float[Tensor, "B L E"], z: Float[Tensor, "B L E"]) -> Float[Tensor, "B L E"]:
         gated = at_least_float32(y) * F.silu(at_least_float32(z))
-        return (rms_norm(gated) * self.weight).to(y.dtype)
+        normed = rms_norm(gated.unflatten(-1, (self.groups, -1))).flatten(-2)
+        return (normed * self.weight).to(y.dtype)
+
+
+def with_first_norm(content: Any) -> Any:
+    """A recorded config, at any depth, in which mixers of the first version say that their norm is over all
+    channels: then they had no `norm_by_group`, which is recorded wherever it has an effect."""
+    if isinstance(content, list):
+        return [with_first_norm(each) for each in content]
+    if not isinstance(content, dict):
+        return content
+    found = {key: with_first_norm(value) for key, value in content.items()}
+    is_of_groups = found.get("kind") == "mamba2" and found.get("ngroups", 1) != 1
+    return {"norm_by_group": False} | found if is_of_groups else found
 
 
 def _divisors(number: int) -> str:

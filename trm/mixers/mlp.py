@@ -1,4 +1,8 @@
-"""The MLP mixer of TRM (paper, section 4.5): a SwiGLU over the tokens, the same for every channel."""
+"""The MLP mixer of TRM (paper, section 4.5): a SwiGLU over the tokens, the same for every channel.
+
+Weights start as in the reference implementation (`trm.layers.CastedLinear`); `out_gain`, which it lacks, is a
+factor of `down_proj`'s.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ class MLPConfig(MixerConfig):
         return 0.07
 
     def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> MLP:
-        return MLP(layout.seq_len, self.expansion)
+        return MLP(layout.seq_len, self.expansion, self.out_gain)
 
     def num_params(self, hidden_size: int, layout: Layout) -> int:
         return 3 * layout.seq_len * swiglu_width(layout.seq_len, self.expansion)
@@ -33,7 +37,9 @@ class MLPConfig(MixerConfig):
         return 2 * hidden_size * self.num_params(hidden_size, layout)
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
-        return {"kind": self.kind, "swiglu_width": swiglu_width(layout.seq_len, self.expansion)}
+        fields = super().effective_at(scan_index, hidden_size, layout)
+        del fields["expansion"]
+        return fields | {"swiglu_width": swiglu_width(layout.seq_len, self.expansion)}
 
 
 class MLP(SwiGLU):

@@ -26,9 +26,12 @@ it is asked for. Neither those nor the Triton kernel has run on a GPU yet.
 `order` is the order of the board's cells in a scan (`trm.mixers.order`). With several orders, each applies to
 an equal share of the heads (Mamba-2) or channels (Mamba), in this sequence.
 
-Deviation of both mixers from the official code: the projections have LeCun initialisation (std fan_in^-1/2),
-as all linear layers of TRM; the official code has that of `nn.Linear`, 0.577 times as large. B, C and dt
-therefore start 1.7 times larger for the same input.
+Deviations of both mixers from the official code (mamba_ssm): the projections to z, x, B, C and from y have
+LeCun initialisation (std fan_in^-1/2), as all linear layers of TRM; the official code has that of nn.Linear,
+0.577 times as large. Each of them gives 1.73 times as much for the same input; in Mamba, where x is projected
+on to B, C and dt, both factors meet. Step sizes, A, D, `dt_proj` and the convolution start as there. Its
+language model also divides `out_proj` by the root of the number of layers; here nothing does, see `out_gain`.
+Two scans are averaged, where Vim and Hydra add them.
 """
 
 from __future__ import annotations
@@ -52,12 +55,12 @@ DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes (Mamba, section 3
 
 
 class SSMConfig(MixerConfig):
+    added: ClassVar[tuple[str, ...]] = ()  # the first version had `out_gain` under another name
     d_state: int = Field(ge=1)
     d_conv: int = Field(4, ge=1)
     expand: float = Field(1.25, gt=0.0)  # 1.25: as many parameters as attention
     direction: Direction = "alternating"
     order: Order | Annotated[tuple[Order, ...], Field(min_length=1)] = "row"
-    out_proj_gain: float = Field(1.0, gt=0.0)  # factor of the output projection's initial weights
     kernels: ClassVar[tuple[str, ...]]  # the modules that backend mamba_ssm needs
     backend: Literal["auto", "torch", "mamba_ssm"] = "auto"
 

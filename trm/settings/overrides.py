@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from trm.settings.messages import Model, items_in, models_in
+from trm.settings.versions import new_path, with_new_names
 
 
 class OverrideError(ValueError):
@@ -20,9 +21,15 @@ def override(config: dict[str, Any], values: Iterable[tuple[str, Any]], model: M
     A number in a path is a list index, from 0; if that item is a string, it becomes a mapping with the string
     as its `kind`. Setting a tag, such as `model.mixer.kind`, drops the keys that only another kind has.
     Mappings are set before their keys, and tags before their siblings, so that the order of `values` has no
-    effect.
+    effect. Keys that have another name now may have their old one; the copy has the new one.
     Raises OverrideError if a path leads through a scalar.
     """
+    named = [(new_path(path, model), with_new_names(value, model)) for path, value in values]
+    return set_paths(with_new_names(config, model), named, model)
+
+
+def set_paths(config: dict[str, Any], values: Iterable[tuple[str, Any]], model: Model) -> dict[str, Any]:
+    """As `override`, but every key keeps the name that it has."""
     result = copy.deepcopy(config)
     tagged = [(path, value, _members(path, model)) for path, value in values]
     for path, value, members in sorted(tagged, key=lambda item: (item[0].count("."), not item[2])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -18,7 +19,9 @@ from sweeps.execute.failure import MAX_REASON
 from sweeps.execute.trial import Payload, Report, TrialHandle
 from sweeps.execute.warned import MAX_LENGTH, MAX_WARNINGS
 from sweeps.execute.worker import TrialActor
-from tests.sweeps.execute.unruly_trainer import _ACTS, MANY
+from tests.sweeps.execute.unruly_trainer import _ACTS, MANY, Config
+from tests.trm.test_trainer import make_config, untimed
+from trm import load as trm_load
 
 
 def payload(folder: Path, does: str = "nothing") -> Payload:
@@ -57,6 +60,105 @@ def test_a_trial_completes(tmp_path: Path) -> None:
     assert [report.metrics["step"] for report in reports] == [1, 2]
     assert (end.outcome, end.reason, end.warnings) == ("completed", "", [])
     assert len(log_of(given).splitlines()) == 1  # the attempt's header
+
+
+# Checkpoints
+
+
+def saved(given: Payload, monkeypatch: pytest.MonkeyPatch, save: Any, value: float = 0.5) -> list[Report]:
+    """The reports of a trial whose trainer has `save` write a checkpoint at each of its two steps."""
+
+    def train(config: Any, trial: Any) -> None:
+        assert trial.saves_in_place
+        for step in (1, 2):
+            trial.report({"step": step, "samples": 10 * step, "accuracy": value}, save)
+
+    monkeypatch.setattr("tests.sweeps.execute.unruly_trainer.train", train)
+    train.__annotations__["config"] = Config
+    return played(given)
+
+
+def test_a_trainer_may_write_a_checkpoint_where_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = payload(tmp_path)
+    *_, end = saved(given, monkeypatch, lambda folder: (folder / "weights").write_text("x"))
+    assert end.outcome == "completed"
+    names = [path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("weights")]
+    assert sorted(names) == ["step_000000001/weights", "step_000000002/weights"]
+
+
+@pytest.mark.parametrize("raised", [OSError, RuntimeError])  # the latter is what torch.save makes of it
+def test_a_checkpoint_for_which_there_is_no_room_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[Exception]
+) -> None:
+    def save(folder: Path) -> None:
+        (folder / "half").write_text("x")
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            if raised is OSError:
+                raise
+            raise raised("unexpected pos 768 vs 662")  # noqa: B904
+
+    given = payload(tmp_path)
+    *reports, end = saved(given, monkeypatch, save)
+    assert end.outcome == "completed"
+    told = [f"step {step} has no checkpoint: No space left on device" for step in (1, 2)]
+    assert [report.warnings for report in reports] == [[each] for each in told]
+    assert all(each in log_of(given) for each in told)
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_an_error_of_the_function_is_the_trainers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(folder: Path) -> None:
+        raise RuntimeError("no weights")
+
+    *reports, end = saved(payload(tmp_path), monkeypatch, save)
+    assert (end.outcome, end.reason, reports) == ("failed", "RuntimeError: no weights", [])
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_a_report_that_diverges_has_no_checkpoint_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    *_, end = saved(payload(tmp_path), monkeypatch, written.append, float("nan"))
+    assert (end.outcome, written) == ("diverged", [])
+
+
+def test_trms_trial_goes_on_from_its_last_checkpoint_bit_by_bit(tmp_path: Path) -> None:
+    def trm(name: str) -> Payload:
+        given = replace(payload(tmp_path / name), trainer="trm.trainer:train", metric="val/cell_accuracy")
+        return replace(given, config=make_config().model_dump(mode="json"))
+
+    *whole, _ = played(trm("whole"))
+    first = TrialHandle(trm("killed"), "cpu")
+    begun = [first.next() for _ in range(2)]
+    assert first.stop()
+    gone_on = TrialHandle(replace(trm("killed"), journal_step=10), "cpu")
+    assert gone_on.checkpoint == tmp_path / "killed" / "a" / "step_000000010"
+    rest = [gone_on.next() for _ in range(2)]
+    assert gone_on.next().outcome == "completed" and gone_on.stop()
+    assert untimed([each.metrics for each in begun + rest]) == untimed([each.metrics for each in whole])
+    *best, last = sorted((tmp_path / "killed" / "a").iterdir())
+    assert last.name == "step_000000020" and (last / "resume").exists()
+    assert not any((path / "resume").exists() for path in best)
+    assert all(trm_load(path, weights="raw").step == int(path.name[5:]) for path in (*best, last))
+
+
+def test_a_trial_that_begins_anew_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a worker, without pytest's own
+    given = payload(tmp_path)
+    saved(given, monkeypatch, lambda folder: (folder / "weights").write_text("x"))
+    for checkpoint in (tmp_path / "a").iterdir():
+        (checkpoint / "weights").write_text("")
+    names = [f"the checkpoint step_00000000{step} is damaged" for step in (2, 1)]
+    told = f"{', '.join(names)}: the trial begins anew"
+    first, *others = saved(given, monkeypatch, lambda folder: (folder / "weights").write_text("x"))
+    assert (first.metrics["step"], first.warnings) == (1, [told])
+    assert not any(report.warnings for report in others)
+    assert log_of(given).count(told) == 1
 
 
 # Failures

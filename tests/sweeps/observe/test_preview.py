@@ -13,6 +13,7 @@ import pytest
 
 import run_sweep
 from sweeps.decide.judge import Judge
+from sweeps.dry_run import _gpu_memory
 from sweeps.observe.preview import can_stop, preview, warnings
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan
@@ -264,7 +265,7 @@ def test_mixers_on_mazes_have_the_published_sizes_and_are_shown_without_a_maze_b
     assert run_sweep.main([str(ROOT / "search_spaces" / "maze_mixers.yaml"), "--dry-run"]) == 0
     table = capsys.readouterr().out.partition("Search, under the scheduler")[0]
     rows = {row.split()[0]: row.split() for row in table.splitlines() if row.strip()}
-    assert rows["attention"][2] == "6,822,914" and rows["attention"][-1] == "30"  # 7M in the paper
+    assert rows["attention"][2] == "6,822,914" and rows["attention"][6] == "30"  # 7M in the paper
     assert rows["mlp"][1] == "18,795,522"  # 19M
     assert list(tmp_path.iterdir()) == []
 
@@ -280,3 +281,21 @@ def test_the_rows_of_table_3_are_cycles_alone_for_trm_and_for_hrm() -> None:
         "trm": {"k3T3": 42, "k1T1": 6, "k2T2": 20, "k4T4": 72, "k3T6": 84, "k6T3": 78, "k6T6": 156},
         "hrm": {"k3T3": 48, "k1T1": 8, "k2T2": 24, "k4T4": 80, "k3T6": 96, "k6T3": 84, "k6T6": 168},
     }
+
+
+def test_memory_and_notes_are_told_where_trials_take_a_gpu() -> None:
+    plan = load_plan(ROOT / "search_spaces" / "mixers.yaml")
+    names = [arm.name for arm in plan.arms]
+    text = preview(plan, dict.fromkeys(names, 0), "here", memory=_gpu_memory(plan))
+    attention = next(line for line in text.splitlines() if line.startswith("attention"))
+    assert "> 28.6 GiB" in attention
+    assert text.count("not yet run on a GPU") == 1
+    assert "not yet run on a GPU" not in shown(load_plan(ROOT / "search_spaces" / "smoke.yaml"))
+
+
+def test_memory_is_not_asked_of_many_arms_nor_of_those_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _gpu_memory(load_plan(ROOT / "search_spaces" / "smoke.yaml")) == {}
+    monkeypatch.setattr("sweeps.dry_run.MOST_ESTIMATED", 3)
+    assert _gpu_memory(load_plan(ROOT / "search_spaces" / "mixers.yaml")) == {}

@@ -113,6 +113,15 @@ def test_layers_are_counted(tmp_path: Path) -> None:
     assert came_to(plan) == {"attention": 6, "mlp": 8, "mamba": 6, "mamba2": 6}
 
 
+def test_layers_of_one_of_two_networks_are_counted(tmp_path: Path) -> None:
+    match = {"params": 20e6, "by": "model.h_layers", "tolerance": 0.06}
+    model = {"networks": "separate", "num_layers": 2, "h_layers": 2}
+    plan = trm_plan(tmp_path, match, base={"model": model})
+    assert came_to(plan) == {"attention": 4, "mlp": 6, "mamba": 4, "mamba2": 4}
+    for arm in plan.arms:
+        assert arm.config["model"]["num_layers"] == 2
+
+
 def test_of_values_of_one_size_the_arms_own_stays(tmp_path: Path) -> None:
     """SwiGLU's width is a multiple of 256: many an expansion comes to the same network."""
     plan = trm_plan(tmp_path, {"params": 6.9e6, "by": "model.expansion", "on_unmatched": "mark"})

@@ -63,6 +63,46 @@ def test_the_last_and_the_best_are_kept_and_another_machine_goes_on_from_them(
     assert there(f"{place}/t") == ["step_000000005"]
 
 
+def test_what_only_resuming_needs_is_there_for_the_last_alone(place: str, tmp_path: Path) -> None:
+    def save(folder: Path) -> None:
+        (folder / "resume").mkdir()
+        for name in ("weights", "resume/carry"):
+            (folder / name).write_text("x")
+
+    store = checkpoint_store(f"{place}/t", "acc", "max")
+    for step, value in ((1, 0.9), (2, 0.1)):
+        store.commit(save, [{"step": step, "acc": value}])
+    fs, path = fsspec.core.url_to_fs(f"{place}/t")
+    fs.invalidate_cache()
+    files = sorted(file.partition("/t/step_00000000")[2] for file in fs.find(path))
+    assert files == ["1/.sweep.json", "1/weights", "2/.sweep.json", "2/resume/carry", "2/weights"]
+    assert not fs.exists(f"{path}/step_000000001/resume")
+    fs.rm_file(f"{path}/step_000000002/weights")
+    assert checkpoint_store(f"{place}/t", "acc", "max").latest() is None
+
+
+def test_what_only_resuming_needs_stays_until_the_next_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"file://{tmp_path}/there/t"
+    store = checkpoint_store(url, "acc", "max")
+
+    def save(folder: Path) -> None:
+        (folder / "resume").mkdir()
+        (folder / "resume" / "carry").write_text("x")
+
+    def fails(*paths: str) -> None:
+        raise ConnectionError("reset by peer")
+
+    store.commit(save, [{"step": 1, "acc": 0.9}])
+    with monkeypatch.context() as context:
+        context.setattr(type(store._fs), "put_file", fails)
+        with pytest.raises(UploadFailed, match="reset by peer"):
+            store.commit(save, [{"step": 2, "acc": 0.1}])
+    found = checkpoint_store(url, "acc", "max")  # its files are there as long as it is
+    assert found.latest()[0].name == "step_000000001"
+
+
 @pytest.mark.parametrize("damage", [".sweep.json", "inner/weights"])
 def test_what_is_not_whole_gives_way_to_the_one_before(place: str, tmp_path: Path, damage: str) -> None:
     store = checkpoint_store(f"{place}/t", "acc", "max")

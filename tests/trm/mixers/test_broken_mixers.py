@@ -30,9 +30,9 @@ def rounded(width: int) -> int:
 class Sums(nn.Module):
     """Projected running sums of the tokens, from the first or from the last one on."""
 
-    def __init__(self, hidden_size: int, width: int, gain: float, backwards: bool) -> None:
+    def __init__(self, hidden_size: int, width: int, gain: float, out_gain: float, backwards: bool) -> None:
         super().__init__()
-        self.up, self.down = CastedLinear(hidden_size, width), CastedLinear(width, hidden_size)
+        self.up, self.down = CastedLinear(hidden_size, width), CastedLinear(width, hidden_size, gain=out_gain)
         self.gain, self.backwards = gain, backwards
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Sound(MixerConfig):
 
     def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> nn.Module:
         backwards = self.reversals(scan_index)[0]
-        return Sums(hidden_size, self.inner(hidden_size), self.gain, backwards)
+        return Sums(hidden_size, self.inner(hidden_size), self.gain, self.out_gain, backwards)
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = super().effective_at(scan_index, hidden_size, layout)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torch.func import functional_call
 
@@ -27,9 +27,11 @@ from tests.trm.mixers.conformance import (
     states,
 )
 from tests.trm.mixers.reference import relative_error
+from trm.config import TrialConfig
 from trm.grid import Grid, Layout
 from trm.mixers import MIXERS, AnyMixerConfig, MixerConfig
 from trm.mixers.hybrids import ParallelConfig
+from trm.settings.messages import explain
 
 SCAN = {"kind": "mamba2", "expand": 1.0, "direction": "forward", "d_state": 4, "headdim": 4}
 HEADS = {"kind": "attention", "num_heads": 2, "head_dim": 4}
@@ -88,6 +90,22 @@ def test_rows_of_a_batch_do_not_mix(config):
     changed = x.detach().clone()
     changed[1] = 100.0
     torch.testing.assert_close(module(changed)[0], module(x)[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("config", small_configs().values(), ids=small_configs().keys())
+def test_the_output_starts_at_the_given_share(config):
+    quiet, loud = (build(type(config)(**config.model_dump() | {"out_gain": gain})) for gain in (0.1, 1.0))
+    x = states(2, LAYOUT.seq_len, HIDDEN)
+    torch.testing.assert_close(quiet(x), 0.1 * loud(x))
+
+
+@pytest.mark.parametrize("kind", MIXERS)
+@pytest.mark.parametrize("gain", [0.0, -0.5])
+def test_a_share_of_nothing_is_refused(kind, gain):
+    with pytest.raises(ValidationError) as refused:
+        TrialConfig.model_validate({"model": {"mixer": {"kind": kind, "out_gain": gain}}})
+    message = explain(refused.value, TrialConfig, "space.yaml")
+    assert message == f"space.yaml: model.mixer.out_gain: must be greater than 0 (given {gain})"
 
 
 def test_bfloat16_is_close_to_float32(config):

@@ -58,7 +58,7 @@ def model(request) -> ModelConfig:
 def block_of(model: ModelConfig, seed: int = 0) -> Block:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Block(model, LAYOUT)
+        return Block(model, LAYOUT, model.num_layers)
 
 
 def states(seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -74,7 +74,7 @@ def test_block_has_the_parameters_and_flops_of_the_formula(model):
         block(states(0), states(1))
     mixers = [mixer for layer in model.mixer.layers(model.num_layers) for mixer, _ in layer]
     uncounted = sum(mixer.uncounted_flops(16, Layout(9)) for mixer in mixers)
-    assert counter.get_total_flops() == 3 * (block_flops(model, Layout(9)) - uncounted)
+    assert counter.get_total_flops() == 3 * (block_flops(model, Layout(9), model.num_layers) - uncounted)
 
 
 def test_everything_has_a_gradient_and_rows_do_not_mix(model):
@@ -250,7 +250,7 @@ def test_an_unknown_mixer_is_refused_with_the_nearest_one(kind):
 def test_a_pattern_that_does_not_come_out_even_is_refused():
     message = refused({"kind": "pattern", "mixers": ["mamba2", "mamba2", "attention"]})
     assert "mixers has 3 layers" in message and "num_layers, 2:" in message
-    assert "set num_layers to a multiple of 3, or give a list of 1 or 2" in message
+    assert "set it to a multiple of 3, or give a list of 1 or 2" in message
 
 
 def test_an_order_that_the_task_does_not_have_is_refused_with_its_place(monkeypatch):

@@ -50,12 +50,16 @@ def dense(module: QuasiSeparable, x: Tensor) -> Tensor:
                     M[t, s] = C[before] @ B[s] * dt[s] * decay.exp()
         y[:, h] = M @ values[:, h]
     gated = y.flatten(1) * F.silu(z)
-    return rms_norm(gated) * module.norm.weight @ module.out_proj.weight.T
+    parts = gated.chunk(ngroups if config.norm_by_group else 1, -1)
+    return torch.cat([rms_norm(part) for part in parts], -1) * module.norm.weight @ module.out_proj.weight.T
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"d_conv": 7}, {"d_conv": 4}, {"d_conv": 1}, {"d_conv": 7, "expand": 1.0, "ngroups": 2}],
+    [
+        *({"d_conv": taps} for taps in (7, 4, 1)),
+        *({"d_conv": 7, "expand": 1.0, "ngroups": 2, "norm_by_group": each} for each in (True, False)),
+    ],
     ids=str,
 )
 def test_equals_the_dense_matrix_in_float64(fields):

@@ -150,17 +150,18 @@ def test_readings_of_their_own_are_the_mean_of_two_mixers(make):
     torch.testing.assert_close(mean, (forward + backward) / 2)
 
 
-def test_the_output_starts_at_the_given_share(make):
-    quiet, loud = (make(out_proj_gain=gain) for gain in (0.1, 1.0))
-    modules = []
-    for config in (quiet, loud):
-        torch.manual_seed(0)
-        modules.append(config.build(HIDDEN, LAYOUT, 0, None))
-    x = states(2, LENGTH, HIDDEN)
-    torch.testing.assert_close(modules[0](x), 0.1 * modules[1](x))
-    assert quiet.effective(HIDDEN, LAYOUT, 2) != loud.effective(HIDDEN, LAYOUT, 2)
-    with pytest.raises(ValidationError):
-        make(out_proj_gain=0.0)
+@pytest.mark.parametrize("direction", ["alternating", "bidirectional_own"])
+def test_projections_start_by_lecun_and_the_rest_as_published(make, direction):
+    """docs/mixers.md: std fan_in^-1/2, of the output projection `out_gain` times that."""
+    torch.manual_seed(0)
+    config = make(direction=direction, expand=2.0, d_state=16, out_gain=0.5)
+    module = config.build(256, LAYOUT, 0, None)
+    for name, gain in (("in_proj", 1.0), ("x_proj", 1.0), ("out_proj", 0.5)):
+        if hasattr(module, name):
+            weight = getattr(module, name).weight
+            assert weight.std().item() == pytest.approx(gain * weight.shape[1] ** -0.5, rel=0.05), name
+    assert module.conv1d.weight.abs().max() <= config.d_conv**-0.5
+    assert torch.equal(module.D, torch.ones_like(module.D))
 
 
 def test_step_sizes_start_log_uniform():

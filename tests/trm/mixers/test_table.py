@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 from tests.conftest import ROOT
+from tests.trm.mixers.conformance import build, small, small_configs
 from trm.config import TrialConfig
+from trm.mixers import MIXERS
 from trm.mixers.__main__ import HIDDEN_SIZE, LAYOUT, table
+from trm.mixers.hybrids import ParallelConfig
 
 
 def test_the_page_is_up_to_date():
@@ -15,6 +18,22 @@ def test_the_page_is_up_to_date():
     assert page.endswith(f"\n\n{table()}"), (
         "docs/mixers.md is out of date: end it with the table that `python -m trm.mixers` prints"
     )
+
+
+def test_the_page_names_what_has_no_weight_decay():
+    """Every such parameter of every mixer, and of `parallel`, by the last parts of its name."""
+    page = (ROOT / "docs" / "mixers.md").read_text()
+    [row] = [line for line in page.splitlines() if line.startswith("| weight decay |")]
+    known = {"A_log": "`A_log`", "D": "`D`", "dt_bias": "`dt_bias`", "dt_proj.bias": "the bias of `dt_proj`"}
+    known |= {"norm.weight": "(`norm.weight`)", "betas": "the `betas`"}
+    configs = [*small_configs().values(), ParallelConfig(mixers=(small(MIXERS["mlp"]),) * 2)]
+    found = set()
+    for config in configs:
+        for name, parameter in build(config).named_parameters():
+            if getattr(parameter, "_no_weight_decay", False):
+                [said] = [each for each in known if f".{each}." in f".{name}."]
+                found.add(said)
+    assert found == set(known) and all(text in row for text in known.values())
 
 
 def test_the_command_prints_the_table():
