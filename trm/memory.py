@@ -63,7 +63,8 @@ def saved_for_backward(model: TRM) -> Iterator[dict[int, int]]:
 
 def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
     """An estimate for a model that computes in `dtype`: a lower bound, as it leaves out what operators need
-    while they run, and what the allocator cannot use."""
+    while they run, and what the allocator cannot use. Attention alone is estimated too high: the meta device
+    has no kernel for it, so that its weights, (heads, L, L) a row, count as saved (docs/performance.md)."""
     one_recursion = config.model.model_copy(update={"h_cycles": 1})  # only the last has a gradient
     model = model_without_data(config.model_copy(update={"model": one_recursion}), dtype)
     with saved_for_backward(model) as saved:

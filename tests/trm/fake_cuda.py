@@ -72,12 +72,14 @@ def _shapes_only() -> FakeTensorMode:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-class _HostKnowsZero(TorchDispatchMode):
-    """A number that is read of a tensor is 0, where PyTorch has not noted it."""
+class _KnownNumbers(TorchDispatchMode):
+    """A number that is read is 1 of a tensor on the device, 0 of one on the host whose numbers PyTorch has not
+    noted: a condition on the device holds, and no row is solved."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].constant is None:
-            return 0.0 if args[0].is_floating_point() else args[0].dtype != torch.bool and 0
+            read = {torch.bool: bool}.get(args[0].dtype, float if args[0].is_floating_point() else int)
+            return read(args[0].is_cuda)
         return func(*args, **(kwargs or {}))
 
 
@@ -176,10 +178,10 @@ def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _save_shapes(directory: Path, state: dict[str, Any]) -> Path:
+def _save_shapes(directory: Path, *content: dict[str, Any]) -> None:
     """`save_checkpoint` of tensors without numbers. For this alone: other files are to keep theirs."""
     with torch.serialization.skip_data(materialize_fake_tensors=True):
-        return save_checkpoint(directory, state)
+        save_checkpoint(directory, *content)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -190,12 +192,12 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @contextmanager
 def on_fake_cuda() -> Iterator[None]:
-    """A context in which "cuda:0" is there, all tensors have no numbers, and those that are read are 0."""
+    """A context in which "cuda:0" is there, and no tensor has numbers."""
     _register_guard()
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         stack.enter_context(_shapes_only())
-        stack.enter_context(_HostKnowsZero())
+        stack.enter_context(_KnownNumbers())
         patch.setattr(torch, "Generator", _Generator)
         patch.setattr(nn.Module, "to", _to)
         patch.setattr(Tensor, "backward", _backward)
