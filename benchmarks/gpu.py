@@ -36,6 +36,7 @@ from torch import Tensor
 from benchmarks.training_step import RECIPE, configs_of, seconds_a_step
 from trm.__main__ import load_config
 from trm.batches import derive_seed
+from trm.checkpoint import Save
 from trm.config import TrialConfig
 from trm.cost import flops_per_sample
 from trm.device import resolve_device
@@ -267,7 +268,7 @@ class _TimedTrial(LocalTrial):
         super().__init__(output, seed=0, device=device, resume=True)
         self._clock = clock
 
-    def report(self, metrics: dict[str, float], checkpoint: str | Path | None = None) -> None:
+    def report(self, metrics: dict[str, float], checkpoint: str | Path | Save | None = None) -> None:
         super().report(metrics, checkpoint)
         if self._clock.left_s < 30:
             raise _Over

@@ -49,6 +49,9 @@ SETTINGS = {  # beside the kind, where the recipe is narrower than the mixers' d
     "attention": {"num_heads": 4},
     "mamba": {"expand": 1.0, "d_state": 16, "direction": "bidirectional"},
     "mamba2": {"expand": 1.0, "d_state": 16, "headdim": 16, "direction": "bidirectional"},
+    "mamba3": {"expand": 1.0, "d_state": 16, "headdim": 16, "direction": "bidirectional"},
+    "mlstm": {"expand": 1.0, "direction": "bidirectional_tied"},
+    "rwkv7": {"head_size": 14, "direction": "bidirectional_tied"},
 }
 NARROW = 256  # hidden_size below which SETTINGS apply
 WAYS: dict[str, Callable[[TRM], None]] = {

@@ -77,6 +77,15 @@ def replay_case(case: dict[str, Any], arrays: Arrays, folder: Path) -> tuple[str
 
         comparison = Comparison(case["tolerance"])
         replay_checkpoint(case, arrays, folder, comparison)
+    elif kind in ("core", "block"):
+        from tests.golden_mixers import REPLAYS
+
+        replay = REPLAYS[kind].get(case["mixer"])
+        if replay is None:
+            return "SKIP", f"no code for a {kind} of {case['mixer']!r} yet"
+        comparison = Comparison(case["tolerance"])
+        for entry in replay(case, arrays):
+            comparison.add(*entry)
     elif kind is not None:
         return "SKIP", f"no code for recordings of kind {kind!r} yet"
     elif "config" in case:

@@ -100,6 +100,18 @@ def test_a_worker_is_killed_as_the_kernel_does_when_memory_is_out(
     sweep.assert_ends_as(whole)
 
 
+def test_rays_own_server_dies(whole: Sweep, tmp_path: Path) -> None:
+    """Ray ends every process that has not reached its control store (GCS) for a minute, the driver too."""
+    sweep = Sweep(tmp_path)
+    process = sweep.started(after=3)
+    (server,) = [each for each in sweep.family() if each.name() == "gcs_server"]
+    server.kill()
+    ended = sweep.finish(process)
+    assert ended.returncode == 1 and "Failed to connect to GCS" in ended.stderr
+    sweep.assert_nothing_is_left()
+    sweep.resumes_as(whole)
+
+
 def test_a_worker_dies_between_two_trials(whole: Sweep, tmp_path: Path) -> None:
     """Ray tells of the death of a worker that is set up anew twice."""
     dying = """

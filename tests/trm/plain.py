@@ -7,6 +7,8 @@ one of the project's modules for its parameters, and does what that module's `fo
     mamba       arXiv 2312.00752, algorithm 2: all decays and inputs at once, then a loop over the tokens, as
                 in the public minimal implementation (johnma2006/mamba-minimal)
     mamba2      arXiv 2405.21060, listing 1, with the convolution of `nn.Conv1d`
+
+and in `tests.trm.plain_recurrent` RWKV-7, mLSTM and Mamba-3.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.trm import plain_recurrent
 from trm.block import Layer
 from trm.layers import SwiGLU
 from trm.mixers.attention import Attention
 from trm.mixers.mamba import Mamba
 from trm.mixers.mamba2 import Mamba2
+from trm.mixers.mamba3 import Mamba3
 from trm.mixers.mlp import MLP
+from trm.mixers.mlstm import MLSTM
 from trm.mixers.order import TokenOrder
+from trm.mixers.rwkv7 import RWKV7
 from trm.mixers.ssm import of_direction
 from trm.model import TRM
 
@@ -214,4 +220,7 @@ MIXERS: dict[type[nn.Module], Callable[..., Tensor]] = {
     MLP: mlp,
     Mamba: mamba,
     Mamba2: mamba2,
+    RWKV7: plain_recurrent.rwkv7,
+    MLSTM: plain_recurrent.mlstm,
+    Mamba3: plain_recurrent.mamba3,
 }

@@ -19,6 +19,11 @@ MIXERS = [
     *({"kind": "mamba", "d_state": 4, "direction": direction} for direction in DIRECTIONS),
     *({"kind": "mamba2", "d_state": 4, "headdim": 4, "direction": direction} for direction in DIRECTIONS),
     {"kind": "mamba2", "d_state": 4, "headdim": 4, "ngroups": 2, "expand": 1.0, "chunk_size": 5},
+    *({"kind": "mamba3", "d_state": 8, "headdim": 5, "direction": direction} for direction in DIRECTIONS[:4]),
+    {"kind": "mamba3", "d_state": 4, "headdim": 4, "ngroups": 2, "expand": 1.0, "rope_fraction": 1.0},
+    {"kind": "mamba3", "d_state": 8, "headdim": 5, "output_norm": False, "out_gain": 0.1},
+    *({"kind": "mlstm", "expand": 1.0, "direction": direction} for direction in DIRECTIONS[:3]),
+    *({"kind": "rwkv7", "head_size": 7, "direction": direction} for direction in DIRECTIONS[:3]),
 ]
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from trm.grid import Layout
 from trm.layers import CastedLinear, rms_norm
 from trm.mixers.base import KEY
+from trm.mixers.inner import divisors
 from trm.mixers.kernels import mamba_ssm, ssd
 from trm.mixers.kernels.conv import CausalConv1d
 from trm.mixers.order import TokenOrder, join
@@ -82,18 +83,14 @@ class Mamba2Config(SSMConfig):
     def check(self, hidden_size: int, key: str = KEY) -> None:
         super().check(hidden_size, key)
         inner = self.d_inner(hidden_size)
-        if inner % self.headdim:
-            raise ValueError(
-                f"{key}.headdim is {self.headdim}, which does not divide the {inner} channels "
-                f"(expand {self.expand:g} x model.hidden_size {hidden_size}): give one of {_divisors(inner)}"
-            )
+        self.check_divides("headdim", inner, hidden_size, key)
         heads = inner // self.headdim
         if heads % self.ngroups:
             raise ValueError(
                 f"{key}.ngroups is {self.ngroups}, which does not divide the {heads} heads ({inner} "
-                f"channels in heads of {self.headdim}): give one of {_divisors(heads)}"
+                f"channels in heads of {self.headdim}): give one of {divisors(heads)}"
             )
-        self.check_shares(heads, "heads", key)
+        self.check_shares(heads, "heads", "expand", key)
         if self.ngroups > 1 and self.ngroups % len(self.orders):
             raise ValueError(
                 f"{key}.ngroups is {self.ngroups}, but heads that share B and C read in one order, of which "
@@ -272,7 +269,3 @@ def with_first_norm(content: Any) -> Any:
     found = {key: with_first_norm(value) for key, value in content.items()}
     is_of_groups = found.get("kind") == "mamba2" and found.get("ngroups", 1) != 1
     return {"norm_by_group": False} | found if is_of_groups else found
-
-
-def _divisors(number: int) -> str:
-    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)

@@ -16,6 +16,11 @@ NAMES = (
     "mlp",
     "mamba",
     "mamba2",
+    "mamba3",
+    "mlstm",
+    "rwkv7",
+    "gated_deltanet",
+    "kda",
 )
 
 

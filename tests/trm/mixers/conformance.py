@@ -27,6 +27,11 @@ SIZES: dict[str, dict[str, Any]] = {  # optional: smaller than that, for tests t
     "attention": {"num_heads": 2},
     "mamba": {"d_state": 4},
     "mamba2": {"d_state": 4, "headdim": 4},
+    "mamba3": {"d_state": 8, "headdim": 5},
+    "mlstm": {"expand": 1.0, "num_heads": 2},
+    "rwkv7": {"expand": 1.0, "head_size": 4, "rank_w": 2, "rank_a": 2, "rank_g": 3},
+    "gated_deltanet": {"num_heads": 2},
+    "kda": {"num_heads": 2, "d_state": 4, "head_dim": 6},
 }
 WIDER = 1.5  # an `expand` that gives every order an equal share, where the default does not
 COMBINED: dict[str, list[dict[str, Any]]] = {  # optional: what fields do together
@@ -38,6 +43,14 @@ COMBINED: dict[str, list[dict[str, Any]]] = {  # optional: what fields do togeth
             {"direction": direction, "order": ("column", "box"), "ngroups": 2, "expand": WIDER}
             for direction in ("bidirectional_own", "quasiseparable")
         ),
+    ],
+    "gated_deltanet": [
+        {"num_v_heads": 4, "order": ("column", "box"), "direction": "bidirectional"},
+        {"d_state": 3, "head_dim": 5, "allow_neg_eigval": True, "d_conv": 1},
+    ],
+    "kda": [
+        {"order": ("column", "box"), "direction": "bidirectional"},
+        {"d_state": 1, "allow_neg_eigval": True},
     ],
 }
 

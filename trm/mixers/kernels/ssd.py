@@ -31,10 +31,19 @@ def ssd(
 
     x, B and C have the dtype of the matrix products; dt and A are float32 or wider.
     """
-    log_decay = (dt * A).transpose(1, 2)  # (B, H, L)
-    u = (x * dt[..., None]).to(x.dtype).transpose(1, 2)  # (B, H, L, P)
-    B, C = B.transpose(1, 2), C.transpose(1, 2)  # (B, G, L, N)
-    form = quadratic if x.shape[1] <= QUADRATIC_MAX_LEN else chunked
+    return decayed_sum((x * dt[..., None]).to(x.dtype), dt * A, B, C, chunk_size)
+
+
+def decayed_sum(
+    u: Float[Tensor, "B L H P"],
+    log_decay: Float[Tensor, "B L H"],
+    B: Float[Tensor, "B L G N"],
+    C: Float[Tensor, "B L G N"],
+    chunk_size: int,
+) -> Float[Tensor, "B L H P"]:
+    """y_t = h_t C_t of h_t = exp(log_decay_t) h_{t-1} + u_t B_t^T, from the form that `ssd` names."""
+    u, log_decay, B, C = (each.transpose(1, 2) for each in (u, log_decay, B, C))  # (B, H or G, L, ...)
+    form = quadratic if u.shape[2] <= QUADRATIC_MAX_LEN else chunked
     return form(u, log_decay, B, C, chunk_size).transpose(1, 2)
 
 
