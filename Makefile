@@ -43,6 +43,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.checkpoints
 	$(BIN)/python -m benchmarks.trial_start
+	$(BIN)/python -m benchmarks.roofline
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.scale
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from trm.config import TrialConfig
 from trm.losses import supervision_loss
-from trm.model import Noise, build_model
+from trm.model import TRM, Carry, Noise, build_model
 
 
 class StepMemory(NamedTuple):
@@ -24,15 +26,28 @@ class StepMemory(NamedTuple):
         return sum(self)
 
 
-def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
-    """An estimate for a model that computes in `dtype`: a lower bound, as it leaves out what operators need
-    while they run, and what the allocator cannot use."""
-    one_recursion = config.model.model_copy(update={"h_cycles": 1})  # only the last has a gradient
-    model = build_model(config.model_copy(update={"model": one_recursion}), 0, "meta")
+def model_without_data(config: TrialConfig, dtype: torch.dtype) -> TRM:
+    """The model in training mode on the meta device, which computes shapes and no numbers."""
+    model = build_model(config, 0, "meta")
     model.forward_dtype = dtype
     model.train()
+    return model
+
+
+def loss_without_data(model: TRM, config: TrialConfig) -> tuple[Carry, Tensor]:
+    """The new carry and the loss of `rows_at_once` rows."""
     rows = config.train.rows_at_once
+    tokens = torch.zeros(rows, config.data.shape.seq_len, dtype=torch.uint8, device="meta")
+    drawn = torch.zeros(rows, dtype=torch.int64, device="meta")
+    carry, output = model(model.initial_carry(rows, "meta"), tokens, tokens, Noise(drawn > 0, drawn))
+    return carry, supervision_loss(output, carry, config.effective_loss)[0]
+
+
+@contextmanager
+def saved_for_backward(model: TRM) -> Iterator[dict[int, int]]:
+    """Bytes of each storage that is saved for the backward pass in the context, except the model's own."""
     own = {value.untyped_storage()._cdata for value in (*model.parameters(), *model.buffers())}
+    held: list[Tensor] = []
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -42,13 +57,20 @@ def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
             saved[storage._cdata] = storage.nbytes()
         return tensor
 
-    held: list[Tensor] = []
-    tokens = torch.zeros(rows, config.data.shape.seq_len, dtype=torch.uint8, device="meta")
-    drawn = torch.zeros(rows, dtype=torch.int64, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        carry, output = model(model.initial_carry(rows, "meta"), tokens, tokens, Noise(drawn > 0, drawn))
-        supervision_loss(output, carry, config.effective_loss)
+        yield saved
+
+
+def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
+    """An estimate for a model that computes in `dtype`: a lower bound, as it leaves out what operators need
+    while they run, and what the allocator cannot use. Attention alone is estimated too high: the meta device
+    has no kernel for it, so that its weights, (heads, L, L) a row, count as saved (docs/performance.md)."""
+    one_recursion = config.model.model_copy(update={"h_cycles": 1})  # only the last has a gradient
+    model = model_without_data(config.model_copy(update={"model": one_recursion}), dtype)
+    with saved_for_backward(model) as saved:
+        carry, _ = loss_without_data(model, config)
     copies = 2 + 2 + (config.optim.ema_decay > 0) + 1
     weights = sum(parameter.numel() * 4 for parameter in model.parameters()) * copies
     of_carry = sum(value.untyped_storage().nbytes() for value in vars(carry).values())
-    return StepMemory(weights, sum(saved.values()), 2 * of_carry * config.train.batch_size // rows)
+    passes = config.train.batch_size // config.train.rows_at_once
+    return StepMemory(weights, sum(saved.values()), 2 * of_carry * passes)

@@ -13,14 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import ROOT
 from tests.trm.test_trainer import FakeTrial, Killed, make_config, untimed
 from trm.checkpoint import load_checkpoint
 from trm.device import Compilation, forward_dtype, set_matmul_precision
 from trm.loop import Trainer
-from trm.mixers.kernels.scan import IN_TORCH
 from trm.trainer import train
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
@@ -152,90 +150,6 @@ def test_tf32_is_set_for_the_trial_and_taken_back_by_the_next() -> None:
         set_matmul_precision(precision, GPU)
         assert torch.backends.cuda.matmul.fp32_precision == expected
     assert forward_dtype("tf32", GPU) == torch.float32
-
-
-class NoNumbers(TorchDispatchMode):
-    """Refuses the operations whose result, a number or a shape, a host has to wait for a GPU to know."""
-
-    refused = (
-        "_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "_unique", "equal",
-        "bincount",
-    )  # fmt: skip
-
-    def __enter__(self):
-        self._patch = pytest.MonkeyPatch()
-        for name in ("tolist", "numpy", "cpu", "item"):
-            self._patch.setattr(torch.Tensor, name, self._refuse)
-        return super().__enter__()
-
-    def __exit__(self, *error):
-        self._patch.undo()
-        return super().__exit__(*error)
-
-    @staticmethod
-    def _refuse(*given):
-        raise AssertionError("a step waits for the device")
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        masks = (torch.bool, torch.uint8)
-        by_mask = name.startswith("index") and isinstance(args[1], (list, tuple)) and any(
-            i is not None and i.dtype in masks for i in args[1]
-        )  # fmt: skip
-        counted = name == "repeat_interleave" and isinstance(args[-1], torch.Tensor)
-        if name.startswith(self.refused) or by_mask or counted:
-            self._refuse()
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize(
-    "wait",
-    [
-        lambda x: bool(x.sum()),
-        lambda x: x.tolist(),
-        lambda x: x[x > 0],
-        lambda x: x.__setitem__(x > 0, torch.zeros(1)),
-        lambda x: x.repeat_interleave(torch.ones(3, dtype=torch.int64)),
-    ],
-)
-def test_waiting_is_noticed(wait: Any) -> None:
-    x = torch.arange(3.0)
-    with NoNumbers(), pytest.raises(AssertionError, match="a step waits for the device"):
-        wait(x)
-
-
-@pytest.mark.parametrize("kind", ["mlp", "attention", "mamba", "mamba2"])
-@pytest.mark.parametrize("act", ["halt", "continue", "none"])
-def test_a_step_waits_for_no_number(tmp_path: Path, kind: str, act: str) -> None:
-    """All of a step as a GPU takes it, but AdamW, which counts its steps on the host on a CPU alone."""
-    config = make_config(kind, model={"act": act}, train={"batch_size": 16})
-    if kind.startswith("mamba"):  # not in C
-        mixer = config.model.mixer.model_copy(update={"backend": "torch"})
-        config = config.model_copy(update={"model": config.model.model_copy(update={"mixer": mixer})})
-    trainer = Trainer(config, FakeTrial(tmp_path))
-    trainer.model.train()
-    trainer.train_step(1)
-    trainer.optimizers._optimizers["adamw"].step = lambda: None  # type: ignore[method-assign]
-    with NoNumbers():
-        trainer.train_step(2)
-    assert trainer.step == 2 and trainer.carry.halted.shape == (16,)
-
-
-def test_the_scan_in_torch_waits_for_no_number() -> None:
-    """An operator's inside is not seen from outside it."""
-    x, B = torch.randn(2, 5, 4), torch.randn(2, 5, 3)
-    inputs = (x, x.abs(), -torch.ones(4, 3), B, B, torch.ones(4))
-    with NoNumbers():
-        _, checkpoints = IN_TORCH.scan(inputs, False, 3)
-        IN_TORCH.gradients(inputs, x, checkpoints, False, 3)
-
-
-def test_a_mazes_symmetries_wait_for_no_number(tmp_path: Path) -> None:
-    maze = {"task": "maze", "source": "generated", "size": 5}
-    trainer = Trainer(make_config(data=maze), FakeTrial(tmp_path))
-    trainer.batches(1)
-    with NoNumbers():
-        trainer.batches(2)
 
 
 def test_compiled_code_is_kept_where_no_other_user_can_write(
