@@ -73,8 +73,8 @@ def _shapes_only() -> FakeTensorMode:
 
 
 class _KnownNumbers(TorchDispatchMode):
-    """A number that is read is 1 of a tensor on the device, 0 of one on the host whose numbers PyTorch has not
-    noted: a condition on the device holds, and no row is solved."""
+    """A number that is read is 1 of a tensor on the device, 0 of one on the host whose numbers PyTorch has
+    not noted: a condition on the device holds, and no row is solved."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].constant is None:
