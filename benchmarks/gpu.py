@@ -4,8 +4,8 @@ The parts run in this order, each until its end or until --minutes are over, and
 each, so that a part which fails or hangs costs no other:
 
     kernels  errors of Mamba's scan against the recurrence in float64 (`trm.mixers.kernels.parity`)
-    numbers  a step on the device beside the same step on the CPU, in float32: the worst relative error of the
-             new answer, of the loss, and of the gradients, for each mixer
+    numbers  a step on the device in float32 beside the same step on the CPU in float64: the relative error of
+             the new answer, of the loss, and the worst of a gradient, for each mixer
     small    milliseconds a step at 6x6, 64 channels: eager, compiled, and as one CUDA graph of either
     published  the same at the published recipe, beside the memory that was estimated
     shares   samples a second of four trials that share the device, times those of one trial
@@ -54,6 +54,7 @@ PUBLISHED = ROOT / "search_spaces/base/trm_sudoku.yaml"
 SHARED = ["model.hidden_size=128", "data.size=9", "train.batch_size=128"]  # one trial does not fill a GPU
 AT_ONCE = 4
 WARM_UP, TIMED = 3, 10  # steps
+CUDA_BYTES = 1 << 29  # of the context of each process, as sweeps/execute/worker.py has it
 # A report about every half minute.
 CURVE: dict[str, Any] = {"eval.every_samples": 384_000, "data.num_train": 1000, "data.num_val": 512}
 
@@ -245,7 +246,8 @@ def _side_by_side(device: str, number: int, seconds: float) -> float:
 def share(device: str, seconds: float) -> None:
     """One of `_side_by_side`: waits for a line, trains so long and prints its samples a second."""
     if device != "cpu":
-        torch.cuda.set_per_process_memory_fraction(1 / AT_ONCE)
+        _, total = torch.cuda.mem_get_info()
+        torch.cuda.set_per_process_memory_fraction(1 / AT_ONCE - CUDA_BYTES / total)
     config = configs_of(RECIPE, SHARED)["mlp"]
     with _trained(config, device, "on" if device != "cpu" else "off") as trainer:
         print("ready", flush=True)
@@ -340,6 +342,8 @@ def main() -> None:
         device = resolve_device(given.device)
     except UsageError as error:
         parser.exit(2, f"{error}\n")
+    if device != "cpu":
+        torch.cuda.set_device(device)  # of streams, graphs and limits
     if given.share is not None:
         share(device, given.share)
         return

@@ -93,9 +93,11 @@ def _gpu_memory(plan: Plan) -> dict[str, int]:
     """Bytes that a trial of each arm with a GPU needs at least, where the trainer can say; none for a plan of
     more than MOST_ESTIMATED arms, as each may take a second."""
     trainer, arms = plan.trainer, [arm for arm in plan.arms if arm.gpu]
-    if trainer.gpu_memory is None or len(arms) > MOST_ESTIMATED:
+    if len(arms) > MOST_ESTIMATED:
         return {}
-    return {arm.name: trainer.gpu_memory(trainer.config_model.model_validate(arm.config)) for arm in arms}
+    configs = {arm.name: trainer.config_model.model_validate(arm.config) for arm in arms}
+    found = {name: trainer.gpu_memory(config) for name, config in configs.items()}
+    return {name: number for name, number in found.items() if number is not None}
 
 
 def _calibrate(plan: Plan, options: LaunchOptions) -> tuple[ClusterResources, str, dict[str, Calibration]]:

@@ -142,9 +142,14 @@ def keep_last(checkpoint: str | Path | Save, target: Path) -> None:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
+    try:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+        new.rename(target)
+    except BaseException:
+        restore_last(target)
+        raise
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -128,11 +132,18 @@ class Compilation:
 def _keep_code_private() -> None:
     """Let the compiler keep its code in the user's cache. Its own default is below /tmp, where another user
     could put code, under a name that can be guessed, before this process loads it from there."""
-    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        folder = cache_folder() / "compiled"
-        with suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
+    folder, is_private = cache_folder() / "compiled", False
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        is_private = status.st_uid == os.getuid() and not status.st_mode & 0o022
+    if not is_private:
+        log.warning("%s is not this user's alone: compiled code is not kept for other processes", folder)
+        folder = Path(tempfile.mkdtemp(prefix="trm-compiled-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 @lru_cache

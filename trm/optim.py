@@ -110,9 +110,8 @@ class Optimizers:
 def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups with and without weight decay.
 
-    As in the reference all parameters decay, also biases, except those marked `_no_weight_decay`: A_log,
-    dt_bias and D of an SSM, whose decay to 0 would set its time constants and not shrink its weights, and the
-    scales of its gated norm and of the parts of `parallel`. All other norms have no weights.
+    As in the reference all parameters decay, also biases, except those that a mixer marks as `undecayed`,
+    such as A_log, whose decay to 0 would set time constants and not shrink weights (docs/mixers.md has all).
     """
     parameters = list(parameters)
     undecayed = [p for p in parameters if getattr(p, "_no_weight_decay", False)]

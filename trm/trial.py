@@ -80,6 +80,8 @@ class LocalTrial:
         if self.checkpoint:
             step = load_checkpoint(self.checkpoint, "cpu")["step"]
             self.history = [row for row in self._stored_reports() if row["step"] <= step]
+            if self._last_is_best():  # a crash may have come before its weights were kept as the best ones
+                keep_weights(self.checkpoint, output / "best")
         self.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in self.history))
 
     def report(self, metrics: dict[str, float], checkpoint: str | Path | Save | None = None) -> None:
@@ -89,12 +91,15 @@ class LocalTrial:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(f"diverged at step {metrics['step']:.0f}: {name} is {value}")
-        is_best = all(_rank(metrics) > _rank(row) for row in self.history)
         self.history.append(metrics)
         if checkpoint is not None:
             keep_last(checkpoint, self.output / "last")
-            if is_best:
+            if self._last_is_best():
                 keep_weights(self.output / "last", self.output / "best")
+
+    def _last_is_best(self) -> bool:
+        *earlier, last = self.history or [{}]
+        return bool(last) and all(_rank(last) > _rank(row) for row in earlier)
 
     def _stored_reports(self) -> list[dict[str, float]]:
         if not self.metrics_file.exists():

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from sweeps.space.errors import SpecError
 from trm.settings.messages import did_you_mean, dotted_keys, explain, models_in
 from trm.settings.overrides import OverrideError, override
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Trainer:
     describe_function: Callable[[Any], dict[str, Any]]
     check: Callable[[Any], str | None]
     calibrate: Callable[[Any, str], dict[str, Any]] | None = None
-    gpu_memory: Callable[[Any], int] | None = None
+    memory_function: Callable[[Any], int] | None = None
 
     def configure(self, base: dict[str, Any], settings: Iterable[tuple[str, Any]], source: str) -> BaseModel:
         """The validated config: `base` with each dotted path set. `source` is where the settings come from,
@@ -62,11 +64,20 @@ class Trainer:
 
     def describe(self, config: BaseModel) -> dict[str, Any]:
         """What the trainer's `describe` returns; {} if it has none. Raises SpecError if `describe` fails."""
+        return self._asked("describe", lambda: dict(self.describe_function(config)))
+
+    def gpu_memory(self, config: BaseModel) -> int | None:
+        """The bytes that a trial needs at least on a GPU; None if the trainer has no `gpu_memory`. Raises
+        SpecError if that fails."""
+        function = self.memory_function
+        return None if function is None else self._asked("gpu_memory", lambda: int(function(config)))
+
+    def _asked(self, what: str, ask: Callable[[], T]) -> T:
         try:
-            return dict(self.describe_function(config))
+            return ask()
         except Exception as error:
             raise SpecError(
-                f"trainer: {self.name}: describe(config) failed ({type(error).__name__}: {error}): fix or "
+                f"trainer: {self.name}: {what}(config) failed ({type(error).__name__}: {error}): fix or "
                 f"remove it"
             ) from error
 
@@ -115,7 +126,7 @@ def import_trainer(name: str) -> Trainer:
         describe_function=getattr(module, "describe", lambda config: {}),
         check=getattr(module, "check", lambda config: None),
         calibrate=getattr(module, "calibrate", None),
-        gpu_memory=getattr(module, "gpu_memory", None),
+        memory_function=getattr(module, "gpu_memory", None),
     )
 
 

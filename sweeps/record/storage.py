@@ -302,10 +302,13 @@ class RemoteCheckpoints(CheckpointStore):
             self._upload(target)
         except Exception as error:
             raise UploadFailed(_short_text(error)) from error
+        try:
+            self._delete_elsewhere()
+        except Exception as error:  # the next commit tries again
+            logger.warning("old checkpoints could not be deleted (%s)", _short_text(error))
         return target
 
     def _upload(self, checkpoint: Path) -> None:
-        """Upload the checkpoint, and delete there what is no longer in the temporary folder."""
         target = f"{self._remote}/{checkpoint.name}"
         if self._fs.exists(target):
             self._fs.rm(target, recursive=True)
@@ -313,6 +316,9 @@ class RemoteCheckpoints(CheckpointStore):
         for path in sorted(files, key=lambda path: path.name == REPORT):
             self._fs.makedirs(f"{target}/{path.relative_to(checkpoint).parent.as_posix()}", exist_ok=True)
             self._fs.put_file(str(path), f"{target}/{path.relative_to(checkpoint).as_posix()}")
+
+    def _delete_elsewhere(self) -> None:
+        """Delete at the URL what is no longer in the temporary folder."""
         kept = {path.name for path in self._all()}
         for path in self._fs.ls(self._remote, detail=False):
             name = path.rstrip("/").rpartition("/")[2]

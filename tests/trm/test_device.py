@@ -169,3 +169,23 @@ def test_a_users_own_place_for_compiled_code_stays(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     Compilation([], is_on=True, is_required=False)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("problem", ["a file is in the way", "others may write there"])
+def test_where_the_cache_is_not_private_compiled_code_goes_into_a_folder_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, problem: str
+) -> None:
+    folder = tmp_path / "trm" / "compiled"
+    folder.parent.mkdir()
+    if problem == "a file is in the way":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    Compilation([], is_on=True, is_required=False)
+    used = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert not used.is_relative_to(tmp_path) and used.stat().st_mode & 0o777 == 0o700
+    assert "is not this user's alone" in caplog.text

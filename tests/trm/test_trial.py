@@ -45,6 +45,22 @@ def test_a_run_that_was_killed_between_two_checkpoints_goes_on(tmp_path: Path) -
     assert resumed.checkpoint == tmp_path / "run" / "last" and steps(resumed) == [1]
 
 
+def test_a_best_checkpoint_that_a_crash_kept_from_being_kept_is_kept_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    trial = LocalTrial(tmp_path / "run", 0, "cpu")
+    report(trial, tmp_path / "given", 1, 0.2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("trm.trial.keep_weights", killed)
+        report(trial, tmp_path / "given", 2, 0.9)
+    resumed = LocalTrial(tmp_path / "run", 0, "cpu", resume=True)
+    report(resumed, tmp_path / "given", 3, 0.5)
+    assert load_checkpoint(tmp_path / "run" / "best", "cpu")["step"] == 2
+
+
 def test_resume_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     trial = LocalTrial(tmp_path / "run", 0, "cpu")
     report(trial, tmp_path / "given", 1, 0.9)

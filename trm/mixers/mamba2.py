@@ -37,9 +37,8 @@ class Mamba2Config(SSMConfig):
     ngroups: int = Field(1, ge=1)
     norm_by_group: bool = True  # as the official block; False: over all channels, as Mamba2Simple
     chunk_size: int = Field(64, ge=1)  # tokens in a chunk, if the sequence is too long for the quadratic form
-    # The output of the gated norm has unit scale, two to three times that of attention. With gain 1, the 42
-    # layers of a supervision step of a new network amplify a rounding error 60- to 200-fold (hidden_size 128,
-    # three seeds); with 0.3 they do not amplify it, and attention amplifies it 5-fold.
+    # The output of the gated norm has unit scale, five times that of attention; with gain 1 the loop of a new
+    # network amplifies a change, and with 0.3 it does not (docs/mixers.md).
     out_gain: float = Field(0.3, gt=0.0)
 
     @property

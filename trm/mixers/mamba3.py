@@ -94,11 +94,11 @@ class Mamba3Config(InnerConfig):
                 f"there are {len(self.orders)}: give 1, or a multiple of {len(self.orders)}"
             )
         turned = self.d_state * self.rope_fraction
-        if self.num_angles < 1 or abs(turned - 2 * self.num_angles) > 1e-6:
+        if self.num_angles < 1 or abs(turned - 2 * self.num_angles) > 1e-3:
             raise ValueError(
                 f"{key}.d_state x {key}.rope_fraction, the states that are turned in pairs, must be even, "
-                f"but {self.d_state} x {self.rope_fraction} = {turned:g}: give a multiple of 4 as d_state, "
-                f"or a rope_fraction such as {2 * max(1, self.num_angles) / self.d_state:.6g}"
+                f"but {self.d_state} x {self.rope_fraction} = {turned:g}: give an even d_state, and a "
+                f"rope_fraction such as {2 * max(1, self.num_angles) / (self.d_state + self.d_state % 2):.6g}"
             )
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:

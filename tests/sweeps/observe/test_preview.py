@@ -18,6 +18,7 @@ from sweeps.observe.preview import can_stop, preview, warnings
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration
+from sweeps.space.errors import SpecError
 from sweeps.space.schema import SchedulerSpec
 from tests.conftest import ROOT
 from tests.sweeps.schedulers.pools import report
@@ -299,3 +300,12 @@ def test_memory_is_not_asked_of_many_arms_nor_of_those_without_a_gpu(
     assert _gpu_memory(load_plan(ROOT / "search_spaces" / "smoke.yaml")) == {}
     monkeypatch.setattr("sweeps.dry_run.MOST_ESTIMATED", 3)
     assert _gpu_memory(load_plan(ROOT / "search_spaces" / "mixers.yaml")) == {}
+
+
+def test_a_trainer_whose_memory_cannot_be_asked_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(config: Any) -> int:
+        raise KeyError("rows")
+
+    monkeypatch.setattr("trm.trainer.gpu_memory", failing)
+    with pytest.raises(SpecError, match=r"trm.trainer:train: gpu_memory\(config\) failed \(KeyError"):
+        _gpu_memory(load_plan(ROOT / "search_spaces" / "mixers.yaml"))

@@ -90,3 +90,11 @@ def test_long_sequences_go_in_chunks(direction, monkeypatch):
 def test_sizes_that_do_not_come_out_even_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Mamba3Config(**fields).check(512)
+
+
+@pytest.mark.parametrize(("d_state", "fraction"), [(6, 0.5), (14, 0.5), (7, 1.0), (3, 1.0), (10, 0.01)])
+def test_the_share_that_a_message_gives_is_accepted(d_state: int, fraction: float) -> None:
+    with pytest.raises(ValueError, match="must be even") as refused:
+        Mamba3Config(d_state=d_state, rope_fraction=fraction).check(512)
+    advised = float(str(refused.value).rpartition(" ")[2])
+    Mamba3Config(d_state=d_state + d_state % 2, rope_fraction=advised).check(512)
