@@ -161,16 +161,16 @@ BLOCKS = {
             "conv1d.conv.weight": "conv1d.weight",
             "conv1d.conv.bias": "conv1d.bias",
             "mlstm_cell.igate.weight": "igate.weight",
-            "mlstm_cell.igate.bias": "igate.bias",
+            "mlstm_cell.igate.bias": "igate_bias",
             "mlstm_cell.fgate.weight": "fgate.weight",
-            "mlstm_cell.fgate.bias": "fgate.bias",
+            "mlstm_cell.fgate.bias": "fgate_bias",
             "mlstm_cell.outnorm.weight": "norm_weight",
             "learnable_skip": "skip",
             "proj_down.weight": "out_proj.weight",
         },
     ),
     "mamba3": Block(
-        _mamba3_config, {"B_norm.weight": "B_norm", "C_norm.weight": "C_norm", "norm.weight": "norm"}
+        _mamba3_config, {"B_norm.weight": "B_norm", "C_norm.weight": "C_norm", "norm.weight": "norm_weight"}
     ),
 }
 REPLAYS: dict[str, dict[str, Replay]] = {

@@ -50,7 +50,7 @@ def _mlstm_reading(m: MLSTM, u: Tensor) -> Tensor:
     c = F.silu(F.conv1d(padded, m.conv1d.weight, m.conv1d.bias, groups=u.shape[-1]).mT)
     q, k, v = (x @ torch.block_diag(*weight).T for x, weight in ((c, m.q), (c, m.k), (u, m.v)))
     qkv = torch.cat((q, k, v), dim=-1)
-    gates = (F.linear(qkv, gate.weight, gate.bias) for gate in (m.igate, m.fgate))
+    gates = qkv @ m.igate.weight.T + m.igate_bias, qkv @ m.fgate.weight.T + m.fgate_bias
     y = mlstm_loop(*(x.unflatten(-1, (m.num_heads, -1)) for x in (q, k, v)), *gates)
     y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
     return y.flatten(2) * (1 + m.norm_weight) + m.skip * c
@@ -69,9 +69,9 @@ def mamba3(module: Mamba3, h: Tensor) -> Tensor:
         )
 
     y = _readings(module, x, reading)
-    if module.norm is not None:
+    if module.norm_weight is not None:
         heads = y.unflatten(-1, (module.heads, -1))
-        y = (heads * (heads.square().mean(-1, keepdim=True) + 1e-5).rsqrt()).flatten(2) * module.norm
+        y = (heads * (heads.square().mean(-1, keepdim=True) + 1e-5).rsqrt()).flatten(2) * module.norm_weight
     return F.linear(y * F.silu(z), module.out_proj.weight)
 
 

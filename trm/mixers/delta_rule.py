@@ -49,7 +49,6 @@ from trm.mixers.ssm import at_least_float32, undecayed
 class DeltaRuleConfig(ScanConfig):
     added: ClassVar[tuple[str, ...]] = ()
     sixteenths: ClassVar[tuple[int, int]]  # of hidden_size, which all heads' keys and values have by default
-    out_gain: float = Field(0.3, gt=0.0)
     num_heads: int = Field(4, ge=1)
     d_state: int | None = Field(None, ge=1)  # key channels a head
     head_dim: int | None = Field(None, ge=1)  # value channels a head

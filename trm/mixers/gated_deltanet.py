@@ -29,6 +29,7 @@ from trm.mixers.ssm import at_least_float32, dt_bias_init, undecayed
 class GatedDeltaNetConfig(DeltaRuleConfig):
     kind: Literal["gated_deltanet"] = "gated_deltanet"
     sixteenths = (8, 16)
+    out_gain: float = Field(0.3, gt=0.0)  # with which a new network's loop neither damps nor amplifies
     num_v_heads: int | None = Field(None, ge=1)  # None: num_heads
 
     @property

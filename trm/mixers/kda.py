@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
@@ -26,6 +27,7 @@ from trm.mixers.ssm import at_least_float32, dt_bias_init, undecayed
 class KDAConfig(DeltaRuleConfig):
     kind: Literal["kda"] = "kda"
     sixteenths = (13, 13)
+    out_gain: float = Field(0.5, gt=0.0)  # with which a new network's loop neither damps nor amplifies
 
     def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> KDA:
         self.check(hidden_size)

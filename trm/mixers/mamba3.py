@@ -45,7 +45,7 @@ class Mamba3Config(InnerConfig):
     d_state: int = Field(32, ge=2)
     headdim: int = Field(80, ge=1)
     ngroups: int = Field(1, ge=1)
-    rope_fraction: Literal[0.5, 1.0] = 0.5  # type: ignore[valid-type]  # of the states, which are turned
+    rope_fraction: float = Field(0.5, gt=0.0, le=1.0)  # of the states, which are turned, in pairs
     output_norm: bool = True
     chunk_size: int = Field(64, ge=1)  # tokens in a chunk, if the sequence is too long for the quadratic form
 
@@ -54,7 +54,7 @@ class Mamba3Config(InnerConfig):
 
     @property
     def num_angles(self) -> int:
-        return int(self.d_state * self.rope_fraction) // 2
+        return round(self.d_state * self.rope_fraction / 2)
 
     def selecting(self, hidden_size: int) -> list[int]:
         """Channels of the projection to B, C, dt, A, lam and the angles; each reading may have its own."""
@@ -93,18 +93,18 @@ class Mamba3Config(InnerConfig):
                 f"{key}.ngroups is {self.ngroups}, but heads that share B and C read in one order, of which "
                 f"there are {len(self.orders)}: give 1, or a multiple of {len(self.orders)}"
             )
-        pairs = self.d_state * self.rope_fraction / 2
-        if pairs != int(pairs):
-            multiple = round(2 / self.rope_fraction)
+        turned = self.d_state * self.rope_fraction
+        if self.num_angles < 1 or abs(turned - 2 * self.num_angles) > 1e-6:
             raise ValueError(
-                f"{key}.d_state is {self.d_state}, of which the share {self.rope_fraction:g} (rope_fraction) "
-                f"is to be turned in pairs: give a multiple of {multiple}"
+                f"{key}.d_state x {key}.rope_fraction, the states that are turned in pairs, must be even, "
+                f"but {self.d_state} x {self.rope_fraction} = {turned:g}: give a multiple of 4 as d_state, "
+                f"or a rope_fraction such as {2 * max(1, self.num_angles) / self.d_state:.6g}"
             )
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = super().effective_at(scan_index, hidden_size, layout)
-        del fields["chunk_size"]  # it changes only the order of summation
-        return fields
+        del fields["chunk_size"], fields["rope_fraction"]  # the former changes only the order of summation
+        return fields | {"num_angles": self.num_angles}
 
 
 class Mamba3(nn.Module):
@@ -123,7 +123,7 @@ class Mamba3(nn.Module):
         self.B_bias, self.C_bias = (undecayed(torch.ones(self.heads, config.d_state)) for _ in range(2))
         self.B_norm, self.C_norm = (undecayed(torch.ones(config.d_state)) for _ in range(2))
         self.D = undecayed(torch.ones(self.heads))
-        self.norm = undecayed(torch.ones(self.inner)) if config.output_norm else None
+        self.norm_weight = undecayed(torch.ones(self.inner)) if config.output_norm else None
         self.out_proj = CastedLinear(self.inner, hidden_size, gain=config.out_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
@@ -133,8 +133,8 @@ class Mamba3(nn.Module):
         )
         selecting = [self._selecting(each) for each in own]
         y = self.scans(self._mix, x, *zip(*selecting, strict=True))
-        if self.norm is not None:
-            y = rms_norm(y.unflatten(-1, (self.heads, -1))).flatten(2) * self.norm
+        if self.norm_weight is not None:
+            y = rms_norm(y.unflatten(-1, (self.heads, -1))).flatten(2) * self.norm_weight
         return self.out_proj((y * F.silu(z)).to(z.dtype))
 
     def _selecting(self, own: Tensor) -> tuple[Tensor, ...]:

@@ -93,11 +93,11 @@ class MLSTM(nn.Module):
         self.q, self.k, self.v = (
             nn.Parameter(torch.empty(blocks, width, width).normal_(std=small)) for _ in range(3)
         )
-        self.igate, self.fgate = (CastedLinear(3 * inner, self.num_heads, bias=True) for _ in range(2))
+        self.igate, self.fgate = (CastedLinear(3 * inner, self.num_heads) for _ in range(2))
         for gate in (self.igate, self.fgate):
             nn.init.zeros_(gate.weight)
-        self.igate.bias = undecayed(torch.empty(self.num_heads).normal_(std=0.1))
-        self.fgate.bias = undecayed(torch.linspace(3, 6, self.num_heads))
+        self.igate_bias = undecayed(torch.empty(self.num_heads).normal_(std=0.1))
+        self.fgate_bias = undecayed(torch.linspace(3, 6, self.num_heads))
         self.norm_weight = undecayed(torch.zeros(inner))
         self.skip = undecayed(torch.ones(inner))
         self.out_proj = CastedLinear(inner, hidden_size, gain=config.out_gain)
@@ -126,7 +126,7 @@ class MLSTM(nn.Module):
     def _gates(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """i~ and f~ of all heads, (B, L, 2 H), without a copy of q, k and v side by side."""
         weights = torch.cat((self.igate.weight, self.fgate.weight)).to(q.dtype).chunk(3, dim=-1)
-        bias = torch.cat([gate.get_parameter("bias") for gate in (self.igate, self.fgate)])
+        bias = torch.cat((self.igate_bias, self.fgate_bias))
         parts = [F.linear(x, weight) for x, weight in zip((q, k, v), weights, strict=True)]
         return sum(parts) + bias
 

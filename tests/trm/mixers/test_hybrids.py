@@ -235,9 +235,9 @@ def refused(mixer: Any, num_layers: int = 2, data: dict[str, Any] | None = None)
 
 @pytest.mark.parametrize("kind", ["pattern", "sublayers", "parallel"])
 def test_an_unknown_mixer_is_refused_with_the_nearest_one(kind):
-    message = refused({"kind": kind, "mixers": ["attention", "mamba3"]})
+    message = refused({"kind": kind, "mixers": ["attention", "mamba4"]})
     assert (
-        "x.yaml: model.mixer.mixers.1.kind: unknown (given 'mamba3'): one of attention, mlp, mamba" in message
+        "x.yaml: model.mixer.mixers.1.kind: unknown (given 'mamba4'): one of attention, mlp, mamba" in message
     )
     assert "did you mean mamba" in message
     message = refused({"kind": kind, "mixers": ["attention", {"kind": "mamba2", "d_sate": 3}]})
@@ -288,7 +288,7 @@ def test_parts_that_do_not_fit_are_named():
         ),
         ({"kind": "parallel", "mixers": "mlp"}, "model.mixer.mixers: must be a list (given 'mlp')"),
         ({"kind": "parallel", "mixers": ["mlp", 3]}, "mixers.1: must be a mapping of keys (given 3)"),
-        ({"kind": "pattern", "mixers": ["mamba3"]}, "mixers.0.kind: unknown (given 'mamba3'): one of att"),
+        ({"kind": "pattern", "mixers": ["mamba4"]}, "mixers.0.kind: unknown (given 'mamba4'): one of att"),
         ({"kind": "mamba", "order": "rows"}, "order: must be 'row', 'column' or 'box' (given 'rows')"),
         ({"kind": "mamba", "order": ["row", 1]}, "order.1: must be 'row', 'column' or 'box' (given 1)"),
         ({"kind": "mamba", "order": []}, "model.mixer.order: must have at least 1 item (given [])"),

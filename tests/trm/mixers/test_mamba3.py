@@ -27,19 +27,19 @@ def test_starting_values_and_weight_decay():
     dt = torch.nn.functional.softplus(module.dt_bias)
     assert dt.min() >= DT_MIN * 0.99 and dt.max() <= DT_MAX * 1.01
     spared = {n for n, p in module.named_parameters() if getattr(p, "_no_weight_decay", False)}
-    ones = {"B_bias", "C_bias", "B_norm", "C_norm", "D", "norm"}
+    ones = {"B_bias", "C_bias", "B_norm", "C_norm", "D", "norm_weight"}
     assert spared == ones | {"dt_bias"}
     assert all((module.get_parameter(name) == 1).all() for name in ones)
     gained = build(Mamba3Config(out_gain=3.0), hidden=128)
     torch.testing.assert_close(gained.out_proj.weight, 3 * module.out_proj.weight)
 
 
-def test_without_the_output_norm_a_new_mixer_is_ten_times_as_loud():
+def test_without_the_output_norm_a_new_mixer_is_loud():
     x = states(4, 81, 128)
     loud, normed = (
         build(Mamba3Config(output_norm=norm), hidden=128)(x).square().mean().sqrt() for norm in (False, True)
     )
-    assert loud > 10 * normed and 0.3 < normed < 1.5
+    assert loud > 5 * normed and 0.3 < normed < 1.5
 
 
 def test_a_row_of_zeros_has_a_gradient_for_the_decay():
@@ -80,8 +80,9 @@ def test_long_sequences_go_in_chunks(direction, monkeypatch):
         ({"headdim": 48}, "headdim is 48, which does not divide the 640 channels .* give one of 1, 2, 4"),
         ({"ngroups": 3}, "ngroups is 3, which does not divide the 8 heads: give one of 1, 2, 4, 8"),
         ({"expand": 1.3}, "expand x model.hidden_size must be a whole number"),
-        ({"d_state": 6}, "d_state is 6, of which the share 0.5 .* give a multiple of 4"),
-        ({"d_state": 7, "rope_fraction": 1.0}, "d_state is 7, .* give a multiple of 2"),
+        ({"d_state": 6}, "must be even, but 6 x 0.5 = 3: give .* rope_fraction such as 0.666667"),
+        ({"d_state": 7, "rope_fraction": 1.0}, "must be even, but 7 x 1.0 = 7: give "),
+        ({"rope_fraction": 0.01}, "must be even, but 32 x 0.01 = 0.32: give .* rope_fraction such as 0.0625"),
         ({"order": ("row", "column", "box")}, "3 entries, which do not divide the 8 heads"),
         ({"ngroups": 8, "headdim": 5, "order": ("row",) * 16}, "ngroups is 8, but heads that share B and C"),
     ],

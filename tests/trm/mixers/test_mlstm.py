@@ -26,9 +26,9 @@ def test_starting_values():
     small = (2 / (5 * 256)) ** 0.5
     for weight in (module.in_proj.weight, module.q, module.k, module.v):
         assert weight.std().item() == pytest.approx(small, rel=0.1)
-    assert module.fgate.bias.tolist() == [3, 4, 5, 6]
+    assert module.fgate_bias.tolist() == [3, 4, 5, 6]
     assert not module.igate.weight.any() and not module.fgate.weight.any()
-    assert 0 < module.igate.bias.abs().max() < 0.5
+    assert 0 < module.igate_bias.abs().max() < 0.5
     gained = build(MLSTMConfig(out_gain=3.0), hidden=256)
     torch.testing.assert_close(gained.out_proj.weight, 3 * module.out_proj.weight)
 
@@ -36,7 +36,7 @@ def test_starting_values():
 def test_weight_decay_spares_biases_of_gates_the_norm_and_the_skip():
     module = build(MLSTMConfig(**SIZES["mlstm"]))
     spared = {n for n, p in module.named_parameters() if getattr(p, "_no_weight_decay", False)}
-    assert spared == {"igate.bias", "fgate.bias", "norm_weight", "skip"}
+    assert spared == {"igate_bias", "fgate_bias", "norm_weight", "skip"}
 
 
 def test_block_diagonal():

@@ -25,15 +25,26 @@ def test_the_page_names_what_has_no_weight_decay():
     page = (ROOT / "docs" / "mixers.md").read_text()
     [row] = [line for line in page.splitlines() if line.startswith("| weight decay |")]
     known = {"A_log": "`A_log`", "D": "`D`", "dt_bias": "`dt_bias`", "dt_proj.bias": "the bias of `dt_proj`"}
-    known |= {"norm.weight": "(`norm.weight`)", "betas": "the `betas`"}
-    configs = [*small_configs().values(), ParallelConfig(mixers=(small(MIXERS["mlp"]),) * 2)]
+    known |= {"norm.weight": "(`norm.weight`", "o_norm.weight": "`o_norm.weight`)", "betas": "the `betas`"}
+    of_mamba3 = ("B_norm", "C_norm", "B_bias", "C_bias")
+    of_mlstm = ("norm_weight", "skip", "igate_bias", "fgate_bias")
+    known |= {name: f"`{name}`" for name in (*of_mamba3, *of_mlstm)}
+    small_ones = [config for config in small_configs().values() if config.kind != "rwkv7"]
+    configs = [*small_ones, ParallelConfig(mixers=(small(MIXERS["mlp"]),) * 2)]
     found = set()
     for config in configs:
         for name, parameter in build(config).named_parameters():
             if getattr(parameter, "_no_weight_decay", False):
-                [said] = [each for each in known if f".{each}." in f".{name}."]
+                last = name.rstrip(".0123456789")  # betas.0
+                [said] = [each for each in known if f".{last}".endswith(f".{each}")]
                 found.add(said)
     assert found == set(known) and all(text in row for text in known.values())
+
+
+def test_of_rwkv7_only_four_matrices_decay():
+    named = build(small(MIXERS["rwkv7"])).named_parameters()
+    decayed = {name for name, parameter in named if not getattr(parameter, "_no_weight_decay", False)}
+    assert decayed == {f"{each}.weight" for each in ("receptance", "key", "value", "output")}
 
 
 def test_the_command_prints_the_table():

@@ -60,8 +60,8 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, middle: Tenso
     if r.shape[2] == 1:
         return rk @ v + rb @ _solve(ab, inside).to(v.dtype)
     from_state, inside = _solve(ab, torch.cat((a, inside), dim=-1)).chunk(2, dim=-1)
-    wide_k, wide_v, wide_b = (x.to(inside.dtype) for x in (k, v, b))
-    states = _states(inside, from_state, wide_k, wide_v, wide_b, middle, end)
+    written = (x.to(inside.dtype) for x in (k, v, b))
+    states = _states(inside, from_state, middle, end, *written)
     u = inside + from_state @ states
     return rk @ v + rb @ u.to(v.dtype) + r @ states.to(v.dtype)
 
@@ -83,7 +83,7 @@ def _solve(ab: Tensor, right: Tensor) -> Tensor:
 
 
 def _states(
-    inside: Tensor, from_state: Tensor, k: Tensor, v: Tensor, b: Tensor, middle: Tensor, end: Tensor
+    inside: Tensor, from_state: Tensor, middle: Tensor, end: Tensor, k: Tensor, v: Tensor, b: Tensor
 ) -> Tensor:
     """S^T before each chunk, (..., chunks, N keys, N values), with the factor that r and a have in reverse.
 
