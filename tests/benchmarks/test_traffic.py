@@ -7,23 +7,30 @@ import torch
 
 from benchmarks.traffic import StepTraffic, Traffic, of_a_step
 from tests.trm.fake_cuda import needs_compiler, on_fake_cuda
-from tests.trm.test_trainer import make_config
+from tests.trm.mixers.conformance import small
+from tests.trm.test_on_fake_cuda import tiny
+from trm.mixers import MIXERS
 
 pytestmark = needs_compiler
 
-# Of `make_config(kind)`: 16 rows of 17 tokens, 16 channels, one layer, two updates of four with a gradient.
+# Of a step of `tiny`: 4 rows of 17 tokens, 16 channels, one layer, three updates.
 CEILINGS = {
-    "attention": StepTraffic(launches=507, bytes=22_351_442, saved=1_470_832),
-    "mlp": StepTraffic(launches=451, bytes=33_820_866, saved=2_458_560),
-    "mamba": StepTraffic(launches=648, bytes=25_006_358, saved=1_808_992),
-    "mamba2": StepTraffic(launches=919, bytes=47_672_172, saved=2_557_090),
+    "attention": StepTraffic(launches=545, bytes=7_912_566, saved=600_984),
+    "mlp": StepTraffic(launches=494, bytes=12_688_678, saved=1_025_472),
+    "mamba": StepTraffic(launches=735, bytes=8_534_174, saved=672_120),
+    "mamba2": StepTraffic(launches=1_039, bytes=12_162_165, saved=859_779),
+    "mamba3": StepTraffic(launches=1_386, bytes=14_242_133, saved=1_003_395),
+    "mlstm": StepTraffic(launches=1_142, bytes=10_607_733, saved=775_299),
+    "rwkv7": StepTraffic(launches=1_495, bytes=14_767_063, saved=1_099_140),
+    "gated_deltanet": StepTraffic(launches=1_382, bytes=11_968_141, saved=848_595),
+    "kda": StepTraffic(launches=2_084, bytes=11_605_578, saved=768_672),
 }
 
 
 @pytest.mark.parametrize("kind", CEILINGS)
 def test_a_step_asks_for_no_more_than_it_did(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trm.batches._BLOCK", 64)  # few operations to draw the batches ahead
-    counted = of_a_step(make_config(kind))
+    counted = of_a_step(tiny(small(MIXERS[kind])))
     for name, most in CEILINGS[kind]._asdict().items():
         now = getattr(counted, name)
         assert now <= 1.02 * most, f"{kind}: {name} of a step: {now}, more than {most}: is it worth that?"

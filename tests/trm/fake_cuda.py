@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
@@ -80,6 +80,8 @@ class _KnownNumbers(TorchDispatchMode):
         if func is torch.ops.aten._local_scalar_dense.default and args[0].constant is None:
             read = {torch.bool: bool}.get(args[0].dtype, float if args[0].is_floating_point() else int)
             return read(args[0].is_cuda)
+        if func is torch.ops.aten._fused_adamw_.tensor_lr:  # PyTorch knows no shapes of this overload
+            func, kwargs = torch.ops.aten._fused_adamw_.default, kwargs | {"lr": 1.0}
         return func(*args, **(kwargs or {}))
 
 
@@ -201,6 +203,8 @@ def on_fake_cuda() -> Iterator[None]:
         patch.setattr(torch, "Generator", _Generator)
         patch.setattr(nn.Module, "to", _to)
         patch.setattr(Tensor, "backward", _backward)
+        # PyTorch's copies the mode with its tensor, and the process ends by a signal.
+        patch.setattr(FakeTensor, "__deepcopy__", lambda self, memo: self.detach().clone())
         patch.setattr(loop, "_load_data", _with_numbers(loop._load_data))
         patch.setattr(loop, "save_checkpoint", _save_shapes)
         patch.setattr(torch.cuda.device_of, "__enter__", lambda self: None)
