@@ -38,7 +38,7 @@ def preview(
 
     `concurrency_by_arm` says how many trials of each arm run side by side, `resources` what there is to run
     on; `costs` are those of the arms that were measured. `power` is what so many seeds can find; `memory` the
-    bytes that a trial of each arm needs at least on a GPU.
+    bytes that a trial of each arm is estimated to need on a GPU.
     """
     console = Console(record=True, width=110, file=_Nowhere(), highlight=False)  # type: ignore[arg-type]
     spec = plan.spec
@@ -164,7 +164,7 @@ def _arms(plan: Plan, memory: Mapping[str, int]) -> Table:
             f"{arm.flops_per_sample:.3g}" if arm.flops_per_sample is not None else "not said",
             _ratio(arm.flops_per_sample, first.flops_per_sample),
             *([str(arm.effective_depth)] if has_depth else []),
-            *([f"> {memory[arm.name] / 2**30:.3g} GiB" if arm.name in memory else ""] if memory else []),
+            *([f"about {memory[arm.name] / 2**30:.3g} GiB" if arm.name in memory else ""] if memory else []),
             *_match_of(arm),
         )
     return table

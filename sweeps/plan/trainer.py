@@ -32,7 +32,7 @@ class Trainer:
     (names), units (share, percent or none, by the metric's name), needs_gpu, gpu_notes (what to know before a
     run on a GPU), effective (the part of the config that has an effect), extendable (a longer run begins
     exactly as a shorter one).
-    `gpu_memory(config)` returns the bytes that a trial needs at least on a GPU.
+    `gpu_memory(config)` returns the bytes that a trial needs on a GPU, estimated.
     `check(config)` raises ValueError for data that cannot be used, and returns the data's hash or None.
     `calibrate(config, device)` runs a few steps; see sweeps.execute.measure.
     """
@@ -67,7 +67,7 @@ class Trainer:
         return self._asked("describe", lambda: dict(self.describe_function(config)))
 
     def gpu_memory(self, config: BaseModel) -> int | None:
-        """The bytes that a trial needs at least on a GPU; None if the trainer has no `gpu_memory`. Raises
+        """The bytes that a trial needs on a GPU, estimated; None if the trainer has no `gpu_memory`. Raises
         SpecError if that fails."""
         function = self.memory_function
         return None if function is None else self._asked("gpu_memory", lambda: int(function(config)))
