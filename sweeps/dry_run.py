@@ -90,8 +90,8 @@ def _show(plan: Plan, options: LaunchOptions, power: PowerEstimate | None) -> No
 
 
 def _gpu_memory(plan: Plan) -> dict[str, int]:
-    """Bytes that a trial of each arm with a GPU needs, estimated, where the trainer can say; none for a plan of
-    more than MOST_ESTIMATED arms, as each may take a second."""
+    """Bytes that a trial of each arm with a GPU needs, estimated, where the trainer can say; none for a plan
+    of more than MOST_ESTIMATED arms, as each may take a second."""
     trainer, arms = plan.trainer, [arm for arm in plan.arms if arm.gpu]
     if len(arms) > MOST_ESTIMATED:
         return {}

@@ -44,7 +44,7 @@ def describe(config: TrialConfig) -> dict[str, Any]:
 
 
 def gpu_memory(config: TrialConfig) -> int:
-    """Bytes that a training step needs on a GPU with bfloat16, estimated (`step_memory`). Takes about a second."""
+    """Bytes that a training step needs on a GPU with bfloat16, estimated. Takes about a second."""
     is_half = config.train.precision in ("auto", "bfloat16")
     return step_memory(config, torch.bfloat16 if is_half else torch.float32).total
 

@@ -191,6 +191,7 @@ class HeadNorm(nn.Module):
 
 
 def _unit(x: Float[Tensor, "B L H K"]) -> Float[Tensor, "B L H K"]:
-    """Each head's channels at norm 1, or less where they are nearly 0."""
+    """Each head's channels at norm 1, or less where they are nearly 0; in float32 or wider, as a key of a
+    rounded norm would let the state grow where beta is 2."""
     wide = at_least_float32(x)
-    return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + 1e-6)).to(x.dtype)
+    return wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + 1e-6)

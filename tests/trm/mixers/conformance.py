@@ -50,7 +50,7 @@ COMBINED: dict[str, list[dict[str, Any]]] = {  # optional: what fields do togeth
     ],
     "kda": [
         {"order": ("column", "box"), "direction": "bidirectional"},
-        {"d_state": 1, "allow_neg_eigval": True},
+        {"d_state": 3, "allow_neg_eigval": True},
     ],
 }
 
