@@ -22,8 +22,8 @@ CEILINGS = {
     "mamba3": StepTraffic(launches=1_386, bytes=14_242_133, saved=1_003_395),
     "mlstm": StepTraffic(launches=1_142, bytes=10_607_733, saved=775_299),
     "rwkv7": StepTraffic(launches=1_495, bytes=14_767_063, saved=1_099_140),
-    "gated_deltanet": StepTraffic(launches=1_382, bytes=11_968_141, saved=848_595),
-    "kda": StepTraffic(launches=2_084, bytes=11_605_578, saved=768_672),
+    "gated_deltanet": StepTraffic(launches=1_364, bytes=12_082_381, saved=889_395),
+    "kda": StepTraffic(launches=1_982, bytes=11_859_114, saved=775_200),
 }
 
 

@@ -47,7 +47,8 @@ def delta_rule(
 ) -> Float[Tensor, "B L H V"]:
     """The recurrence's y in the dtype of v, from one system for a short sequence and chunks for a long one.
 
-    q, k, log_decay and beta are float32 or wider, and the system is made and solved in their dtype. G = H where the decays are those of key channels.
+    q, k, log_decay and beta are float32 or wider, and the system is made and solved in their dtype. G = H
+    where the decays are those of key channels.
     """
     length = q.shape[1]
     size, _ = _chunks(length, chunk_size)
