@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from tests.trm.mixers.conformance import small
 from tests.trm.test_trainer import FakeTrial, make_config
 from trm.device import _MOST_GRAPHS
 from trm.loop import Trainer
@@ -53,7 +54,7 @@ def test_a_graph_that_cannot_be_compiled_loses_no_trial(compiled: dict[str, Any]
 
 @pytest.mark.parametrize("kind", MIXERS)
 def test_what_lives_from_step_to_step_stays_in_place(tmp_path: Path, kind: str) -> None:
-    config = make_config(kind, model={"act": "continue"})
+    config = make_config(model={"act": "continue", "mixer": small(MIXERS[kind]).model_dump()})
     trainer = Trainer(config, FakeTrial(tmp_path))
     trainer.model.train()
     trainer.train_step(1)
