@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trm.config import ModelConfig
 from trm.grid import Layout
-from trm.layers import SwiGLU, rms_norm
+from trm.layers import ConvSwiGLU, SwiGLU, rms_norm
 from trm.mixers.base import PlacedMixer
 
 
@@ -26,7 +26,8 @@ class Layer(nn.Module):
         self.mixers = nn.ModuleList(
             mixer.build(config.hidden_size, layout, scan_index, rope_theta) for mixer, scan_index in mixers
         )
-        self.mlp = SwiGLU(config.hidden_size, config.expansion)
+        swiglu = ConvSwiGLU if config.swiglu == "conv" else SwiGLU
+        self.mlp = swiglu(config.hidden_size, config.expansion)
         # The reference normalises the MLP mixer's output while it is transposed: over the tokens.
         self.mixer_norm_dims = [-2 if mixer.norm_axis == "token" else -1 for mixer, _ in mixers]
 

@@ -37,7 +37,10 @@ class ModelConfig(Config):
     layers updates z_H (L_layers and H_layers in HRM's code).
     """
 
-    added = ("h_layers",)
+    added = (
+        "h_layers", "gradient_h_cycles", "gradient_l_cycles", "swiglu", "damping", "latent_noise",
+        "latent_dropout",
+    )  # fmt: skip
 
     hidden_size: int = Field(512, ge=1)
     num_layers: int = Field(2, ge=1)
@@ -48,8 +51,16 @@ class ModelConfig(Config):
     latents: Literal["two", "single", "multi_scale"] = "two"  # states beside the answer: one, none, l_cycles
     # Backpropagate through all updates of the last recursion, or through its last two updates.
     gradient: Literal["recursion", "one_step"] = "recursion"
+    # The same as numbers: the last recursions, and of each of these the last updates of z_L and that of z_H.
+    # None: one recursion, all updates.
+    gradient_h_cycles: int | None = Field(None, ge=1)
+    gradient_l_cycles: int | None = Field(None, ge=1)
     act: Literal["halt", "continue", "none"] = "halt"  # adaptive computation time, see `trm.model`
     expansion: Positive = 4.0  # of the SwiGLU; its width is rounded up to a multiple of 256
+    swiglu: Literal["plain", "conv"] = "plain"  # conv: with a short convolution over tokens, see `trm.layers`
+    damping: Below1 = 0.0  # share of a state that an update keeps
+    latent_noise: float = Field(0.0, ge=0.0)  # std of the noise on the latents before a training step
+    latent_dropout: Below1 = 0.0  # share of the latents' entries that are 0 in a training step
     mixer: AnyMixerConfig = AttentionConfig()
     pos_encodings: Literal["rope", "learned", "none"] = "rope"
     rope_theta: Positive = 10000.0
@@ -72,6 +83,38 @@ class ModelConfig(Config):
                 f"model.h_layers is {self.h_layers}, but under model.networks 'shared' one network of "
                 f"model.num_layers layers updates both states: set networks to separate, or drop h_layers"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _gradient_fits_the_recursion(self) -> Self:
+        for mine, whole in (("gradient_h_cycles", self.h_cycles), ("gradient_l_cycles", self.l_cycles)):
+            given = getattr(self, mine)
+            if given is None:
+                continue
+            if self.gradient == "one_step":
+                raise ValueError(
+                    f"model.{mine} is {given}, but model.gradient is 'one_step', which is gradient_h_cycles "
+                    f"1 and gradient_l_cycles 1: drop one of the two keys"
+                )
+            if given > whole:
+                key = mine.removeprefix("gradient_")
+                raise ValueError(f"model.{mine} is {given}, but model.{key} is {whole}: give 1 to {whole}")
+        if self.latents == "single" and self.backpropagated[0] > 1 and self.backpropagated[1] < self.l_cycles:
+            raise ValueError(
+                f"model.gradient_h_cycles is {self.gradient_h_cycles}, but under model.latents 'single' the "
+                f"updates that gradient_l_cycles {self.gradient_l_cycles} leaves without a gradient cut off "
+                f"all recursions before the last: drop gradient_l_cycles, or set gradient_h_cycles to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_latents_are_disturbed(self) -> Self:
+        for key in ("latent_noise", "latent_dropout"):
+            if self.latents == "single" and getattr(self, key):
+                raise ValueError(
+                    f"model.{key} is {getattr(self, key)}, but under model.latents 'single' there is no "
+                    f"latent beside the answer: set it to 0, or latents to two"
+                )
         return self
 
     @property
@@ -97,9 +140,16 @@ class ModelConfig(Config):
         return {"two": 1, "single": 0, "multi_scale": self.l_cycles}[self.latents]
 
     @property
-    def updates_with_gradient(self) -> int:
-        """Number of updates at the end of a supervision step that are backpropagated through."""
-        return self.l_cycles + 1 if self.gradient == "recursion" else 2
+    def backpropagated(self) -> tuple[int, int]:
+        """K_H and K_L: the gradient goes through so many recursions at the end of a supervision step, and in
+        each of these through so many updates of z_L at its end, and through the update of z_H."""
+        updates = 1 if self.gradient == "one_step" else self.gradient_l_cycles or self.l_cycles
+        return self.gradient_h_cycles or 1, updates
+
+    @property
+    def disturbs_latents(self) -> bool:
+        """Whether a training step draws noise or dropout for the latents."""
+        return bool(self.latent_noise or self.latent_dropout)
 
     @property
     def learns_to_halt(self) -> bool:
@@ -133,10 +183,17 @@ class LossConfig(Config):
 class OptimConfig(Config):
     """AdamW for the network, SignSGD with decoupled weight decay for the puzzle embedding.
 
+    `muon` takes over the blocks' matrices from AdamW (`trm.optim`), at the same rate and weight decay.
+
     AdamW and its betas are the paper's. The reference code has AdamATan2 (arXiv 2407.05872) with the same
     rate, betas and weight decay, and therefore no eps; here it is PyTorch's default.
     """
 
+    added = ("kind", "momentum", "clip_norm")
+
+    kind: Literal["adamw", "muon"] = "adamw"
+    momentum: Below1 = 0.95  # of Muon
+    clip_norm: Positive | None = None  # most norm of the network's gradient in a step; None: any
     lr: Positive = 1e-4
     betas: tuple[Below1, Below1] = (0.9, 0.95)
     eps: Positive = 1e-8
@@ -282,8 +339,13 @@ class TrialConfig(Config):
             model["mixer_H"] = self.model.mixer.effective(width, self.layout, more[0])
         if self.model.num_latents == 1:
             model["latents"] = "two"  # multi_scale with l_cycles 1 has one latent too
-        if self.model.gradient == "one_step" and self.model.l_cycles == 1:
-            model["gradient"] = "recursion"  # a recursion has two updates: both options cover both
+        recursions, updates = self.model.backpropagated
+        for key in ("gradient_h_cycles", "gradient_l_cycles"):
+            model.pop(key, None)
+        if recursions == 1 and updates in (1, self.model.l_cycles):
+            model["gradient"] = "recursion" if updates == self.model.l_cycles else "one_step"
+        else:
+            model["gradient"] = [recursions, updates]
         if self.model.halt_max_steps == 1:  # every row halts after its only step
             del model["halt_exploration_prob"]
             model["act"] = "none" if self.model.act == "none" else "halt"
@@ -297,6 +359,8 @@ class TrialConfig(Config):
             del model["rope_theta"]
         if self.model.puzzle_emb_len == 0:
             del effective["optim"]["puzzle_emb_lr"], effective["optim"]["puzzle_emb_weight_decay"]
+        if self.optim.kind == "adamw":
+            effective["optim"].pop("momentum", None)
         effective["optim"]["lr_warmup_steps"] = self.warmup_steps
         effective["eval"]["every_samples"] = self.eval_every_steps
         # These change speed and memory, or what is reported, and no result.

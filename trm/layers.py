@@ -81,6 +81,29 @@ class SwiGLU(nn.Module):
         return self.down_proj(F.silu(gate) * up)
 
 
+class ConvSwiGLU(SwiGLU):
+    """down(silu(conv(silu(gate(x)) * up(x)))), with a depthwise convolution of a token and the one before it.
+
+    URM (arXiv 2512.14693), whose kernel has two taps and a bias. The convolution starts as `nn.Conv1d` does,
+    and reads the slots of the puzzle embedding as it reads the puzzle.
+    """
+
+    def __init__(self, hidden_size: int, expansion: float, gain: float = 1.0) -> None:
+        super().__init__(hidden_size, expansion, gain)
+        width, bound = self.down_proj.weight.shape[1], 2**-0.5
+        self.conv_weight = nn.Parameter(
+            torch.empty(2, width).uniform_(-bound, bound)
+        )  # the token before first
+        self.conv_bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+
+    def forward(self, x: Float[Tensor, "... L D"]) -> Float[Tensor, "... L D"]:
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        hidden = F.silu(gate) * up
+        before = F.pad(hidden, (0, 0, 1, -1))
+        of_before, of_token = self.conv_weight.to(x.dtype)
+        return self.down_proj(F.silu(of_before * before + of_token * hidden + self.conv_bias.to(x.dtype)))
+
+
 class RotaryEmbedding(nn.Module):
     """Tables of cosines and sines for `max_len` positions (Su et al., arXiv 2104.09864).
 

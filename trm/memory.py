@@ -39,7 +39,9 @@ def loss_without_data(model: TRM, config: TrialConfig) -> tuple[Carry, Tensor]:
     rows = config.train.rows_at_once
     tokens = torch.zeros(rows, config.data.shape.seq_len, dtype=torch.uint8, device="meta")
     drawn = torch.zeros(rows, dtype=torch.int64, device="meta")
-    carry, output = model(model.initial_carry(rows, "meta"), tokens, tokens, Noise(drawn > 0, drawn))
+    carry = model.initial_carry(rows, "meta")
+    noise = Noise(drawn > 0, drawn, carry.z_L.float(), carry.z_L > 0)
+    carry, output = model(carry, tokens, tokens, noise)
     return carry, supervision_loss(output, carry, config.effective_loss)[0]
 
 
@@ -65,8 +67,9 @@ def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
     """An estimate for a model that computes in `dtype`: a lower bound, as it leaves out what operators need
     while they run, and what the allocator cannot use. Attention alone is estimated too high: the meta device
     has no kernel for it, so that its weights, (heads, L, L) a row, count as saved (docs/performance.md)."""
-    one_recursion = config.model.model_copy(update={"h_cycles": 1})  # only the last has a gradient
-    model = model_without_data(config.model_copy(update={"model": one_recursion}), dtype)
+    recursions, _ = config.model.backpropagated
+    with_gradient = config.model.model_copy(update={"h_cycles": recursions})
+    model = model_without_data(config.model_copy(update={"model": with_gradient}), dtype)
     with saved_for_backward(model) as saved:
         carry, _ = loss_without_data(model, config)
     copies = 2 + 2 + (config.optim.ema_decay > 0) + 1

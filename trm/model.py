@@ -9,7 +9,8 @@ Names here and in the paper (section 4, figure 3):
     z_L              z      the latent reasoning state
     l_cycles         n      updates of z_L before each update of z_H
     h_cycles         T      recursions a supervision step; the gradient goes through the last one only, or
-                            through its last two updates (the one-step gradient of HRM, arXiv 2506.21734)
+                            through its last two updates (the one-step gradient of HRM, arXiv 2506.21734), or
+                            through the updates that `gradient_h_cycles` and `gradient_l_cycles` name
     halt_max_steps   N_sup  the most supervision steps that a puzzle gets
     q_halt_logits    q_hat  > 0: the model predicts that its answer is right, and the row may halt
 
@@ -22,6 +23,10 @@ The paper's ablations, and HRM, are values of `ModelConfig`: `networks` and `gra
     halt         a row may halt if q_halt_logits > 0
     continue     if q_halt_logits > q_continue_logits, whose target is a second forward pass (HRM, section 2)
     none         every row gets all halt_max_steps steps, and the halting head is not trained
+Stabilisers, each 0 by default, where z is a state, f its update and e a standard normal:
+    damping         z <- d z + (1 - d) f(z, ...), as in a damped fixed-point iteration (Mann 1953)
+    latent_noise    z_L <- z_L + s e before each supervision step of the training; z_L has an RMS of one
+    latent_dropout  z_L <- z_L m / (1 - p) before each, m being 0 with probability p (Srivastava et al. 2014)
 HRM is separate networks of 4 layers, the one-step gradient, and `continue`; `h_layers` is the depth of its H
 network, where that is not the L network's.
 
@@ -72,13 +77,15 @@ class Carry:
 
 
 class Noise(NamedTuple):
-    """What a training step draws: with halting exploration some rows need a minimum number of steps."""
+    """What a training step draws. None: the config has no use for it."""
 
-    explores: Bool[Tensor, " B"]
-    min_steps: Int[Tensor, " B"]
+    explores: Bool[Tensor, " B"] | None = None  # with halting exploration these rows need
+    min_steps: Int[Tensor, " B"] | None = None  # so many steps
+    latent: Float[Tensor, "B *n S D"] | None = None  # standard normal
+    kept: Bool[Tensor, "B *n S D"] | None = None  # entries of the latents that no dropout sets to 0
 
     def rows(self, which: slice) -> Noise:
-        return Noise(*(value[which] for value in self))
+        return Noise(*(None if value is None else value[which] for value in self))
 
 
 class Output(NamedTuple):
@@ -172,12 +179,20 @@ class TRM(nn.Module):
         HRM (arXiv 2506.21734, section 2): with probability `halt_exploration_prob` a row needs a minimum of
         steps, uniform from 2 to halt_max_steps.
         """
-        if not self.explores:
-            return None
-        device, most = generator.device, self.config.halt_max_steps
-        drawn = torch.rand(batch_size, generator=generator, device=device)
-        min_steps = torch.randint(2, most + 1, (batch_size,), generator=generator, device=device)
-        return Noise(drawn < self.config.halt_exploration_prob, min_steps)
+        config, device, noise = self.config, generator.device, Noise()
+        if self.explores:
+            drawn = torch.rand(batch_size, generator=generator, device=device)
+            min_steps = torch.randint(
+                2, config.halt_max_steps + 1, (batch_size,), generator=generator, device=device
+            )
+            noise = noise._replace(explores=drawn < config.halt_exploration_prob, min_steps=min_steps)
+        shape = (batch_size, *self._state_shape(self.L_init))
+        if config.latent_noise:
+            noise = noise._replace(latent=torch.randn(shape, generator=generator, device=device))
+        if config.latent_dropout:
+            drawn = torch.rand(shape, generator=generator, device=device)
+            noise = noise._replace(kept=drawn >= config.latent_dropout)
+        return noise if self.explores or config.disturbs_latents else None
 
     def network_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of all but the puzzle embedding: what AdamW trains and EMA averages."""
@@ -198,9 +213,12 @@ class TRM(nn.Module):
         )
 
     def _states(self, init: Tensor, batch_size: int, device: torch.device | str) -> Tensor:
-        """Zeros for each row: as many states (S, D) as `init` has vectors."""
-        shape = (batch_size, *init.shape[:-2], self.seq_len, init.shape[-1])
-        return torch.zeros(shape, dtype=self.forward_dtype, device=device)
+        """Zeros for each row."""
+        return torch.zeros(batch_size, *self._state_shape(init), dtype=self.forward_dtype, device=device)
+
+    def _state_shape(self, init: Tensor) -> tuple[int, ...]:
+        """Of a row: as many states (S, D) as `init` has vectors."""
+        return (*init.shape[:-2], self.seq_len, init.shape[-1])
 
     def forward(
         self,
@@ -213,12 +231,12 @@ class TRM(nn.Module):
         """One supervision step on the carry's puzzles; halted rows first take a new puzzle from the batch.
 
         A pure function of its tensors. `identifiers` are the puzzle embedding's rows for the carry's puzzles;
-        without it all rows use 0. `noise` is what `draw_noise` returns. Training with `halt_exploration_prob`
-        above 0 requires it; raises ValueError if it is missing.
+        without it all rows use 0. `noise` is what `draw_noise` returns. Training requires it where the config
+        draws some; raises ValueError if it is missing.
         """
         carry = self._take_new_puzzles(carry, inputs, labels)
         x = self.embed_inputs(carry.inputs, identifiers)
-        z_H, z_L = self.deep_recursion(carry.z_H, carry.z_L, x)
+        z_H, z_L = self.deep_recursion(carry.z_H, self._disturbed(carry.z_L, noise), x)
         logits = self.lm_head(z_H[:, self.config.puzzle_emb_len :])
         q_halt_logits, q_continue_logits = self.q_logits(z_H)
         z_H, z_L, steps = z_H.detach(), z_L.detach(), carry.steps + 1
@@ -255,18 +273,18 @@ class TRM(nn.Module):
         return self.embed_scale * embedding
 
     def deep_recursion(self, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """h_cycles recursions, with gradients for the last `updates_with_gradient` updates only (figure 3).
+        """h_cycles recursions, with gradients for the updates that are `backpropagated` only (figure 3).
 
         Takes and returns z_H and z_L with the shapes of `Carry`; x is (B, S, D).
         """
         latents = [z_L] if self.config.latents == "two" else list(z_L.unbind(1))
-        updates = [*range(self.config.l_cycles + 1)] * self.config.h_cycles
-        start = len(updates) - self.config.updates_with_gradient
-        with torch.no_grad():
-            for i in updates[:start]:
-                z_H = self._update(i, z_H, latents, x)
-        for i in updates[start:]:
-            z_H = self._update(i, z_H, latents, x)
+        h_cycles, l_cycles = self.config.h_cycles, self.config.l_cycles
+        recursions, updates = self.config.backpropagated
+        for recursion in range(h_cycles):
+            for i in range(l_cycles + 1):
+                is_backpropagated = recursion >= h_cycles - recursions and i >= l_cycles - updates
+                with torch.set_grad_enabled(is_backpropagated and torch.is_grad_enabled()):
+                    z_H = self._update(i, z_H, latents, x)
         if self.config.latents == "two":
             return z_H, latents[0]
         return z_H, torch.stack(latents, dim=1) if latents else z_L
@@ -280,12 +298,31 @@ class TRM(nn.Module):
         is_answer_update = i == self.config.l_cycles
         if not latents:
             # Zeros instead of no injection: the compiler makes a graph for each kind of argument.
-            return self.blocks[-1](z_H, torch.zeros_like(x)) if is_answer_update else self.block(z_H, x)
+            new = self.blocks[-1](z_H, torch.zeros_like(x)) if is_answer_update else self.block(z_H, x)
+            return self._damped(z_H, new)
         z_L = reduce(torch.add, latents)
         if is_answer_update:
-            return self.blocks[-1](z_H, z_L)
-        latents[i % len(latents)] = self.block(z_L, z_H + x)
+            return self._damped(z_H, self.blocks[-1](z_H, z_L))
+        own = i % len(latents)
+        latents[own] = self._damped(latents[own], self.block(z_L, z_H + x))
         return z_H
+
+    def _damped(self, old: Tensor, new: Tensor) -> Tensor:
+        return torch.lerp(new, old, self.config.damping) if self.config.damping else new
+
+    def _disturbed(self, z_L: Tensor, noise: Noise | None) -> Tensor:
+        """The latents with a training step's dropout and noise."""
+        config = self.config
+        if not self.training or not config.disturbs_latents:
+            return z_L
+        noise = noise or Noise()
+        if config.latent_dropout:
+            kept = _drawn(noise.kept, "latent_dropout", config.latent_dropout)
+            z_L = torch.where(kept, z_L / (1 - config.latent_dropout), 0.0)
+        if config.latent_noise:
+            drawn = _drawn(noise.latent, "latent_noise", config.latent_noise)
+            z_L = z_L + config.latent_noise * drawn.to(z_L.dtype)
+        return z_L
 
     def _halting_state(self, z_H: Tensor) -> Tensor:
         """The input of the halting head, (B, D): z_H at the halting position.
@@ -322,12 +359,20 @@ class TRM(nn.Module):
         halted = halted | (output.q_halt_logits > threshold)
         if not self.explores:
             return halted
-        if noise is None:
-            raise ValueError(
-                f"model.halt_exploration_prob is {self.config.halt_exploration_prob}, but forward() was not "
-                f"given what it draws: pass the noise that draw_noise() returns, or set it to 0"
-            )
-        return halted & (~noise.explores | (steps >= noise.min_steps))
+        noise, probability = noise or Noise(), self.config.halt_exploration_prob
+        explores = _drawn(noise.explores, "halt_exploration_prob", probability)
+        min_steps = _drawn(noise.min_steps, "halt_exploration_prob", probability)
+        return halted & (~explores | (steps >= min_steps))
+
+
+def _drawn(value: Tensor | None, key: str, setting: float) -> Tensor:
+    """A part of the noise. Raises ValueError if it is missing."""
+    if value is None:
+        raise ValueError(
+            f"model.{key} is {setting}, but forward() was not given what it draws: pass the noise that "
+            f"draw_noise() returns, or set it to 0"
+        )
+    return value
 
 
 def _where_rows(rows: Bool[Tensor, " B"], new: Tensor, old: Tensor) -> Tensor:

@@ -1,6 +1,10 @@
-"""AdamW for the network, SignSGD for the puzzle embedding, and the learning-rate schedule of both.
+"""AdamW or Muon for the network, SignSGD for the puzzle embedding, and the learning-rate schedule of all.
 
-AdamW is the paper's optimizer; the reference code uses AdamATan2 with the same betas and weight decay.
+AdamW is the paper's optimizer; the reference code uses AdamATan2 with the same betas and weight decay. Muon
+(`torch.optim.Muon`, with Nesterov momentum) trains the matrices of the blocks' linear maps, each as one also
+where it holds several (queries, keys and values); embeddings, heads and all else stay with AdamW, as its
+author has it. Its update is scaled to the RMS of AdamW's, 0.2 sqrt(max(rows, columns)), so that one rate and
+one weight decay serve both (arXiv 2502.16982, section 2.2).
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trm.config import OptimConfig
+from trm.layers import CastedLinear
 from trm.model import TRM
 
 
@@ -43,50 +48,63 @@ class SignSGD(torch.optim.Optimizer):
 
 
 class Optimizers:
-    """Both optimizers of a run of `max_steps` steps, of which the first `warmup_steps` are warm-up.
+    """All optimizers of a run of `max_steps` steps, of which the first `warmup_steps` are warm-up.
 
-    Learning rates are tensors beside the weights: a CUDA graph of `step` reads what `set_rates` wrote.
+    Learning rates are tensors beside the weights: a CUDA graph of `step` reads what `set_rates` wrote. Muon's
+    is a number, as `torch.optim.Muon` would wait for the device to read a tensor: such a graph would keep it.
     """
 
     def __init__(self, model: TRM, config: OptimConfig, max_steps: int, warmup_steps: int) -> None:
         self.config, self.max_steps, self.warmup_steps = config, max_steps, warmup_steps
         device = model.H_init.device
         is_cuda = device.type == "cuda"
-        self._rates: dict[str, tuple[Tensor, float]] = {}  # of each optimizer, and its base
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._network = [parameter for _, parameter in model.network_parameters()]
 
-        def rate(name: str, base: float) -> Tensor:
+        def rate() -> Tensor:
             # AdamW's kernel for CUDA reads float32. On a CPU float64 gives the bits that a number would.
-            tensor = torch.zeros((), dtype=torch.float32 if is_cuda else torch.float64, device=device)
-            self._rates[name] = tensor, base
-            return tensor
+            return torch.zeros((), dtype=torch.float32 if is_cuda else torch.float64, device=device)
 
+        matrices = _matrices(model) if config.kind == "muon" else []
+        held = {id(matrix) for matrix in matrices}
         self._optimizers["adamw"] = torch.optim.AdamW(
-            _groups((p for _, p in model.network_parameters()), config.weight_decay),
-            lr=rate("adamw", config.lr),
+            _groups((p for p in self._network if id(p) not in held), config.weight_decay),
+            lr=rate(),
             betas=config.betas,
             eps=config.eps,
             fused=is_cuda,
             capturable=is_cuda,
         )
+        if matrices:
+            self._optimizers["muon"] = torch.optim.Muon(
+                _groups(matrices, config.weight_decay),
+                momentum=config.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
         if model.puzzle_emb is not None:
             self._optimizers["sign_sgd"] = SignSGD(
-                model.puzzle_emb.parameters(),
-                rate("sign_sgd", config.puzzle_emb_lr),
-                config.puzzle_emb_weight_decay,
+                model.puzzle_emb.parameters(), rate(), config.puzzle_emb_weight_decay
             )
         self.set_rates(1)
 
     def set_rates(self, step: int) -> None:
         """Set the learning rates of optimizer step `step`, from 1; `lr` is the network's."""
         self.lr = self._rate(step, self.config.lr)
-        for tensor, base in self._rates.values():
-            tensor.fill_(self._rate(step, base))
+        of_embedding = self._rate(step, self.config.puzzle_emb_lr)
+        for name, optimizer in self._optimizers.items():
+            rate = of_embedding if name == "sign_sgd" else self.lr
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
 
     def _rate(self, step: int, base: float) -> float:
         return learning_rate(step, base, self.warmup_steps, self.max_steps, self.config.lr_min_ratio)
 
     def step(self) -> None:
+        if self.config.clip_norm is not None:  # Pascanu et al., arXiv 1211.5063
+            nn.utils.clip_grad_norm_(self._network, self.config.clip_norm)
         for optimizer in self._optimizers.values():
             optimizer.step()
 
@@ -103,8 +121,14 @@ class Optimizers:
         self.lr = state["lr"]
         for name, optimizer in self._optimizers.items():
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state[name]["state"]})
-            for group in optimizer.param_groups:
-                group["lr"] = self._rates[name][0]  # loading has put a copy there
+
+
+def _matrices(model: TRM) -> list[nn.Parameter]:
+    """The weights of the blocks' linear maps."""
+    linear = (
+        module for block in model.blocks for module in block.modules() if isinstance(module, CastedLinear)
+    )
+    return [module.weight for module in linear]
 
 
 def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

@@ -340,6 +340,8 @@ def _arch(config: TrialConfig, weights: dict[str, Tensor]) -> dict[str, Any]:
         f"model.puzzle_emb_len {model.puzzle_emb_len} with separate networks, but {slots} for an embedding "
         f"as wide as this": separate and model.puzzle_emb_len != slots,
     }
+    later = [key for key in model.added if key != "h_layers" and key not in model.left_out()]
+    problems |= {f"model.{key} {getattr(model, key)}": True for key in later}
     if wrong := [text for text, is_wrong in problems.items() if is_wrong]:
         raise _none_such(wrong[0])
     arch = {

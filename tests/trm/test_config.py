@@ -77,6 +77,8 @@ def test_settings_that_change_something_are(change: dict[str, Any]) -> None:
     [
         ({"latents": "multi_scale", "l_cycles": 1}, {"latents": "two", "l_cycles": 1}),
         ({"gradient": "one_step", "l_cycles": 1}, {"gradient": "recursion", "l_cycles": 1}),
+        ({"gradient_l_cycles": 1}, {"gradient": "one_step"}),
+        ({"gradient_h_cycles": 1, "gradient_l_cycles": 6}, {}),
         ({"act": "continue", "halt_max_steps": 1}, {"act": "halt", "halt_max_steps": 1}),
         ({"act": "none", "halt_exploration_prob": 0.5, "halt_bias": 0.0}, {"act": "none"}),
     ],
@@ -99,6 +101,40 @@ def test_a_key_that_was_added_later_is_recorded_where_it_is_set() -> None:
     assert config.model_dump()["train"]["micro_batch"] == 4
     assert "raw_weights" not in config.model_dump()["eval"]
     assert TrialConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"gradient_h_cycles": 4}, r"gradient_h_cycles is 4, but model.h_cycles is 3: give 1 to 3"),
+        ({"gradient_l_cycles": 7}, r"gradient_l_cycles is 7, but model.l_cycles is 6: give 1 to 6"),
+        ({"gradient_l_cycles": 0}, r"greater than or equal to 1"),
+        ({"gradient": "one_step", "gradient_h_cycles": 2}, r"'one_step', which is .*: drop one of the two"),
+        (
+            {"latents": "single", "gradient_h_cycles": 2, "gradient_l_cycles": 3},
+            r"gradient_l_cycles 3 leaves without a gradient .*: drop gradient_l_cycles",
+        ),
+        ({"latents": "single", "latent_noise": 0.1}, r"latent_noise is 0.1, .*: set it to 0, or latents to"),
+        ({"latents": "single", "latent_dropout": 0.1}, r"latent_dropout is 0.1, .*'single'"),
+        ({"damping": 1.0}, r"less than 1"),
+        ({"latent_dropout": 1.0}, r"less than 1"),
+        ({"latent_noise": -0.1}, r"greater than or equal to 0"),
+        ({"swiglu": "none"}, r"'plain' or 'conv'"),
+    ],
+    ids=str,
+)
+def test_what_the_recursion_cannot_do_is_refused(model: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(model=model)
+
+
+def test_muons_momentum_is_nothing_to_adamw() -> None:
+    one, other = (config(optim={"momentum": momentum}) for momentum in (0.9, 0.95))
+    assert one.effective() == other.effective()
+    effects = [config(optim=optim).effective() for optim in ({}, {"kind": "muon"}, {"clip_norm": 1.0})]
+    assert all(effects.count(effect) == 1 for effect in effects)
+    with pytest.raises(ValueError, match=r"clip_norm\n.*greater than 0"):
+        config(optim={"clip_norm": 0.0})
 
 
 SEPARATE = {"networks": "separate", "num_layers": 2}

@@ -36,7 +36,8 @@ def test_the_published_recipe_has_the_published_parameters(mixer, pos_encodings,
 @pytest.mark.parametrize("pos_encodings", ["rope", "learned"])
 @pytest.mark.parametrize("kind", MIXERS)
 def test_num_params_equals_the_count(kind, pos_encodings, networks):
-    config = small(kind, pos_encodings=pos_encodings, num_layers=3, networks=networks)
+    swiglu = "conv" if networks == "separate" else "plain"
+    config = small(kind, pos_encodings=pos_encodings, num_layers=3, networks=networks, swiglu=swiglu)
     model = build_model(config, 0, "cpu")
     assert num_params(config) == sum(p.numel() for _, p in model.network_parameters())
 

@@ -1,11 +1,13 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trm.layers import (
     CastedEmbedding,
     CastedLinear,
+    ConvSwiGLU,
     RotaryEmbedding,
     SwiGLU,
     apply_rotary,
@@ -96,3 +98,17 @@ def test_rotary_leaves_position_0_and_all_norms():
     torch.testing.assert_close(rotated[:, :, 0], q[:, :, 0])
     torch.testing.assert_close(rotated.norm(dim=-1), q.norm(dim=-1))
     assert not torch.allclose(rotated[:, :, 1:], q[:, :, 1:])
+
+
+def test_conv_swiglu_is_a_convolution_of_two_tokens_between_two_silus():
+    """As `nn.Conv1d` with padding 1 computes it, cut to the sequence."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = ConvSwiGLU(8, 1.0)
+    x = torch.randn(3, 5, 8, generator=generator())
+    gate, up = layer.gate_up_proj(x).chunk(2, dim=-1)
+    hidden = (F.silu(gate) * up).transpose(1, 2)
+    weight = layer.conv_weight.T[:, None]
+    conv = F.conv1d(hidden, weight, layer.conv_bias, padding=1, groups=hidden.shape[1])[..., :5]
+    torch.testing.assert_close(layer(x), layer.down_proj(F.silu(conv).transpose(1, 2)))
+    assert layer(x.bfloat16()).dtype == torch.bfloat16

@@ -32,8 +32,9 @@ def test_what_is_saved_grows_with_the_rows_at_once(kind: str) -> None:
     assert few.carry == all_.carry and few.weights == all_.weights
 
 
-def test_what_is_saved_is_what_a_step_saves() -> None:
-    config = make_config("mlp")
+@pytest.mark.parametrize("recursions", [1, 2])
+def test_what_is_saved_is_what_a_step_saves(recursions: int) -> None:
+    config = make_config("mlp", model={"gradient_h_cycles": recursions})
     trainer = Trainer(config, FakeTrial(Path()))
     trainer.model.train()
     own = {p.untyped_storage().data_ptr() for p in (*trainer.model.parameters(), *trainer.model.buffers())}
@@ -66,7 +67,8 @@ def test_micro_batches_have_the_gradients_of_the_batch(tmp_path: Path) -> None:
     for act in ("halt", "continue"):
         steps = []
         for rows in (None, 4):
-            config = make_config(train={"micro_batch": rows}, model={"act": act})
+            model = {"act": act, "latent_noise": 0.1, "latent_dropout": 0.1}
+            config = make_config(train={"micro_batch": rows}, model=model)
             trainer = Trainer(config, FakeTrial(tmp_path))
             trainer.model.train()
             for step in (1, 2, 3):

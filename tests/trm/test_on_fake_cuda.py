@@ -112,6 +112,11 @@ OTHERS: dict[str, dict[str, Any]] = {
     "fixed variants of each puzzle": {"data": {"num_aug": 3}},
     "a maze": {"data": {"task": "maze", "source": "generated", "size": 5}},
     "micro-batches, no average": {"train": {"micro_batch": 2}, "optim": {"ema_decay": 0.0}},
+    "muon, clipping": {"optim": {"kind": "muon", "clip_norm": 1.0}},
+    "two recursions with a gradient, a convolution": {
+        "model": {"h_cycles": 2, "gradient_h_cycles": 2, "gradient_l_cycles": 1, "swiglu": "conv"},
+    },
+    "noise, dropout, damping": {"model": {"latent_noise": 0.1, "latent_dropout": 0.1, "damping": 0.1}},
     "softmax, learned positions, no slots": {
         "model": {"pos_encodings": "learned", "puzzle_emb_len": 0}, "loss": "softmax",
     },

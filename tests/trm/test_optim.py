@@ -81,9 +81,10 @@ def test_sign_sgd_by_hand():
     torch.testing.assert_close(p.detach(), torch.tensor([0.95 - 0.1, -1.9 + 0.1, 2.85]))
 
 
-def test_every_parameter_is_in_one_optimizer_once():
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_every_parameter_is_in_one_optimizer_once(kind):
     model = small_model()
-    optimizers = optimizers_for(model)
+    optimizers = optimizers_for(model, kind=kind)
     held = [p for opt in optimizers._optimizers.values() for g in opt.param_groups for p in g["params"]]
     assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
 
@@ -103,14 +104,17 @@ def test_zero_grad_reaches_every_parameter():
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_resumed_steps_are_bit_identical():
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_resumed_steps_are_bit_identical(kind):
+    config = {"lr": 1e-2, "lr_min_ratio": 0.1, "kind": kind, "clip_norm": 1.0}
+
     def run(resume_at: int | None) -> tuple[torch.Tensor, float]:
         model = small_model()
-        optimizers = optimizers_for(model, 6, 2, lr=1e-2, lr_min_ratio=0.1)
+        optimizers = optimizers_for(model, 6, 2, **config)
         for step in range(1, 7):
             if step == resume_at:
                 state = optimizers.state_dict()
-                optimizers = optimizers_for(model, 6, 2, lr=1e-2, lr_min_ratio=0.1)
+                optimizers = optimizers_for(model, 6, 2, **config)
                 optimizers.load_state_dict(state)
             give_gradients(model, seed=step)
             take_step(optimizers, step)
@@ -155,3 +159,52 @@ def test_steps_change_rates_and_moments_in_place() -> None:
     before = memory()
     take_step(optimizers, 2)
     assert len(before) > 10 and memory() == before
+
+
+def test_muon_turns_the_blocks_matrices_alone():
+    """Its first step is near the orthogonal matrix of the gradient, with the RMS that AdamW's step has."""
+    model = small_model()
+    before = {name: p.detach().clone() for name, p in model.network_parameters()}
+    give_gradients(model)
+    take_step(optimizers_for(model, kind="muon", lr=1e-2, weight_decay=0.5))
+    turned = set()
+    for name, p in model.network_parameters():
+        step = (before[name] * (1 - 1e-2 * 0.5) - p.detach()) / 1e-2
+        if torch.allclose(step, p.grad.sign(), rtol=1e-3, atol=1e-3):
+            continue
+        turned.add(name)
+        of_gradient = torch.linalg.svd(p.grad, full_matrices=False)
+        along = (of_gradient.U.T @ step @ of_gradient.Vh.T).diagonal() / (0.2 * max(p.shape) ** 0.5)
+        assert along.min() > 0.5 and along.max() < 1.3, name
+    assert turned == {n for n, p in model.named_parameters() if n.startswith("block.") and p.ndim == 2}
+
+
+def test_muons_rate_follows_the_schedule():
+    model = small_model()
+    optimizers = optimizers_for(model, 10, 4, kind="muon", lr=1e-3, puzzle_emb_lr=1e-2)
+    for step in (1, 2):
+        optimizers.set_rates(step)
+        rates = {n: float(o.param_groups[0]["lr"]) for n, o in optimizers._optimizers.items()}
+        expected = {"adamw": 1e-3 * step / 4, "muon": 1e-3 * step / 4, "sign_sgd": 1e-2 * step / 4}
+        assert rates == pytest.approx(expected)
+
+
+def test_clipping_bounds_the_norm_of_the_networks_gradient():
+    model = small_model()
+    give_gradients(model)
+    of_embedding = model.puzzle_emb.weights.grad.clone()
+    direction = model.lm_head.weight.grad.clone()
+    take_step(optimizers_for(model, clip_norm=0.5))
+    norm = torch.cat([p.grad.flatten() for _, p in model.network_parameters()]).norm()
+    assert norm.item() == pytest.approx(0.5, rel=1e-4)
+    assert torch.equal(model.puzzle_emb.weights.grad, of_embedding)
+    clipped = model.lm_head.weight.grad
+    torch.testing.assert_close(clipped / clipped.norm(), direction / direction.norm())
+
+
+def test_a_gradient_below_the_norm_is_left_alone():
+    model = small_model()
+    give_gradients(model)
+    before = model.lm_head.weight.grad.clone()
+    take_step(optimizers_for(model, clip_norm=1e4))
+    torch.testing.assert_close(model.lm_head.weight.grad, before)

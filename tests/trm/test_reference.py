@@ -164,6 +164,8 @@ HRM = {"networks": "separate", "gradient": "one_step", "act": "continue", "puzzl
         ({"latents": "single"}, "no model.latents single"),
         ({"act": "none"}, "no model.act none"),
         ({"gradient": "one_step"}, "one_step with shared networks"),
+        ({"swiglu": "conv"}, "model.swiglu conv"),
+        ({"damping": 0.5}, "model.damping 0.5"),
         (HRM | {"mixer": {"kind": "mlp"}}, "no model.mixer.kind mlp with separate"),
         (HRM | {"pos_encodings": "none"}, "no model.pos_encodings none with separate"),
         (HRM | {"act": "halt"}, "no model.act halt with separate"),

@@ -106,6 +106,7 @@ def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
         ("mlp", {"latents": "multi_scale", "l_cycles": 2, "act": "continue"}),
         ("mlp", {"latents": "single", "act": "none"}),
         ("attention", {"networks": "separate", "gradient": "one_step", "act": "continue"}),  # HRM
+        ("mlp", {"latent_noise": 0.1, "latent_dropout": 0.1, "damping": 0.2, "swiglu": "conv"}),
     ],
 )
 def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, kind: str, model: dict[str, Any]) -> None:

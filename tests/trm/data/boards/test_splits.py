@@ -79,6 +79,32 @@ def test_no_class_is_in_two_of_train_val_and_test(puzzles, size, copies, num_val
     assert rows_of(train.boards) | rows_of(val.boards) <= rows_of(whole.boards)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    copies=st.lists(st.integers(1, 4), min_size=12, max_size=40),
+    num_train=st.integers(1, 8),
+    more=st.integers(1, 8),
+    seed=st.integers(0, 2**32),
+)
+def test_a_smaller_train_is_part_of_a_larger_one_and_val_is_the_same(puzzles, copies, num_train, more, seed):
+    """So that `data.num_train` can be a factor: its arms differ in nothing else."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permuted(np.repeat(np.arange(len(copies)), copies))
+    whole = single(*random_symmetry(*(x[rows] for x in puzzles[4]), 4, rng))
+
+    def cut(num_train: int):
+        return cut_val(whole, num_train, 3, SudokuRules(4), np.random.default_rng(seed))
+
+    try:
+        larger = cut(num_train + more)
+    except DataError:
+        return
+    smaller = cut(num_train)
+    assert np.array_equal(smaller[1].boards, larger[1].boards)
+    assert rows_of(smaller[0].boards) <= rows_of(larger[0].boards)
+    assert (len(smaller[0]), len(larger[0])) == (num_train, num_train + more)
+
+
 def overlapping(puzzles, folder: Path, **ranges: slice) -> SudokuConfig:
     """CSV files of 6x6 puzzles, other symmetries of them in each."""
     for number, (split, part) in enumerate(ranges.items()):
