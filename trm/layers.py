@@ -25,9 +25,25 @@ def trunc_normal_(tensor: Tensor, std: float, generator: torch.Generator | None 
     return nn.init.trunc_normal_(tensor, 0.0, wide, -2 * wide, 2 * wide, generator=generator)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or in its own dtype if that is wider; norms, step sizes and decays need it."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def undecayed(values: Tensor) -> nn.Parameter:
+    """A parameter without weight decay, such as a memory's time scale or the scale of a norm.
+
+    Decay would pull these towards fixed values, not towards a simpler function; at TRM's rate (1.0) every
+    memory would shorten to a token or two.
+    """
+    parameter = nn.Parameter(values)
+    parameter._no_weight_decay = True  # type: ignore[attr-defined]
+    return parameter
+
+
 def rms_norm(x: Float[Tensor, "*shape"], eps: float = 1e-5, dim: int = -1) -> Float[Tensor, "*shape"]:
     """Scale axis `dim` to unit root mean square; without a weight, computed in float32 or wider."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = at_least_float32(x)
     return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + eps)).to(x.dtype)
 
 

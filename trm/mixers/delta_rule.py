@@ -38,12 +38,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
-from trm.layers import CastedLinear, rms_norm
+from trm.layers import CastedLinear, at_least_float32, rms_norm, undecayed
 from trm.mixers.base import KEY
 from trm.mixers.kernels import delta
 from trm.mixers.kernels.conv import CausalConv1d
 from trm.mixers.scans import ScanConfig, Scans
-from trm.mixers.ssm import at_least_float32, undecayed
 
 
 class DeltaRuleConfig(ScanConfig):

@@ -27,10 +27,9 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
-from trm.layers import rms_norm
+from trm.layers import rms_norm, undecayed
 from trm.mixers.base import ArrangementConfig, HybridConfig, MixerConfig, PlacedMixer, SublayerConfig
 from trm.mixers.registry import AnySingle
-from trm.mixers.ssm import undecayed
 
 
 def _named(given: Any) -> Any:

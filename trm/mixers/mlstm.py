@@ -27,13 +27,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
-from trm.layers import CastedLinear
+from trm.layers import CastedLinear, at_least_float32, undecayed
 from trm.mixers.base import KEY
 from trm.mixers.inner import InnerConfig
 from trm.mixers.kernels import mlstm
 from trm.mixers.kernels.conv import CausalConv1d
 from trm.mixers.scans import Scans
-from trm.mixers.ssm import at_least_float32, undecayed
 
 
 class MLSTMConfig(InnerConfig):

@@ -34,12 +34,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
-from trm.layers import CastedLinear
+from trm.layers import CastedLinear, at_least_float32, undecayed
 from trm.mixers.base import KEY
 from trm.mixers.inner import InnerConfig
 from trm.mixers.kernels import rwkv7
 from trm.mixers.scans import Scans
-from trm.mixers.ssm import at_least_float32, undecayed
 
 SHIFTED = {
     "r": 0.2,

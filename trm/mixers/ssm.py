@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from trm.grid import Layout
 from trm.mixers.base import KEY
@@ -94,19 +94,3 @@ def dt_bias_init(size: int) -> Tensor:
     """Biases whose softplus is log-uniform in [DT_MIN, DT_MAX] (Mamba, section 3.6), (size,)."""
     dt = torch.empty(size).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
     return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
-
-
-def undecayed(values: Tensor) -> nn.Parameter:
-    """A parameter without weight decay.
-
-    Decay would pull A and dt towards fixed time scales, not towards a simpler function; at TRM's rate (1.0)
-    every memory would shorten to a token or two.
-    """
-    parameter = nn.Parameter(values)
-    parameter._no_weight_decay = True  # type: ignore[attr-defined]
-    return parameter
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """x in float32, or in its own dtype if that is wider; step sizes and decays need it."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

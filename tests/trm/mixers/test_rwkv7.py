@@ -58,9 +58,9 @@ def test_the_token_shift_sees_the_token_before_as_it_is_read(scan_index):
 def test_long_sequences_go_in_chunks(direction, monkeypatch):
     fields = {"direction": direction, "order": ("row", "column")}
     module = build(RWKV7Config(**SIZES["rwkv7"], **fields), layout=MAZE)
-    x, sizes, solve = states(1, MAZE.seq_len, HIDDEN), [], kernel._solve
+    x, sizes, solve = states(1, MAZE.seq_len, HIDDEN), [], kernel.solve_unit_lower
     monkeypatch.setattr(
-        kernel, "_solve", lambda a, right: sizes.append(len(a.mT[0, 0, 0])) or solve(a, right)
+        kernel, "solve_unit_lower", lambda a, right: sizes.append(len(a.mT[0, 0, 0])) or solve(a, right)
     )
     y = module(x)
     assert set(sizes) == {64}

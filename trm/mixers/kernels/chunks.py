@@ -10,7 +10,8 @@ TOKENS = 2  # the axis of (B, H, L, ...)
 
 def fill(v: Tensor, size: int) -> Tensor:
     """Zeros behind the last token, so that there is a multiple of `size`."""
-    return F.pad(v, [0, 0] * (v.ndim - 1 - TOKENS) + [0, -v.shape[TOKENS] % size])
+    missing = -v.shape[TOKENS] % size
+    return F.pad(v, [0, 0] * (v.ndim - 1 - TOKENS) + [0, missing]) if missing else v
 
 
 def split(v: Tensor, size: int) -> Tensor:

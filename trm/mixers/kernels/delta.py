@@ -27,12 +27,13 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from trm.mixers.kernels import chunks
 from trm.mixers.kernels.decayed import decayed_products
-from trm.mixers.kernels.ssd import decay_matrix
+from trm.mixers.kernels.ssd import decay_matrix, per_head
+from trm.mixers.kernels.triangular import solve_unit_lower
 
 QUADRATIC_MAX_LEN = 128
 
@@ -52,13 +53,16 @@ def delta_rule(
     """
     length = q.shape[1]
     size, _ = _chunks(length, chunk_size)
-    q, k, v, log_decay, beta = (_in_chunks(x, size) for x in (q, k, v, log_decay, beta[..., None]))
+    # All become (B, N, H or G, C, ...).
+    q, k, v, log_decay, beta = (
+        chunks.split(x.transpose(1, 2), size).transpose(1, 2) for x in (q, k, v, log_decay, beta[..., None])
+    )
     reads, writes = _products(q, k, log_decay)
     if q.shape[1] == 1:
-        y = reads.to(v.dtype) @ _solve(writes * beta, v * beta).to(v.dtype)
+        y = reads.to(v.dtype) @ solve_unit_lower(writes * beta, v * beta).to(v.dtype)
     else:
         y = _chunked(q, k, v, log_decay, beta, reads, writes)
-    return y.transpose(2, 3).flatten(1, 2)[:, :length]
+    return chunks.join(y.transpose(1, 2), length).transpose(1, 2)
 
 
 class Sizes(NamedTuple):
@@ -76,17 +80,17 @@ class Sizes(NamedTuple):
 def flops(sizes: Sizes) -> int:
     """FLOPs of the matrix products of `delta_rule`, without the triangular solves'."""
     _, heads, key_heads, K, V, decays, _ = sizes
-    size, chunks = _chunks(sizes.seq_len, sizes.chunk_size)
+    size, number = _chunks(sizes.seq_len, sizes.chunk_size)
     pairs = size * (size - 1) if decays > 1 else 2 * size**2
-    within = chunks * (2 * key_heads * K * pairs + 2 * heads * V * size**2)
-    between = chunks * 6 * heads * size * K * V if chunks > 1 else 0
+    within = number * (2 * key_heads * K * pairs + 2 * heads * V * size**2)
+    between = number * 6 * heads * size * K * V if number > 1 else 0
     return within + between
 
 
 def solve_flops(sizes: Sizes) -> int:
     """FLOPs of the triangular solves of `delta_rule`."""
-    size, chunks = _chunks(sizes.seq_len, sizes.chunk_size)
-    return chunks * sizes.heads * size**2 * (sizes.V if chunks == 1 else sizes.K + sizes.V)
+    size, number = _chunks(sizes.seq_len, sizes.chunk_size)
+    return number * sizes.heads * size**2 * (sizes.V if number == 1 else sizes.K + sizes.V)
 
 
 def _chunks(seq_len: int, chunk_size: int) -> tuple[int, int]:
@@ -95,30 +99,12 @@ def _chunks(seq_len: int, chunk_size: int) -> tuple[int, int]:
     return size, math.ceil(seq_len / size)
 
 
-def _in_chunks(x: Tensor, size: int) -> Tensor:
-    """(B, L, H, C) -> (B, chunks, H, size, C); added tokens are zeros, which leave the state as it is."""
-    missing = -x.shape[1] % size
-    padded = F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
-    return padded.unflatten(1, (-1, size)).transpose(2, 3)
-
-
 def _products(q: Tensor, k: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor]:
     """(q_i . k_j)_c for j <= i, else 0, and (k_i . k_j)_c for j < i, else anything: (B, N, H, C, C)."""
     if log_decay.shape[-1] > 1:
         return decayed_products(q, k, log_decay)
     decay = decay_matrix(log_decay[..., 0])
-    return _per_head(q @ k.mT, decay) * decay, _per_head(k @ k.mT, decay) * decay
-
-
-def _per_head(x: Tensor, other: Tensor) -> Tensor:
-    """(..., G, C, S) -> (..., H, C, S), where `other` has H heads."""
-    heads, groups = other.shape[-3], x.shape[-3]
-    return x if groups == heads else x.repeat_interleave(heads // groups, dim=-3)
-
-
-def _solve(system: Tensor, right: Tensor) -> Tensor:
-    """(I + the strictly lower part of `system`)^-1 right, in the dtype of `system`."""
-    return torch.linalg.solve_triangular(system, right.to(system.dtype), upper=False, unitriangular=True)
+    return per_head(q @ k.mT, decay.shape[-3]) * decay, per_head(k @ k.mT, decay.shape[-3]) * decay
 
 
 def _chunked(
@@ -128,8 +114,8 @@ def _chunked(
     prefix = log_decay.double().cumsum(-2)
     total = prefix[..., -1:, :]
     from_start, to_end, kept = (x.exp().to(log_decay.dtype) for x in (prefix, total - prefix, total))
-    q, k = _per_head(q, beta), _per_head(k, beta)
-    solved = _solve(writes * beta, torch.cat((v * beta, k * from_start * beta), dim=-1))
+    q, k = (per_head(x, beta.shape[-3]) for x in (q, k))
+    solved = solve_unit_lower(writes * beta, torch.cat((v * beta, k * from_start * beta), dim=-1))
     added, removed = solved.split([v.shape[-1], k.shape[-1]], dim=-1)
     queries, keys = q * from_start, (k * to_end).mT
     state = added.new_zeros(*k.shape[:1], k.shape[2], k.shape[-1], v.shape[-1])

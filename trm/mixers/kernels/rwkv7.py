@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trm.mixers.kernels import chunks
+from trm.mixers.kernels.triangular import solve_unit_lower
 
 ONE_CHUNK_MAX_LEN = 128
 CHUNK_SIZE = 64
@@ -58,8 +59,8 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, middle: Tenso
     ab, ak, rb, rk = _products(r, k, a, b)
     inside = ak @ v
     if r.shape[2] == 1:
-        return rk @ v + rb @ _solve(ab, inside).to(v.dtype)
-    from_state, inside = _solve(ab, torch.cat((a, inside), dim=-1)).chunk(2, dim=-1)
+        return rk @ v + rb @ solve_unit_lower(-ab, inside).to(v.dtype)
+    from_state, inside = solve_unit_lower(-ab, torch.cat((a, inside), dim=-1)).chunk(2, dim=-1)
     written = (x.to(inside.dtype) for x in (k, v, b))
     states = _states(inside, from_state, middle, end, *written)
     u = inside + from_state @ states
@@ -74,12 +75,6 @@ def _products(r: Tensor, k: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tenso
     products = torch.where(seen, torch.cat((a, r), dim=-2) @ torch.cat((b, k), dim=-2).mT, 0)
     (ab, ak), (rb, rk) = (half.split(size, dim=-1) for half in products.split(size, dim=-2))
     return ab, ak, rb, rk
-
-
-def _solve(ab: Tensor, right: Tensor) -> Tensor:
-    """(I - ab)^-1 right, in float32 or wider: bfloat16 has not the digits."""
-    wide = torch.promote_types(ab.dtype, torch.float32)
-    return torch.linalg.solve_triangular(-ab.to(wide), right.to(wide), upper=False, unitriangular=True)
 
 
 def _states(

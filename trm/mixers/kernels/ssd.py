@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from trm.mixers.kernels import chunks
+
 QUADRATIC_MAX_LEN = 160  # on a CPU both forms cost the same between 160 and 200 tokens (10 heads of 64)
 
 
@@ -52,7 +54,7 @@ def quadratic(u: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk_size: in
 
     u (..., H, L, P), log_decay (..., H, L), B and C (..., G, L, N) -> (..., H, L, P); leading axes: batch.
     """
-    weights = _per_head(C @ B.mT, u.shape[-3]) * decay_matrix(log_decay).to(u.dtype)
+    weights = per_head(C @ B.mT, u.shape[-3]) * decay_matrix(log_decay).to(u.dtype)
     return weights @ u
 
 
@@ -63,20 +65,19 @@ def chunked(u: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk_size: int)
     """
     length, heads = u.shape[-2], u.shape[-3]
     size = min(chunk_size, length)
-    missing = -length % size
-    u, B, C = (F.pad(v, (0, 0, 0, missing)).unflatten(2, (-1, size)).movedim(2, 1) for v in (u, B, C))
-    log_decay = F.pad(log_decay, (0, missing)).unflatten(2, (-1, size)).movedim(2, 1)  # (B, chunks, H, size)
+    # All become (B, chunks, H or G, size, ...).
+    u, log_decay, B, C = (chunks.split(v, size).transpose(1, 2) for v in (u, log_decay, B, C))
 
     prefix = log_decay.double().cumsum(-1)
     total = prefix[..., -1:]
     to_end, from_start = (v.exp().to(u.dtype)[..., None] for v in (total - prefix, prefix))
-    gathered = (_per_head(B, heads) * to_end).mT @ u  # state of each chunk alone, (B, chunks, H, N, P)
+    gathered = (per_head(B, heads) * to_end).mT @ u  # state of each chunk alone, (B, chunks, H, N, P)
     between = decay_matrix(total[..., 0].mT).to(u.dtype)  # (B, H, chunks, chunks)
     after = between @ gathered.movedim(1, 2).flatten(3)
     before = F.pad(after, (0, 0, 1, -1)).unflatten(-1, gathered.shape[-2:])  # state before each chunk
-    across = (_per_head(C, heads) * from_start) @ before.movedim(2, 1)
+    across = (per_head(C, heads) * from_start) @ before.movedim(2, 1)
     y = quadratic(u, log_decay, B, C) + across
-    return y.movedim(1, 2).flatten(2, 3)[:, :, :length]
+    return chunks.join(y.transpose(1, 2), length)
 
 
 def decay_matrix(log_decay: Tensor) -> Tensor:
@@ -97,12 +98,12 @@ def flops(seq_len: int, heads: int, headdim: int, groups: int, d_state: int, chu
     if seq_len <= QUADRATIC_MAX_LEN:
         return quadratic * seq_len**2
     size = min(chunk_size, seq_len)
-    chunks = math.ceil(seq_len / size)
+    number = math.ceil(seq_len / size)
     states = heads * d_state * headdim
-    return chunks * (quadratic * size**2 + 4 * size * states) + 2 * chunks**2 * states
+    return number * (quadratic * size**2 + 4 * size * states) + 2 * number**2 * states
 
 
-def _per_head(grouped: Tensor, heads: int) -> Tensor:
+def per_head(grouped: Tensor, heads: int) -> Tensor:
     """(..., G, T, S) -> (..., H, T, S): head h belongs to group h // (H / G)."""
     groups = grouped.shape[-3]
     return grouped if groups == 1 else grouped.repeat_interleave(heads // groups, dim=-3)
