@@ -29,6 +29,15 @@ class InnerConfig(ScanConfig):
                 f"{max(1, round(channels)) / hidden_size:.6g} or another hidden_size"
             )
 
+    def check_rank(self, field: str, channels: int, key: str) -> None:
+        """Raise ValueError if the field's rank exceeds the channels of its map."""
+        rank = getattr(self, field)
+        if rank is not None and rank > channels:
+            raise ValueError(
+                f"{key}.{field} is {rank}, but a map of {channels} channels has no larger rank than that: "
+                f"give 1 to {channels}"
+            )
+
     def check_divides(self, field: str, number: int, hidden_size: int, key: str) -> None:
         """Raise ValueError if the field's value does not divide `number`, the inner channels."""
         value = getattr(self, field)

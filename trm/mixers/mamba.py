@@ -61,6 +61,7 @@ class MambaConfig(SSMConfig):
     def check(self, hidden_size: int, key: str = KEY) -> None:
         super().check(hidden_size, key)
         self.check_shares(self.d_inner(hidden_size), "channels", "expand", key)
+        self.check_rank("dt_rank", self.d_inner(hidden_size), key)
         if self.direction == "quasiseparable":
             raise ValueError(
                 f"{key}.direction is 'quasiseparable', which only mamba2 has (its diagonal has a number for "

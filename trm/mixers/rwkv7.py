@@ -98,6 +98,8 @@ class RWKV7Config(InnerConfig):
         inner = self.d_inner(hidden_size)
         self.check_divides("head_size", inner, hidden_size, key)
         self.check_shares(inner // self.head_size, "heads", "head_size", key)
+        for rank in ("rank_w", "rank_a", "rank_g"):
+            self.check_rank(rank, min(hidden_size, inner), key)
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         fields = super().effective_at(scan_index, hidden_size, layout)

@@ -74,6 +74,7 @@ def test_long_sequences_go_in_chunks(direction, monkeypatch):
         ({"head_size": 48}, "head_size is 48, which does not divide the 448 channels .* give one of 1, 2, 4"),
         ({"expand": 0.9}, "expand x model.hidden_size must be a whole number .* give an expand such as"),
         ({"order": ("row", "column", "box")}, "3 entries, which do not divide the 8 heads"),
+        ({"rank_g": 449}, "model.mixer.rank_g is 449, .* 448 channels .*: give 1 to 448"),
     ],
 )
 def test_sizes_that_do_not_come_out_even_are_refused(fields, message):

@@ -233,6 +233,12 @@ def test_sizes_that_do_not_fit_are_refused(make):
         make(d_state=0)
 
 
+def test_a_rank_above_the_channels_is_refused():
+    with pytest.raises(ValueError, match=r"dt_rank is 641, but a map of 640 channels .*: give 1 to 640"):
+        MambaConfig(dt_rank=641).check(512)
+    MambaConfig(dt_rank=640).check(512)
+
+
 def test_heads_and_groups_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"headdim is 64.*the 20 channels.*give one of 1, 2, 4, 5, 10, 20"):
         Mamba2Config().check(16)
