@@ -100,14 +100,17 @@ def small_configs() -> dict[str, MixerConfig]:
 
 
 def directions_and_orders() -> dict[str, MixerConfig]:
-    """Every mixer that has these fields in each of its other directions and orders, and in two orders."""
+    """Every mixer that has these fields in each of its other directions, and in two orders at once.
+
+    Each of the two is that of a part of the heads.
+    """
     configs: dict[str, MixerConfig] = {}
     for kind, cls in MIXERS.items():
         config = small(cls)
         for field in [name for name in ("direction", "order") if name in cls.model_fields]:
             values = other_values(config, field)
             mixed = [value for value in values if isinstance(value, tuple) and len(set(value)) > 1]
-            for value in [value for value in values if isinstance(value, str)] + mixed[:1]:
+            for value in mixed[:1] or [value for value in values if isinstance(value, str)]:
                 one = changed(config, **{field: value})
                 if one is None and "expand" in cls.model_fields:
                     one = changed(config, expand=WIDER, **{field: value})

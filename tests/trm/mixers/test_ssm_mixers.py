@@ -330,6 +330,7 @@ for config in (
 """
 
 
+@pytest.mark.faults  # tracing them takes half a minute
 def test_compiled_equals_eager():
     """Traced only: to generate code takes half a minute. In a process without the checks of shapes."""
     result = subprocess.run(
