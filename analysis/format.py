@@ -33,6 +33,7 @@ class Unit:
 SHARE = Unit(100.0, "%", "points", 1, (0.0, 1.0))
 PERCENT = Unit(1.0, "%", "points", 1, (0.0, 100.0))
 NO_UNIT = Unit(1.0, "", "", None)
+AMOUNTS = {"samples": "samples", "flops": "FLOPs"}  # of training, by the column that has them
 UNITS = {"share": SHARE, "percent": PERCENT, "none": NO_UNIT}
 
 

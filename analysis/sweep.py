@@ -138,6 +138,13 @@ class Sweep:
         return self.space.get("resolved") or {}
 
     @property
+    def train_flops(self) -> float | None:
+        """The training FLOPs that `match` gives the trials of every arm; None if it gives them no equal ones,
+        and arms are compared at equal samples."""
+        match = (self.resolved.get("identity") or {}).get("match") or {}
+        return match.get("train_flops")
+
+    @property
     def arms(self) -> list[str]:
         """All arms, in the order of the plan."""
         planned = list(self.resolved.get("arms") or {})

@@ -30,7 +30,7 @@ from analysis.sweep import Sweep
 
 BINS = 4
 SHUFFLES = 1_000
-COLUMNS = ("name", "kind", "n", "n_levels", "share", "chance", "metric", "samples", "note")
+COLUMNS = ("name", "kind", "n", "n_levels", "share", "chance", "metric", "at", "note")
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ def importances(sweep: Sweep, metric: str | None = None, seed: int = 0) -> pd.Da
     `share`, from 0 to 1, is that of the variance of the ranks of `metric` among `n` units (default: the
     metric that the scheduler judges by, else the objective). `chance` is what it stays below in 95% of
     SHUFFLES of the same ranks in their pools, drawn from `seed`. Both are NaN if the share is refused: `note`
-    says why. `kind` is "factor", "tuned" or "seed"; `samples` is where the values are from, NaN for final
-    ones.
+    says why. `kind` is "factor", "tuned" or "seed"; `at` is where the values are from, in samples (in
+    training FLOPs if `match` gives arms equal ones), NaN for final ones.
     """
     metric = metric or judged_metric(sweep)
     pool = unselected(sweep, metric)
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     for name, kind, ranked in _names(sweep, pool.trials):
-        row: dict[str, Any] = {"name": name, "kind": kind, "metric": metric, "samples": pool.samples}
+        row: dict[str, Any] = {"name": name, "kind": kind, "metric": metric, "at": pool.at}
         row |= {"n": len(ranked.rank), "n_levels": len(np.unique(ranked.group)), "note": ranked.note}
         row["share"] = share_of(ranked.group, ranked.rank, len(np.unique(ranked.pool)))
         if math.isfinite(row["share"]):

@@ -92,6 +92,6 @@ PLOTS = (
         TITLE,
         _caption,
         lambda sweep: accuracy_against(sweep, "flops"),
-        lambda sweep: _differ(sweep, "flops"),
+        lambda sweep: sweep.train_flops is None and _differ(sweep, "flops"),
     ),
 )

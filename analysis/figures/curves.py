@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from analysis.compare.ranking import counted_trials
 from analysis.figures.plot import Plot
 from analysis.figures.style import Look, draw_band, finish_x, label_ends, looks, make_axes, styled, titled
-from analysis.format import name_of, title_of
-from analysis.stopping.audit import judged_metric
+from analysis.format import AMOUNTS, name_of, title_of
+from analysis.stopping.audit import judged_metric, judged_over
 from analysis.sweep import Sweep, records
 
 TITLE = "Learning curves"
@@ -43,7 +43,7 @@ def learning_curves(sweep: Sweep, metric: str | None = None, over: str = "sample
         last = _draw_unfinished(axes, sweep, arm, table, over, how[arm])
         if arm not in ends and last:
             ends[arm] = last
-    finish_x(axes, "training FLOPs" if over == "flops" else "training samples")
+    finish_x(axes, f"training {AMOUNTS[over]}")
     label_ends(axes, ends, how)
     titled(axes, title_of(metric, unit))
     return figure
@@ -98,11 +98,13 @@ PLOTS = (
         "curve_judged",
         TITLE,
         lambda sweep: (
-            f"{name_of(judged_metric(sweep)).capitalize()}, by which trials are judged, over samples."
+            f"{name_of(judged_metric(sweep)).capitalize()}, by which trials are judged, over "
+            f"{AMOUNTS[judged_over(sweep)]}."
         ),
-        lambda sweep: learning_curves(sweep, judged_metric(sweep)),
+        lambda sweep: learning_curves(sweep, judged_metric(sweep), judged_over(sweep)),
         lambda sweep: (
-            judged_metric(sweep) != sweep.metric and _has_curve(sweep, judged_metric(sweep), "samples")
+            judged_metric(sweep) != sweep.metric
+            and _has_curve(sweep, judged_metric(sweep), judged_over(sweep))
         ),
     ),
 )

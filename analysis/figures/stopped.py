@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from analysis.figures.plot import Plot
 from analysis.figures.style import INK, finish_x, looks, make_axes, short, styled
+from analysis.format import AMOUNTS
+from analysis.stopping.audit import judged_over
 from analysis.sweep import Sweep, records
 
 
@@ -18,24 +20,25 @@ def stopped_trials(sweep: Sweep) -> Figure:
     rungs at which the scheduler decided.
     """
     how = looks(sweep)
-    shown = sweep.trials[sweep.trials["samples"].notna()]
+    over = judged_over(sweep)
+    shown = sweep.trials[sweep.trials[over].notna()]
     arms = [arm for arm in sweep.arms if arm in set(shown["arm"])]
     figure, axes = make_axes(min(0.85 + 0.36 * len(arms) + 0.03 * len(shown), 7), [], left=arms)
     for rung in sorted(sweep.decisions["rung"].dropna().unique()):
         axes.axvline(rung, color=INK, lw=0.6, ls=":", alpha=0.6)
     marks = {"completed": "o", "pruned": "x", "diverged": "^", "failed": "^"}
     for place, arm in enumerate(arms):
-        mine = shown[shown["arm"] == arm].sort_values("samples", ascending=False)
+        mine = shown[shown["arm"] == arm].sort_values(over, ascending=False)
         offsets = np.linspace(-0.3, 0.3, len(mine)) if len(mine) > 1 else np.zeros(1)
         for y, trial in zip(place + offsets, records(mine), strict=True):
-            color, mark = how[arm].color, marks.get(trial.status, "|")
-            axes.plot([0, trial.samples], [y, y], color=color, lw=0.9, alpha=0.75)
-            axes.plot([trial.samples], [y], mark, color=color, ms=3.8, mew=1.3, clip_on=False)
+            color, mark, end = how[arm].color, marks.get(trial.status, "|"), getattr(trial, over)
+            axes.plot([0, end], [y, y], color=color, lw=0.9, alpha=0.75)
+            axes.plot([end], [y], mark, color=color, ms=3.8, mew=1.3, clip_on=False)
     axes.set_yticks(range(len(arms)), [short(arm) for arm in arms])
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.set_xlim(left=0)
-    finish_x(axes, "training samples")
+    finish_x(axes, f"training {AMOUNTS[over]}")
     return figure
 
 

@@ -25,7 +25,7 @@ def cannot_be_concluded(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
         *_limits_of_n(sweep, ranked),
         *_limits_of_the_pairing(sweep),
         *_limits_of_the_missing(sweep, ranked),
-        *_limits_of_the_budget(ranked),
+        *_limits_of_the_budget(sweep, ranked),
     ]
 
 
@@ -205,7 +205,7 @@ def _limits_of_the_missing(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     return found
 
 
-def _limits_of_the_budget(ranked: pd.DataFrame) -> list[str]:
+def _limits_of_the_budget(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     found, done = [], ranked[ranked["n"] > 0]
     sizes = done["num_params"].dropna()
     if len(sizes) > 1 and sizes.max() > SAME_SIZE * sizes.min():
@@ -213,10 +213,14 @@ def _limits_of_the_budget(ranked: pd.DataFrame) -> list[str]:
             f"What is due to the factor alone: the arms also differ in size, from {si(sizes.min())} to "
             f"{si(sizes.max())} parameters."
         )
-    costs = done["flops_per_sample"].dropna()
+    costs = done["flops_per_sample" if sweep.train_flops is None else "samples"].dropna()
     if len(costs) > 1 and costs.max() > SAME_SIZE * costs.min():
+        ends = f"from {si(costs.min())} to {si(costs.max())}"
         found.append(
-            "Which arm is best for a given compute: at equal samples they differ in cost, from "
-            f"{si(costs.min())} to {si(costs.max())} FLOPs a sample; compare the curves over FLOPs."
+            f"Which arm is best for a given compute: at equal samples they differ in cost, {ends} FLOPs a "
+            "sample; compare the curves over FLOPs."
+            if sweep.train_flops is None
+            else f"Which arm is best for a given number of samples: at equal training FLOPs they trained on "
+            f"{ends} samples; compare the curves over samples."
         )
     return found

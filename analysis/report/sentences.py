@@ -36,6 +36,8 @@ def design(sweep: Sweep) -> str:
     kind, over = scheduler.get("kind", "fifo"), sweep.resolved.get("horizon", scheduler.get("max_t"))
     seeds = seeds_text(space.get("seeds") or [])
     horizon = f" for {si(float(over))} {scheduler.get('time_attr', 'samples')}" if over else ""
+    if sweep.train_flops is not None:
+        horizon = f" for {si(sweep.train_flops)} training FLOPs"
     stopping = "none stopped early"
     if kind != "fifo":
         scope = "its own draws" if scheduler.get("scope") == "arm" else "all others"

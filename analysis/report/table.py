@@ -65,7 +65,9 @@ def columns(sweep: Sweep) -> list[Column]:
         def value(row: pd.Series) -> float:
             return matches[row["arm"]].value if row["arm"] in matches else math.nan
 
-        found.append(Column(head, lambda row: f"{value(row):g}" if math.isfinite(value(row)) else "–", value))
+        found.append(
+            Column(head, lambda row: f"{value(row):.10g}" if math.isfinite(value(row)) else "–", value)
+        )
     return found
 
 
@@ -86,7 +88,7 @@ def unmatched_text(sweep: Sweep) -> str:
     if not off:
         return ""
     asked = sweep.space.get("match") or {}
-    names = {"params": "parameters", "flops": "FLOPs"}
+    names = {"params": "parameters", "flops": "FLOPs", "train_flops": "training FLOPs"}
     what = next((said for key, said in names.items() if asked.get(key) is not None), "budget")
     missed = ", ".join(f"{arm} by {100 * match.off:+.1f}%" for arm, match in off.items()).replace("-", "−")
     return f"† Not matched: misses the {what} asked for ({missed})."

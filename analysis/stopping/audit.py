@@ -171,3 +171,9 @@ def ties_text(sweep: Sweep) -> str:
 def judged_metric(sweep: Sweep) -> str:
     """The metric by which the scheduler judges; the objective's if none judges or it names none."""
     return str((sweep.space.get("scheduler") or {}).get("metric") or sweep.metric)
+
+
+def judged_over(sweep: Sweep) -> str:
+    """What the scheduler's rungs count: "flops" or "samples"."""
+    time_attr = (sweep.space.get("scheduler") or {}).get("time_attr")
+    return "flops" if time_attr == "flops" else "samples"

@@ -1,4 +1,5 @@
-"""Comparison of arms with stopped trials, at a number of samples before the first stop.
+"""Comparison of arms with stopped trials, at a number of samples before the first stop; of training FLOPs, if
+`match` gives the arms equal ones.
 
 The last value of a stopped trial is not its final one, and the trials that continued were selected for being
 ahead. At the largest number of samples that every trial reached, no trial has been selected yet: stopped
@@ -19,25 +20,26 @@ import pandas as pd
 from analysis.sweep import Sweep
 
 TPE_RANDOM = 10  # the first draws of Optuna's TPE are random; later ones depend on results
-COLUMNS = ("arm", "samples", "n", "n_stopped", "median", "least", "most", "shared", "ahead", "diff")
+COLUMNS = ("arm", "at", "n", "n_stopped", "median", "least", "most", "shared", "ahead", "diff")
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Trials, none selected on its own result, and the `value` of each after `samples` samples.
+    """Trials, none selected on its own result, and the `value` of each after `at` samples or training FLOPs.
 
-    `samples` is NaN if all ran to their end; the values are then the final ones.
+    `at` is NaN if all ran to their end; the values are then the final ones.
     """
 
     trials: pd.DataFrame
-    samples: float
+    at: float
 
 
 def unselected(sweep: Sweep, metric: str | None = None) -> Pool:
     """The search's trials, or those of a fixed grid, with their `value` (default: of the objective).
 
-    Final values if none was stopped, else those at the largest common number of samples. Leaves out trials
-    that diverged, failed or have not ended, and TPE's draws after the first ten, which depend on results.
+    Final values if none was stopped, else those at the largest common number of samples (or FLOPs). Leaves
+    out trials that diverged, failed or have not ended, and TPE's draws after the first ten, which depend on
+    results.
     """
     metric = metric or sweep.metric
     phase = "search" if (sweep.trials["phase"] == "search").any() else "evidence"
@@ -56,18 +58,21 @@ def unselected(sweep: Sweep, metric: str | None = None) -> Pool:
 
 
 def _cut(sweep: Sweep, rows: pd.DataFrame, metric: str) -> Pool:
-    """Each trial's last value at or before the largest number of samples that all of them reached."""
+    """Each trial's last value at or before the largest number of samples (or FLOPs) that all reached."""
+    over = compared_over(sweep)
     if metric not in sweep.history:
         return Pool(rows.iloc[:0].assign(value=math.nan), math.nan)
     history = sweep.history[sweep.history["trial_id"].isin(rows["trial_id"])]
-    history = history[np.isfinite(history[metric]) & history["samples"].notna()].sort_values("samples")
-    common = float(history.groupby("trial_id")["samples"].max().min())
-    values = history[history["samples"] <= common].groupby("trial_id")[metric].last()
+    history = history[np.isfinite(history[metric]) & history[over].notna()].sort_values(over)
+    common = float(history.groupby("trial_id")[over].max().min())
+    # Steps are whole: reports at one share of the training FLOPs are not at quite the same number of them.
+    slack = float((sweep.space.get("match") or {}).get("tolerance", 0)) if over == "flops" else 0.0
+    values = history[history[over] <= common * (1 + slack)].groupby("trial_id")[metric].last()
     return Pool(rows.assign(value=rows["trial_id"].map(values)).dropna(subset=["value"]), common)
 
 
 def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
-    """A row per arm, the best median first: `metric` of its unselected trials after `samples` samples.
+    """A row per arm, the best median first: `metric` of its unselected trials after `at` samples or FLOPs.
 
     A unit is a draw, by the mean over its seeds; where nothing is tuned, a seed. `median`, `least` and `most`
     are over the arm's `n` units; `n_stopped` of its trials were stopped later. Arms share their draws: of the
@@ -81,7 +86,7 @@ def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     gaps = table.sub(table[sweep.baseline], axis=0).drop(columns=sweep.baseline)
     found = pd.DataFrame(  # by arm: where a series lacks one, pandas puts the rows in another order
         {
-            "samples": pool.samples, "n": table.count(),
+            "at": pool.at, "n": table.count(),
             "n_stopped": stopped.reindex(table.columns, fill_value=0), "median": table.median(),
             "least": table.min(), "most": table.max(), "shared": gaps.count(),
             "ahead": ((gaps if sweep.maximise else -gaps) > 0).sum(), "diff": gaps.median(),
@@ -91,6 +96,12 @@ def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     found[counts] = found[counts].fillna(0).astype(int)
     found = found.sort_values("median", ascending=not sweep.maximise, kind="stable")
     return found[list(COLUMNS)].reset_index(drop=True)
+
+
+def compared_over(sweep: Sweep) -> str:
+    """What is common to the trials compared: "flops" if `match` gives arms equal training FLOPs, else
+    "samples"."""
+    return "samples" if sweep.train_flops is None else "flops"
 
 
 def replicate_of(sweep: Sweep) -> str:

@@ -75,6 +75,11 @@ class BudgetUsage:
         """Usage by the keys of `budget`, up to the last event."""
         return self.spent(self._last)
 
+    def samples_by_trial(self) -> dict[str, float]:
+        """The highest number of samples that each trial has reported."""
+        with self._lock:
+            return dict(self._samples)
+
     def exhausted(self, now: float) -> str:
         """The reached limit at which all work stops, such as "wall_h: 12 of 12"; '' if none was reached."""
         spent, limits = self.spent(now), self._limits

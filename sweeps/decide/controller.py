@@ -80,7 +80,7 @@ class Controller:
             reopened = self._trials_to_reopen()
             self._journal.append("extend", hash=self.plan.hash, reopened=reopened)
             self.stopping.on_extended(reopened)
-        max_t, old_code = self.plan.spec.scheduler.max_t, self.state.code
+        max_t, old_code = self.plan.length, self.state.code
         self._journal.append("launch", format=FORMAT, hash=self.plan.hash, max_t=max_t, **launch)
         self._warn_of_changed_code(old_code)
         self.stopping.make_missing_decisions()
@@ -99,16 +99,15 @@ class Controller:
         self._plan_evidence()
 
     def _trials_to_reopen(self) -> list[str]:
-        """Completed trials that ended before the plan's `max_t`, if it is longer than the last launch's."""
-        scheduler, old_max_t = self.plan.spec.scheduler, self.state.max_t
-        max_t = scheduler.max_t
+        """Completed trials that ended before the plan's length, if it is longer than the last launch's."""
+        max_t, old_max_t = self.plan.length, self.state.max_t
         if max_t is None or old_max_t is None or max_t <= old_max_t:
             return []
         completed = [trial for trial in self.state.trials.values() if trial.status == "completed"]
         return [
             trial.trial_id
             for trial in completed
-            if trial.last.get(scheduler.time_attr, max_t) < max_t
+            if not self._is_at_its_end(trial, trial.last)
             and all(other.status != "pruned" for other in self.state.siblings_of(trial))  # else it is stopped
         ]
 
@@ -235,8 +234,8 @@ class Controller:
         if self._lacks_objective(trial):
             return False
         self.stopping.on_report(trial, metrics)
-        # A trial at max_t completes by itself; its last report only counts in the comparison with others.
-        return self._reached_max_t(metrics) or not self._prune_if_stopped(trial)
+        # A trial at its end completes by itself; its last report only counts in the comparison with others.
+        return self._is_at_its_end(trial, metrics) or not self._prune_if_stopped(trial)
 
     def _contradiction(self, trial: TrialState, metrics: Mapping[str, float]) -> str:
         """Why the report's objective cannot be in its unit; '' if it can, or is not reported."""
@@ -268,8 +267,12 @@ class Controller:
         self.ended(trial.trial_id, "failed", text)
         return True
 
-    def _reached_max_t(self, metrics: Mapping[str, float]) -> bool:
-        scheduler = self.plan.spec.scheduler
+    def _is_at_its_end(self, trial: TrialState, metrics: Mapping[str, float]) -> bool:
+        """By the arm's number of samples, which may be another than that of other arms; by max_t where it is
+        not known."""
+        horizon, scheduler = self._arms[trial.arm].horizon, self.plan.spec.scheduler
+        if horizon is not None and "samples" in metrics:
+            return metrics["samples"] >= horizon
         return scheduler.max_t is not None and metrics.get(scheduler.time_attr, 0) >= scheduler.max_t
 
     def ended(

@@ -98,7 +98,7 @@ class EvidenceLooks:
     def _trained(self) -> list[Any]:
         """What an extension may change in trials that have run: their length, and which draw is shown."""
         spec = self._plan.spec
-        return [spec.scheduler.max_t, spec.search.draws_per_arm, list(spec.search.seeds)]
+        return [self._plan.length, spec.search.draws_per_arm, list(spec.search.seeds)]
 
     def _whole(self, arm: str, against: str) -> Planned:
         """A comparison over all seeds of the plan."""

@@ -43,9 +43,9 @@ class Cost:
         )
 
 
-def trial_cost(plan: Plan, arm: Arm, measured: Mapping[str, Calibration]) -> Cost:
+def trial_cost(arm: Arm, measured: Mapping[str, Calibration]) -> Cost:
     """The cost of one trial of the arm; `measured` holds the arms that were calibrated."""
-    samples = math.nan if plan.horizon is None else plan.horizon
+    samples = math.nan if arm.horizon is None else arm.horizon
     flops = math.nan if arm.flops_per_sample is None else arm.flops_per_sample * samples
     per_sample = measured[arm.name].seconds_per_sample if arm.name in measured else None
     seconds = math.nan if per_sample is None else per_sample * samples

@@ -38,8 +38,8 @@ def forecast(plan: Plan, power: PowerEstimate, costs: Mapping[str, Calibration])
     if not number:
         return
     evidence, kept = phases(plan)["evidence" if plan.spec.tune else "sweep"], kept_draws(plan)
-    by_arm = {arm.name: trial_cost(plan, arm, costs) * evidence[arm.name] for arm in plan.arms}
-    per_seed = total(trial_cost(plan, arm, costs) * kept[arm.name] for arm in plan.arms)
+    by_arm = {arm.name: trial_cost(arm, costs) * evidence[arm.name] for arm in plan.arms}
+    per_seed = total(trial_cost(arm, costs) * kept[arm.name] for arm in plan.arms)
     yield ""
     of_pairs = plan.rule is not None and plan.rule.question == "best"
     which = "of all pairs" if of_pairs else f"with {plan.baseline}"
@@ -105,9 +105,9 @@ def times(
 
     `concurrency` is how many trials of each arm can run at once; `courses` are the evidence as simulated.
     """
-    costs = {arm.name: trial_cost(plan, arm, measured) for arm in plan.arms}
+    costs = {arm.name: trial_cost(arm, measured) for arm in plan.arms}
     untimed = [name for name, cost in measured.items() if cost.seconds_per_sample is None]
-    if plan.horizon is None:
+    if any(arm.horizon is None for arm in plan.arms):
         yield "Time: not known, as the trainer does not say how many samples a trial takes"
     elif not measured:
         yield "Time: not known; --calibrate measures it"

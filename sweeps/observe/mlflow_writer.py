@@ -292,7 +292,8 @@ class MlflowWriter:
                     if run_id is not None:  # the store may have refused it
                         metrics += self._new_points(trial_id, run_id, event)
                 case "decision":
-                    tags[f"rung_{event['rung']:g}"] = _decision_text(event)
+                    rung = f"{event['rung']:g}".replace("+", "")  # of 2e+09, which MLflow refuses in a name
+                    tags[f"rung_{rung}"] = _decision_text(event)
                     if event["action"] == "audit":
                         tags["audited"] = "true"
                 case "end":

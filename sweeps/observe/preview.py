@@ -72,10 +72,10 @@ def _about_stopping(plan: Plan) -> Iterator[str]:
     scheduler = plan.spec.scheduler
     if not scheduler.stops:
         return
-    if scheduler.max_t is not None and plan.horizon is None:
+    if scheduler.max_t is not None and any(arm.horizon is None for arm in plan.arms):
         yield (
-            "the trainer names no horizon_key in describe(config): max_t places the rungs, and how long a "
-            "trial runs is its config's matter"
+            "the trainer names no horizon_key in describe(config), or it is tuned: max_t places the rungs, "
+            "and how long a trial runs is its config's matter"
         )
     members = _members(plan)
     if not can_stop(scheduler, members):
@@ -106,15 +106,18 @@ def _about_size(plan: Plan) -> Iterator[str]:
     unmatched = [arm.name for arm in plan.arms if arm.match is not None and not arm.match.matched]
     if unmatched:
         yield f"not within match.tolerance, marked in the report: {', '.join(unmatched)}"
+    length = ("FLOPs a sample", "flops_per_sample"), "at equal FLOPs as well as at equal samples"
+    if plan.train_flops is not None:
+        length = ("the number of samples", "horizon"), "over samples as well as over FLOPs"
     for factor in plan.spec.ablate:
         found = [
             f"{what} (up to {ratio:.2g}x)"
-            for what, attribute in (("parameters", "num_params"), ("FLOPs a sample", "flops_per_sample"))
+            for what, attribute in (("parameters", "num_params"), length[0])
             if (ratio := _largest_ratio(plan.arms, factor, attribute)) >= MUCH
         ]
         if found:
             changes = " and ".join(found)
-            yield f"{factor} changes {changes} too: compare at equal FLOPs as well as at equal samples"
+            yield f"{factor} changes {changes} too: compare {length[1]}"
 
 
 def _largest_ratio(arms: tuple[Arm, ...], factor: str, attribute: str) -> float:
@@ -152,7 +155,10 @@ def _arms(plan: Plan, memory: Mapping[str, int]) -> Table:
         table.add_column("GPU memory", justify="right")
     match = plan.spec.match
     if match is not None:
-        table.add_column(match.by.rpartition(".")[2], justify="right")
+        is_length = plan.train_flops is not None
+        table.add_column("samples" if is_length else match.by.rpartition(".")[2], justify="right")
+        if is_length:
+            table.add_column("training FLOPs", justify="right")
         table.add_column("off match", justify="right")
     first = plan.arms[0]
     for arm in plan.arms:
@@ -165,16 +171,19 @@ def _arms(plan: Plan, memory: Mapping[str, int]) -> Table:
             _ratio(arm.flops_per_sample, first.flops_per_sample),
             *([str(arm.effective_depth)] if has_depth else []),
             *([f"about {memory[arm.name] / 2**30:.3g} GiB" if arm.name in memory else ""] if memory else []),
-            *_match_of(arm),
+            *_match_of(plan, arm),
         )
     return table
 
 
-def _match_of(arm: Arm) -> list[str]:
-    if arm.match is None:
+def _match_of(plan: Plan, arm: Arm) -> list[str]:
+    match = arm.match
+    if match is None:
         return []
-    value = f"{arm.match.value:.6g}" if arm.match.value is not None else "-"
-    return [value, deviation(arm.match) + ("" if arm.match.matched else " !")]
+    off = deviation(match) + ("" if match.matched else " !")
+    if plan.train_flops is not None:
+        return [f"{match.value:,.0f}", f"{match.size:.4g}", off]
+    return [f"{match.value:.6g}" if match.value is not None else "-", off]
 
 
 def _matching(plan: Plan) -> Iterator[str]:
@@ -233,7 +242,7 @@ def _phases(plan: Plan) -> Iterator[str]:
 
 def _trials(plan: Plan, by_arm: Mapping[str, int]) -> str:
     """How many trials these are, and what they cost if none stops early."""
-    cost = total(trial_cost(plan, arm, {}) * by_arm[arm.name] for arm in plan.arms)
+    cost = total(trial_cost(arm, {}) * by_arm[arm.name] for arm in plan.arms)
     trials, samples, flops, _ = cost.cells
     if not samples:
         return f"{trials} trials"
@@ -242,12 +251,19 @@ def _trials(plan: Plan, by_arm: Mapping[str, int]) -> str:
 
 def _stopping(plan: Plan) -> Iterator[str]:
     scheduler = plan.spec.scheduler
-    if plan.horizon is not None:
+    horizons = [arm.horizon for arm in plan.arms if arm.horizon is not None]
+    if plan.train_flops is not None:
+        yield (
+            f"A whole trial: {plan.train_flops:.4g} training FLOPs, {min(horizons):,.0f} to "
+            f"{max(horizons):,.0f} samples by arm"
+        )
+    elif plan.horizon is not None:
         yield f"A whole trial: {plan.horizon:,.0f} samples"
     if scheduler.stops:
         over = "each arm" if scheduler.scope == "arm" else "the whole sweep"
         audit = f", {scheduler.audit:g} of those to be stopped audited" if scheduler.audit else ""
-        rungs = ", ".join(f"{rung:,.0f}" for rung in scheduler.build().rungs()) or "none"
+        number = ".4g" if scheduler.time_attr == "flops" else ",.0f"
+        rungs = ", ".join(f"{rung:{number}}" for rung in scheduler.build().rungs()) or "none"
         yield (
             f"Stopping: {scheduler.kind} on {scheduler.metric} ({scheduler.mode}) over "
             f"{over}{audit}; rungs at {rungs} {scheduler.time_attr}"

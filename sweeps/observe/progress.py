@@ -173,15 +173,22 @@ class Tracker:
 
     def _left(self, trials: Sequence[TrialState], unplanned: int, now: float) -> float | None:
         """Seconds until the sweep ends if no further trial stops early: at the rate of samples in this
-        launch where a trial's number of samples is known, else by the time that completed trials took."""
+        launch where a trial's number of samples is known, each as a share of its arm's; else by the time that
+        completed trials took."""
         open_trials = [trial for trial in trials if not trial.ended]
         if not open_trials and not unplanned:
             return 0.0
         elapsed = 0.0 if self._clock.training is None else now - self._clock.training
-        horizon: float | None = self._space["resolved"].get("horizon")
-        if horizon is not None:
-            rest = sum(max(0.0, horizon - trial.last.get("samples", 0.0)) for trial in open_trials)
-            done, whole = self._clock.samples, float(horizon)
+        resolved = self._space["resolved"]
+        horizons: dict[str, float] = {  # by arm; of all in a sweep from before arms had their own
+            name: arm.get("horizon", resolved.get("horizon")) or math.nan
+            for name, arm in resolved["arms"].items()
+        }
+        if not any(map(math.isnan, horizons.values())):
+            trained, whole = self._clock.samples(), 1.0
+            done = sum(trained.get(trial.trial_id, 0.0) / horizons[trial.arm] for trial in trials)
+            shares = [trial.last.get("samples", 0.0) / horizons[trial.arm] for trial in open_trials]
+            rest = sum(max(0.0, 1.0 - share) for share in shares)
         else:
             completed = [trial.trial_id for trial in trials if trial.status == "completed"]
             times = [seconds for trial_id in completed if (seconds := self._clock.spent(trial_id, now))]
@@ -218,7 +225,7 @@ class _Clock:
         self.last = 0.0  # time of the last event
         self.training: float | None = None  # time of the last launch's first start of a trial
         self._usage = BudgetUsage(Budget())
-        self._samples_before = 0.0  # trained before the last launch
+        self._samples_before: dict[str, float] = {}  # trial -> trained before the last launch
         self._seconds: dict[str, float] = {}  # trial -> the time of its attempts that are over
         self._seconds_before = 0.0  # of all trials, before the last launch
         self._began: dict[str, float] = {}  # running trial -> time of its start
@@ -228,7 +235,7 @@ class _Clock:
         if name == "launch":
             self._end(self._began, self.last)
             self.training = None
-            self._samples_before = self._usage.spent_so_far()["samples"]
+            self._samples_before = self._usage.samples_by_trial()
             self._seconds_before = sum(self._seconds.values())
         elif name == "start" and not event.get("reused_from"):
             self._began[trial_id] = now
@@ -250,10 +257,13 @@ class _Clock:
         spent = self._usage.spent_so_far() if now is None else self._usage.spent(now)
         return spent["wall_h"] * 3600
 
-    @property
-    def samples(self) -> float:
-        """Samples trained in the last launch."""
-        return self._usage.spent_so_far()["samples"] - self._samples_before
+    def samples(self) -> dict[str, float]:
+        """Samples trained in the last launch, by trial."""
+        before = self._samples_before
+        return {
+            trial: samples - before.get(trial, 0.0)
+            for trial, samples in self._usage.samples_by_trial().items()
+        }
 
     def trial_seconds(self, now: float) -> float:
         """Seconds of the last launch, added up over its trials."""

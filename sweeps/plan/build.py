@@ -1,9 +1,10 @@
 """Builds the plan of a sweep: reads the search space, fills in defaults, and builds and checks the arms.
 
 `sweeps.launch` calls `load_plan`. It calls `space.load` for the YAML, `plan.trainer` to import the trainer,
-`plan.arms` for the combinations of levels, `plan.match` for arms of equal size, `plan.units` for the units of
-metrics, `plan.checks` for everything that can be refused without looking at data, and `plan.identity` for the
-sweep's identity. The trials follow from the plan's arms, draws and seeds (`plan.model`).
+`plan.arms` for the combinations of levels, `plan.match` for arms of equal size or length, `plan.units` for
+the units of metrics, `plan.checks` for everything that can be refused without looking at data, and
+`plan.identity` for the sweep's identity. The trials follow from the plan's arms, draws and seeds
+(`plan.model`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from sweeps.plan.evidence import baseline_seeds, resolve_rule
 from sweeps.plan.identity import identity
 from sweeps.plan.match import Matched, match_arms
 from sweeps.plan.model import Arm, Plan
+from sweeps.plan.train_flops import check_scheduler
 from sweeps.plan.trainer import Trainer, import_trainer
 from sweeps.plan.units import described_units, resolved_units
-from sweeps.space.dotted import absolute_at, get, overlap
+from sweeps.space.dotted import absolute_at, overlap
 from sweeps.space.errors import SpecError
 from sweeps.space.load import Sources, load_spec
 from sweeps.space.schema import SchedulerSpec, SweepSpec
@@ -48,12 +50,13 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
     spec = _with_overrides(spec, sources, trainer)
     description = trainer.describe(trainer.configure(spec.base, [], f"{sources.path}: base"))
     spec = _with_max_t(spec, sources, trainer, description)
-    horizon = _horizon(spec, trainer, description)
-    scheduler = check_horizon(_with_scheduler_defaults(spec), horizon)
-    spec = spec.model_copy(update={"scheduler": scheduler})
+    spec = spec.model_copy(update={"scheduler": _with_scheduler_defaults(spec)})
     check_metrics(spec, description)
     check_names(spec, description)
+    check_scheduler(spec)
     arms = _arms(spec, trainer, sources)
+    horizon = trainer.horizon(trainer.configure(spec.base, [], "base"), description)
+    spec = spec.model_copy(update={"scheduler": check_horizon(spec, horizon, arms[0].match)})
     described = described_units(spec.trainer, description)
     units = resolved_units(spec, [described, *(arm.units for arm in arms)])
     objective = spec.objective.model_copy(update={"unit": units[spec.objective.metric]})
@@ -61,7 +64,7 @@ def build_plan(spec: SweepSpec, sources: Sources) -> Plan:
     rule = resolve_rule(spec, len(arms))
     more = tuple(baseline_seeds(spec, rule))
     metrics = tuple(description.get("metrics") or ())
-    plan = Plan(spec, sources, trainer, arms, horizon, units, rule, more, metrics=metrics)
+    plan = Plan(spec, sources, trainer, arms, units, rule, more, metrics=metrics)
     check_plan(plan)
     return replace(plan, identity=identity(plan))
 
@@ -133,21 +136,6 @@ def _with_max_t(
     return spec.model_copy(update={"base": trainer.override(spec.base, [(key, value)])})
 
 
-def _horizon(spec: SweepSpec, trainer: Trainer, description: dict[str, Any]) -> float | None:
-    """The samples of a whole trial, which the base has at horizon_key; None if the trainer names no such
-    key."""
-    key = description.get("horizon_key")
-    if key is None:
-        return None
-    try:
-        return float(get(trainer.configure(spec.base, [], "base").model_dump(), key))
-    except (KeyError, TypeError, ValueError) as error:
-        raise SpecError(
-            f"trainer: describe() returns horizon_key {key}, which is not a number in the config: name "
-            f"the key of a trial's length in samples"
-        ) from error
-
-
 def _with_scheduler_defaults(spec: SweepSpec) -> SchedulerSpec:
     """The scheduler with the objective's metric and mode, and the default scope, where it does not set
     them."""
@@ -181,8 +169,9 @@ def _arms(spec: SweepSpec, trainer: Trainer, sources: Sources) -> tuple[Arm, ...
 
 
 def _arm(builder: ArmBuilder, draft: ArmDraft, matched: Matched | None) -> Arm:
-    config = builder.config(draft)
-    description = builder.trainer.describe(builder.trainer.config_model.model_validate(config))
+    config, trainer = builder.config(draft), builder.trainer
+    model = trainer.config_model.model_validate(config)
+    description = trainer.describe(model)
     domains = builder.tuned(draft)
     for name in domains:
         for key, (factor, _) in draft.settings.items():
@@ -191,18 +180,20 @@ def _arm(builder: ArmBuilder, draft: ArmDraft, matched: Matched | None) -> Arm:
                     f"tune.{name}: the factor {factor} sets {key} too: a key can be only one of the two"
                 )
     cpu, gpu = builder.resources(draft)
+    is_tuned = any(overlap(name, description.get("horizon_key") or "") for name in domains)
     return Arm(
         name=draft.name,
         levels=draft.levels,
         sets=frozenset(draft.settings),
         config=config,
+        horizon=None if is_tuned else trainer.horizon(model, description),
         tune=domains,
         num_params=description.get("num_params"),
         flops_per_sample=description.get("flops_per_sample"),
         cpu=cpu,
         gpu=gpu,
         effective_depth=description.get("effective_depth"),
-        units=described_units(builder.trainer.name, description),
+        units=described_units(trainer.name, description),
         match=matched,
         gpu_notes=tuple(description.get("gpu_notes") or ()),
     )

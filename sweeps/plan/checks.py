@@ -11,8 +11,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from sweeps.plan.draws import drawn_for, known_draws
+from sweeps.plan.match import Matched, target_of
 from sweeps.plan.model import Arm, Plan
 from sweeps.plan.seed_keys import check_seed_keys
+from sweeps.plan.train_flops import training_flops
 from sweeps.space.dotted import absolute_at, get
 from sweeps.space.errors import SpecError
 from sweeps.space.names import REPORTED, RESERVED, name_problem, same_name
@@ -55,12 +57,22 @@ def check_names(spec: SweepSpec, known: dict[str, Any]) -> None:
             raise SpecError(f"{what}: {name!r} {same_name(name, spec.ablate)}")
 
 
-def check_horizon(scheduler: SchedulerSpec, horizon: float | None) -> SchedulerSpec:
-    """With `max_t`, which is a whole trial's samples where it is left out."""
+def check_horizon(spec: SweepSpec, horizon: float | None, baseline: Matched | None) -> SchedulerSpec:
+    """The scheduler with `max_t`, which is a whole trial's samples where it is left out, or its FLOPs where
+    `match` makes these equal. `horizon` is the base's; `baseline` the result of `match` for the baseline."""
+    scheduler = spec.scheduler
     if not scheduler.stops:
         return scheduler
     max_t = scheduler.max_t
-    if max_t is None and scheduler.time_attr == "samples":
+    if spec.match is not None and spec.match.of == "train_flops" and baseline is not None:
+        flops = target_of(spec.match, baseline)
+        if max_t not in (None, flops):
+            raise SpecError(
+                f"scheduler.max_t: is {max_t:g} FLOPs, but match.train_flops ends every trial at "
+                f"{flops:g}: leave max_t out"
+            )
+        max_t = flops
+    elif max_t is None and scheduler.time_attr == "samples":
         max_t = horizon
     if max_t is None:
         raise SpecError(
@@ -106,7 +118,7 @@ def check_plan(plan: Plan) -> None:
             known = plan.trainer.describe(config)
             _check_course(plan, what, config, known)
             _check_gpu(arm, what, known)
-            _check_size(plan, arm, what, known)
+            _check_size(plan, arm, what, config, known)
             effective = known.get("effective") or config.model_dump(mode="json")
             twin = seen.setdefault(json.dumps(effective, sort_keys=True, default=str), (arm, values))
             if twin[0] is not arm:
@@ -140,15 +152,20 @@ def _needed_for(arm: Arm, name: str) -> dict[str, Any]:
 def _check_course(plan: Plan, what: str, config: BaseModel, known: dict[str, Any]) -> None:
     """A trial's length is the scheduler's, and its warm-up is over before the first rung."""
     scheduler, key = plan.spec.scheduler, known.get("horizon_key")
-    if key is not None and plan.horizon is not None and scheduler.max_t is not None:
-        horizon = get(config.model_dump(), key)
-        if scheduler.time_attr == "samples" and horizon != plan.horizon:
+    if scheduler.max_t is not None and scheduler.time_attr == "samples" and plan.train_flops is None:
+        horizon = plan.trainer.horizon(config, known)
+        if horizon not in (None, scheduler.max_t):
             raise SpecError(
                 f"{what}: {key} is {horizon:g}, but it is the horizon, which scheduler.max_t sets to "
-                f"{plan.horizon:g} for all: leave it to max_t"
+                f"{scheduler.max_t:g} for all: leave it to max_t"
             )
-    per_sample = {"samples": 1, "flops": known.get("flops_per_sample")}.get(scheduler.time_attr)
-    warmup = (known.get("warmup_samples") or 0) * (per_sample or 0)
+    per_sample = {"samples": 1, "flops": known.get("flops_per_sample")}.get(scheduler.time_attr) or 0
+    if scheduler.stops and plan.train_flops is not None and scheduler.grace_period < per_sample:
+        raise SpecError(
+            f"{what}: scheduler.grace_period: is {scheduler.grace_period:g} FLOPs, but a sample takes "
+            f"{per_sample:g}: give it in FLOPs, such as a tenth of match.train_flops"
+        )
+    warmup = (known.get("warmup_samples") or 0) * per_sample
     if scheduler.stops and warmup and scheduler.grace_period <= warmup:
         raise SpecError(
             f"{what}: scheduler.grace_period: is {scheduler.grace_period:g} {scheduler.time_attr}, but the "
@@ -164,16 +181,24 @@ def _check_gpu(arm: Arm, what: str, known: dict[str, Any]) -> None:
         )
 
 
-def _check_size(plan: Plan, arm: Arm, what: str, known: dict[str, Any]) -> None:
+def _check_size(plan: Plan, arm: Arm, what: str, config: BaseModel, known: dict[str, Any]) -> None:
     """No draw may change the size that the arm was matched by."""
-    if plan.spec.match is None:
+    match = plan.spec.match
+    if match is None or arm.match is None:
         return
-    name, said = SIZES[plan.spec.match.of]
+    name, said = SIZES["flops" if match.of == "train_flops" else match.of]
     if known.get(name) != getattr(arm, name):
         raise SpecError(
             f"{what}: has {known.get(name) or 0:,} {said}, but the arm is matched at {getattr(arm, name):,}: "
             f"tune nothing that changes the size, or remove match"
         )
+    if match.of == "train_flops":
+        flops = training_flops(plan.trainer, config, known)
+        if abs(flops / arm.match.size - 1) > match.tolerance:
+            raise SpecError(
+                f"{what}: comes to {match.amount(flops)}, but the arm is matched at {arm.match.size:.4g}: "
+                f"tune nothing that changes how many samples a step has, or raise match.tolerance"
+            )
 
 
 def _check_changes(plan: Plan) -> None:

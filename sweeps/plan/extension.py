@@ -14,7 +14,8 @@ def refusals(plan: Plan, stored: dict[str, Any]) -> list[str]:
     """The differences between `plan` and the sweep with the identity `stored` that are not additions, a line
     for each.
 
-    Additions are: arms, draws, seeds, and a longer `max_t` if a longer trial begins exactly as a shorter one.
+    Additions are: arms, draws, seeds, and a longer `max_t` (or more training FLOPs, if `match` makes these
+    equal) if a longer trial begins exactly as a shorter one.
     They leave the trials and decisions that are already recorded valid.
     """
     current = copy.deepcopy(plan.identity)
@@ -55,20 +56,29 @@ def _forget_new_seeds(plan: Plan, stored: dict[str, Any], current: dict[str, Any
 
 
 def _forget_longer_runs(plan: Plan, stored: dict[str, Any], current: dict[str, Any]) -> None:
-    old, new = stored["scheduler"].get("max_t"), current["scheduler"].get("max_t")
-    if not (old and new and new > old):
+    section, name = ("match", "train_flops") if "match" in stored else ("scheduler", "max_t")
+    old, new = stored[section].get(name), current.get(section, {}).get(name)
+    if not (old and new and new > old) or ("match" in stored) != ("match" in current):
         return
     descriptions = [
         plan.trainer.describe(plan.trainer.configure(arm.config, values.items(), arm.name))
         for arm in plan.arms
         for values in values_to_try(plan, arm)
     ]
-    if all(description.get("extendable") for description in descriptions):
-        current["scheduler"]["max_t"] = old
-        key = descriptions[0].get("horizon_key")
-        # Only a max_t in samples is written into the base.
-        if key in stored["base"] and plan.spec.scheduler.time_attr == "samples":
-            current["base"][key] = stored["base"][key]
+    if not all(description.get("extendable") for description in descriptions):
+        return
+    key = descriptions[0].get("horizon_key")
+    if "max_t" in stored["scheduler"]:
+        current["scheduler"]["max_t"] = stored["scheduler"]["max_t"]
+    if "match" in stored:  # each arm has a length of its own
+        current["match"] = stored["match"]
+        for arm, keys in current["arms"].items():
+            keys.pop(key, None)
+            keys |= {own: value for own, value in stored["arms"][arm].items() if own == key}
+        current["base"][key] = stored["base"][key]
+    # Only a max_t in samples is written into the base.
+    elif key in stored["base"] and plan.spec.scheduler.time_attr == "samples":
+        current["base"][key] = stored["base"][key]
 
 
 def _forget_more_looks(stored: dict[str, Any], current: dict[str, Any]) -> None:
@@ -94,7 +104,7 @@ def _allowed_change(line: str) -> str:
         return " (looks change only with the number of seeds)"
     if key == "evidence.baseline_seeds":
         return " (seeds can only be added)"
-    if key == "scheduler.max_t":
+    if key in ("scheduler.max_t", "match.train_flops"):
         return (
             " (it can only be raised, and only if describe(config) returns `extendable`: a longer run begins "
             "exactly as a shorter one, as with a constant learning rate)"

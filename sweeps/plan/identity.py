@@ -37,6 +37,8 @@ def identity(plan: Plan) -> dict[str, Any]:
     }
     if spec.seed_keys:
         content["seed_keys"] = list(spec.seed_keys)
+    if plan.train_flops is not None:
+        content["match"] = {"train_flops": plan.train_flops}
     if plan.rule is not None:
         rule = {**dataclasses.asdict(plan.rule), "looks": list(plan.rule.looks)}
         evidence = {**rule, "baseline_seeds": list(plan.more_baseline_seeds)}
@@ -134,6 +136,7 @@ def resolved(plan: Plan) -> dict[str, Any]:
             "levels": arm.levels,
             "num_params": arm.num_params,
             "flops_per_sample": arm.flops_per_sample,
+            "horizon": arm.horizon,
         }
         | ({"match": dataclasses.asdict(arm.match)} if arm.match is not None else {})
         for arm in plan.arms

@@ -1,5 +1,5 @@
-"""`match`: gives every arm the same size (parameters, or FLOPs per sample) by setting one key of its
-config."""
+"""`match`: gives every arm the same size (parameters, FLOPs per sample, or training FLOPs) by setting one key
+of its config."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from sweeps.plan.arms import ArmBuilder, ArmDraft
 from sweeps.plan.size_search import SizeSearch, number_at
+from sweeps.plan.train_flops import TrainFlops
 from sweeps.plan.trainer import Trainer
 from sweeps.space.dotted import flatten, overlap
 from sweeps.space.errors import SpecError
@@ -19,12 +20,14 @@ from trm.settings.messages import did_you_mean, dotted_keys
 class Matched:
     """The result for one arm.
 
-    `value` is the value of the config's `key`, None if the arm has no such key; `off` is the relative
-    deviation of its size from the target, with sign; `matched` is whether it is within the tolerance.
+    `value` is the value of the config's `key`, None if the arm has no such key; `size` is the size that it
+    came to, and `off` its relative deviation from the target, with sign; `matched` is whether it is within
+    the tolerance.
     """
 
     key: str
     value: float | None
+    size: float
     off: float
     matched: bool
 
@@ -39,19 +42,31 @@ def match_arms(spec: SweepSpec, builder: ArmBuilder, drafts: list[ArmDraft]) -> 
         return {}
     _refuse_rivals(match, spec)
     configs = [builder.config(draft) for draft in drafts]
-    _refuse_unknown_key(match, builder.trainer, configs)
-    search = SizeSearch(match.by, match.of, builder.trainer)
+    search: SizeSearch | TrainFlops
+    if match.of == "train_flops":
+        search = TrainFlops(match.by, builder.trainer)
+    else:
+        _refuse_unknown_key(match, builder.trainer, configs)
+        search = SizeSearch(match.by, match.of, builder.trainer)
     target = search.size(configs[0]) if match.size == "baseline" else match.size
     results: dict[str, Matched] = {}
     for draft, config in zip(drafts, configs, strict=True):
-        value, size = search.nearest(config, target)
-        if value is not None:
+        try:
+            value, size = search.nearest(config, target)
+        except SpecError as error:
+            raise SpecError(f"{error} (arm {draft.name})") from error
+        if value is not None and value != number_at(config, match.by):
             draft.settings[match.by] = ("match", value)
         off = size / target - 1
-        results[draft.name] = Matched(match.by, value, off, abs(off) <= match.tolerance)
+        results[draft.name] = Matched(match.by, value, size, off, abs(off) <= match.tolerance)
     if match.on_unmatched == "error":
         _refuse_unmatched(match, results, target)
     return results
+
+
+def target_of(match: Match, baseline: Matched) -> float:
+    """The size that the arms were matched to."""
+    return float(baseline.size if match.size == "baseline" else match.size)
 
 
 def _refuse_unknown_key(match: Match, trainer: Trainer, configs: list[dict[str, Any]]) -> None:
@@ -90,16 +105,18 @@ def _refuse_rivals(match: Match, spec: SweepSpec) -> None:
 
 def _refuse_unmatched(match: Match, results: dict[str, Matched], target: float) -> None:
     lines = [
-        f"  {name}: {match.amount((1 + result.off) * target)}, {deviation(result)}, "
+        f"  {name}: {match.amount(result.size)}, {deviation(result)}, "
         + (f"at {match.by} = {result.value:.6g}" if result.value is not None else f"and it has no {match.by}")
         for name, result in results.items()
         if not result.matched
     ]
     if lines:
+        is_length = match.of == "train_flops"
+        other = "give more training FLOPs (steps are whole)" if is_length else "match by another key"
         raise SpecError(
             f"match: {match.of}: not within {match.tolerance:.2%} of {match.amount(target)}, at best:\n"
             + "\n".join(lines)
-            + "\nraise match.tolerance, match by another key, or only mark these arms (on_unmatched: mark)"
+            + f"\nraise match.tolerance, {other}, or only mark these arms (on_unmatched: mark)"
         )
 
 

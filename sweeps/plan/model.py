@@ -11,7 +11,7 @@ from analysis.format import UNITS
 from analysis.inference.rule import ASKED_ONCE, Rule
 from sweeps.plan.draws import drawn_for, known_draws
 from sweeps.plan.evidence import has_evidence
-from sweeps.plan.match import Matched
+from sweeps.plan.match import Matched, target_of
 from sweeps.plan.trainer import Trainer
 from sweeps.space.encoding import digest
 from sweeps.space.load import Sources
@@ -23,16 +23,18 @@ from sweeps.space.values import Domain
 class Arm:
     """A combination of levels.
 
-    `config` is the trial's config without tuned values; `tune` holds the domains that apply to the arm, whose
-    `when` names only other tuned values; `sets` holds the keys that the levels set. `cpu` and `gpu` are those
-    of one trial; `gpu` may be "auto". `units` are those of metrics that the trainer describes for the arm,
-    and `gpu_notes` what it says of a run on a GPU.
+    `config` is the trial's config without tuned values; `horizon` is the number of samples of a whole trial,
+    None if the trainer does not name its key, or if it is tuned; `tune` holds the domains that apply to the
+    arm, whose `when` names only other tuned values; `sets` holds the keys that the levels set. `cpu` and
+    `gpu` are those of one trial; `gpu` may be "auto". `units` are those of metrics that the trainer describes
+    for the arm, and `gpu_notes` what it says of a run on a GPU.
     """
 
     name: str
     levels: dict[str, Any]
     sets: frozenset[str]
     config: dict[str, Any]
+    horizon: float | None
     tune: dict[str, Domain]
     num_params: int | None
     flops_per_sample: int | None
@@ -70,9 +72,8 @@ class Plan:
     """Everything that follows from a search space before the launch.
 
     `spec` is resolved: its paths are absolute, `--set` is in the base, and the scheduler's defaults and the
-    objective's unit are filled in. `horizon` is the number of samples of a whole trial, None if the trainer
-    does not name its key. `units` holds the units of metrics that are known, and always the objective's.
-    `metrics` are the names that the trainer says it reports, () if it says none.
+    objective's unit are filled in. `units` holds the units of metrics that are known, and always the
+    objective's. `metrics` are the names that the trainer says it reports, () if it says none.
     `rule` decides the comparisons; None in a sweep that was recorded before rules were. Only the baseline
     runs `more_baseline_seeds`. Two plans with the same `identity` are the same sweep; see
     `sweeps.plan.identity`.
@@ -82,7 +83,6 @@ class Plan:
     sources: Sources
     trainer: Trainer
     arms: tuple[Arm, ...]
-    horizon: float | None
     units: dict[str, str] = field(default_factory=dict)
     rule: Rule | None = None
     more_baseline_seeds: tuple[int, ...] = ()
@@ -97,6 +97,26 @@ class Plan:
     def baseline(self) -> str:
         """The name of the arm with each factor's first level; under one_at_a_time, of the base."""
         return self.arms[0].name
+
+    @property
+    def horizon(self) -> float | None:
+        """The samples of a whole trial; None if they are not known, or differ by arm."""
+        horizons = {arm.horizon for arm in self.arms}
+        return horizons.pop() if len(horizons) == 1 else None
+
+    @property
+    def train_flops(self) -> float | None:
+        """The training FLOPs that `match` gives every arm; None if it does not."""
+        match, baseline = self.spec.match, self.arms[0].match
+        if match is None or baseline is None or match.of != "train_flops":
+            return None
+        return target_of(match, baseline)
+
+    @property
+    def length(self) -> float | None:
+        """How far a whole trial goes: its training FLOPs if `match` makes these equal, else the scheduler's
+        max_t."""
+        return self.spec.scheduler.max_t if self.train_flops is None else self.train_flops
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sweeps.space.dotted import get
 from sweeps.space.errors import SpecError
 from trm.settings.messages import did_you_mean, dotted_keys, explain, models_in
 from trm.settings.overrides import OverrideError, override
@@ -28,10 +29,11 @@ class Trainer:
     """A trainer: `function(config, trial)`, and the optional functions of its module.
 
     `describe(config)` returns a dict of what is known before training: num_params, flops_per_sample,
-    effective_depth, horizon_key (the config key of a trial's length in samples), warmup_samples, metrics
-    (names), units (share, percent or none, by the metric's name), needs_gpu, gpu_notes (what to know before a
-    run on a GPU), effective (the part of the config that has an effect), extendable (a longer run begins
-    exactly as a shorter one).
+    effective_depth, horizon_key (the config key of a trial's length in samples), samples_per_step (a trial's
+    length is rounded up to a multiple of it; default: 1), warmup_samples, metrics (names), units (share,
+    percent or none, by the metric's name), needs_gpu, gpu_notes (what to know before a run on a GPU),
+    effective (the part of the config that has an effect), extendable (a longer run begins exactly as a
+    shorter one).
     `gpu_memory(config)` returns the bytes that a trial needs on a GPU, estimated.
     `check(config)` raises ValueError for data that cannot be used, and returns the data's hash or None.
     `calibrate(config, device)` runs a few steps; see sweeps.execute.measure.
@@ -65,6 +67,20 @@ class Trainer:
     def describe(self, config: BaseModel) -> dict[str, Any]:
         """What the trainer's `describe` returns; {} if it has none. Raises SpecError if `describe` fails."""
         return self._asked("describe", lambda: dict(self.describe_function(config)))
+
+    def horizon(self, config: BaseModel, description: dict[str, Any]) -> float | None:
+        """The samples of a whole trial, which the config has at horizon_key; None if the trainer names no
+        such key. Raises SpecError if it is not a number."""
+        key = description.get("horizon_key")
+        if key is None:
+            return None
+        try:
+            return float(get(config.model_dump(), key))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpecError(
+                f"trainer: describe() returns horizon_key {key}, which is not a number in the config: name "
+                f"the key of a trial's length in samples"
+            ) from error
 
     def gpu_memory(self, config: BaseModel) -> int | None:
         """The bytes that a trial needs on a GPU, estimated; None if the trainer has no `gpu_memory`. Raises

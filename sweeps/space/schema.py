@@ -235,8 +235,12 @@ class Evidence(Section):
         return looks
 
 
-SizeOf = Literal["params", "flops"]
-SIZES = {"params": ("num_params", "parameters"), "flops": ("flops_per_sample", "FLOPs a sample")}
+SizeOf = Literal["params", "flops", "train_flops"]
+SIZES: dict[SizeOf, tuple[str, str]] = {  # what `describe` calls it, and its name in messages
+    "params": ("num_params", "parameters"),
+    "flops": ("flops_per_sample", "FLOPs a sample"),
+    "train_flops": ("flops_per_sample", "training FLOPs"),
+}
 
 
 def _size_or_baseline(given: Any) -> Any:
@@ -255,20 +259,24 @@ class Match(Section):
 
     params: Size = None
     flops: Size = None  # of a sample
+    train_flops: Size = None  # of a whole trial
     by: str
     tolerance: float = Field(0.02, ge=0, lt=1)  # a share of the size
     on_unmatched: Literal["error", "mark"] = "error"
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
-        if (self.params is None) == (self.flops is None):
-            given = "neither" if self.params is None else "both"
-            raise ValueError(f"must have either params or flops (given {given}): such as params: 6.83e6")
+        given = [name for name in SIZES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"must have one of {', '.join(SIZES)} (given {' and '.join(given) or 'none'}): such as "
+                f"params: 6.83e6"
+            )
         return self
 
     @property
     def of(self) -> SizeOf:
-        return "params" if self.flops is None else "flops"
+        return next(name for name in SIZES if getattr(self, name) is not None)
 
     @property
     def size(self) -> Any:

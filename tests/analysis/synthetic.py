@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 import yaml
 
 from analysis.report.summary import write_summary
+from analysis.sweep import Sweep
 
 RECORDED = Path(__file__).parent / "recorded"
 OBJECTIVE = "val/exact_accuracy"
@@ -38,6 +39,15 @@ class Fake:
 
 
 EXACT = {"evidence": {"test": "permutation"}}  # a space whose claims need a least number of seeds
+
+
+def at_equal_flops(sweep: Sweep, total: float) -> Sweep:
+    """The sweep as one whose arms were given equal training FLOPs, and judged by them."""
+    match = {"train_flops": "baseline", "by": "train.max_samples", "tolerance": 0.02}
+    resolved = {**sweep.resolved, "identity": {"match": {"train_flops": total}}}
+    scheduler = {**sweep.space["scheduler"], "time_attr": "flops"}
+    space = {**sweep.space, "match": match, "scheduler": scheduler, "resolved": resolved}
+    return replace(sweep, space=space)
 
 
 def write_sweep(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan
+from tests.sweeps import toy_trainer
 
 TOY: dict[str, Any] = {
     "name": "toy",
@@ -21,6 +23,18 @@ TOY: dict[str, Any] = {
 }
 ASHA = {"kind": "asha", "scope": "sweep", "grace_period": 20, "max_t": 100, "reduction_factor": 2}
 TUNE = {"lr": {"loguniform": [0.01, 1.0]}}
+
+COSTS = {"a": 100, "b": 50, "c": 200}  # FLOPs a sample, for tests of equal training FLOPs
+
+
+def set_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the toy's arms differ in their FLOPs a sample, by COSTS."""
+
+    def describe(config: toy_trainer.ToyConfig) -> dict[str, Any]:
+        return known(config) | {"flops_per_sample": COSTS[config.model.kind]}
+
+    known = toy_trainer.describe
+    monkeypatch.setattr(toy_trainer, "describe", describe)
 
 
 def write_space(folder: Path, **changes: Any) -> Path:

@@ -9,10 +9,11 @@ from analysis.compare.ranking import claim_of
 from analysis.explain.ablation_path import ablation_path
 from analysis.explain.importance import importances
 from analysis.explain.interactions import interactions
-from analysis.format import Unit, name_of, p_text, si, title_of
+from analysis.format import AMOUNTS, Unit, name_of, p_text, si, title_of
 from analysis.report import page
 from analysis.report.cells import interval_cell
 from analysis.report.sections.base import Results, Section, has_figures
+from analysis.stopping.common_samples import compared_over
 from analysis.sweep import Sweep
 
 TITLE = "Effect of each factor"
@@ -64,8 +65,9 @@ def _importances(sweep: Sweep) -> str:
     found = importances(sweep)
     if len(found) < 2:
         return ""
-    at, metric = found["samples"].iloc[0], name_of(found["metric"].iloc[0])
-    when = f"after {si(at)} samples, which all reached" if math.isfinite(at) else "at their end"
+    at, metric = found["at"].iloc[0], name_of(found["metric"].iloc[0])
+    over = AMOUNTS[compared_over(sweep)]
+    when = f"after {si(at)} {over}, which all reached" if math.isfinite(at) else "at their end"
     unit = "draws of arms, each the mean over its seeds" if sweep.space.get("tune") else "trials"
     note = (
         f"Importance: share of the variance of ranks of {metric} that each explains alone (one-way epsilon "

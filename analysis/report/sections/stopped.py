@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.format import si, title_of
+from analysis.format import AMOUNTS, si, title_of
 from analysis.report import page
 from analysis.report.sections.base import Results, Section
 from analysis.stopping import audit as stopping
-from analysis.stopping.common_samples import at_common_samples, replicate_of
+from analysis.stopping.common_samples import at_common_samples, compared_over, replicate_of
 from analysis.sweep import Sweep, records
 
 TITLE = "Stopped early"
@@ -45,8 +45,9 @@ def common_samples(sweep: Sweep) -> str:
         rows.append([*cells, page.cell(unit.text(row["diff"], sign=True), ahead)])
     replicate = replicate_of(sweep)
     note = (
-        f"All trials after {si(found['samples'].iloc[0])} samples, the last number that every trial reached: "
-        f"those that were stopped later count up to there. Median and range over {replicate}s"
+        f"All trials after {si(found['at'].iloc[0])} {AMOUNTS[compared_over(sweep)]}, the last number that "
+        "every trial reached: those that were stopped later count up to there. "
+        f"Median and range over {replicate}s"
         + (", each the mean over its seeds. " if replicate == "draw" else ". ")
         + (
             "Draws differ by their tuned values and are no replicates of an arm, so that no interval and "

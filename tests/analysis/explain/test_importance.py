@@ -151,7 +151,7 @@ def test_values_are_the_judged_ones_before_anyone_was_stopped(tmp_path: Path) ->
     arms = {"a": Fake(0.6), "b": Fake(0.9), "c": Fake(0.3, stop=0.25)}
     sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2)))
     found = importances(sweep).set_index("name").loc["model.mixer.kind"]
-    assert found["n"] == 9 and found["samples"] == 100_000 and found["metric"] == "val/cell_accuracy"
+    assert found["n"] == 9 and found["at"] == 100_000 and found["metric"] == "val/cell_accuracy"
     asked = importances(sweep, OBJECTIVE).set_index("name").loc["model.mixer.kind"]
     assert asked["metric"] == OBJECTIVE
     bare = replace(sweep, history=sweep.history.drop(columns="val/cell_accuracy"))

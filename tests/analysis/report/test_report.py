@@ -17,6 +17,8 @@ from analysis.figures.registry import draw_all
 from analysis.report.__main__ import main
 from analysis.report.build import render, write_report
 from analysis.report.latex import escape, to_latex
+from analysis.report.limits import cannot_be_concluded
+from analysis.report.sentences import design
 from analysis.report.summary import ranking_text
 from analysis.report.table import to_csv
 from analysis.sweep import AnalysisError, load_sweep
@@ -24,7 +26,7 @@ from sweeps import launch
 from sweeps.observe.summary import Outcome
 from sweeps.options import LaunchOptions
 from tests.analysis.played import played
-from tests.analysis.synthetic import EXACT, OBJECTIVE, RECORDED, Fake, write_sweep
+from tests.analysis.synthetic import EXACT, OBJECTIVE, RECORDED, Fake, at_equal_flops, write_sweep
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
 
@@ -398,3 +400,19 @@ def test_a_ranking_of_many_arms_is_cut(tmp_path: Path) -> None:
     folder = played(tmp_path, lambda arm, seed: 0.5, ablate={"case": {"levels": levels}}, seeds=[1])
     lines = ranking_text(folder).splitlines()
     assert len(lines) == 2 + 50 + 1 and lines[-1] == "and 10 more arms, in summary.csv"
+
+
+def test_a_sweep_of_equal_training_flops_says_what_is_equal(tmp_path: Path) -> None:
+    met = {"key": "train.max_samples", "value": 400_000, "size": 1.6e13, "off": 0.0, "matched": True}
+    arms = {"a": Fake(0.5, match=met), "b": Fake(0.6, match=met | {"value": 800_000}, flops=20_000_000)}
+    plain = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(1, 2, 3), phase="evidence"))
+    sweep = at_equal_flops(plain, 1.6e13)
+    assert "trains for 16T training FLOPs on" in design(sweep)
+    ranked = rank_arms(sweep).assign(samples=[800_000, 400_000])
+    said = " ".join(cannot_be_concluded(sweep, ranked))
+    assert "at equal training FLOPs they trained on from 400k to 800k samples" in said
+    assert "at equal samples they differ in cost" in " ".join(cannot_be_concluded(plain, ranked))
+    names = [each.name for each in draw_all(sweep)]
+    assert "flops" not in names and "flops" in [each.name for each in draw_all(plain)]
+    assert "over FLOPs." in next(each.caption for each in draw_all(sweep) if each.name == "curve_judged")
+    assert Page(render(sweep)).row("b")[-1] == "800000"

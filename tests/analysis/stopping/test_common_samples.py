@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.report.sections.stopped import common_samples
 from analysis.stopping.common_samples import at_common_samples, unselected
 from analysis.sweep import load_sweep
-from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
+from tests.analysis.synthetic import OBJECTIVE, Fake, at_equal_flops, write_sweep
 
 ARMS = {"a": Fake(0.6), "b": Fake(0.9), "c": Fake(0.3, stop=0.25)}
 
@@ -24,7 +25,7 @@ def test_arms_are_compared_where_the_first_was_stopped(tmp_path: Path) -> None:
         values = [early[f"{arm}-d0-s{seed}"] for seed in range(3)]
         expected = (np.median(values), min(values), max(values))
         assert tuple(found.loc[arm, ["median", "least", "most"]]) == pytest.approx(expected)
-    assert set(found["samples"]) == {100_000} and list(found["n"]) == [3, 3, 3]
+    assert set(found["at"]) == {100_000} and list(found["n"]) == [3, 3, 3]
     assert found.loc["c", "n_stopped"] == 3 and not found.loc[["a", "b"], "n_stopped"].any()
     gaps = [early[f"c-d0-s{seed}"] - early[f"a-d0-s{seed}"] for seed in range(3)]
     assert found.loc["c", "diff"] == pytest.approx(np.median(gaps))
@@ -49,7 +50,7 @@ def test_where_nothing_was_stopped_the_values_are_the_final_ones(tmp_path: Path)
     arms = {"a": Fake(0.6), "b": Fake(0.9, statuses={1: "diverged"})}
     sweep = load_sweep(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2)))
     pool = unselected(sweep)
-    assert math.isnan(pool.samples) and len(pool.trials) == 5
+    assert math.isnan(pool.at) and len(pool.trials) == 5
     done = sweep.trials[sweep.trials["status"] == "completed"]
     assert list(pool.trials["value"]) == list(done[OBJECTIVE])
 
@@ -88,3 +89,14 @@ def test_a_metric_that_no_report_has_gives_an_empty_table(tmp_path: Path) -> Non
     sweep = load_sweep(write_sweep(tmp_path / "s", ARMS))
     bare = replace(sweep, history=sweep.history.drop(columns=OBJECTIVE))
     assert at_common_samples(bare)["median"].isna().all()
+
+
+def test_arms_of_equal_training_flops_are_compared_at_common_flops(tmp_path: Path) -> None:
+    arms = {"a": Fake(0.6), "b": Fake(0.9, flops=2 * 40_000_000 + 1), "c": Fake(0.3, stop=0.3)}
+    sweep = at_equal_flops(load_sweep(write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2))), 1.6e13)
+    found = at_common_samples(sweep).set_index("arm")
+    assert set(found["at"]) == {120_000 * 40e6}
+    for arm, samples in {"a": 120_000, "b": 60_000, "c": 120_000}.items():  # b's report is a little beyond
+        there = sweep.history[sweep.history["samples"] == samples].set_index("trial_id")[OBJECTIVE]
+        assert found.loc[arm, "median"] == np.median([there[f"{arm}-d0-s{seed}"] for seed in range(3)])
+    assert "after 4.8T FLOPs" in common_samples(sweep)

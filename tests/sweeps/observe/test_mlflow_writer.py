@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -137,6 +138,14 @@ def test_sync_writes_all_and_again_writes_nothing_more(store: str, tmp_path: Pat
     assert len(first) == 1 + 4 and sum(first.values()) > 0
     sync(results, store)
     assert {run.info.run_id: points(store, run) for run in runs(store, "twice")} == first
+
+
+def test_a_rung_of_many_flops_has_a_tag_too(store: str, tmp_path: Path) -> None:
+    results = swept(tmp_path, "far")
+    journal = results / "journal.jsonl"
+    journal.write_text(re.sub(r'"rung": ?[\d.]+', '"rung": 2e17', journal.read_text()))
+    sync(results, store)
+    assert any("rung_2e17" in run.data.tags for run in runs(store, "far"))
 
 
 def test_a_run_begins_when_its_trial_does_and_says_why_it_was_stopped(store: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from sweeps.plan.model import Plan
 from sweeps.record.journal import Event, read_journal
 from sweeps.record.state import SweepState, TrialState
 from tests.sweeps.playing import EIGHT, FOUR, complete, play, play_with, value
-from tests.sweeps.spaces import ASHA, TUNE, toy_plan
+from tests.sweeps.spaces import ASHA, TUNE, set_costs, toy_plan
 
 TPE = {
     "tune": TUNE,
@@ -173,6 +173,29 @@ def test_the_time_left_is_that_of_the_samples_left_at_the_rate_of_this_launch(tm
     assert story.at(120).left_s == pytest.approx(20.0 * 350 / 100)
 
 
+def test_the_time_left_counts_each_arms_trials_by_their_own_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_costs(monkeypatch)
+    story = Story(toy_plan(tmp_path, match={"train_flops": "baseline", "by": "max_samples"}))
+    story.start(0, "b-d0-s1")
+    story.report(10, "b-d0-s1", 200.0, 0.2)  # as many FLOPs as 100 samples of a, 50 of c
+    story.tell(10, "end", "b-d0-s1", status="completed", reason="")
+    story.start(10, "c-d0-s1")
+    story.report(15, "c-d0-s1", 25.0, 0.2)
+    assert story.at(15).left_s == pytest.approx(15.0 * 4.5 / 1.5)
+
+
+def test_an_older_sweep_has_one_length_of_all_arms(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path)
+    story = Story(plan)
+    story.trial(0, 20, "a-d0-s1", 0.4)
+    tracker = tracked(plan, story.events)
+    for arm in tracker._space["resolved"]["arms"].values():
+        del arm["horizon"]
+    assert tracker.snapshot(1020.0).left_s == pytest.approx(20.0 * 5)
+
+
 def test_the_time_left_knows_of_the_evidence_to_come(tmp_path: Path) -> None:
     search = {"draws_per_arm": 2, "seeds": [0], "keep": 1}
     story = Story(toy_plan(tmp_path, tune=TUNE, search=search))  # 3 arms x 2 draws, then 3 arms x 2 seeds
@@ -190,7 +213,8 @@ def test_where_the_length_of_a_trial_is_not_known_the_time_left_is_that_of_compl
     story.trial(0, 30, "a-d0-s2", 0.4)
     story.start(30, "b-d0-s1")
     tracker = tracked(plan, story.events)
-    tracker._space["resolved"]["horizon"] = None
+    for arm in tracker._space["resolved"]["arms"].values():
+        arm["horizon"] = None
     # Four trials of 20 s, one of which has run for 5 s, at 45 trial-seconds in 35 s.
     assert tracker.snapshot(1035.0).left_s == pytest.approx((4 * 20 - 5) * 35 / 45)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sweeps.observe.cost import trial_cost
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan, TrialPlan
 from tests.conftest import ROOT
@@ -156,3 +157,11 @@ def test_the_search_space_of_the_documentation_is_one(tmp_path: Path, page: str)
         "mamba",
         "mamba2",
     }
+
+
+def test_each_arm_has_the_length_that_its_factors_give_it(tmp_path: Path) -> None:
+    plan = toy_plan(tmp_path, ablate={"max_samples": [100, 300]})
+    assert [arm.horizon for arm in plan.arms] == [100, 300] and plan.horizon is None
+    assert [trial_cost(arm, {}).samples for arm in plan.arms] == [100, 300]
+    tuned = toy_plan(tmp_path, tune={"max_samples": {"choice": [100, 200]}}, search={"draws_per_arm": 1})
+    assert [arm.horizon for arm in tuned.arms] == [None] * 3  # it differs by draw

@@ -14,7 +14,7 @@ from sweeps.plan.model import Plan
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.tables import trials_frame
 from tests.sweeps.decide.test_controller import play, statuses
-from tests.sweeps.spaces import ASHA, TUNE, toy_plan
+from tests.sweeps.spaces import ASHA, TUNE, set_costs, toy_plan
 
 SEARCH: dict[str, Any] = {"draws_per_arm": 4, "seeds": [0], "keep": 1}
 FOUR: dict[str, Any] = {"seeds": [1, 2, 3, 4]}
@@ -231,3 +231,37 @@ def test_a_longer_horizon_is_refused_where_a_tuned_value_makes_the_schedule_depe
         after.trainer.__class__, "describe", lambda self, config: {"extendable": config.lr == 0.1}
     )
     assert any("scheduler.max_t" in line for line in refusals(after, before.identity))
+
+
+EQUAL = {"by": "max_samples"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"match": EQUAL | {"train_flops": 10_000}}, {"match": EQUAL | {"train_flops": 20_000}}),
+        (
+            {"match": EQUAL | {"train_flops": "baseline"}, "scheduler": {"kind": "fifo", "max_t": 100}},
+            {"scheduler": {"kind": "fifo", "max_t": 200}},
+        ),
+    ],
+)
+def test_with_more_flops_every_arm_goes_on_to_its_own_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    """Also the arm whose samples had been as many as the baseline's are now."""
+    set_costs(monkeypatch)
+    before, after = plans(tmp_path, old, new)
+    first = run(before, tmp_path)
+    assert {trial.arm: trial.last["samples"] for trial in first.state.trials.values()} == {
+        "a": 100, "b": 200, "c": 50,
+    }  # fmt: skip
+    assert refusals(after, before.identity) == []
+    made = extend(after, tmp_path)
+    assert statuses(made.state) == {"interrupted": 6}
+    play(made)
+    assert made.finished and statuses(made.state) == {"completed": 6}
+    assert {trial.arm: trial.last["samples"] for trial in made.state.trials.values()} == {
+        "a": 200, "b": 400, "c": 100,
+    }  # fmt: skip
+    assert len({str(stage["trained"]) for stage in made.state.stages}) == 2  # earlier looks carry no claim

@@ -130,7 +130,7 @@ def test_of_values_of_one_size_the_arms_own_stays(tmp_path: Path) -> None:
 
 def test_the_baseline_can_be_the_size(tmp_path: Path) -> None:
     plan = trm_plan(tmp_path, {"params": "baseline", "by": "model.hidden_size"})
-    assert plan.arms[0].match == Matched("model.hidden_size", 512, 0.0, True)
+    assert plan.arms[0].match == Matched("model.hidden_size", 512, 6_828_034, 0.0, True)
     assert all(arm.match is not None and arm.match.matched for arm in plan.arms)
 
 
@@ -147,7 +147,7 @@ def test_what_was_chosen_is_told_everywhere(tmp_path: Path) -> None:
     assert space["match"] == match | {"tolerance": 0.02}
     arms = space["resolved"]["arms"]
     assert arms["mamba"]["match"]["value"] == 1.23828125 and arms["mlp"]["match"]["matched"] is False
-    assert list(arms["mlp"]["match"]) == ["key", "value", "off", "matched"]
+    assert list(arms["mlp"]["match"]) == ["key", "value", "size", "off", "matched"]
 
     state = SweepState()
     for arm in plan.arms:
@@ -230,8 +230,12 @@ REFUSED = {
         {},
         ["FLOPs a sample fall as it rises", "name a key with which they grow"],
     ),
-    "both": ({"params": 1, "flops": 1, "by": "x"}, {}, ["either params or flops (given both)"]),
-    "neither": ({"by": "x"}, {}, ["either params or flops (given neither)"]),
+    "both": (
+        {"params": 1, "flops": 1, "by": "x"},
+        {},
+        ["one of params, flops, train_flops (given params and flops)"],
+    ),
+    "neither": ({"by": "x"}, {}, ["one of params, flops, train_flops (given none)"]),
     "negative": ({"params": -5, "by": "x"}, {}, ["match.params", "above 0", "(given -5)"]),
     "misspelt": ({"params": 5, "by": "x", "tolerence": 1}, {}, ["match.tolerence", "mean match.tolerance?"]),
     "no-key": ({"params": 5}, {}, ["match.by: is required"]),
