@@ -40,6 +40,7 @@ report: setup
 bench: setup
 	$(BIN)/python -m benchmarks.training_step --compiled
 	$(BIN)/python -m benchmarks.reference_step
+	$(BIN)/python -m benchmarks.beside_commit 5bad312
 	$(BIN)/python -m benchmarks.loop_gain
 	$(BIN)/python -m benchmarks.side_by_side
 	$(BIN)/python -m benchmarks.evaluation

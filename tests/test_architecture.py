@@ -26,7 +26,7 @@ FORBIDDEN = {
 # What a folder may import stands before it; files of a package's root are named one by one where a folder
 # needs them, and "*" are all others.
 FOLDERS = {
-    "trm": ("settings", "cache", "grid", "layers", "mixers", "data", "config", "*"),
+    "trm": ("settings", "cache", "grid", "layers", "mixers", "data", "model_config", "config", "*"),
     "analysis": (
         "inference",
         *("format", "sweep", "design"),

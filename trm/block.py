@@ -8,10 +8,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trm.config import ModelConfig
 from trm.grid import Layout
 from trm.layers import ConvSwiGLU, SwiGLU, rms_norm
 from trm.mixers.base import PlacedMixer
+from trm.model_config import ModelConfig
 
 
 class Layer(nn.Module):

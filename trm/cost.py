@@ -5,9 +5,10 @@ FLOPs are counted as in `torch.utils.flop_counter`: 2 for each multiply-add of a
 
 from __future__ import annotations
 
-from trm.config import ModelConfig, TrialConfig
+from trm.config import TrialConfig
 from trm.grid import Layout
 from trm.layers import swiglu_width
+from trm.model_config import ModelConfig
 
 CPU_FLOPS_PER_S = 30e9  # of a training step on one core, with all that is no matrix product
 COMPILING_S = 90.0  # a network's graphs on one core at most, with nothing in the cache

@@ -49,10 +49,11 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
 from trm.block import Block
-from trm.config import ModelConfig, TrialConfig
+from trm.config import TrialConfig
 from trm.data.base import TaskShape
 from trm.grid import Layout
 from trm.layers import CastedEmbedding, CastedLinear, trunc_normal_
+from trm.model_config import ModelConfig
 
 
 @dataclass

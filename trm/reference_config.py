@@ -18,12 +18,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trm.checkpoint import CheckpointError
-from trm.config import ModelConfig, TrialConfig
+from trm.config import TrialConfig
 from trm.data.boards.task import PuzzleTask
 from trm.data.maze.paths import PATH
 from trm.layers import swiglu_width
 from trm.mixers.attention import AttentionConfig
 from trm.mixers.mlp import MLPConfig
+from trm.model_config import ModelConfig
 from trm.settings.messages import explain
 from trm.settings.overrides import override
 from trm.settings.yaml import load_yaml

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trm.config import LossConfig, ModelConfig, TrialConfig
+from trm.config import LossConfig, TrialConfig
 from trm.data.base import TaskShape
 from trm.layers import RotaryEmbedding
 from trm.losses import supervision_loss
@@ -13,6 +13,7 @@ from trm.mixers.mamba import MambaConfig
 from trm.mixers.mamba2 import Mamba2Config
 from trm.mixers.mlp import MLPConfig
 from trm.model import TRM, build_model
+from trm.model_config import ModelConfig
 
 SHAPE = TaskShape(vocab_size=6, seq_len=9)
 BATCH = 5

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from trm.config import ModelConfig, OptimConfig
+from trm.config import OptimConfig
 from trm.data.base import TaskShape
 from trm.mixers.attention import AttentionConfig
 from trm.model import TRM
+from trm.model_config import ModelConfig
 from trm.optim import Optimizers, SignSGD, learning_rate
 
 

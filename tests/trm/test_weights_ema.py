@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from trm.config import ModelConfig
 from trm.data.base import TaskShape
 from trm.mixers.attention import AttentionConfig
 from trm.model import TRM
+from trm.model_config import ModelConfig
 from trm.weights import EMA
 
 

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from trm.block import Block
-from trm.config import ModelConfig, TrialConfig
+from trm.config import TrialConfig
 from trm.cost import block_flops, num_params
 from trm.data.base import TaskShape
 from trm.data.sudoku import SudokuConfig
@@ -20,6 +20,7 @@ from trm.grid import Grid, Layout
 from trm.layers import rms_norm
 from trm.mixers.hybrids import ParallelConfig
 from trm.model import TRM, build_model
+from trm.model_config import ModelConfig
 from trm.settings.messages import explain
 
 ATTENTION: dict[str, Any] = {"kind": "attention", "num_heads": 2}
