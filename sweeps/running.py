@@ -160,7 +160,7 @@ class Run:
         available = cluster.connect(address, count_gpus=False)
         self.stop.signals.install()  # again, as Ray has installed its own handlers
         check_fits(self.plan, available, f"the cluster at {address}")
-        preflight = Preflight(self.plan, self._checkpoints)
+        preflight = Preflight(self.plan, self._checkpoints, self.data)
         preflight.wait(available, address, self.stop.signals.received)
         return preflight
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from analysis.format import few
 from analysis.inference.decision import BETTER, WORSE, Comparison, beaten
-from analysis.inference.intervals import ALPHA
+from analysis.inference.intervals import ALPHA, cut_ends, of_differences
 from analysis.inference.rule import ASKED_ONCE, Rule
 from analysis.sweep import OPEN, AnalysisError, Sweep
 
@@ -225,7 +225,8 @@ def _rows(
     sweep: Sweep, stages: list[Mapping[str, Any]]
 ) -> tuple[dict[tuple[str, str], Comparison], dict[tuple[str, str], int]]:
     """Each comparison after its last look, in the latest stage that looked at it, and how many looks that
-    stage has."""
+    stage has. Old journals have intervals that hold every possible difference; they are left out as today."""
+    limits = of_differences(sweep.unit(_metric(sweep)).limits)
     found: dict[tuple[str, str], Comparison] = {}
     number: dict[tuple[str, str], int] = {}
     for stage in stages:
@@ -238,7 +239,8 @@ def _rows(
         ]
         for row in map(Comparison.read, looks[-1]["comparisons"]) if looks else ():
             if row.look:
-                found[row.arm_and_against] = _of_stage(row, stage)
+                low, high = cut_ends((row.low, row.high), limits)
+                found[row.arm_and_against] = _of_stage(replace(row, low=low, high=high), stage)
                 number[row.arm_and_against] = len(stage["looks"])
             elif row.note:
                 found[row.arm_and_against] = row

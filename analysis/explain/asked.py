@@ -19,7 +19,7 @@ from analysis.explain.effects import effect_weights
 from analysis.explain.interactions import crossed, interaction_weights
 from analysis.inference.contrasts import Contrast, contrast
 from analysis.inference.decision import Comparison, decide
-from analysis.inference.intervals import of_differences
+from analysis.inference.intervals import cut_ends, of_differences
 from analysis.inference.rule import Rule
 from analysis.inference.samples import NO_INTERVAL, Ends
 from analysis.inference.sequential import Schedule
@@ -111,8 +111,7 @@ class Effect:
         return self._cut(self._left_out.equivalence_ends(level))
 
     def _cut(self, ends: Ends) -> Ends:
-        low, high = np.clip(ends, -self.limit, self.limit)
-        return float(low), float(high)
+        return cut_ends(ends, (-self.limit, self.limit))
 
     def is_futile(self, schedule: Schedule, level: float) -> bool:
         return False

@@ -32,7 +32,8 @@ Limits = tuple[float, float]
 class Interval:
     """A mean and its 95% confidence interval over n values.
 
-    The ends are NaN, and `method` is empty, if there are too few values. `method` is "t" or "BCa".
+    The ends are NaN, and `method` is empty, if there are too few values for an interval that says something.
+    `method` is "t" or "BCa".
     """
 
     n: int
@@ -42,9 +43,16 @@ class Interval:
     method: str = ""
 
     def cut(self, limits: Limits) -> Interval:
-        """The interval with its ends clipped to `limits`, the smallest and largest possible value."""
-        low, high = (float(np.clip(end, *limits)) for end in (self.low, self.high))
-        return replace(self, low=low, high=high)
+        """The interval with its ends cut to `limits`, as `cut_ends` does."""
+        low, high = cut_ends((self.low, self.high), limits)
+        return replace(self, low=low, high=high, method="" if math.isnan(low) else self.method)
+
+
+def cut_ends(ends: Limits, limits: Limits) -> Limits:
+    """The ends of an interval clipped to `limits`, the smallest and largest possible value. NaN where it
+    holds every possible value: such an interval says nothing."""
+    low, high = (float(np.clip(end, *limits)) for end in ends)
+    return (math.nan, math.nan) if (low, high) == limits else (low, high)
 
 
 def of_differences(limits: Limits) -> Limits:

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-from analysis.inference.intervals import Estimate, Limits, difference_of, mean_of
+from analysis.inference.intervals import Estimate, Limits, cut_ends, difference_of, mean_of, of_differences
 from analysis.inference.rule import Rule
 from analysis.inference.sequential import Schedule
 from analysis.inference.significance import Pairing, Test, sign_flip_p, smallest_p, two_sample_p
@@ -231,7 +231,8 @@ class Pair:
         return 0.0 if all(missing) else worse if missing[0] else -worse
 
     def interval(self, level: float) -> Ends:
-        """The interval of the difference at `level`, cut to what differences are possible."""
+        """The interval of the difference at `level`, cut to what differences are possible; NaN where it holds
+        all of them, or there is none."""
         ends = self.left_out.interval(level)
         if self._counts_lost and not math.isnan(ends[0]):
             if self.at_worst is not None:
@@ -245,8 +246,7 @@ class Pair:
         return self.cut(self.left_out.equivalence_interval(level))
 
     def cut(self, ends: Ends) -> Ends:
-        low, high = self.limits[0] - self.limits[1], self.limits[1] - self.limits[0]
-        return float(np.clip(ends[0], low, high)), float(np.clip(ends[1], low, high))
+        return cut_ends(ends, of_differences(self.limits))
 
     @cached_property
     def equivalence_p(self) -> float:

@@ -13,6 +13,7 @@ from analysis.compare.claims import claims_of, rule_of
 from analysis.compare.comparisons import EQUIVALENT
 from analysis.compare.ranking import claim_of, lost_seeds, rank_arms, seed_table
 from analysis.format import Unit, duration, join, name_of, p_text, p_words, si, title_of
+from analysis.inference.decision import DECIDED
 from analysis.inference.intervals import ALPHA, BCA_FROM, MIN_FOR_INTERVAL
 from analysis.report.sentences import adjustment
 from analysis.sweep import Sweep
@@ -156,13 +157,21 @@ def _mean(sweep: Sweep, metric: str, prefix: str, unit: Unit) -> Column:
 
 def _difference(sweep: Sweep, prefix: str, unit: Unit) -> Column:
     key, asks_best = f"{prefix}diff", rule_of(sweep).question == "best"
+    seeds = seed_table(sweep, sweep.test_metric or sweep.metric)
 
     def text(row: pd.Series) -> str:
         return "baseline" if row["arm"] == row[f"{prefix}against"] else unit.text(row[key], sign=True)
 
     def interval_text(row: pd.Series) -> str:
-        low, high = (unit.text(row[f"{key}_{end}"], sign=True) for end in ("low", "high"))
-        return f"[{low}, {high}]" if pd.notna(row[f"{key}_low"]) else ""
+        against = row[f"{prefix}against"]
+        if row["arm"] == against or pd.isna(row[key]):
+            return ""
+        if pd.notna(row[f"{key}_low"]):
+            low, high = (unit.text(row[f"{key}_{end}"], sign=True) for end in ("low", "high"))
+            return f"[{low}, {high}]"
+        is_decided = row[f"{prefix}verdict"] in DECIDED  # by an exact test, which needs no spread
+        has_spread = (seeds[[row["arm"], against]].std() != 0).any()
+        return "– (too few seeds)" if has_spread and not is_decided else "– (no spread)"
 
     return Column(
         ("difference" if asks_best else "difference to baseline")
@@ -199,7 +208,9 @@ def how_to_read(sweep: Sweep) -> str:
     """What the table's numbers are, in sentences."""
     metric, rule = sweep.test_metric or sweep.metric, rule_of(sweep)
     split = f"Ranked on {name_of(sweep.metric)}, claims on {name_of(metric)}. " if sweep.test_metric else ""
-    cut = ", cut where no value can be" if math.isfinite(sweep.unit(sweep.metric).limits[0]) else ""
+    cut = ""
+    if math.isfinite(sweep.unit(sweep.metric).limits[0]):
+        cut = ", cut where no value can be, left out if it holds every possible value"
     p = "They are exploratory, therefore without p. "
     if claim_of(sweep) == "confirmatory":
         p = f"p is that of the {rule.name}, {adjustment(sweep)}. "

@@ -22,7 +22,7 @@ class Placement:
         self._arms = {arm.name: arm for arm in plan.arms}
         self._state = state
         self._journal = journal
-        self.nodes = UNKNOWN  # those that are alive; `sweeps.execute` keeps them up to date
+        self.nodes = UNKNOWN  # alive and inspected; `sweeps.execute` keeps them up to date
         self.uninspected: set[str] = set()  # ids of nodes that are alive, and get trials once inspected
         self.excluded: set[str] = set()  # ids of nodes that get no more trials in this launch
 
@@ -47,10 +47,11 @@ class Placement:
         """The name of the node with this id; '' if it is not alive."""
         return next((each.name for each in self.nodes.nodes if each.id == node), "")
 
-    def fits(self, trial_id: str, avoid: Collection[str] = ()) -> bool:
-        """Whether the trial fits on a node that may get trials and is not among `avoid`, as long as nothing
-        else runs there."""
-        return self.usable.without(avoid).concurrency(*self.allocation(trial_id)) > 0
+    def fits(self, trial_id: str, nodes: Collection[str] | None = None) -> bool:
+        """Whether the trial fits on a node that may get trials, and is among `nodes` if they are given, as
+        long as nothing else runs there."""
+        there = self.usable if nodes is None else self.usable.only(nodes)
+        return there.concurrency(*self.allocation(trial_id)) > 0
 
     def arm_fits(self, arm: str) -> bool:
         """Whether a trial of the arm does."""

@@ -45,17 +45,15 @@ class Retries:
         """Whether the trial was lost so recently that others go first."""
         return trial_id in self._not_before and self._clock() < self._not_before[trial_id]
 
-    def avoided(self, trial_id: str) -> list[str]:
-        """The ids of the nodes on which the trial is not to run: those not inspected yet, the excluded ones,
-        and the one on which it was lost, if it fits on another."""
-        avoided = self._placement.excluded
+    def nodes(self, trial_id: str) -> list[str]:
+        """The ids of the nodes on which the trial may run: not the one on which it was lost, if it fits on
+        another. A node that joins later is not among them, as nobody has inspected it."""
+        usable = self._placement.usable
         if trial_id in self._not_before:
-            died_on = avoided | {self._node.get(trial_id, "")}
-            elsewhere = self._placement.nodes.without(died_on)
+            elsewhere = usable.without({self._node.get(trial_id, "")})
             if elsewhere.concurrency(*self._placement.allocation(trial_id)):
-                avoided = died_on
-        there = {node.id for node in self._placement.nodes.nodes}
-        return sorted(self._placement.uninspected | there & avoided)
+                usable = elsewhere
+        return sorted(node.id for node in usable.nodes)
 
     def started(self, trial_id: str, node: str) -> None:
         self._node[trial_id] = node

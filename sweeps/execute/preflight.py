@@ -1,13 +1,15 @@
-"""One short task on each node of a cluster before the first trial there: can it run this sweep's trials?"""
+"""One task on each node of a cluster before the first trial there: can it run this sweep's trials?"""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -15,23 +17,27 @@ from sweeps.decide.placement import gpus
 from sweeps.decide.reuse import code_version
 from sweeps.execute.failure import reason_of
 from sweeps.execute.worker import check_gpu
+from sweeps.plan.checks import data_configs, data_hash, joined
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import ClusterResources, Node
-from sweeps.plan.trainer import import_trainer
+from sweeps.plan.trainer import Trainer, import_trainer
 from sweeps.space.errors import SpecError
 
 LIMIT_S = 120.0  # of the wait for all nodes at the launch; imports on a network file system take long
+DATA_S = 600.0  # of the trainer's look at one data on a node; the first one may download them
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a node must have: the launching machine's code, and a folder that it may write to ('': none, as
-    the storage is a URL)."""
+    """What a node must have: the launching machine's code; a folder that it may write to ('': none, as the
+    storage is a URL); and the data of these configs, whose hashes are `data`."""
 
     trainer: str
     code: tuple[str, str]
     folder: str
     sys_path: list[str]
+    configs: tuple[dict[str, Any], ...] = ()
+    data: str = ""
 
 
 def expected(trainer: str, storage: str) -> Expected:
@@ -53,22 +59,54 @@ def problem_of(expects: Expected, gpu: float) -> str:
     """Why this machine cannot run trials, each on so many GPUs; '' if it can."""
     sys.path.extend(path for path in expects.sys_path if path not in sys.path)
     try:
-        import_trainer(expects.trainer)
+        trainer = import_trainer(expects.trainer)
         check_gpu(gpu)
     except Exception as error:  # of the trainer's imports
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return _first_line(error)
     if _code(expects.trainer) != expects.code:
         return "it has other code than the launching machine: bring it to the same version"
     if expects.folder and not os.access(expects.folder, os.W_OK | os.X_OK):
         return f"{expects.folder} is not there, or cannot be written to: mount the storage at the same path"
+    return _problem_of_data(expects, trainer)
+
+
+def _problem_of_data(expects: Expected, trainer: Trainer) -> str:
+    """Why the trainer cannot use the data here, as trials will; '' if it can, and they are the launching
+    machine's."""
+    hashes: list[str] = []
+    for config in expects.configs:
+        answers: list[str | BaseException] = []
+        reads = threading.Thread(target=_look_at_data, args=(trainer, config, answers), daemon=True)
+        reads.start()
+        reads.join(DATA_S)  # a file system that hangs would keep the node uninspected, and nobody told
+        if not answers:
+            return f"check(config) has not ended after {DATA_S:g} s: see whether the data can be read there"
+        if isinstance(answers[0], BaseException):
+            return _first_line(answers[0])
+        hashes.append(answers[0])
+    if joined(hashes) != expects.data:
+        return "its data are not those of the launching machine: bring them to the same version"
     return ""
 
 
-class Preflight:
-    """Runs the tasks, and knows which nodes have passed."""
+def _look_at_data(trainer: Trainer, config: dict[str, Any], answers: list[str | BaseException]) -> None:
+    try:
+        answers.append(data_hash(trainer, trainer.config_model.model_validate(config)))
+    except BaseException as error:  # a thread's error would be printed, and lost
+        answers.append(error)
 
-    def __init__(self, plan: Plan, storage: str) -> None:
-        self._expects = expected(plan.spec.trainer, storage)
+
+def _first_line(error: BaseException) -> str:
+    return reason_of(error).splitlines()[0]
+
+
+class Preflight:
+    """Runs the tasks, once on each node, and knows which nodes have passed. `data` are the hashes of the
+    plan's data on this machine."""
+
+    def __init__(self, plan: Plan, storage: str, data: str) -> None:
+        configs = tuple(config.model_dump(mode="json") for config in data_configs(plan))
+        self._expects = replace(expected(plan.spec.trainer, storage), configs=configs, data=data)
         self._gpu = min((gpus(arm, {}) for arm in plan.arms if gpus(arm, {})), default=0.0)
         self._tasks: dict[str, ray.ObjectRef[str]] = {}
         # Of each node that was inspected; '' if it passed. The driver's own has what the driver has.

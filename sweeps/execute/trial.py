@@ -49,7 +49,7 @@ class Payload:
 
     `checkpoints` is the trial's folder or URL, `log` the file of its log; `metric` and `mode` are the
     objective's; `factors` and `tuned` are names that no metric may have; `cpu` and `gpu` are the trial's
-    resources, and `avoid` the ids of nodes on which it is not to run.
+    resources, and `nodes` the ids of the nodes on which it may run.
     """
 
     trial_id: str
@@ -62,7 +62,7 @@ class Payload:
     mode: str
     cpu: float
     gpu: float
-    avoid: list[str] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)
     attempt: int = 1
     journal_step: int = -1  # the last step that the journal has a report of
     is_measured: bool = False  # `gpu` follows from measured memory, and can be enlarged
@@ -179,7 +179,8 @@ class TrialHandle:
             return
         except BaseException as error:
             self._log.write("".join(traceback.format_exception(error)))
-            outcome = outcome_of(error, payload.is_measured)
+            begins_on_gpu = payload.gpu > 0 and self._last_step < 0
+            outcome = outcome_of(error, payload.is_measured, begins_on_gpu)
             report = Report({}, outcome, reason_of(error), self._log.last_lines())
         else:
             report = Report(outcome="completed")

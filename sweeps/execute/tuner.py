@@ -187,7 +187,8 @@ class SchedulerAdapter(_NotSaved, FIFOScheduler):
         self._checked: ClusterResources | None = None  # the usable nodes of which waiting trials know
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Ray's own choice, after trials were taken back whose nodes are all gone while they waited."""
+        """Ray's own choice, after trials were taken back that waited while a node of theirs was excluded, or
+        all of them have gone."""
         usable = self._controller.placement.usable
         if usable != self._checked:
             self._checked = usable
@@ -198,8 +199,10 @@ class SchedulerAdapter(_NotSaved, FIFOScheduler):
         return super().choose_trial_to_run(tune_controller)
 
     def _may_start(self, trial: Any) -> bool:
-        payload = Payload.loads(trial.config["payload"])
-        return not payload.avoid or self._controller.placement.fits(payload.trial_id, payload.avoid)
+        payload, placement = Payload.loads(trial.config["payload"]), self._controller.placement
+        if not placement.excluded.isdisjoint(payload.nodes):
+            return False
+        return placement.fits(payload.trial_id, payload.nodes)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         continues = True
@@ -320,7 +323,7 @@ def _payload(controller: Controller, trial: TrialPlan, checkpoints: str, logs: P
         mode=spec.objective.mode,
         cpu=allocation.cpu,
         gpu=allocation.gpu,
-        avoid=controller.retries.avoided(trial.trial_id),
+        nodes=controller.retries.nodes(trial.trial_id),
         attempt=state.attempts + 1,
         journal_step=state.last_step,
         is_measured=trial.arm in controller.state.shares,

@@ -40,11 +40,10 @@ class TrialActor(tune.Trainable):
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         payload = Payload.loads(config["payload"])
-        resources = [{"CPU": payload.cpu, "GPU": payload.gpu}]
-        if not payload.avoid:
-            return tune.PlacementGroupFactory(resources)
-        elsewhere = {"ray.io/node-id": f"!in({','.join(payload.avoid)})"}
-        return tune.PlacementGroupFactory(resources, bundle_label_selector=[elsewhere])
+        there = {"ray.io/node-id": f"in({','.join(payload.nodes)})"}
+        return tune.PlacementGroupFactory(
+            [{"CPU": payload.cpu, "GPU": payload.gpu}], bundle_label_selector=[there]
+        )
 
     def setup(self, config: dict[str, Any]) -> None:
         self._payload = Payload.loads(config["payload"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sweeps.plan.match import Matched, target_of
 from sweeps.plan.model import Arm, Plan
 from sweeps.plan.seed_keys import check_seed_keys
 from sweeps.plan.train_flops import training_flops
+from sweeps.plan.trainer import Trainer
 from sweeps.space.dotted import absolute_at, get
 from sweeps.space.errors import SpecError
 from sweeps.space.names import REPORTED, RESERVED, name_problem, same_name
@@ -245,19 +246,12 @@ def _said(values: dict[str, Any]) -> str:
 def check_data(plan: Plan) -> str:
     """Let the trainer look at the data that the trials name, once for each. Raises SpecError.
 
-    With `seed_keys` each seed has data of its own. Returns the hashes that the trainer gives, in the plan's
-    order: a sweep on other data is another sweep.
+    Returns the hashes that the trainer gives, in the plan's order: a sweep on other data is another sweep.
     """
-    seen: list[Any] = []
     found: list[str] = []
-    for config in _configs(plan):
-        data = config.model_dump(mode="json")
-        data = data.get("data", data)
-        if data in seen:
-            continue
-        seen.append(data)
+    for config in data_configs(plan):
         try:
-            digest = plan.trainer.check(config)
+            found.append(data_hash(plan.trainer, config))
         except (ValueError, OSError) as error:
             reason = str(error).removeprefix("data: ")
             raise SpecError(f"{plan.source}: data: {reason}") from error
@@ -266,8 +260,29 @@ def check_data(plan: Plan) -> str:
                 f"{plan.source}: trainer: {plan.spec.trainer}: check(config) failed "
                 f"({type(error).__name__}: {error}): mend it, or remove it"
             ) from error
-        found += [str(digest)[:16]] if digest else []
-    return " ".join(dict.fromkeys(found))
+    return joined(found)
+
+
+def data_hash(trainer: Trainer, config: BaseModel) -> str:
+    """The hash that the trainer gives of the config's data, shortened; '' if it gives none. Raises what its
+    `check` raises."""
+    return str(trainer.check(config) or "")[:16]
+
+
+def joined(hashes: Iterable[str]) -> str:
+    """Hashes as they are recorded: each once."""
+    return " ".join(dict.fromkeys(filter(None, hashes)))
+
+
+def data_configs(plan: Plan) -> Iterator[BaseModel]:
+    """A config for each data that the trials name; with `seed_keys` each seed has data of its own."""
+    seen: list[Any] = []
+    for config in _configs(plan):
+        data = config.model_dump(mode="json")
+        data = data.get("data", data)
+        if data not in seen:
+            seen.append(data)
+            yield config
 
 
 def _configs(plan: Plan) -> Iterator[BaseModel]:

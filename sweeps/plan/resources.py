@@ -63,6 +63,10 @@ class ClusterResources:
         """The nodes whose ids are not among `excluded`."""
         return ClusterResources(tuple(node for node in self.nodes if node.id not in excluded))
 
+    def only(self, ids: Collection[str]) -> ClusterResources:
+        """The nodes with these ids."""
+        return ClusterResources(tuple(node for node in self.nodes if node.id in ids))
+
 
 @dataclass(frozen=True)
 class Calibration:

@@ -35,7 +35,8 @@ class Trainer:
     effective (the part of the config that has an effect), extendable (a longer run begins exactly as a
     shorter one).
     `gpu_memory(config)` returns the bytes that a trial needs on a GPU, estimated.
-    `check(config)` raises ValueError for data that cannot be used, and returns the data's hash or None.
+    `check(config)` raises ValueError for data that cannot be used, and returns the data's hash or None. It is
+    called on the launching machine, and on each node of a cluster.
     `calibrate(config, device)` runs a few steps; see sweeps.execute.measure.
     """
 

@@ -117,8 +117,14 @@ def test_a_sick_node_gets_no_more_trials(sweep: Sweep) -> None:
     assert sick not in starts.values()  # where each trial started last
 
 
+def _slow_down(sweep: Sweep, seconds_a_step: float) -> None:
+    """So that there are still trials to run when a node that joins has been inspected."""
+    was, now = "seconds_a_step: 0.1", f"seconds_a_step: {seconds_a_step}"
+    sweep.space.write_text(sweep.space.read_text().replace(was, now))
+
+
 def test_a_node_that_joins_is_used(sweep: Sweep) -> None:
-    sweep.space.write_text(sweep.space.read_text().replace("seconds_a_step: 0.1", "seconds_a_step: 1.5"))
+    _slow_down(sweep, 1.5)
     with _cluster(sweep, nodes=1) as order:
         process = sweep.started(3)
         order("add")
@@ -145,6 +151,34 @@ def test_a_node_that_cannot_run_the_sweep_gets_no_trial(sweep: Sweep) -> None:
         assert "no node of the cluster can run trials" in refused.stderr
         order("add")
         done = sweep.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    [warning] = sweep.events("warning")
+    assert "a library is missing here" in warning["text"] and not sweep.events("retry")
+    assert len({event["node"] for event in sweep.events("start")}) == 1
+
+
+def test_a_node_whose_data_are_missing_or_others_gets_no_trial(sweep: Sweep) -> None:
+    _train_with(sweep, "sick_trainer")
+    with _cluster(sweep, nodes=1) as order:
+        order("add no-data")
+        order("add other-data")
+        done = sweep.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = sorted(event["text"].partition(": ")[2] for event in sweep.events("warning"))
+    assert len(told) == 2 and not sweep.events("retry")
+    assert told[0].startswith("FileNotFoundError: /data/train.csv is not there; mend the node")
+    assert told[1].startswith("its data are not those of the launching machine")
+    assert len({event["node"] for event in sweep.events("start")}) == 1
+
+
+def test_a_sick_node_that_joins_gets_no_trial(sweep: Sweep) -> None:
+    """Ray sees its free core at once, and the launch only when it reads the nodes again."""
+    _train_with(sweep, "sick_trainer")
+    _slow_down(sweep, 0.5)
+    with _cluster(sweep, nodes=1) as order:
+        process = sweep.started(3)
+        order("add broken")
+        done = sweep.finish(process)
     assert done.returncode == 0, done.stdout + done.stderr
     [warning] = sweep.events("warning")
     assert "a library is missing here" in warning["text"] and not sweep.events("retry")

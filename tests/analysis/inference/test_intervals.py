@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.inference.intervals import BCA_FROM, difference_of, mean_interval, t_interval
+from analysis.inference.intervals import BCA_FROM, cut_ends, difference_of, mean_interval, t_interval
 from tests.analysis.inference.oracles import welch
 
 numbers = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
@@ -69,3 +69,11 @@ def test_the_method_changes_at_twenty_and_the_same_values_give_the_same_ends() -
     skewed = np.random.default_rng(1).exponential(size=30)
     found = mean_interval(skewed)
     assert found.high - found.mean > found.mean - found.low  # it leans the way that the data do
+
+
+def test_an_interval_that_holds_every_possible_value_is_none() -> None:
+    assert cut_ends((-0.2, 0.9), (0.0, 1.0)) == (0.0, 0.9)
+    assert all(map(math.isnan, cut_ends((-0.2, 1.1), (0.0, 1.0))))
+    assert cut_ends((-9.0, 9.0), (-math.inf, math.inf)) == (-9.0, 9.0)
+    found = mean_interval([0.0, 1.0, 0.0, 1.0]).cut((0.0, 1.0))
+    assert found.mean == 0.5 and math.isnan(found.low) and math.isnan(found.high) and not found.method

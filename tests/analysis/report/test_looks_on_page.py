@@ -22,7 +22,7 @@ from analysis.report.table import how_decided, to_csv
 from analysis.sweep import Sweep, load_sweep
 from tests.analysis.played import played
 from tests.analysis.report.sections.cells import cells
-from tests.analysis.report.test_verdicts import asked_again
+from tests.analysis.report.test_verdicts import SHARE, asked_again, far_apart
 from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.playing import value
 
@@ -154,3 +154,19 @@ def test_at_the_worst_value_is_said_where_seeds_were_lost(tmp_path: Path) -> Non
     sweep = load_sweep(played(tmp_path, of))
     assert "with them at the worst value" in how_decided(sweep)
     assert "seeds diverged or failed" in ranking(sweep)["b"][4]
+
+
+def test_an_interval_that_says_nothing_is_a_dash_with_its_reason(tmp_path: Path) -> None:
+    sweep = load_sweep(played(tmp_path, far_apart, seeds=[1, 2], objective=SHARE))
+    assert ranking(sweep)["b"][3].endswith("– (too few seeds)") and "100.0, +100.0" not in render(sweep)
+    assert "difference to baseline (points) low" not in pd.read_csv(StringIO(to_csv(sweep)))
+    (again := tmp_path / "alike").mkdir()
+    alike = load_sweep(played(again, lambda arm, seed: 1.0, objective=SHARE))
+    assert ranking(alike)["b"][3].endswith("– (no spread)")
+
+
+def test_an_exploratory_interval_that_says_nothing_is_a_dash(tmp_path: Path) -> None:
+    sweep = load_sweep(write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.5)}, seeds=(0, 1)))
+    for metric in (sweep.metric, str(sweep.test_metric)):
+        sweep.trials[metric] = (sweep.trials["seed"] == 1).astype(float)
+    assert sweep.is_exploratory and ranking(sweep)["b"][4].endswith("– (too few seeds)")

@@ -248,6 +248,31 @@ def test_of_all_pairs_a_note_on_lost_seeds_is_told_from_each_side(tmp_path: Path
     assert of_b and all("seeds of the other arm diverged or failed" in row["note"] for row in of_b)
 
 
+SHARE = {"metric": "accuracy", "mode": "max", "unit": "share"}
+
+
+def far_apart(arm: str, seed: int) -> float:
+    """Seeds of which every second one solves nothing."""
+    return 0.5 + (0.4 if seed % 2 else -0.4) + 0.01 * (ord(arm) - ord("a"))
+
+
+def test_an_interval_of_every_possible_difference_is_none(tmp_path: Path) -> None:
+    rows = by_arm(read(played(tmp_path, far_apart, seeds=[1, 2], objective=SHARE)))
+    assert {(row["low"], row["high"]) for row in rows.values()} == {(None, None)}
+    assert {row["verdict"] for row in rows.values()} == {"not settled"} and rows["b"]["p"] > 0.9
+
+
+def test_a_journal_that_has_such_an_interval_is_read_without_it(tmp_path: Path) -> None:
+    folder = played(tmp_path, seeds=[1, 2, 3], objective=SHARE)
+    journal = folder / "journal.jsonl"
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    [look] = [event for event in events if event["event"] == "look"]
+    look["comparisons"][0] |= {"low": -1.0, "high": 1.0}
+    journal.write_text("".join(json.dumps(event) + "\n" for event in events))
+    rows = by_arm(read(folder))
+    assert rows["b"]["low"] is None and rows["b"]["high"] is None and rows["d"]["low"] is not None
+
+
 def test_a_folder_without_results_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = asked_again(played(tmp_path, ablate=FOUR), margin=-1)
     for given, words in ((tmp_path / "nope", "is no folder"), (folder, "evidence.margin")):

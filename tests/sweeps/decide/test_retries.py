@@ -67,10 +67,8 @@ class Sim:
 
     def _start(self) -> None:
         while (place := +self.free) and (trial := self.controller.next_trial(exclude=self.running)):
-            avoided = self.controller.retries.avoided(trial.trial_id)
-            node = max(
-                (each for each in place if each not in avoided), key=lambda each: place[each], default=""
-            )
+            allowed = self.controller.retries.nodes(trial.trial_id)
+            node = max((each for each in place if each in allowed), key=lambda each: place[each], default="")
             if not node:
                 return
             self.controller.started(trial.trial_id, node)
@@ -236,11 +234,11 @@ def test_reports_of_the_past_do_not_show_that_a_worker_works(tmp_path: Path) -> 
     assert made.retries.gave_up
 
 
-def test_a_node_that_is_not_inspected_yet_is_avoided_and_told_of(tmp_path: Path) -> None:
+def test_that_nodes_are_not_inspected_yet_is_told(tmp_path: Path) -> None:
     played = sim(tmp_path, 1, 1, lambda trial, node: None, seeds=1)
     made = played.controller
     made.begin()
     made.placement.uninspected = {"node77"}
-    assert made.retries.avoided("b-d0-s0") == ["node77"]
+    assert made.retries.nodes("b-d0-s0") == ["node00"]
     made.see_nodes(ClusterResources(()))
     assert "still being inspected" in made.waits_for

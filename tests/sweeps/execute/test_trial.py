@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sweeps.execute.failure import MAX_REASON
 from sweeps.execute.trial import Payload, Report, TrialHandle
@@ -195,6 +196,73 @@ def test_a_trial_that_needs_more_of_a_gpu_is_told_from_a_broken_one(
 
     monkeypatch.setitem(_ACTS, "nothing", act)
     assert played(replace(payload(tmp_path), is_measured=True))[-1].outcome == outcome
+    assert played(payload(tmp_path))[-1].outcome == "failed"
+
+
+def outcome_on_gpu(given: Payload, monkeypatch: pytest.MonkeyPatch, error: Exception, reports: int) -> str:
+    """The outcome of a trial with a GPU whose trainer raises the error after so many reports."""
+
+    def train(config: Any, trial: Any) -> None:
+        for step in range(1, reports + 1):
+            trial.report({"step": step, "samples": step, "accuracy": 0.5})
+        raise error
+
+    monkeypatch.setattr("tests.sweeps.execute.unruly_trainer.train", train)
+    train.__annotations__["config"] = Config
+    return played(replace(given, gpu=1))[-1].outcome
+
+
+ADVICE = "\nCUDA kernel errors might be reported at some other API call; enable device-side assertions.\n"
+OF_THE_NODE: list[Exception] = [
+    torch.AcceleratorError(f"CUDA error: no CUDA-capable device is detected{ADVICE}"),
+    torch.AcceleratorError(f"CUDA error: all CUDA-capable devices are busy or unavailable{ADVICE}"),
+    RuntimeError(f"CUDA error: uncorrectable ECC error encountered{ADVICE}"),
+    RuntimeError(f"CUDA error: no kernel image is available for execution on the device{ADVICE}"),
+    RuntimeError(f"CUDA error: unknown error{ADVICE}"),
+    RuntimeError("CUDA driver error: device not ready"),
+    RuntimeError("No CUDA GPUs are available"),
+    RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"),
+    RuntimeError("The NVIDIA driver on your system is too old (found version 11040)."),
+    RuntimeError("CUDA driver initialization failed, you might not have a CUDA gpu."),
+    RuntimeError("CUDA unknown error - this may be due to an incorrectly set up environment"),
+    RuntimeError("Unexpected error from cudaGetDeviceCount(). Error 804: forward compatibility"),
+    AssertionError("Torch not compiled with CUDA enabled"),
+]
+OF_THE_TRIAL: list[Exception] = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    torch.AcceleratorError(f"CUDA error: out of memory{ADVICE}"),
+    RuntimeError("CUDA driver error: out of memory"),
+    torch.AcceleratorError(f"CUDA error: device-side assert triggered{ADVICE}"),
+    torch.AcceleratorError(f"CUDA error: an illegal memory access was encountered{ADVICE}"),
+    torch.AcceleratorError(f"CUDA error: unspecified launch failure{ADVICE}"),
+    RuntimeError(f"CUDA error: invalid device ordinal{ADVICE}"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
+]
+
+
+@pytest.mark.parametrize("error", OF_THE_NODE, ids=str)
+def test_a_trial_that_finds_no_gpu_that_works_is_lost_until_it_has_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    assert outcome_on_gpu(payload(tmp_path), monkeypatch, error, reports=0) == "lost"
+    assert outcome_on_gpu(payload(tmp_path), monkeypatch, error, reports=1) == "failed"
+
+
+@pytest.mark.parametrize("error", OF_THE_TRIAL, ids=str)
+def test_what_a_trial_does_with_its_gpu_is_its_own_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    assert outcome_on_gpu(payload(tmp_path), monkeypatch, error, reports=0) == "failed"
+
+
+def test_without_a_gpu_of_its_own_no_cuda_is_not_the_nodes_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act() -> None:
+        raise RuntimeError("No CUDA GPUs are available")
+
+    monkeypatch.setitem(_ACTS, "nothing", act)
     assert played(payload(tmp_path))[-1].outcome == "failed"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune import PlacementGroupFactory
 
 from sweeps.decide.controller import Controller
 from sweeps.execute.trial import Payload
@@ -102,6 +104,21 @@ class Driver:
     def dies(self) -> None:
         self.callback.on_trial_error(0, [], self.trial)
         self.callback.on_step_begin(1, [])
+
+    def waiting(self, nodes: list[str]) -> Callable[[], bool]:
+        """Whether a trial that waits with Ray for one of these nodes is taken back, asked now."""
+        payload = replace(self.payload, nodes=nodes).dumps()
+        trial = SimpleNamespace(status="PENDING", PENDING="PENDING", config={"payload": payload})
+        taken_back: list[Any] = []
+        ray_tune = SimpleNamespace(
+            get_live_trials=lambda: [trial], get_trials=list, stop_trial=taken_back.append
+        )
+
+        def ask() -> bool:
+            self.scheduler.choose_trial_to_run(ray_tune)
+            return bool(taken_back)
+
+        return ask
 
     def events(self, *names: str) -> list[Event]:
         return [event for event in read_journal(self._journal) if event["event"] in names]
@@ -213,7 +230,7 @@ def test_a_start_and_a_loss_name_the_node_also_where_the_worker_could_not_be_set
     driver.dies()
     (lost,) = driver.events("retry")
     assert lost["node"] == "first-node"
-    assert driver.controller.retries.avoided(driver.trial_id) == ["first-node"]
+    assert driver.controller.retries.nodes(driver.trial_id) == ["second-node"]
     told = f"The actor died in its creation task (pid=7, actor_id={'b' * 32})\nImportError: no\n"
     Path(driver.trial.error_file).write_text(told)
     driver.dies()
@@ -274,30 +291,37 @@ def test_what_ray_tells_of_a_death_is_recorded_without_passwords(tmp_path: Path)
     assert "cannot be reached" in event["reason"] and "secret" not in event["reason"]
 
 
-@pytest.mark.parametrize(("avoid", "stopped"), [(["first-node"], True), ([], False)])
+@pytest.mark.parametrize(
+    ("nodes", "stopped"), [(["second-node"], True), (["first-node", "second-node"], False)]
+)
 def test_a_trial_that_waits_for_a_node_that_died_is_taken_back(
-    tmp_path: Path, avoid: list[str], stopped: bool
+    tmp_path: Path, nodes: list[str], stopped: bool
 ) -> None:
     """It was lost on the first node, and the second one dies."""
     driver = Driver(tmp_path)
-    payload = replace(driver.payload, avoid=avoid)
-    waiting = SimpleNamespace(status="PENDING", PENDING="PENDING", config={"payload": payload.dumps()})
-    taken_back: list[Any] = []
-    ray_tune = SimpleNamespace(
-        get_live_trials=lambda: [waiting], get_trials=list, stop_trial=taken_back.append
-    )
-    driver.scheduler.choose_trial_to_run(ray_tune)
-    assert not taken_back
+    taken_back = driver.waiting(nodes)
+    assert not taken_back()
     driver.controller.see_nodes(ClusterResources((Node(1, 0, "first-node", "vm"),)))
-    driver.scheduler.choose_trial_to_run(ray_tune)
-    assert taken_back == ([waiting] if stopped else [])
+    assert taken_back() == stopped
 
 
-def test_nodes_that_are_still_inspected_are_avoided(tmp_path: Path) -> None:
+def test_a_trial_that_waits_is_taken_back_from_a_node_that_is_excluded(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    taken_back = driver.waiting(["first-node", "second-node"])
+    assert not taken_back()
+    driver.controller.retries.exclude("second-node", "its GPU is broken")
+    assert taken_back()
+
+
+def test_a_node_that_is_not_inspected_or_joins_later_is_none_of_a_trials(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
     inspects: Any = SimpleNamespace(passed=lambda nodes, failed: nodes.without({"second-node"}))
     _Nodes(driver.controller, None, inspects)
-    assert driver.controller.retries.avoided(driver.trial_id) == ["second-node"]
+    trial = driver.controller._trial_plan(driver.controller.state.trials[driver.trial_id])
+    given = _payload(driver.controller, trial, str(tmp_path), tmp_path)
+    there = {"ray.io/node-id": "in(first-node)"}
+    wanted = PlacementGroupFactory([{"CPU": given.cpu, "GPU": 0}], bundle_label_selector=[there])
+    assert TrialActor.default_resource_request({"payload": given.dumps()}) == wanted
 
 
 def test_a_report_that_is_repeated_from_a_checkpoint_does_not_end_a_row_of_losses(
