@@ -17,13 +17,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.training_step import configs_of
+from benchmarks.training_step import config_of, configs_of
 from trm.config import TrialConfig
 from trm.model import build_model
+from trm.settings.overrides import override
+from trm.settings.yaml import parse_scalar
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "search_spaces/base/trm_sudoku.yaml"
 SMALL = ["model.hidden_size=128", "data.num_aug=0"]
 SEEDS = (0, 1, 2)
+PARTS = "[{kind: gated_deltanet, num_heads: 2, d_state: 16, head_dim: 32}, {kind: mamba3, expand: 0.625}]"
+OTHERS = {  # what the defaults are there for
+    "mamba3 without output_norm": "{kind: mamba3, output_norm: false}",
+    **{
+        f"parallel, beta_init {beta:g}": f"{{kind: parallel, beta_init: {beta:g}, mixers: {PARTS}}}"
+        for beta in (1, 0.3)
+    },
+}
 ROWS = 2
 CHANGE = 1e-5
 
@@ -48,9 +58,19 @@ def _rms(x: Tensor) -> float:
     return x.square().mean().sqrt().item()
 
 
-def measure(overrides: list[str]) -> dict[str, Any]:
+def others() -> dict[str, TrialConfig]:
+    """The recipe with generated puzzles, as for the mixers, and each of OTHERS."""
+    base = config_of(PUBLISHED, "mlp", SMALL).model_dump(mode="json")
+    mixers = {name: parse_scalar(text) for name, text in OTHERS.items()}
+    return {
+        name: TrialConfig.model_validate(override(base, [("model.mixer", mixer)], TrialConfig))
+        for name, mixer in mixers.items()
+    }
+
+
+def measure(configs: dict[str, TrialConfig]) -> dict[str, Any]:
     found = {}
-    for kind, config in configs_of(PUBLISHED, [*SMALL, *overrides]).items():
+    for kind, config in configs.items():
         gains, sizes = zip(*(gain(config, seed) for seed in SEEDS), strict=True)
         mixer = config.model.mixer
         found[kind] = {
@@ -67,9 +87,11 @@ def main() -> None:
     parser.add_argument("--gains", type=float, nargs="*", default=[1.0, 0.3], help="beside the default")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = {"default": measure([])}
-    found |= {f"{value:g}": measure([f"model.mixer.out_gain={value}"]) for value in given.gains}
-    print(json.dumps({"torch": str(torch.__version__), "by out_gain": found}, indent=2))
+    found = {"default": measure(configs_of(PUBLISHED, SMALL))}
+    for value in given.gains:
+        found[f"{value:g}"] = measure(configs_of(PUBLISHED, [*SMALL, f"model.mixer.out_gain={value}"]))
+    content = {"torch": str(torch.__version__), "by out_gain": found, "others": measure(others())}
+    print(json.dumps(content, indent=2))
 
 
 if __name__ == "__main__":

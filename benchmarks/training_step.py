@@ -51,6 +51,8 @@ SETTINGS = {  # beside the kind, where the recipe is narrower than the mixers' d
     "mamba2": {"expand": 1.0, "d_state": 16, "headdim": 16, "direction": "bidirectional"},
     "mamba3": {"expand": 1.0, "d_state": 16, "headdim": 16, "direction": "bidirectional"},
     "mlstm": {"expand": 1.0, "direction": "bidirectional_tied"},
+    "gated_deltanet": {"direction": "bidirectional_tied"},
+    "kda": {"direction": "bidirectional_tied"},
     "rwkv7": {"head_size": 14, "direction": "bidirectional_tied"},
 }
 NARROW = 256  # hidden_size below which SETTINGS apply

@@ -55,6 +55,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_merge_has_left_its_marks(page: Path) -> None:
+    assert not re.search("^(<{7}|={7}|>{7})( |$)", page.read_text(), re.MULTILINE)
+
+
 def test_the_stops_of_the_architecture_exist() -> None:
     stops = _STOP.findall((ROOT / "docs" / "architecture.md").read_text())
     assert len(stops) > 40  # or the pattern no longer fits the page

@@ -12,12 +12,13 @@ from torch import Tensor
 from trm.config import TrialConfig
 from trm.losses import supervision_loss
 from trm.model import TRM, Carry, Noise, build_model
+from trm.optim import matrices
 
 
 class StepMemory(NamedTuple):
     """Bytes of a training step in eager mode; a compiled one saves less for the backward pass."""
 
-    weights: int  # with gradients, AdamW's moments, the average and the chosen weights, all in float32
+    weights: int  # with gradients, moments, the average and the chosen weights, all in float32
     saved: int  # by the forward pass of `rows_at_once` rows, for the backward pass
     carry: int  # of the whole batch, twice: a new one is made before the old one is replaced
 
@@ -73,7 +74,10 @@ def step_memory(config: TrialConfig, dtype: torch.dtype) -> StepMemory:
     with saved_for_backward(model) as saved:
         carry, _ = loss_without_data(model, config)
     copies = 2 + 2 + (config.optim.ema_decay > 0) + 1
-    weights = sum(parameter.numel() * 4 for parameter in model.parameters()) * copies
+    numbers = sum(parameter.numel() for parameter in model.parameters()) * copies
+    if config.optim.kind == "muon":  # which has one moment
+        numbers -= sum(matrix.numel() for matrix in matrices(model))
+    weights = 4 * numbers
     of_carry = sum(value.untyped_storage().nbytes() for value in vars(carry).values())
     passes = config.train.batch_size // config.train.rows_at_once
     return StepMemory(weights, sum(saved.values()), 2 * of_carry * passes)

@@ -25,7 +25,8 @@ The paper's ablations, and HRM, are values of `ModelConfig`: `networks` and `gra
     none         every row gets all halt_max_steps steps, and the halting head is not trained
 Stabilisers, each 0 by default, where z is a state, f its update and e a standard normal:
     damping         z <- d z + (1 - d) f(z, ...), as in a damped fixed-point iteration (Mann 1953)
-    latent_noise    z_L <- z_L + s e before each supervision step of the training; z_L has an RMS of one
+    latent_noise    z_L <- z_L + s e before each supervision step of the training; undamped z_L has an RMS
+                    of one (training with noise: Bishop 1995)
     latent_dropout  z_L <- z_L m / (1 - p) before each, m being 0 with probability p (Srivastava et al. 2014)
 HRM is separate networks of 4 layers, the one-step gradient, and `continue`; `h_layers` is the depth of its H
 network, where that is not the L network's.

@@ -65,8 +65,8 @@ class Optimizers:
             # AdamW's kernel for CUDA reads float32. On a CPU float64 gives the bits that a number would.
             return torch.zeros((), dtype=torch.float32 if is_cuda else torch.float64, device=device)
 
-        matrices = _matrices(model) if config.kind == "muon" else []
-        held = {id(matrix) for matrix in matrices}
+        for_muon = matrices(model) if config.kind == "muon" else []
+        held = {id(matrix) for matrix in for_muon}
         self._optimizers["adamw"] = torch.optim.AdamW(
             _groups((p for p in self._network if id(p) not in held), config.weight_decay),
             lr=rate(),
@@ -75,9 +75,9 @@ class Optimizers:
             fused=is_cuda,
             capturable=is_cuda,
         )
-        if matrices:
+        if for_muon:
             self._optimizers["muon"] = torch.optim.Muon(
-                _groups(matrices, config.weight_decay),
+                _groups(for_muon, config.weight_decay),
                 momentum=config.momentum,
                 adjust_lr_fn="match_rms_adamw",
             )
@@ -123,8 +123,9 @@ class Optimizers:
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state[name]["state"]})
 
 
-def _matrices(model: TRM) -> list[nn.Parameter]:
-    """The weights of the blocks' linear maps."""
+def matrices(model: TRM) -> list[nn.Parameter]:
+    """The weights of the blocks' linear maps, which Muon trains. What a mixer does not hold as such is not
+    among them: mamba's map to step sizes, the low-rank maps of rwkv7, the block-diagonal ones of mlstm."""
     linear = (
         module for block in model.blocks for module in block.modules() if isinstance(module, CastedLinear)
     )

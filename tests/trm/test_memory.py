@@ -20,6 +20,9 @@ def test_weights_are_counted_with_all_that_is_kept_of_them() -> None:
     )
     parameters = sum(p.numel() for p in Trainer(make_config(), FakeTrial(Path())).model.parameters())
     assert averaged.weights == 6 * 4 * parameters and plain.weights == 5 * 4 * parameters
+    muon = step_memory(make_config(optim={"kind": "muon"}), torch.float32)
+    linear = [p for n, p in Trainer(make_config(), FakeTrial(Path())).model.block.named_parameters()]
+    assert averaged.weights - muon.weights == 4 * sum(p.numel() for p in linear)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "attention", "mamba", "mamba2"])

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from tests.trm.mixers.conformance import HIDDEN, small
 from trm.config import OptimConfig
 from trm.data.base import TaskShape
+from trm.mixers import MIXERS
 from trm.mixers.attention import AttentionConfig
 from trm.model import TRM
 from trm.model_config import ModelConfig
-from trm.optim import Optimizers, SignSGD, learning_rate
+from trm.optim import Optimizers, SignSGD, learning_rate, matrices
 
 
 def small_model(puzzle_emb_len: int = 2) -> TRM:
@@ -178,6 +180,24 @@ def test_muon_turns_the_blocks_matrices_alone():
         along = (of_gradient.U.T @ step @ of_gradient.Vh.T).diagonal() / (0.2 * max(p.shape) ** 0.5)
         assert along.min() > 0.5 and along.max() < 1.3, name
     assert turned == {n for n, p in model.named_parameters() if n.startswith("block.") and p.ndim == 2}
+
+
+# Matrices of the mixers that are no linear map of their own to the optimizer.
+WITH_ADAMW = {
+    "mamba": {"A_log", "dt_proj.weight"},
+    "mamba3": {"B_bias", "C_bias"},
+    "rwkv7": {"w1", "w2", "a1", "a2", "g1", "g2"},
+}
+
+
+@pytest.mark.parametrize("kind", MIXERS)
+def test_muon_has_the_linear_maps_of_every_mixer(kind):
+    config = ModelConfig(hidden_size=HIDDEN, num_layers=2, mixer=small(MIXERS[kind]))
+    with torch.random.fork_rng():
+        model = TRM(config, TaskShape(6, 9))
+    held = {id(parameter) for parameter in matrices(model)}
+    left = {n for n, p in model.block.named_parameters() if p.ndim == 2 and id(p) not in held}
+    assert {name.partition(".mixers.0.")[2] for name in left} == WITH_ADAMW.get(kind, set())
 
 
 def test_muons_rate_follows_the_schedule():

@@ -29,7 +29,7 @@ from trm.mixers.ssm import dt_bias_init
 class GatedDeltaNetConfig(DeltaRuleConfig):
     kind: Literal["gated_deltanet"] = "gated_deltanet"
     sixteenths = (8, 16)
-    out_gain: float = Field(0.3, gt=0.0)  # the loop of a new network amplifies about once (docs/mixers.md)
+    out_gain: float = Field(0.3, gt=0.0)  # at 128 channels the loop amplifies about once (docs/mixers.md)
     num_v_heads: int | None = Field(None, ge=1)  # None: num_heads
 
     @property
@@ -37,12 +37,12 @@ class GatedDeltaNetConfig(DeltaRuleConfig):
         return self.num_v_heads or self.num_heads
 
     def check(self, hidden_size: int, key: str = KEY) -> None:
-        super().check(hidden_size, key)
         if self.value_heads % self.num_heads:
             raise ValueError(
                 f"{key}.num_v_heads is {self.num_v_heads}, but value heads share the keys of num_heads, "
                 f"{self.num_heads}, equally: give a multiple of {self.num_heads}"
             )
+        super().check(hidden_size, key)
 
     def build(
         self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None

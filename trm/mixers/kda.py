@@ -27,7 +27,7 @@ from trm.mixers.ssm import dt_bias_init
 class KDAConfig(DeltaRuleConfig):
     kind: Literal["kda"] = "kda"
     sixteenths = (13, 13)
-    out_gain: float = Field(0.5, gt=0.0)  # the loop of a new network amplifies 0.6 times (docs/mixers.md)
+    out_gain: float = Field(0.5, gt=0.0)  # at 128 channels the loop amplifies 0.6 times (docs/mixers.md)
 
     def build(self, hidden_size: int, layout: Layout, scan_index: int, rope_theta: float | None) -> KDA:
         self.check(hidden_size)

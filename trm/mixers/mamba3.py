@@ -10,10 +10,10 @@ B and C are normalised over N (RMSNorm) and each head adds biases of its own. Th
 projection; without `output_norm`, there is no such norm.
 
 Deviations. `output_norm` is an option of the official code that is off there: without it a new mixer's
-output is about 20 times its input, and the loop multiplies a perturbation 10^4-fold. The projections have
-LeCun initialisation (`trm.mixers.ssm`), the output's times `out_gain`. Norms and the biases of B and C have
-no weight decay here. The default `expand` and `d_state` give as many parameters as attention, not the
-published 2 and 128.
+output is 1.4 to 4 times its input at 128 channels (attention's is 0.2 times it), and the loop multiplies a
+perturbation 10^4-fold and more. The projections have LeCun initialisation (`trm.mixers.ssm`), the output's
+times `out_gain`. Norms and the biases of B and C have no weight decay here. The default `expand` and
+`d_state` give as many parameters as attention, not the published 2 and 128.
 """
 
 from __future__ import annotations

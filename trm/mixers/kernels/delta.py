@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trm.mixers.kernels import chunks
+from trm.mixers.kernels import chunks, triangular
 from trm.mixers.kernels.decayed import decayed_products
 from trm.mixers.kernels.ssd import decay_matrix, per_head
 from trm.mixers.kernels.triangular import solve_unit_lower
@@ -90,7 +90,7 @@ def flops(sizes: Sizes) -> int:
 def solve_flops(sizes: Sizes) -> int:
     """FLOPs of the triangular solves of `delta_rule`."""
     size, number = _chunks(sizes.seq_len, sizes.chunk_size)
-    return number * sizes.heads * size**2 * (sizes.V if number == 1 else sizes.K + sizes.V)
+    return number * sizes.heads * triangular.flops(size, sizes.V if number == 1 else sizes.K + sizes.V)
 
 
 def _chunks(seq_len: int, chunk_size: int) -> tuple[int, int]:

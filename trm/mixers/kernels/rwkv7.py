@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trm.mixers.kernels import chunks
+from trm.mixers.kernels import chunks, triangular
 from trm.mixers.kernels.triangular import solve_unit_lower
 
 ONE_CHUNK_MAX_LEN = 128
@@ -99,7 +99,7 @@ def flops(seq_len: int, heads: int, channels: int) -> tuple[int, int]:
     """FLOPs of `rwkv7` for one row: of its matrix products, and of its solve, which torch's counter lacks."""
     size = seq_len if seq_len <= ONE_CHUNK_MAX_LEN else CHUNK_SIZE
     number = math.ceil(seq_len / size)
-    products, solve = 14 * size**2 * channels, size * (size - 1) * channels
+    products, solve = 14 * size**2 * channels, triangular.flops(size, channels)
     if number == 1:
         return heads * products, heads * solve
     states = 10 * size * channels**2  # the state into u and y, and three products for its change

@@ -9,6 +9,11 @@ from torch import Tensor
 from trm.layers import at_least_float32
 
 
+def flops(size: int, columns: int) -> int:
+    """FLOPs of a system for so many right sides: half a product's, without the diagonal."""
+    return size * (size - 1) * columns
+
+
 def solve_unit_lower(
     system: Float[Tensor, "*batch L L"], right: Float[Tensor, "*batch L V"]
 ) -> Float[Tensor, "*batch L V"]:
