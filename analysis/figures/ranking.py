@@ -40,7 +40,7 @@ def ranked_intervals(sweep: Sweep) -> Figure:
         if len(values) >= MIN_FOR_INTERVAL:
             _interval(panels[0], y - 0.12, row, prefix, unit.factor, look.color)
         mean = row[f"{prefix}mean"] * unit.factor
-        panels[0].plot([mean], [y - 0.12], look.marker, color=look.color)
+        panels[0].plot([mean], [y - 0.12], look.marker, color=look.color, ms=3.2)
         if len(panels) > 1 and np.isfinite(row[f"{prefix}diff"]):
             _interval(panels[1], y, row, f"{prefix}diff_", unit.factor, look.color)
             decided = row[f"{prefix}verdict"] in (BETTER, WORSE, EQUIVALENT)
@@ -54,9 +54,9 @@ def ranked_intervals(sweep: Sweep) -> Figure:
 
 
 def _interval(axes: Axes, y: float, row: pd.Series, key: str, factor: float, color: str) -> None:
-    """A line with ends, so that no mark hides it."""
+    """A line with ends that stand out, so that no mark hides it."""
     low, high = row[f"{key}low"] * factor, row[f"{key}high"] * factor
-    axes.plot([low, high], [y, y], "|-", color=color, lw=1.6, ms=5, mew=1.1)
+    axes.plot([low, high], [y, y], "|-", color=color, lw=1.6, ms=6.5, mew=1.1)
 
 
 def _caption(sweep: Sweep) -> str:
