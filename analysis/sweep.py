@@ -12,7 +12,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ class Sweep:
         Mapping[str, Any], ...
     ] = ()  # the journal's events on the evidence: stages, looks, extensions
     read_configs: Callable[[], pd.DataFrame] = _no_configs  # when `configs` is first asked for
+    hardware: tuple[str, ...] = ()  # of each launch, likewise: cores and GPUs
+    commits: tuple[str, ...] = ()  # of each launch, likewise: the commit, and whether files differed from it
+    allocated: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # trials' cores and GPUs
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # worked out
 
     @cached_property
     def configs(self) -> pd.DataFrame:
@@ -191,13 +195,23 @@ def load_sweep(path: Path | str) -> Sweep:
     events = _read_events(folder / "journal.jsonl")
     sweep = _sweep(trials, history, _decisions_of(events), space, folder)
     launches = [event for event in events if event["event"] == "launch"]
-    codes = tuple(str(event["code"]) for event in launches if event.get("code"))
+
+    def told(key: str) -> tuple[str, ...]:
+        return tuple(str(event[key]) for event in launches if event.get(key))
+
     return replace(
         sweep,
-        codes=codes,
         ran_with=str(launches[-1].get("libraries") or "") if launches else "",
         events=tuple(event for event in events if event["event"] in _ON_EVIDENCE),
         read_configs=partial(_read_configs, folder),
+        codes=told("code"),
+        hardware=told("hardware"),
+        allocated={
+            str(event["trial_id"]): (float(event.get("cpu") or 0), float(event.get("gpu") or 0))
+            for event in events
+            if event["event"] == "start"
+        },
+        commits=told("commit"),
     )
 
 
@@ -323,7 +337,7 @@ def _read_events(path: Path) -> list[dict[str, Any]]:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and event.get("event") in ("decision", "launch", *_ON_EVIDENCE):
+        if isinstance(event, dict) and event.get("event") in ("decision", "launch", "start", *_ON_EVIDENCE):
             events.append(event)
     return events
 

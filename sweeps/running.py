@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.decide.controller import Controller
-from sweeps.decide.placement import check_fits
+from sweeps.decide.placement import check_fits, gpus
 from sweeps.decide.reuse import ReusableTrials, code_version
 from sweeps.observe.console import Display
 from sweeps.observe.mlflow_process import MlflowProcess
@@ -40,12 +40,14 @@ from sweeps.observe.summary import (
 )
 from sweeps.options import LaunchOptions
 from sweeps.plan.model import Plan
+from sweeps.plan.resources import usable_cores
 from sweeps.process import Signals, hangups_held, logging_to
 from sweeps.record.disk import DiskBudget
 from sweeps.record.file_names import JOURNAL, PRIMARY
 from sweeps.record.folder import write_space
 from sweeps.record.journal import Event, Journal, read_journal
 from sweeps.record.mlflow_file import MlflowFile
+from sweeps.record.provenance import commit, hardware
 from sweeps.record.state import SweepState, read_state
 from sweeps.record.stop_request import StopRequest
 from sweeps.record.storage import Storage
@@ -182,7 +184,9 @@ class Run:
         self, controller: Controller, display: Display, code: str, preflight: Preflight | None
     ) -> str:
         """Run the sweep. Returns how it ended: "completed", "budget" or "interrupted"."""
-        controller.begin(version=__version__, code=code, libraries=_libraries())
+        trainer, on_gpu = self.plan.spec.trainer, any(gpus(arm, {}) for arm in self.plan.arms)
+        told = {"hardware": hardware(usable_cores(), on_gpu), "commit": commit(trainer)}
+        controller.begin(version=__version__, code=code, libraries=_libraries(), **told)
         if error := self.storage.send(self.folder.name, PRIMARY):  # before the first checkpoint is uploaded
             raise OSError(error)
         with display:

@@ -242,6 +242,16 @@ def _looked_at(sweep: Sweep, trials: pd.DataFrame) -> pd.Series:
     return pd.Series(counts, index=trials.index, dtype=bool)
 
 
+def arms_in_order(sweep: Sweep, most: int | None = None) -> list[str]:
+    """The arms as they rank, in the order of every table and figure; of more than `most` the first, and the
+    baseline."""
+    arms = [str(arm) for arm in rank_arms(sweep)["arm"]]
+    if most is None or len(arms) <= most:
+        return arms
+    first = arms[:most]
+    return first if sweep.baseline in first else [*first[:-1], sweep.baseline]
+
+
 def rank_arms(sweep: Sweep) -> pd.DataFrame:
     """The arms by the objective's mean, best first; arms without a counted trial are last.
 
@@ -250,8 +260,14 @@ def rank_arms(sweep: Sweep) -> pd.DataFrame:
     `flops_per_sample`; `samples` and `wall_s`, means over the trials that count (if none does, the most
     samples of a trial of the arm); and, for the phase that the ranking uses, the number of trials of the arm
     (`n_trials`), and how many of them are pruned, diverged, failed or unfinished (`n_pruned`, `n_diverged`,
-    `n_failed`, `n_open`).
+    `n_failed`, `n_open`). Worked out once a sweep.
     """
+    if "ranking" not in sweep.kept:
+        sweep.kept["ranking"] = _ranked(sweep)
+    return sweep.kept["ranking"].copy()
+
+
+def _ranked(sweep: Sweep) -> pd.DataFrame:
     table = compare(sweep, sweep.metric)
     if sweep.test_metric:
         test = compare(sweep, sweep.test_metric).drop(columns="arm")

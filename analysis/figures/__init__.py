@@ -9,12 +9,14 @@ from analysis.figures.effects import factor_effects
 from analysis.figures.halting import halting_calibration
 from analysis.figures.ranking import ranked_intervals
 from analysis.figures.rating import accuracy_by_rating
+from analysis.figures.slices import slices
 from analysis.figures.stopped import stopped_trials
-from analysis.figures.style import COLUMN, INK, looks, style
+from analysis.figures.style import COLUMN, INK, PAGE, looks, of_width, style
 
 __all__ = [
     "COLUMN",
     "INK",
+    "PAGE",
     "accuracy_against",
     "accuracy_by_rating",
     "factor_effects",
@@ -22,8 +24,10 @@ __all__ = [
     "interactions",
     "learning_curves",
     "looks",
+    "of_width",
     "plot_depth_curve",
     "ranked_intervals",
+    "slices",
     "stopped_trials",
     "style",
 ]

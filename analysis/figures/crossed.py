@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.design import levels, levels_of
 from analysis.explain.interactions import cell_means, crossed
 from analysis.figures.plot import INTERVAL, Plot
-from analysis.figures.style import draw_whiskers, label_ends, looks_of, make_column, short, styled, titled
+from analysis.figures.style import draw_whiskers, label_ends, looks_of, make_grid, short, styled, titled
 from analysis.format import Unit, name_of, title_of
 from analysis.sweep import Sweep
 
@@ -26,7 +26,7 @@ def interactions(sweep: Sweep) -> Figure:
     metric = sweep.test_metric or sweep.metric
     unit, pairs, table = sweep.unit(metric), crossed_pairs(sweep)[:PANELS], levels(sweep)
     names = [level for _, b in pairs for level in levels_of(table, b, sweep.baseline)]
-    figure, panels = make_column(len(pairs), 2.3, names)
+    figure, panels = make_grid(len(pairs), 1, 2.3, names)
     for axes, (a, b) in zip(panels, pairs, strict=True):
         found = cell_means(sweep, a, b, metric).dropna(subset=["mean"])
         _panel(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from analysis.compare.ranking import arms_in_order
 from analysis.figures.plot import INTERVAL, Plot
 from analysis.figures.style import (
     INK,
+    MOST,
     draw_band,
     draw_seeds,
+    drawn_of,
     label_ends,
     looks,
     make_axes,
@@ -28,8 +31,8 @@ def plot_depth_curve(sweep: Sweep) -> Figure:
     """Exact accuracy after 1, 2, 4, ... supervision steps, mean and 95% interval over seeds; the dotted line
     is where training and evaluation end."""
     found, how, unit = depth_curve(sweep), looks(sweep), sweep.unit(METRIC)
-    arms = [arm for arm in sweep.arms if arm in set(found["arm"])]
-    figure, axes = make_axes(2.5 + 0.14 * max(0, len(arms) - 10), arms)
+    arms = [arm for arm in arms_in_order(sweep, MOST) if arm in set(found["arm"])]
+    figure, axes = make_axes(2.5, arms)
     axes.set_xscale("log", base=2)
     trained = (sweep.resolved.get("identity") or {}).get("base", {}).get("model.halt_max_steps")
     if trained and "model.halt_max_steps" not in sweep.factors:
@@ -56,7 +59,7 @@ PLOTS = (
         "Beyond one number",
         lambda sweep: (
             "Test exact accuracy of the checkpoint that val chose, after 1, 2, 4, ... supervision steps: "
-            f"mean and {INTERVAL}. Dotted: where training and evaluation end."
+            f"mean and {INTERVAL}. Dotted: where training and evaluation end.{drawn_of(sweep)}"
         ),
         plot_depth_curve,
         lambda sweep: len(depth_curve(sweep)) > 0,

@@ -56,6 +56,6 @@ PLOTS = (
             f"mean difference, {INTERVAL}. Open circles: the reference levels."
         ),
         factor_effects,
-        lambda sweep: bool((effects(sweep)["n"] > 0).any()),
+        lambda sweep: len(sweep.factors) > 1 and bool((effects(sweep)["n"] > 0).any()),
     ),
 )

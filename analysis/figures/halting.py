@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from analysis.compare.ranking import arms_in_order
 from analysis.figures.plot import INTERVAL, Plot
-from analysis.figures.style import draw_values, looks, make_row, styled
+from analysis.figures.style import MOST, draw_values, drawn_of, looks, make_row, styled
 from analysis.format import SHARE
 from analysis.sweep import Sweep
 from analysis.trm_metrics import halting
@@ -25,7 +26,7 @@ def halting_calibration(sweep: Sweep) -> Figure:
     """A row an arm: AUROC and expected calibration error of the halting value q as a prediction that a row is
     solved, and the share of rows solved after some step and not at the end; 95% intervals over seeds."""
     found, how = halting(sweep), looks(sweep)
-    arms = [arm for arm in sweep.arms if arm in set(found["arm"])]
+    arms = [arm for arm in arms_in_order(sweep, MOST) if arm in set(found["arm"])]
     measures = [measure for measure in MEASURES if found[measure].notna().any()]
     figure, panels = make_row([MEASURES[measure][0] for measure in measures], arms)
     for axes, measure in zip(panels, measures, strict=True):
@@ -52,6 +53,7 @@ PLOTS = (
             "Does the halting value q tell which rows are solved? AUROC (0.5: no better than chance) and "
             "expected calibration error (0 is best); and the share of rows that were solved after some "
             f"supervision step and are not at the end. Mean and {INTERVAL}; AUROC needs rows of both kinds."
+            f"{drawn_of(sweep)}"
         ),
         halting_calibration,
         lambda sweep: len(halting(sweep)) > 0,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from analysis.compare.ranking import arms_in_order
 from analysis.figures.plot import INTERVAL, Plot
-from analysis.figures.style import draw_whiskers, label_ends, looks, make_axes, styled, titled
+from analysis.figures.style import MOST, draw_whiskers, drawn_of, label_ends, looks, make_axes, styled, titled
 from analysis.format import title_of
 from analysis.sweep import Sweep
 from analysis.trm_metrics import by_rating
@@ -17,10 +18,10 @@ METRIC = "test/exact_accuracy"
 def accuracy_by_rating(sweep: Sweep) -> Figure:
     """Exact accuracy on puzzles of each rating, mean and 95% interval over seeds."""
     found, how, unit = by_rating(sweep), looks(sweep), sweep.unit(METRIC)
-    arms = [arm for arm in sweep.arms if arm in set(found["arm"])]
+    arms = [arm for arm in arms_in_order(sweep, MOST) if arm in set(found["arm"])]
     buckets = {rating: place for place, rating in enumerate(dict.fromkeys(found["rating"]))}
     counts = found.groupby("rating")["rows"].max()
-    figure, axes = make_axes(2.6 + 0.14 * max(0, len(arms) - 10), arms, below=0.52)
+    figure, axes = make_axes(2.6, arms, below=0.52)
     ends = {}
     for i, arm in enumerate(arms):
         rows = found[found["arm"] == arm]
@@ -40,7 +41,7 @@ PLOTS = (
     Plot(
         "rating",
         "Beyond one number",
-        lambda sweep: f"Test exact accuracy by how hard a puzzle is, mean and {INTERVAL}.",
+        lambda sweep: f"Test exact accuracy by how hard a puzzle is, mean and {INTERVAL}.{drawn_of(sweep)}",
         accuracy_by_rating,
         lambda sweep: by_rating(sweep)["rating"].nunique() > 1,
     ),

@@ -13,6 +13,7 @@ from analysis.sweep import Sweep
 
 NAMES = (
     "ranking",
+    "slices",
     "effects",
     "crossed",
     "curves",
@@ -28,10 +29,6 @@ PLOTS: tuple[Plot, ...] = tuple(
 )
 
 
-def draw_all(sweep: Sweep) -> list[Drawn]:
+def figures_of(sweep: Sweep) -> list[Drawn]:
     """Every figure of PLOTS that applies to the sweep, in their order."""
-    return [
-        Drawn(plot.name, plot.title, plot.caption(sweep), plot.draw(sweep))
-        for plot in PLOTS
-        if plot.applies(sweep)
-    ]
+    return [Drawn(plot, sweep) for plot in PLOTS if plot.applies(sweep)]

@@ -1,15 +1,18 @@
 """How figures look: colours, marks, axes and labels; no global state of pyplot is touched.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; markers and line styles tell arms apart in
-black and white. The baseline is drawn in the ink of the text. Widths are those of a paper's column (3.5 in).
+Colours are Okabe and Ito's, told apart by colour-blind readers, of which the three lightest are darkened so
+that thin lines show; markers and line styles tell arms apart in black and white. The baseline is drawn in the
+ink of the text, and so is all text. A figure is as wide as a paper's column or its page (`of_width`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
@@ -17,19 +20,26 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
+from matplotlib.font_manager import FontProperties, fontManager
+from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from analysis.format import si
 from analysis.sweep import Sweep
 
 INK = "#1b1b1d"  # the report turns this very colour into the page's text colour
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B4558D", "#A87400", "#6F4E37")
 MARKERS = ("s", "^", "D", "v", "P", "X", "p", "<", ">", "h", "*")
 LINES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-COLUMN = 3.5  # inches
+COLUMN, PAGE = 3.3, 7.0  # inches: the two widths of figures
 LABEL = 7.5  # points
+NEAR = 0.93  # of the axes' width, from which a line ends at their edge
+FALLBACK = (  # where Matplotlib's font lacks a letter
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Emoji", "PingFang SC",
+    "Hiragino Sans", "Microsoft YaHei", "Nirmala UI", "Arial Unicode MS",
+)  # fmt: skip
 MANY = 6  # lines, above which bands are fainter
+MOST = 12  # arms in one figure of curves
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "axes.spines.top": False, "axes.spines.right": False,
@@ -43,6 +53,7 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 
 P = ParamSpec("P")
+_WIDTH: ContextVar[float] = ContextVar("width", default=COLUMN)
 
 
 @dataclass(frozen=True)
@@ -69,9 +80,35 @@ def looks_of(count: int) -> list[Look]:
     return found
 
 
-def style() -> AbstractContextManager[None]:
-    """The figures' settings, in force inside `with style():` and undone after it."""
-    return mpl.rc_context(STYLE)
+@contextmanager
+def style() -> Iterator[None]:
+    """The figures' settings, in force inside `with style():` and undone after it. A letter that no font has
+    is a box in PNG and PDF, and whole on the page, whose browser has more of them: that is no warning."""
+    with warnings.catch_warnings(), mpl.rc_context({**STYLE, "font.family": _fonts()}):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+@cache
+def _fonts() -> list[str]:
+    """Matplotlib's own font, then those for other scripts that the machine has."""
+    there = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in FALLBACK if name in there)]
+
+
+@contextmanager
+def of_width(inches: float) -> Iterator[None]:
+    """Figures that are made inside are so wide: COLUMN or PAGE."""
+    token = _WIDTH.set(inches)
+    try:
+        yield
+    finally:
+        _WIDTH.reset(token)
+
+
+def width() -> float:
+    """Of the figures that are made now, in inches."""
+    return _WIDTH.get()
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -86,33 +123,41 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def make_axes(
     height: float, right: Sequence[str], left: Sequence[str] = (), below: float = 0.42
 ) -> tuple[Figure, Axes]:
-    """Axes one column wide. `right` and `left` are labels outside them, for which room is kept; `below`
-    inches are for what stands under them."""
-    figure = Figure(figsize=(COLUMN, height))
-    room, margin = _width(right) + 0.2, max(_width(left), 0.25) + 0.18
+    """Axes in a figure of its own. `right` and `left` are labels outside them, for which room is kept;
+    `below` inches are for what stands under them."""
+    if not left and width() > COLUMN:
+        height += 0.5
+    figure = Figure(figsize=(width(), height))
+    room, margin = key_room(right), max(_width(left), 0.25) + 0.18
     top = 0.08 if left else 0.28  # of the title
-    size = (1 - (margin + room) / COLUMN, 1 - (below + top) / height)
-    return figure, figure.add_axes((margin / COLUMN, below / height, *size))
+    size = (1 - (margin + room) / width(), 1 - (below + top) / height)
+    return figure, figure.add_axes((margin / width(), below / height, *size))
 
 
-def make_column(count: int, height: float, right: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """So many axes of `height` inches below each other, with room for a title above each."""
-    total = count * height
-    figure = Figure(figsize=(COLUMN, total))
-    width = 1 - (0.43 + _width(right) + 0.2) / COLUMN
-    bottoms = [(total - (i + 1) * height + 0.42) / total for i in range(count)]
-    size = (width, (height - 0.72) / total)
-    return figure, [figure.add_axes((0.43 / COLUMN, bottom, *size)) for bottom in bottoms]
+def make_grid(
+    rows: int, columns: int, height: float, right: Sequence[str] = (), below: float = 0.42
+) -> tuple[Figure, list[Axes]]:
+    """So many axes, a row of them `height` inches high, with room for a title above each, `below` inches
+    below it, and the numbers of its y axis; row by row."""
+    figure = Figure(figsize=(width(), rows * height))
+    step = (width() - key_room(right)) / columns
+    return figure, [
+        figure.add_axes((
+            (column * step + 0.43) / width(), ((rows - 1 - row) * height + below) / (rows * height),
+            (step - 0.5) / width(), (height - below - 0.3) / (rows * height),
+        ))
+        for row in range(rows) for column in range(columns)
+    ]  # fmt: skip
 
 
 def make_row(titles: Sequence[str], rows: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Axes side by side, a line for each of `rows`, named at the left; `titles` below them."""
-    height, margin = 0.75 + 0.24 * max(len(rows), 1), _width(rows) + 0.18
-    figure = Figure(figsize=(COLUMN, height))
-    step = (COLUMN - margin) / len(titles)
+    height, margin = 0.75 + 0.26 * max(len(rows), 1), _width(rows) + 0.18
+    figure = Figure(figsize=(width(), height))
+    step = (width() - margin) / len(titles)
     found = []
     for i, title in enumerate(titles):
-        place = ((margin + i * step) / COLUMN, 0.55 / height, (step - 0.18) / COLUMN, 1 - 0.63 / height)
+        place = ((margin + i * step) / width(), 0.55 / height, (step - 0.18) / width(), 1 - 0.63 / height)
         axes = figure.add_axes(place)
         axes.set_yticks(range(len(rows)), [short(row) for row in rows] if i == 0 else [])
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -129,8 +174,13 @@ def _height(axes: Axes) -> float:
 
 def _width(labels: Sequence[str]) -> float:
     """Of the widest label, in inches."""
-    paths = (TextPath((0, 0), short(label), size=LABEL) for label in labels)
-    return max((float(path.get_extents().width) / 72 for path in paths), default=0.0)
+    measure, font = TextToPath().get_text_width_height_descent, FontProperties(size=LABEL)
+    return max((float(measure(short(label), font, False)[0]) / 72 for label in labels), default=0.0)
+
+
+def key_room(labels: Sequence[str]) -> float:
+    """What a key of these labels takes at the right of axes, in inches."""
+    return _width(labels) + 0.38 if labels else 0.1
 
 
 def titled(axes: Axes, title: str) -> None:
@@ -175,28 +225,51 @@ def draw_seeds(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: Look, factor:
 
 
 def finish_x(axes: Axes, label: str) -> None:
+    """Name the x axis, with the power of ten of its numbers: "training FLOPs (10¹²)"."""
     axes.set_xlabel(label)
-    linear = axes.get_xscale() == "linear"
-    axes.xaxis.set_major_locator(MaxNLocator(5) if linear else LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    if axes.get_xscale() != "linear":
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        return
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    power = 3 * int(np.log10(max(np.abs(axes.get_xlim()).max(), 1)) // 3)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**power:g}"))
+    if power:
+        axes.set_xlabel(f"{label} (10{str(power).translate(_RAISED)})")
 
 
-def label_ends(axes: Axes, ends: dict[str, tuple[float, float]], how: dict[str, Look]) -> None:
-    """Each curve's arm, right of the axes at the height of its end, moved apart where they would touch."""
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def label_ends(
+    axes: Axes, ends: dict[str, tuple[float, float]], how: dict[str, Look], leaders: bool = True
+) -> None:
+    """A key of the arms right of the axes: each arm's mark, and its name in ink, at the height of its end,
+    moved apart where they would touch. A short stroke outside the axes leads to it from a line that ends at
+    their edge; one that ends before it is known by its mark."""
     if not ends:
         return
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
+    inch = axes.figure.dpi / axes.get_window_extent().width  # as a part of the axes' width
     gap = 0.135 / _height(axes) * (high - low)
+    known: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "color": INK}
     for arm, place in zip(ends, spread([y for _, y in ends.values()], gap, high), strict=True):
-        axes.annotate(
-            short(arm), ends[arm], (1.02, (place - low) / (high - low)), textcoords="axes fraction",
-            va="center", fontsize=LABEL, color=how[arm].color, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": how[arm].color, "alpha": 0.5, "shrinkB": 4},
-        )  # fmt: skip
+        (x, end), at = ends[arm], (place - low) / (high - low)
+        across = axes.transAxes.inverted().transform(axes.transData.transform((x, end)))[0]
+        if leaders and across > NEAR:
+            axes.plot([1, 1 + 0.1 * inch], [(end - low) / (high - low), at], "-", lw=0.5, alpha=0.5, **known)
+        axes.plot([1 + 0.18 * inch], [at], how[arm].marker, **known | {"color": how[arm].color})
+        axes.text(1 + 0.27 * inch, at, short(arm), va="center", fontsize=LABEL, **known)
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
+
+
+def drawn_of(sweep: Sweep, most: int = MOST) -> str:
+    """For a caption: that not every arm is drawn; '' where each is."""
+    arms = len(sweep.arms)
+    return f" Of {arms} arms {most} are drawn: the first, and the baseline." if arms > most else ""
 
 
 def spread(places: Sequence[float], gap: float, high: float) -> np.ndarray:

@@ -11,9 +11,10 @@ import shutil
 from pathlib import Path
 
 from analysis.compare.ranking import rank_arms
-from analysis.figures.registry import draw_all
+from analysis.figures.registry import figures_of
 from analysis.format import join
 from analysis.report import page
+from analysis.report.explore import FILE as EXPLORE
 from analysis.report.export import FOLDER, export
 from analysis.report.open_questions import next_steps, open_questions
 from analysis.report.sections.base import Results
@@ -72,14 +73,13 @@ def _results(sweep: Sweep) -> Results:
     if not (ranked["n"] > 0).any():
         raise AnalysisError(_nothing_completed(sweep))
     questions = open_questions(sweep)
-    return Results(sweep, ranked, draw_all(sweep), questions, next_steps(sweep, questions))
+    return Results(sweep, ranked, figures_of(sweep), questions, next_steps(sweep, questions))
 
 
 def _page(results: Results) -> str:
-    return page.page(
-        f"{results.sweep.name}: sweep report",
-        [opening(results), *(section.html(results) for section in SECTIONS)],
-    )
+    parts = [(section.title, section.parts(results)) for section in SECTIONS]
+    shown = [(title, content) for title, content in parts if content]
+    return page.render("report.html.j2", **opening(results), sections=shown, explore=f"{FOLDER}/{EXPLORE}")
 
 
 def _nothing_completed(sweep: Sweep) -> str:

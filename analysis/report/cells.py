@@ -8,7 +8,7 @@ from analysis.format import Unit
 from analysis.report import page
 
 
-def interval_cell(row: pd.Series, key: str, unit: Unit, sign: bool = False) -> str:
+def interval_cell(row: pd.Series, key: str, unit: Unit, sign: bool = False) -> page.Cell:
     """A cell of a number with the ends of its interval, or the seeds' `values` where the row has none."""
     names = (f"{key}_low", f"{key}_high") if f"{key}_low" in row else ("low", "high")
     below = ""
@@ -17,4 +17,4 @@ def interval_cell(row: pd.Series, key: str, unit: Unit, sign: bool = False) -> s
         below = f"[{low}, {high}]"
     elif len(row.get("values", ())) > 1:
         below = "seeds: " + ", ".join(unit.text(value, sign=sign) for value in row["values"])
-    return page.cell(unit.text(row[key], sign=sign), below)
+    return page.Cell(unit.text(row[key], sign=sign), below)

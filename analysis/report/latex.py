@@ -1,15 +1,16 @@
-"""The ranked table as LaTeX, for a paper: needs \\usepackage{booktabs} and nothing else."""
+"""The ranked table as LaTeX, for a paper."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from textwrap import wrap
 
 import pandas as pd
 
 from analysis.compare.ranking import rank_arms
+from analysis.format import title_of
 from analysis.report.table import (
-    Column,
     columns,
     how_decided,
     how_to_read,
@@ -19,8 +20,9 @@ from analysis.report.table import (
 )
 from analysis.sweep import Sweep
 
+PACKAGES = ("booktabs", "siunitx", "threeparttable")
 HEAD = 11  # letters a line of a column's head
-NOTE = 24  # letters a line of a note
+_NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -37,56 +39,86 @@ def escape(text: str) -> str:
 
 
 def to_latex(sweep: Sweep) -> str:
-    """A `table` with a caption and a label; intervals in small print below their means."""
-    shown = [column for column in columns(sweep) if not column.head.startswith("wall time")]
-    heads = " & ".join(["Arm", *(_head(column.head) for column in shown)])
-    rows = [
-        " & ".join([_arm(sweep, row), *(_cell(column, row) for column in shown)]) + r" \\"
-        for _, row in rank_arms(sweep).iterrows()
-    ]
+    """A `table` with a caption and a label: numbers aligned at their decimal points, intervals in columns of
+    their own, and what has to be said in notes below it."""
+    notes = _Notes()
+    rows = [row for _, row in rank_arms(sweep).iterrows()]
+    heads, kinds = ["Arm"], ["l"]
+    table = [[escape(marked(sweep, row["arm"])) + notes.mark(outcome(row)) for row in rows]]
+    for column in (column for column in columns(sweep) if column.for_paper):
+        below = [escape(column.below(row)) for row in rows]
+        marks = [notes.mark(column.note(row)) for row in rows]
+        cells = [_cell(column.text(row)) for row in rows]
+        if any(marks) and not any(below):
+            cells = [f"{{{escape(column.text(row))}{mark}}}" for row, mark in zip(rows, marks, strict=True)]
+        heads.append(_head(column.head))
+        kinds.append(_kind(cells))
+        table.append(cells)
+        if any(below):
+            heads.append(_head(column.below_head))
+            kinds.append("r" if column.below_head.endswith("interval") else "l")
+            table.append([text + mark for text, mark in zip(below, marks, strict=True)])
+    styled = pd.DataFrame(dict(enumerate(table))).style.hide(axis="index")
+    styled.format_index(lambda place: heads[int(str(place))], axis="columns")
+    body = styled.to_latex(column_format="".join(kinds), hrules=True, siunitx=True)
+    metric = sweep.test_metric or sweep.metric
+    remarks = (unmatched_text(sweep), how_to_read(sweep), how_decided(sweep))
     label = re.sub(r"[^A-Za-z0-9]+", "-", sweep.name).strip("-")
-    decided = escape(how_decided(sweep))
-    caption = " ".join(filter(None, [escape(how_to_read(sweep)), escape(unmatched_text(sweep))]))
-    return "\n".join(
-        [
-            r"% Needs \usepackage{booktabs}.",
-            r"\begin{table}",
-            r"\centering\small\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{escape(sweep.name)}. {caption}}}",
-            rf"\label{{tab:{label}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(shown)}}}",
-            r"\toprule",
-            heads + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            *([rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {decided}}}"] if decided else []),
-            r"\end{table}",
-            "",
-        ]
-    )
+    return "\n".join([
+        f"% Needs \\usepackage{{{','.join(PACKAGES)}}}.",
+        *(["% Has letters beyond ASCII: compile with LuaLaTeX or XeLaTeX, and a font that has them."]
+          if not body.isascii() else []),
+        r"\begin{table}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        r"\sisetup{retain-explicit-plus,group-digits=none}",
+        r"\begin{threeparttable}",
+        rf"\caption{{{escape(f'{sweep.name}: {title_of(metric, sweep.unit(metric))} by arm')}}}",
+        rf"\label{{tab:{label}}}",
+        body.rstrip(),
+        r"\begin{tablenotes}\scriptsize",
+        *notes.items(),
+        *(rf"\item {escape(text)}" for text in remarks if text),
+        r"\end{tablenotes}",
+        r"\end{threeparttable}",
+        r"\end{table}",
+        "",
+    ])  # fmt: skip
 
 
-def _arm(sweep: Sweep, row: pd.Series) -> str:
-    """Its name, and what became of trials that did not complete."""
-    return _stack(escape(marked(sweep, row["arm"])), [escape(outcome(row))], "l")
+class _Notes:
+    """Notes below the table, each with a letter that its cells are marked with."""
+
+    def __init__(self) -> None:
+        self._letters: dict[str, str] = {}
+
+    def mark(self, text: str) -> str:
+        if not text:
+            return ""
+        number = len(self._letters)
+        letter = chr(ord("a") + number % 26) * (1 + number // 26)
+        return rf"\tnote{{{self._letters.setdefault(text, letter)}}}"
+
+    def items(self) -> list[str]:
+        return [rf"\item[{letter}] {escape(text)}" for text, letter in self._letters.items()]
 
 
 def _head(text: str) -> str:
     """A few words a line: the columns of a paper are narrow."""
     lines = r" \\ ".join(escape(line) for line in wrap(text, HEAD))
-    return rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"
+    return rf"\shortstack[r]{{{lines}}}" if text else ""
 
 
-def _cell(column: Column, row: pd.Series) -> str:
-    lines = [column.below(row), *wrap(column.note(row), NOTE)]
-    return _stack(escape(column.text(row)), [escape(line) for line in lines], "r")
+def _cell(text: str) -> str:
+    """A number for siunitx, or text that it leaves alone."""
+    number = text.replace("−", "-")
+    return number if _NUMBER.fullmatch(number) else f"{{{escape(text)}}}"
 
 
-def _stack(text: str, below: list[str], side: str) -> str:
-    """With lines of small print below it, where there are any."""
-    lines = [rf"{{\scriptsize {line}}}" for line in below if line]
-    if not lines:
-        return text
-    return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}" + r" \\ ".join([text, *lines]) + r"\end{tabular}"
+def _kind(cells: Sequence[str]) -> str:
+    """The type of a column with these cells: right-aligned text where none is a number."""
+    found = [match for match in map(_NUMBER.fullmatch, cells) if match]
+    if not found:
+        return "r"
+    sign = "+" if any(match[1] for match in found) else ""
+    whole, part = (max(len(match[i] or "") for match in found) for i in (2, 3))
+    return f"S[table-format={sign}{whole}{f'.{part}' if part else ''}]"

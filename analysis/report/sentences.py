@@ -11,6 +11,7 @@ from analysis.compare.ranking import (
     winners_mean,
 )
 from analysis.format import Unit, few, join, name_of, p_words, si
+from analysis.inference.decision import DECIDED
 from analysis.report.verdicts import answered
 from analysis.sweep import Sweep
 
@@ -53,6 +54,29 @@ def design(sweep: Sweep) -> str:
             f"{sweep.baseline}."
         )
     return f"Every arm trains{horizon} on {seeds}; {stopping}. The baseline is {sweep.baseline}."
+
+
+def headline(sweep: Sweep, ranked: pd.DataFrame) -> str:
+    """The answer in one line, without numbers: the arms by verdict."""
+    first, claims = f"{ranked.iloc[0]['arm']} ranks first", claims_of(sweep)
+    if len(ranked) == 1:
+        return f"{first}: it is the only arm."
+    if not claims.carried:
+        return f"{first}. No claim: {'exploratory' if sweep.is_exploratory else claims.note}."
+    if claims.rule.question == "best":
+        return _best_set(sweep, ranked)
+    rows = [(row.arm, row.against, row.verdict) for row in answered(sweep).recorded]
+    if claims.rule.question == "baseline":  # in the order of the ranking
+        key = "test_verdict" if sweep.test_metric else "verdict"
+        others = ranked[ranked["arm"] != sweep.baseline]
+        rows = [(arm, sweep.baseline, said) for arm, said in zip(others["arm"], others[key], strict=True)]
+    found = []
+    for said, than in ((BETTER, " than {}"), (WORSE, " than {}"), (EQUIVALENT, " to {}"), (None, "")):
+        mine = [row for row in rows if row[2] == said or (said is None and row[2] not in DECIDED)]
+        if mine:
+            name = (said or "not settled").capitalize() + than.format(mine[0][1])
+            found.append(f"{name}: {few([arm for arm, *_ in mine])}.")
+    return " ".join(found)
 
 
 def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:

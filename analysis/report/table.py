@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.compare.claims import claims_of, rule_of
 from analysis.compare.comparisons import EQUIVALENT
 from analysis.compare.ranking import claim_of, lost_seeds, rank_arms, seed_table
+from analysis.explain.tuning import at_edge, chosen_values, tuned
 from analysis.format import Unit, duration, join, name_of, p_text, p_words, si, title_of
 from analysis.inference.decision import DECIDED
 from analysis.inference.intervals import ALPHA, BCA_FROM, MIN_FOR_INTERVAL
@@ -30,6 +31,8 @@ class Column:
     below: Callable[[pd.Series], str] = lambda row: ""  # in small print: the interval
     note: Callable[[pd.Series], str] = lambda row: ""  # in small print below that: words
     csv_head: str = ""  # where the numbers have another unit than the text
+    below_head: str = ""  # of `below` and `note`, where they have a column of their own
+    for_paper: bool = True  # whether the table in LaTeX, which is narrow, has it
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,19 @@ def columns(sweep: Sweep) -> list[Column]:
     """All but the arm itself. The difference and its p are those of the test split where there is one."""
     prefix = "test_" if sweep.test_metric else ""
     metric, unit = sweep.test_metric or sweep.metric, sweep.unit(sweep.metric)
-    found = [Column("n", lambda row: str(row["n"]), lambda row: row["n"])]
-    found.append(_mean(sweep, sweep.metric, "", unit))
+    found = [_seeds(sweep)]
+    found.append(replace(_mean(sweep, sweep.metric, "", unit), for_paper=not prefix))
     if prefix:
         found.append(_mean(sweep, metric, prefix, unit))
+    found += _best(sweep, unit)
     found.append(_difference(sweep, prefix, unit))
     if claim_of(sweep) == "confirmatory" and rule_of(sweep).is_of_arms:
         found.append(_p(sweep, prefix))
+    found += _chosen(sweep)
     found += [
         _number("parameters", "num_params", si),
-        _number("FLOPs / sample", "flops_per_sample", si),
-        _number("wall time", "wall_s", duration, "wall time (s)"),
+        replace(_number("FLOPs / sample", "flops_per_sample", si), for_paper=False),
+        replace(_number("wall time", "wall_s", duration, "wall time (s)"), for_paper=False),
     ]
     matches = matches_of(sweep)
     if matches:
@@ -70,6 +75,63 @@ def columns(sweep: Sweep) -> list[Column]:
             Column(head, lambda row: f"{value(row):.10g}" if math.isfinite(value(row)) else "–", value)
         )
     return found
+
+
+def _seeds(sweep: Sweep) -> Column:
+    """The seeds behind the mean; of the evidence, how many were run and how many are left."""
+    evidence = sweep.trials[sweep.trials["phase"] == "evidence"]
+    planned, begun = len(sweep.space.get("seeds") or []), evidence[evidence["status"] != "not_started"]
+    run = begun.groupby("arm")["seed"].nunique()
+
+    def left(row: pd.Series) -> str:
+        spent = int(run.get(row["arm"], 0))
+        said = [f"of {spent} run"] if 0 < row["n"] < spent else []
+        return ", ".join([*said, f"{planned} planned"] if 0 < spent < planned else said)
+
+    return Column("seeds", lambda row: str(row["n"]), lambda row: row["n"], below=left, csv_head="n")
+
+
+def _best(sweep: Sweep, unit: Unit) -> list[Column]:
+    """Of the checkpoints that were best on the objective: their test value where the trainer reports it, else
+    the best value itself, which is the greater the more often one looks."""
+    name = (sweep.test_metric or "").replace("test/", "test/chosen_", 1)
+    head = "test at best val"
+    if not name or name not in sweep.trials:
+        name, head = f"best/{sweep.metric}", f"best {name_of(sweep.metric)}"
+    if name not in sweep.trials or not sweep.trials[name].notna().any():
+        return []
+    mean = seed_table(sweep, name).mean()
+    suffix = f" ({unit.suffix})" if unit.suffix else ""
+    return [
+        Column(
+            head + suffix,
+            lambda row: unit.text(mean[row["arm"]]),
+            lambda row: mean[row["arm"]] * unit.factor,
+            for_paper=False,
+        )
+    ]
+
+
+def _chosen(sweep: Sweep) -> list[Column]:
+    """A column a tuned key: the value at the draw that was chosen, and whether it is at the edge."""
+    chosen, edges = chosen_values(sweep), at_edge(sweep)
+
+    def of(key: str) -> Column:
+        def text(row: pd.Series) -> str:
+            values = chosen[row["arm"]].get(key, [])
+            return ", ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values) or "–"
+
+        def value(row: pd.Series) -> Any:
+            values = chosen[row["arm"]].get(key, [])
+            return values[0] if len(values) == 1 else ", ".join(map(str, values)) or math.nan
+
+        def edge(row: pd.Series) -> str:
+            found = edges.get((row["arm"], key))
+            return f"{found} tried" if found else ""
+
+        return Column(f"chosen {key.rpartition('.')[2]}", text, value, note=edge, csv_head=f"chosen {key}")
+
+    return [of(key) for key in tuned(sweep)]
 
 
 def matches_of(sweep: Sweep) -> dict[str, Match]:
@@ -152,6 +214,7 @@ def _mean(sweep: Sweep, metric: str, prefix: str, unit: Unit) -> Column:
         lambda row: row[f"{prefix}mean"] * unit.factor,
         lambda row: (row[f"{prefix}low"] * unit.factor, row[f"{prefix}high"] * unit.factor),
         lambda row: own_interval(row, seeds[row["arm"]], unit, prefix),
+        below_head="95% interval",
     )
 
 
@@ -181,11 +244,13 @@ def _difference(sweep: Sweep, prefix: str, unit: Unit) -> Column:
         lambda row: (row[f"{key}_low"] * unit.factor, row[f"{key}_high"] * unit.factor),
         interval_text,
         lambda row: f"to {row[f'{prefix}against']}" if asks_best and pd.notna(row[key]) else "",
+        below_head="its interval",
     )
 
 
 def _p(sweep: Sweep, prefix: str) -> Column:
     claims, key = claims_of(sweep), f"{prefix}p_adjusted"
+    closed = [{*row.arm_and_against} for row in claims.recorded if row.closed]
 
     def verdict(row: pd.Series) -> str:
         if row["arm"] == row[f"{prefix}against"]:
@@ -198,10 +263,19 @@ def _p(sweep: Sweep, prefix: str) -> Column:
             return str(row[f"{prefix}note"])
         of = claims.number_of_looks(row["arm"], row[f"{prefix}against"])
         look, said = f"look {row[f'{prefix}look']}", str(row[f"{prefix}note"])
-        return "; ".join(filter(None, [f"{look} of {of}" if of > 1 else "", said.replace(f" at {look}", "")]))
+        state = "closed at" if {row["arm"], row[f"{prefix}against"]} in closed else "open after"
+        at = f"{state} {look} of {of}" if of > 1 else ""
+        return "; ".join(filter(None, [at, said.replace(f" at {look}", "")]))
 
     head = "p (Holm)" if claims.rule.margin is None else "p (Shaffer)"
-    return Column(head, lambda row: p_text(row[key]), lambda row: row[key], below=verdict, note=note)
+    return Column(
+        head,
+        lambda row: p_text(row[key]),
+        lambda row: row[key],
+        below=verdict,
+        note=note,
+        below_head="verdict",
+    )
 
 
 def how_to_read(sweep: Sweep) -> str:
@@ -221,7 +295,7 @@ def how_to_read(sweep: Sweep) -> str:
         f"over the seeds shared with {other}" if rule.pairing == "paired" else f"from the mean of {other}"
     )
     return (
-        f"{split}Mean of the completed trials' last values over n seeds, with its 95% interval (Student t, "
+        f"{split}Mean of the completed trials' last values over the seeds, with its 95% interval (Student t, "
         f"from {BCA_FROM} seeds on BCa{cut}) or, below {MIN_FOR_INTERVAL} seeds, the seeds' values. "
         f"Differences are in {name_of(metric)}, {rule.pairing}, {between}. {p}FLOPs are those of training."
     )

@@ -61,10 +61,12 @@ def write_sweep(
     test: bool = True,
     depth: bool = False,
     space: dict[str, Any] | None = None,
+    tune: dict[str, list[Any]] | None = None,
 ) -> Path:
     """Write sweep.yaml, trials.parquet, history.parquet, journal.jsonl and summary.csv into `folder`.
 
-    With `depth` completed trials report what a chosen checkpoint does beyond one number.
+    With `depth` completed trials report what a chosen checkpoint does beyond one number. `tune` has tuned
+    values by draw.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trials, history, decisions = [], [], []
@@ -74,7 +76,8 @@ def write_sweep(
                 reports = _reports(name, fake, draw, seed, horizon, test)
                 if depth and reports and "test/exact_accuracy" in reports[-1]:
                     reports[-1] |= _depth(name, seed, reports[-1]["test/exact_accuracy"])
-                trials.append(_trial(name, fake, draw, seed, phase, reports))
+                drawn = {key: values[draw] for key, values in (tune or {}).items()}
+                trials.append(_trial(name, fake, draw, seed, phase, reports) | drawn)
                 history += [{"trial_id": trials[-1]["trial_id"], **report} for report in reports]
             if fake.stop:
                 decisions.append(_stop(name, draw, trials[-1]["trial_id"], fake.stop * horizon))
@@ -83,7 +86,10 @@ def write_sweep(
     pd.DataFrame(history, columns=list(columns)).to_parquet(folder / "history.parquet")
     (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in decisions))
     (folder / "sweep.yaml").write_text(
-        yaml.safe_dump({**_space(folder.name, arms, seeds), **(space or {})}, sort_keys=False)
+        yaml.safe_dump(
+            {**_space(folder.name, arms, seeds), "tune": {key: {} for key in tune or {}}, **(space or {})},
+            sort_keys=False,
+        )
     )
     write_summary(folder)
     return folder

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.figures.plot import Drawn
-from analysis.report import page
+from analysis.figures.style import COLUMN, PAGE
 from analysis.report.open_questions import Question, Step
+from analysis.report.page import Part, Picture, said
+from analysis.report.svg import inline
 from analysis.sweep import Sweep
 
 
@@ -23,25 +25,28 @@ class Results:
     questions: Sequence[Question]
     steps: Sequence[Step]
 
-    def figures(self, title: str) -> str:
-        """The figures that belong to the section of this title, as HTML; '' where there is none."""
-        mine = (each for each in self.drawn if each.title == title)
-        return page.figures(*(page.figure(each.figure, each.name, each.caption) for each in mine))
+    def figures(self, title: str) -> list[Part]:
+        """The figures that belong to the section of this title."""
+        return [_picture(each) for each in self.drawn if each.plot.title == title]
 
 
-def has_figures(title: str) -> Callable[[Results], bool]:
-    """For a section that stands only where one of its figures does."""
-    return lambda results: any(each.title == title for each in results.drawn)
+def _picture(drawn: Drawn) -> Picture:
+    title = drawn.caption.partition(". ")[0].rstrip(".")
+    return Picture(
+        drawn.caption,
+        inline(drawn.at(COLUMN), drawn.name, title),
+        inline(drawn.at(PAGE), f"{drawn.name}-wide", title) if drawn.plot.panels else "",
+    )
 
 
 @dataclass(frozen=True)
 class Section:
-    """`title` heads it, and is what its figures give for theirs; `show` gives its parts as HTML, of which
-    empty ones are left out; it stands where it `applies`."""
+    """`title` heads it, and is what its figures give for theirs; `show` gives its parts. It is left out
+    where there are none, or where it does not apply."""
 
     title: str
-    show: Callable[[Results], Sequence[str]]
+    show: Callable[[Results], Sequence[Part]]
     applies: Callable[[Results], bool] = lambda results: True
 
-    def html(self, results: Results) -> str:
-        return page.section(self.title, *self.show(results)) if self.applies(results) else ""
+    def parts(self, results: Results) -> list[Part]:
+        return said(self.show(results)) if self.applies(results) else []

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from analysis.format import join
 from analysis.report import page
-from analysis.report.sections.base import Results, Section, has_figures
+from analysis.report.sections.base import Results, Section
 from analysis.sweep import Sweep
 
 TITLE = "Learning curves"
 
 
-def _show(results: Results) -> list[str]:
-    return [page.paragraph(_note(results.sweep), "note"), results.figures(TITLE)]
+def _show(results: Results) -> list[page.Part]:
+    drawn = results.figures(TITLE)
+    return [page.Paragraph(_note(results.sweep), "note"), *drawn] if drawn else []
 
 
 def _note(sweep: Sweep) -> str:
@@ -22,10 +23,10 @@ def _note(sweep: Sweep) -> str:
         or not (sweep.history[metric].notna() & sweep.history[over].notna()).any()
     ]
     return (
-        "Thick line: mean of an arm's completed trials at the reports that all of them have; band: their "
-        "range over seeds. Thin line to a cross: a single trial that was stopped or diverged."
+        "A mean is over the reports that all of an arm's completed trials have. Thin line to a cross: a "
+        "single trial that was stopped or diverged."
         + (f" Not reported by the trainer: {join(missing)}." if missing else "")
     )
 
 
-SECTION = Section(TITLE, _show, has_figures(TITLE))
+SECTION = Section(TITLE, _show)

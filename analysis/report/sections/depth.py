@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.report.sections.base import Section, has_figures
+from analysis.report.sections.base import Section
 
 TITLE = "Beyond one number"
 
-SECTION = Section(TITLE, lambda results: [results.figures(TITLE)], has_figures(TITLE))
+SECTION = Section(TITLE, lambda results: results.figures(TITLE))

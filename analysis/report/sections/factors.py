@@ -12,7 +12,7 @@ from analysis.explain.interactions import interactions
 from analysis.format import AMOUNTS, Unit, name_of, p_text, si, title_of
 from analysis.report import page
 from analysis.report.cells import interval_cell
-from analysis.report.sections.base import Results, Section, has_figures
+from analysis.report.sections.base import Results, Section
 from analysis.stopping.common_samples import compared_over
 from analysis.sweep import Sweep
 
@@ -24,27 +24,27 @@ _T_TEST = {
 }
 
 
-def _show(results: Results) -> list[str]:
-    return [results.figures(TITLE), factors(results.sweep)]
+def _show(results: Results) -> list[page.Part]:
+    return [*results.figures(TITLE), *factors(results.sweep)]
 
 
-def factors(sweep: Sweep) -> str:
+def factors(sweep: Sweep) -> list[page.Part]:
     """What of the variance the factors account for, whether they interact, and the way to the best arm."""
-    return "\n".join(filter(None, [_interactions(sweep), _importances(sweep), _path(sweep)]))
+    return [*_interactions(sweep), *_importances(sweep), *_path(sweep)]
 
 
-def _interactions(sweep: Sweep) -> str:
+def _interactions(sweep: Sweep) -> list[page.Part]:
     found = interactions(sweep)
     if claim_of(sweep) == "exploratory" or found.empty:
-        return ""
+        return []
     unit = sweep.unit(sweep.test_metric or sweep.metric)
     suffix = f" ({unit.difference})" if unit.difference else ""
     rows = [
         [
-            page.cell(f"{row['level_a']} × {row['level_b']}", f"{row['factor_a']} × {row['factor_b']}"),
+            page.Cell(f"{row['level_a']} × {row['level_b']}", f"{row['factor_a']} × {row['factor_b']}"),
             interval_cell(row, "estimate", unit, sign=True),
-            page.cell(str(row["n"])),
-            page.cell(p_text(row["p_holm"]), row["note"]),
+            page.Cell(str(row["n"])),
+            page.Cell(p_text(row["p_holm"]), row["note"]),
         ]
         for _, row in found.iterrows()
     ]
@@ -58,13 +58,13 @@ def _interactions(sweep: Sweep) -> str:
             f"{unit.difference or 'its own units'}, and effects that add up in odds do not, near a bound."
         )
     heads = ["two levels together", f"beyond each alone{suffix}", "seeds", "p (Holm)"]
-    return page.paragraph(note, "note") + page.table(heads, rows)
+    return [page.Paragraph(note, "note"), page.Table(heads, rows)]
 
 
-def _importances(sweep: Sweep) -> str:
+def _importances(sweep: Sweep) -> list[page.Part]:
     found = importances(sweep)
     if len(found) < 2:
-        return ""
+        return []
     at, metric = found["at"].iloc[0], name_of(found["metric"].iloc[0])
     over = AMOUNTS[compared_over(sweep)]
     when = f"after {si(at)} {over}, which all reached" if math.isfinite(at) else "at their end"
@@ -77,10 +77,10 @@ def _importances(sweep: Sweep) -> str:
     )
     rows = [
         [
-            page.cell(row["name"], row["note"]),
-            page.cell(row["kind"]),
-            page.cell(str(row["n"]) if row["n"] else "–"),
-            page.cell(
+            page.Cell(row["name"], row["note"]),
+            page.Cell(row["kind"]),
+            page.Cell(str(row["n"]) if row["n"] else "–"),
+            page.Cell(
                 SHARE.text(row["share"]),
                 f"by chance up to {SHARE.text(row['chance'])}" if math.isfinite(row["chance"]) else "",
             ),
@@ -88,28 +88,28 @@ def _importances(sweep: Sweep) -> str:
         for _, row in found.iterrows()
     ]
     heads = ["importance of", "kind", "draws" if sweep.space.get("tune") else "trials", "share (%)"]
-    return page.paragraph(note, "note") + page.table(heads, rows, 2)
+    return [page.Paragraph(note, "note"), page.Table(heads, rows, 2)]
 
 
-def _path(sweep: Sweep) -> str:
+def _path(sweep: Sweep) -> list[page.Part]:
     found = ablation_path(sweep)
     if len(found) < 3:  # one step is the difference that the ranking has
-        return ""
+        return []
     metric = sweep.test_metric or sweep.metric
     unit = sweep.unit(metric)
     rows = []
     for _, row in found.iterrows():
         missing = f"not run: {row['not_run']}" if row["not_run"] else ""
-        cells = [page.cell(row["flipped"] or f"{row['arm']} (baseline)", missing)]
-        cells += [page.cell(unit.text(row["mean"])), interval_cell(row, "gain", unit, sign=True)]
-        rows.append([*cells, page.cell(SHARE.text(row["share"]))])
+        cells = [page.Cell(row["flipped"] or f"{row['arm']} (baseline)", missing)]
+        cells += [page.Cell(unit.text(row["mean"])), interval_cell(row, "gain", unit, sign=True)]
+        rows.append([*cells, page.Cell(SHARE.text(row["share"]))])
     note = (
         "From the baseline to the best arm, each time by the change that gains the most: this explains, and "
         "claims nothing."
     )
     suffix = f" ({unit.difference})" if unit.difference else ""
     heads = ["change", title_of(metric, unit), f"gain{suffix}", "share of the whole (%)"]
-    return page.paragraph(note, "note") + page.table(heads, rows, wrap=0, cards=True)
+    return [page.Paragraph(note, "note"), page.Table(heads, rows, wrap=0)]
 
 
-SECTION = Section(TITLE, _show, has_figures(TITLE))
+SECTION = Section(TITLE, _show)

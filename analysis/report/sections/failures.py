@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.compare.outcomes import ABOVE_NOISE, MIN_REPORTS, OUTCOMES, outcomes
+from analysis.compare.ranking import arms_in_order
 from analysis.format import Unit, name_of, si
 from analysis.report import page
 from analysis.report.sections.base import Results, Section
@@ -13,7 +14,7 @@ from analysis.sweep import Sweep, records
 SHARE = Unit(100.0, "%", "points", 0)
 
 
-def _show(results: Results) -> list[str]:
+def _show(results: Results) -> list[page.Part]:
     sweep = results.sweep
     lost = sweep.trials[sweep.trials["status"].isin(["diverged", "failed"])]
     found = outcomes(sweep)
@@ -21,21 +22,21 @@ def _show(results: Results) -> list[str]:
     if lost.empty:
         return parts
     rows = [
-        [page.cell(text) for text in (trial.trial_id, trial.status, trial.reason or "–", si(trial.samples))]
+        [page.Cell(text) for text in (trial.trial_id, trial.status, trial.reason or "–", si(trial.samples))]
         for trial in records(lost)
     ]
-    return [*parts, page.table(["trial", "status", "reason", "samples"], rows, 2, 2)]
+    return [*parts, page.Table(["trial", "status", "reason", "samples"], rows, 2, 2)]
 
 
-def shares(sweep: Sweep, found: pd.DataFrame) -> list[str]:
+def shares(sweep: Sweep, found: pd.DataFrame) -> list[page.Part]:
     """A row an arm: the shares of its seeds with a run that diverged, failed or collapsed."""
     rows = [
         [
-            page.cell(row["arm"]),
-            page.cell(str(row["n"])),
+            page.Cell(row["arm"]),
+            page.Cell(str(row["n"])),
             *(_share(row, outcome) for outcome in OUTCOMES),
         ]
-        for _, row in found.iterrows()
+        for _, row in found.set_index("arm", drop=False).loc[arms_in_order(sweep)].iterrows()
     ]
     note = (
         "Shares of an arm's seeds in the evidence, with exact 95% intervals (Clopper and Pearson). A run has "
@@ -45,14 +46,14 @@ def shares(sweep: Sweep, found: pd.DataFrame) -> list[str]:
         f"{MIN_REPORTS} reports count as not collapsed. A collapsed run is in its arm's mean."
     )
     heads = ["arm", "seeds", *(f"{outcome} ({SHARE.suffix})" for outcome in OUTCOMES)]
-    return [page.paragraph(note, "note"), page.table(heads, rows, cards=True)]
+    return [page.Paragraph(note, "note"), page.Table(heads, rows)]
 
 
-def _share(row: pd.Series, outcome: str) -> str:
+def _share(row: pd.Series, outcome: str) -> page.Cell:
     if not row["n"]:
-        return page.cell("–")
+        return page.Cell("–")
     low, high = (SHARE.text(row[f"{outcome}_{end}"]) for end in ("low", "high"))
-    return page.cell(SHARE.text(row[outcome] / row["n"]), f"{row[outcome]} of {row['n']} [{low}, {high}]")
+    return page.Cell(SHARE.text(row[outcome] / row["n"]), f"{row[outcome]} of {row['n']} [{low}, {high}]")
 
 
 SECTION = Section("Diverged and failed", _show)

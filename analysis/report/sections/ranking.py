@@ -25,39 +25,38 @@ COVERED = (
 )
 
 
-def _show(results: Results) -> list[str]:
+def _show(results: Results) -> list[page.Part]:
     sweep, ranked = results.sweep, results.ranked
     return [
         *_table(sweep, ranked),
-        page.paragraph(by_all_pairs(sweep)),
-        results.figures(TITLE),
-        both_tests(sweep, ranked),
+        *results.figures(TITLE),
+        page.Paragraph(by_all_pairs(sweep)),
+        page.Paragraph(f"{table.how_to_read(sweep)} Wall time is a trial's, on average. {COVERED}", "note"),
+        page.Paragraph(table.how_decided(sweep), "note"),
+        *both_tests(sweep, ranked),
     ]
 
 
-def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
+def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
     columns, how = table.columns(sweep), looks(sweep)
     rows = [
         [
-            page.cell(table.marked(sweep, row["arm"]), table.outcome(row), how[row["arm"]].color),
-            *(page.cell(column.text(row), column.below(row), note=column.note(row)) for column in columns),
+            page.Cell(table.marked(sweep, row["arm"]), table.outcome(row), how[row["arm"]].color),
+            *(page.Cell(column.text(row), column.below(row), note=column.note(row)) for column in columns),
         ]
         for _, row in ranked.iterrows()
     ]
-    footnote = table.unmatched_text(sweep)
     return [
-        page.paragraph(f"{table.how_to_read(sweep)} Wall time is a trial's, on average. {COVERED}", "note"),
-        page.paragraph(table.how_decided(sweep), "note"),
-        page.table(["arm", *(column.head for column in columns)], rows, cards=True),
-        page.paragraph(footnote, "note") if footnote else "",
+        page.Table(["arm", *(column.head for column in columns)], rows),
+        page.Paragraph(table.unmatched_text(sweep), "note"),
     ]
 
 
-def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> str:
+def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
     """Every arm's p by each test, unadjusted, what its seeds share with the baseline's, and the difference
-    that does not decide: unpaired beside paired. '' where nothing carries claims."""
+    that does not decide: unpaired beside paired. None where nothing carries claims."""
     if claim_of(sweep) == "exploratory" or len(ranked) < 2:
-        return ""
+        return []
     prefix, metric = "test_" if sweep.test_metric else "", sweep.test_metric or sweep.metric
     rule, unit = rule_of(sweep), sweep.unit(metric)
     shown = {
@@ -72,11 +71,11 @@ def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> str:
         alike = [unit.text(row[f"{prefix}equivalent_{end}"], sign=True) for end in ("low", "high")]
         within = f"[{', '.join(alike)}]" if pd.notna(row[f"{prefix}equivalent_low"]) else ""
         cells = [
-            page.cell(p_text(row[prefix + key]), within if key == "p_equivalent_adjusted" else "")
+            page.Cell(p_text(row[prefix + key]), within if key == "p_equivalent_adjusted" else "")
             for key in shown.values()
         ]
-        cells = [page.cell(row["arm"]), *cells]
-        cells.append(_correlation(shared.loc[row["arm"]]) if row["arm"] in shared.index else page.cell("–"))
+        cells = [page.Cell(row["arm"]), *cells]
+        cells.append(_correlation(shared.loc[row["arm"]]) if row["arm"] in shared.index else page.Cell("–"))
         ends = {"diff": row[f"{prefix}{other}_diff"]} | {
             end: row[f"{prefix}{other}_{end}"] for end in ("low", "high")
         }
@@ -87,11 +86,8 @@ def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> str:
         f"p of each test against {sweep.baseline}, not adjusted; the {rule.name} decides (`evidence` in the "
         f"search space). {_margin(rule, unit)} {pairing_text(sweep, metric)}"
     )
-    return page.details(
-        "Both tests, paired and unpaired",
-        page.paragraph(note.rstrip(), "note"),
-        page.table(heads, rows, cards=True),
-    )
+    inner: list[page.Part] = [page.Paragraph(note.rstrip(), "note"), page.Table(heads, rows)]
+    return [page.Details("Both tests, paired and unpaired", inner)]
 
 
 def _margin(rule: Rule, unit: Unit) -> str:
@@ -104,9 +100,9 @@ def _margin(rule: Rule, unit: Unit) -> str:
     )
 
 
-def _correlation(row: pd.Series) -> str:
+def _correlation(row: pd.Series) -> page.Cell:
     low, high = (correlation_text(row[end]) for end in ("low", "high"))
-    return page.cell(
+    return page.Cell(
         correlation_text(row["correlation"]), f"[{low}, {high}]" if math.isfinite(row["low"]) else ""
     )
 

@@ -11,6 +11,7 @@ from analysis.report.sections.base import Section
 
 NAMES = (
     "ranking",
+    "tuning",
     "factors",
     "curves",
     "cost",

@@ -17,20 +17,20 @@ from analysis.report.sections.base import Results, Section
 from analysis.sweep import Sweep
 
 
-def _show(results: Results) -> list[str]:
+def _show(results: Results) -> list[page.Part]:
     sweep, questions, steps = results.sweep, results.questions, results.steps
     if not questions:
-        return [page.paragraph(_nothing_open(sweep))]
+        return [page.Paragraph(_nothing_open(sweep))]
     unit = sweep.unit(sweep.metric)
     suffix = f" ({unit.difference})" if unit.difference else ""
     rows = [
         [
-            page.cell(f"{question.arm} – {question.against}"),
-            page.cell(
+            page.Cell(f"{question.arm} – {question.against}"),
+            page.Cell(
                 unit.text(question.diff, sign=True),
                 _spread(question, unit),
             ),
-            page.cell(str(question.n)),
+            page.Cell(str(question.n)),
             _seeds(question),
         ]
         for question in questions
@@ -42,9 +42,9 @@ def _show(results: Results) -> list[str]:
         for step in steps
     ]
     return [
-        page.paragraph(_what_settles(sweep, questions, steps), "note"),
-        page.table(heads, rows, cards=True),
-        page.code("\n".join(commands)) if commands else "",
+        page.Paragraph(_what_settles(sweep, questions, steps), "note"),
+        page.Table(heads, rows),
+        *([page.Code("\n".join(commands))] if commands else []),
     ]
 
 
@@ -55,11 +55,11 @@ def _spread(question: Question, unit: Unit) -> str:
     return f"SD {unit.text(question.sd)}{limit}"
 
 
-def _seeds(question: Question) -> str:
+def _seeds(question: Question) -> page.Cell:
     if question.seeds:
         why = "to see the spread" if question.to_see else "to show equivalence" * question.as_equivalent
-        return page.cell(str(question.seeds), why)
-    return page.cell(f"more than {MOST_SEEDS:,}" if question.n > 1 else "–")
+        return page.Cell(str(question.seeds), why)
+    return page.Cell(f"more than {MOST_SEEDS:,}" if question.n > 1 else "–")
 
 
 def _nothing_open(sweep: Sweep) -> str:

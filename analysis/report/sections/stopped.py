@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from analysis.compare.ranking import arms_in_order
 from analysis.format import AMOUNTS, si, title_of
 from analysis.report import page
 from analysis.report.sections.base import Results, Section
@@ -12,37 +13,35 @@ from analysis.sweep import Sweep, records
 TITLE = "Stopped early"
 
 
-def _show(results: Results) -> list[str]:
+def _show(results: Results) -> list[page.Part]:
     sweep = results.sweep
-    return [*_stops(sweep), results.figures(TITLE), common_samples(sweep) + _stop_table(sweep)]
+    return [*_stops(sweep), *results.figures(TITLE), *common_samples(sweep), *_stop_table(sweep)]
 
 
-def _stops(sweep: Sweep) -> list[str]:
-    checks = [
-        page.paragraph(text) for text in (stopping.audit_text(sweep), stopping.ties_text(sweep)) if text
-    ]
+def _stops(sweep: Sweep) -> list[page.Part]:
+    checks = [page.Paragraph(text) for text in (stopping.audit_text(sweep), stopping.ties_text(sweep))]
     if not (sweep.trials["status"] == "pruned").any():
-        return [page.paragraph("No trial was stopped early."), *checks]
+        return [page.Paragraph("No trial was stopped early."), *checks]
     note = (
         "A draw is judged at a rung by the mean over its seeds, which stop together. None of these trials "
         "enters a mean above."
     )
-    return [page.paragraph(note, "note"), *checks]
+    return [page.Paragraph(note, "note"), *checks]
 
 
-def common_samples(sweep: Sweep) -> str:
-    """Arms of which trials were stopped, where nobody had been stopped yet; '' where none was."""
+def common_samples(sweep: Sweep) -> list[page.Part]:
+    """Arms of which trials were stopped, where nobody had been stopped yet; nothing where none was."""
     found = at_common_samples(sweep)
     if not (found["n_stopped"] > 0).any():
-        return ""
+        return []
     unit = sweep.unit(sweep.metric)
     rows = []
-    for _, row in found.iterrows():
+    for _, row in found.set_index("arm", drop=False).loc[arms_in_order(sweep)].iterrows():
         ends = f"{unit.text(row['least'])} to {unit.text(row['most'])}"
         ahead = f"ahead in {row['ahead']} of {row['shared']}" if row["shared"] else ""
-        cells = [page.cell(str(row[name])) for name in ("arm", "n", "n_stopped")]
-        cells.append(page.cell(unit.text(row["median"]), ends if row["n"] > 1 else ""))
-        rows.append([*cells, page.cell(unit.text(row["diff"], sign=True), ahead)])
+        cells = [page.Cell(str(row[name])) for name in ("arm", "n", "n_stopped")]
+        cells.append(page.Cell(unit.text(row["median"]), ends if row["n"] > 1 else ""))
+        rows.append([*cells, page.Cell(unit.text(row["diff"], sign=True), ahead)])
     replicate = replicate_of(sweep)
     note = (
         f"All trials after {si(found['at'].iloc[0])} {AMOUNTS[compared_over(sweep)]}, the last number that "
@@ -60,14 +59,14 @@ def common_samples(sweep: Sweep) -> str:
     suffix = f" ({unit.difference})" if unit.difference else ""
     heads = ["arm", f"{replicate}s", "trials stopped later", f"median {title_of(sweep.metric, unit)}"]
     heads.append(f"median difference to baseline{suffix}")
-    return page.paragraph(note, "note") + page.table(heads, rows, cards=True)
+    return [page.Paragraph(note, "note"), page.Table(heads, rows)]
 
 
-def _stop_table(sweep: Sweep) -> str:
+def _stop_table(sweep: Sweep) -> list[page.Part]:
     """Which trials were stopped early, where, and on what value."""
     pruned = sweep.trials[sweep.trials["status"] == "pruned"]
     if pruned.empty:
-        return ""
+        return []
     judged = str((sweep.space.get("scheduler") or {}).get("metric", "value"))
     unit, stops = sweep.unit(judged), sweep.decisions[sweep.decisions["action"] == "stop"].set_index("member")
     rows = []
@@ -76,8 +75,8 @@ def _stop_table(sweep: Sweep) -> str:
         if member in stops.index:
             stop = stops.loc[[member]].iloc[-1]
             at = [si(stop["rung"]), unit.text(stop["value"]), unit.text(stop["cutoff"])]
-        rows.append([page.cell(text) for text in (trial.trial_id, si(trial.samples), *at)])
-    return page.table(["trial", "samples trained", "rung", title_of(judged, unit), "cut-off"], rows)
+        rows.append([page.Cell(text) for text in (trial.trial_id, si(trial.samples), *at)])
+    return [page.Table(["trial", "samples trained", "rung", title_of(judged, unit), "cut-off"], rows)]
 
 
 SECTION = Section(TITLE, _show)

@@ -24,8 +24,8 @@ def terms(groups: tuple[str, ...] = OF_A_SWEEP) -> dict[str, str]:
     return found
 
 
-def _show(results: Results) -> list[str]:
-    return [page.details("Arm, draw, rung, evidence, ...", page.definitions(terms().items()))]
+def _show(results: Results) -> list[page.Part]:
+    return [page.Details("Arm, draw, rung, evidence, ...", [page.Definitions(list(terms().items()))])]
 
 
 SECTION = Section("Terms", _show)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.compare.outcomes import has_collapsed, outcomes
 from analysis.inference.intervals import share_interval
-from analysis.report.build import write_report
+from analysis.report.build import render
 from analysis.sweep import load_sweep
 from tests.analysis.synthetic import OBJECTIVE, Fake, write_sweep
 
@@ -79,12 +79,12 @@ def test_shares_are_of_the_seeds_that_have_ended(tmp_path: Path) -> None:
 
 
 def test_the_page_has_the_shares_and_says_what_a_collapse_is(tmp_path: Path) -> None:
-    page = write_report(_folder(tmp_path)).read_text()
+    page = render(load_sweep(_folder(tmp_path)))
     assert "lost at least half of its gain in val exact accuracy" in page
     assert "1 of 4 [1, 81]" in page and "1 of 5 [1, 72]" in page
 
 
 def test_where_nothing_was_lost_the_page_has_no_shares(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.6)}, phase="evidence")
-    page = write_report(folder).read_text()
+    page = render(load_sweep(folder))
     assert "Clopper" not in page and "Diverged and failed" not in page

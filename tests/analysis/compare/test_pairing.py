@@ -12,6 +12,7 @@ from scipy import stats
 
 from analysis.compare.pairing import correlations, idle_arms, pairing_text
 from analysis.compare.ranking import rank_arms
+from analysis.report import page
 from analysis.report.limits import cannot_be_concluded
 from analysis.report.sections.ranking import both_tests
 from analysis.report.sentences import verdict
@@ -52,7 +53,7 @@ def test_where_pairing_buys_nothing_the_unpaired_result_stands_beside_it(sweep: 
     text, row = pairing_text(sweep, TEST), ranked.set_index("arm").loc["c"]
     assert "Pairing buys nothing against c:" in text and "against b" not in text
     assert any("than from any others, against c:" in limit for limit in cannot_be_concluded(sweep, ranked))
-    html = both_tests(sweep, ranked).replace("−", "-")
+    html = page.html(both_tests(sweep, ranked)).replace("−", "-")
     cells = html.split(">c</td>")[1].split("</tr>")[0]
     for name in ("low", "high"):
         assert f"{100 * row[f'test_unpaired_{name}']:+.1f}" in cells
@@ -69,7 +70,7 @@ def test_many_arms_that_pairing_does_not_help_are_counted(tmp_path: Path) -> Non
 def test_where_nothing_is_paired_pairing_is_no_limit(sweep: Sweep) -> None:
     asked = replace(sweep, space={**sweep.space, "evidence": {"pairing": "unpaired"}})
     assert not any("from any others" in limit for limit in cannot_be_concluded(asked, rank_arms(asked)))
-    assert "paired difference (points)" in both_tests(asked, rank_arms(asked))
+    assert "paired difference (points)" in page.html(both_tests(asked, rank_arms(asked)))
 
 
 def test_equivalence_and_its_margin_are_said(sweep: Sweep) -> None:
@@ -77,14 +78,16 @@ def test_equivalence_and_its_margin_are_said(sweep: Sweep) -> None:
     ranked = rank_arms(wide)
     assert "equivalent to a within ±2.2 points: b" in verdict(wide, ranked)
     assert not any(limit.startswith("Whether b") for limit in cannot_be_concluded(wide, ranked))
-    assert "within ±2.2 points" in both_tests(wide, ranked) and "over 2 comparisons" in how_to_read(wide)
+    assert "within ±2.2 points" in page.html(
+        both_tests(wide, ranked)
+    ) and "over 2 comparisons" in how_to_read(wide)
     narrow = replace(sweep, space={**sweep.space, "evidence": {"margin": 0.001}})
     limits = cannot_be_concluded(narrow, rank_arms(narrow))
     assert any("Whether c differs" in limit and "nor is it shown to be within" in limit for limit in limits)
 
 
 def test_without_a_margin_equivalence_is_said_to_be_untested(sweep: Sweep) -> None:
-    html = both_tests(sweep, rank_arms(sweep))
+    html = page.html(both_tests(sweep, rank_arms(sweep)))
     assert "Equivalence is not tested" in html and "equivalence (Holm)" not in html
 
 

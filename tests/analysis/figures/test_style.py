@@ -49,4 +49,4 @@ def test_below_four_seeds_figures_show_each_ones_value(tmp_path: Path, seeds: in
         assert bool(marks) == open_marks, name
         assert all(len(line.get_xdata()) == seeds for line in marks), name
     ranking = plots.ranked_intervals(sweep).axes[0].lines
-    assert any(line.get_linewidth() == 1.6 for line in ranking) != open_marks
+    assert any(line.get_linewidth() == 1.6 and len(line.get_xdata()) == 2 for line in ranking) != open_marks

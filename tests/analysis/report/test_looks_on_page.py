@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,10 @@ from tests.analysis.synthetic import Fake, write_sweep
 from tests.sweeps.playing import value
 
 
-def ranking(sweep: Sweep) -> dict[str, list[str]]:
-    """The rows of the page's first table by arm, which is a letter, and its head."""
-    rows = cells(render(sweep).split("Both tests, paired")[0])
-    return {re.sub("^● (.).*", r"\1", row[0]): row for row in rows}
+def ranking(sweep: Sweep) -> dict[str, dict[str, str]]:
+    """The rows of the page's first table, by arm, which is a letter, and the column's head."""
+    heads, *rows = cells(render(sweep).split("</table>")[0])
+    return {row[0].removeprefix("● ")[0]: dict(zip(heads, row, strict=True)) for row in rows}
 
 
 def limits(sweep: Sweep) -> str:
@@ -40,11 +39,10 @@ def limits(sweep: Sweep) -> str:
 def test_each_row_has_its_verdict_and_its_look(tmp_path: Path) -> None:
     sweep = load_sweep(played(tmp_path, evidence={"futility": 0.05}))
     rows, ranked = ranking(sweep), rank_arms(sweep).set_index("arm")
-    assert rows["arm"][3:5] == ["difference to baseline", "p (Holm)"]
-    assert rows["a"][3:5] == ["baseline", "–"]
+    assert (rows["a"]["difference to baseline"], rows["a"]["p (Holm)"]) == ("baseline", "–")
     b, c = ranked.loc["b"], ranked.loc["c"]
-    assert b["look"] < 5 and rows["b"][4].endswith(f"betterlook {b['look']} of 5")
-    assert rows["c"][4].endswith(f"not settledlook {c['look']} of 5; stopped for futility")
+    assert b["look"] < 5 and rows["b"]["p (Holm)"].endswith(f"betterclosed at look {b['look']} of 5")
+    assert rows["c"]["p (Holm)"].endswith(f"not settledclosed at look {c['look']} of 5; stopped for futility")
     assert f"{p_words(b['p_adjusted'])}, look {b['look']} of 5" in verdict(sweep, rank_arms(sweep))
 
 
@@ -62,14 +60,14 @@ def test_one_look_has_no_repeated_p(tmp_path: Path) -> None:
     old = load_sweep(write_sweep(tmp_path / "old", arms, seeds=(1, 2, 3, 4), phase="evidence"))
     assert how_decided(old).startswith("All comparisons together are decided at 5%. The interval")
     one = load_sweep(played(tmp_path, evidence={"looks": "none"}))
-    assert "repeated" not in how_decided(one) and "look" not in ranking(one)["b"][4]
+    assert "repeated" not in how_decided(one) and "look" not in ranking(one)["b"]["p (Holm)"]
 
 
 def test_below_four_seeds_the_values_stand_where_an_interval_would(tmp_path: Path) -> None:
     folder = played(tmp_path, seeds=[1, 2, 3])
     sweep = load_sweep(folder)
     shown = "seeds: " + ", ".join(f"{value('b', seed):.4g}" for seed in (1, 2, 3))
-    assert ranking(sweep)["b"][2].endswith(shown) and shown in ranking_text(folder)
+    assert ranking(sweep)["b"]["accuracy"].endswith(shown) and shown in ranking_text(folder)
     table = pd.read_csv(StringIO(to_csv(sweep)))
     assert "accuracy low" not in table and "difference to baseline low" in table
     assert shown in to_latex(sweep)
@@ -85,8 +83,7 @@ def test_the_table_has_the_interval_once_some_arm_has_one(tmp_path: Path) -> Non
 def test_of_all_pairs_each_row_names_the_other_arm(tmp_path: Path) -> None:
     sweep = load_sweep(played(tmp_path, evidence={"question": "best"}))
     rows, ranked = ranking(sweep), rank_arms(sweep)
-    assert rows["arm"][3] == "difference"
-    assert all(rows[arm][3].endswith("to b") for arm in "acd")
+    assert all(rows[arm]["difference"].endswith("to b") for arm in "acd")
     assert "b is the best, with 95% confidence" in verdict(sweep, ranked)
     assert "Holm-adjusted over 6 comparisons" in render(sweep) and by_all_pairs(sweep) == ""
     assert "How large the difference of " in limits(sweep) and " from b" in limits(sweep)
@@ -104,7 +101,7 @@ def test_with_a_margin_equivalence_is_counted_and_its_interval_is_shown(tmp_path
     sweep = load_sweep(played(tmp_path, ablate={"model.kind": ["a", "c"]}, evidence={"margin": 0.1}))
     row = rank_arms(sweep).set_index("arm").loc["c"]
     assert row["verdict"] == "equivalent"
-    assert ranking(sweep)["arm"][4] == "p (Shaffer)" and "equivalent, p " in ranking(sweep)["c"][4]
+    assert "equivalent, p " in ranking(sweep)["c"]["p (Shaffer)"]
     both = next(each for each in cells(render(sweep).split("Both tests, paired")[1]) if each[0] == "c")
     ends = (row["equivalent_low"], row["equivalent_high"])
     assert both[5].endswith("[{:+.4g}, {:+.4g}]".format(*ends).replace("-", "−"))
@@ -128,7 +125,7 @@ def test_a_comparison_that_waits_says_for_what(tmp_path: Path) -> None:
     sweep = load_sweep(played(tmp_path, of, max_failures=0))
     seen = rank_arms(sweep).set_index("arm").loc["d"]
     assert seen["look"] == 2 and seen["n"] == 4
-    assert "a seed was lost with its node" in ranking(sweep)["d"][4]
+    assert "a seed was lost with its node" in ranking(sweep)["d"]["p (Holm)"]
 
 
 def test_trials_beyond_the_last_look_are_in_no_mean(tmp_path: Path) -> None:
@@ -153,20 +150,24 @@ def test_at_the_worst_value_is_said_where_seeds_were_lost(tmp_path: Path) -> Non
 
     sweep = load_sweep(played(tmp_path, of))
     assert "with them at the worst value" in how_decided(sweep)
-    assert "seeds diverged or failed" in ranking(sweep)["b"][4]
+    assert "seeds diverged or failed" in ranking(sweep)["b"]["p (Holm)"]
 
 
 def test_an_interval_that_says_nothing_is_a_dash_with_its_reason(tmp_path: Path) -> None:
     sweep = load_sweep(played(tmp_path, far_apart, seeds=[1, 2], objective=SHARE))
-    assert ranking(sweep)["b"][3].endswith("– (too few seeds)") and "100.0, +100.0" not in render(sweep)
+    assert ranking(sweep)["b"]["difference to baseline (points)"].endswith(
+        "– (too few seeds)"
+    ) and "100.0, +100.0" not in render(sweep)
     assert "difference to baseline (points) low" not in pd.read_csv(StringIO(to_csv(sweep)))
     (again := tmp_path / "alike").mkdir()
     alike = load_sweep(played(again, lambda arm, seed: 1.0, objective=SHARE))
-    assert ranking(alike)["b"][3].endswith("– (no spread)")
+    assert ranking(alike)["b"]["difference to baseline (points)"].endswith("– (no spread)")
 
 
 def test_an_exploratory_interval_that_says_nothing_is_a_dash(tmp_path: Path) -> None:
     sweep = load_sweep(write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.5)}, seeds=(0, 1)))
     for metric in (sweep.metric, str(sweep.test_metric)):
         sweep.trials[metric] = (sweep.trials["seed"] == 1).astype(float)
-    assert sweep.is_exploratory and ranking(sweep)["b"][4].endswith("– (too few seeds)")
+    assert sweep.is_exploratory and ranking(sweep)["b"]["difference to baseline (points)"].endswith(
+        "– (too few seeds)"
+    )

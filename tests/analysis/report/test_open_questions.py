@@ -15,7 +15,7 @@ from analysis.compare.ranking import seed_table
 from analysis.inference.power import seeds_needed_for
 from analysis.inference.significance import Pairing
 from analysis.inference.spread import upper_sd
-from analysis.report.build import write_report
+from analysis.report.build import render, write_report
 from analysis.report.open_questions import next_steps, open_questions
 from analysis.sweep import Sweep, load_sweep
 from sweeps.plan.identity import resolved
@@ -81,7 +81,7 @@ def test_what_is_unfinished_is_first_gone_on_with(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     sweep = _toy(tmp_path, budget=25)
     assert next_steps(sweep, open_questions(sweep)) == []
-    assert "first launch with <code>--resume</code>" in write_report("results/toy").read_text()
+    assert "first launch with <code>--resume</code>" in render(load_sweep("results/toy"))
 
 
 def test_the_price_is_that_of_every_arm_at_its_own_time(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_seeds_are_planned_from_the_upper_limit_of_the_sd(tmp_path: Path, pairin
     )
     assert of_upper is not None and of_seen is not None
     assert question.seeds == of_upper > of_seen
-    assert f"SD {100 * sd:.1f}, at most {100 * question.upper:.1f}" in write_report(folder).read_text()
+    assert f"SD {100 * sd:.1f}, at most {100 * question.upper:.1f}" in render(load_sweep(folder))
 
 
 def test_below_three_degrees_of_freedom_the_spread_comes_first(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_below_three_degrees_of_freedom_the_spread_comes_first(tmp_path: Path) -
     assert question.to_see and question.seeds == 4 and math.isnan(question.upper)
     (step,) = next_steps(load_sweep(folder), [question])
     assert step.trials == 8 and yaml.safe_load(step.space)["seeds"] == [4, 5, 6, 7]
-    assert "to see the spread" in write_report(folder).read_text()
+    assert "to see the spread" in render(load_sweep(folder))
 
 
 def test_what_is_settled_is_not_asked_again(tmp_path: Path) -> None:
@@ -144,4 +144,4 @@ def test_a_difference_within_the_margin_is_to_be_shown_equivalent(tmp_path: Path
     (alike,) = open_questions(load_sweep(folder))
     assert differs.seeds is not None and alike.seeds is not None and alike.seeds < differs.seeds
     assert alike.as_equivalent and not differs.as_equivalent
-    assert "to show equivalence" in write_report(folder).read_text()
+    assert "to show equivalence" in render(load_sweep(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from html.parser import HTMLParser
 from io import StringIO
@@ -13,7 +14,8 @@ import pandas as pd
 import pytest
 
 from analysis.compare.ranking import rank_arms
-from analysis.figures.registry import draw_all
+from analysis.figures.registry import figures_of
+from analysis.report import page as page_parts
 from analysis.report.__main__ import main
 from analysis.report.build import render, write_report
 from analysis.report.latex import escape, to_latex
@@ -36,7 +38,7 @@ class Page(HTMLParser):
 
     def __init__(self, source: str) -> None:
         super().__init__()
-        self.text, self.headings, self.rows = "", [], []
+        self.text, self.headline, self.headings, self.rows = "", "", [], []
         self.tags: set[str] = set()
         self.ids: list[str] = []
         self.links: list[str] = []
@@ -50,7 +52,7 @@ class Page(HTMLParser):
         self.ids += [given["id"]] if "id" in given else []
         self.links += [given[key] for key in ("href", "src", "xlink:href") if key in given]
         if tag not in VOID:
-            self._open.append(tag)
+            self._open.append("headline" if given.get("class") == "headline" else tag)
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -67,11 +69,13 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         if tag not in VOID:
-            assert self._open.pop() == tag
+            assert self._open.pop() in (tag, "headline")
 
     def handle_data(self, data):
         if not {"style", "svg"} & set(self._open):
             self.text += data
+        if "headline" in self._open:
+            self.headline += data
         if {"td", "th"} & set(self._open):
             self.rows[-1][-1] += data
         if {"h1", "h2"} & set(self._open):
@@ -120,18 +124,47 @@ def test_the_recorded_sweeps_page_has_its_numbers(reported: Path) -> None:
         "To reproduce",
     ):
         assert heading in page.headings
-    assert str(load_sweep(reported).resolved["hash"]) in page.text
-    assert "identity" not in page.text.split("sweep.yaml, as resolved")[0]
+    facts, _, space = page.text.partition("sweep.yaml, as resolved")
+    digest = str(load_sweep(reported).resolved["hash"])
+    assert digest[:12] in facts and digest not in facts and digest in space
+    assert "identity" not in facts
 
 
 def test_the_page_needs_nothing_but_itself(reported: Path) -> None:
     source = (reported / "report.html").read_text()
     page = Page(source)
     assert not page.tags & {"script", "link", "iframe", "img"}
-    assert all(link.startswith("#") for link in page.links)
+    assert {link for link in page.links if not link.startswith("#")} == {"report/explore.html"}
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     assert "prefers-color-scheme: dark" in source and "width=device-width" in source
     assert "currentColor" in source and "@import" not in source
+    drawings = re.findall(r"<svg .*?>\s*<title id=.*?>(.*?)</title>", source, re.DOTALL)
+    assert len(drawings) == source.count("<svg ") and all(drawings)
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours "#rrggbb", by WCAG 2."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_all_text_can_be_read_in_both_schemes() -> None:
+    css = (page_parts.HERE / "style.css").read_text()
+    schemes = [
+        dict(re.findall(r"--(\w+): (#\w+)", block)) for block in re.findall(r":root {(.*?)}", css, re.S)
+    ]
+    assert len(schemes) == 2
+    for colors in schemes:
+        pages = [each + each[1:] * (len(each) == 4) for each in (colors["page"], colors["wash"])]
+        for text in ("ink", "soft", "link"):
+            assert all(contrast(colors[text], page) >= 4.5 for page in pages)
 
 
 def test_the_page_links_to_the_runs_in_mlflow(tmp_path: Path) -> None:
@@ -148,11 +181,11 @@ def test_difference_and_p_of_confirmed_arms(tmp_path: Path) -> None:
     page, ranked = report_of(folder), rank_arms(load_sweep(folder)).set_index("arm")
     row = ranked.loc["mlp"]
     interval = "[{:+.1f}, {:+.1f}]".format(*(100 * row[["test_diff_low", "test_diff_high"]]))
-    assert page.row("mlp")[4] == f"{100 * row['test_diff']:+.1f}{interval}".replace("-", "−")
-    assert row["test_p_adjusted"] == 2 / 128 and page.row("mlp")[5] == "0.016better"
+    assert page.row("mlp")[5] == f"{100 * row['test_diff']:+.1f}{interval}".replace("-", "−")
+    assert row["test_p_adjusted"] == 2 / 128 and page.row("mlp")[6] == "0.016better"
     assert "better than attention: mlp (" in page.text and f"{interval} points, p = 0.016" in page.text
     assert "Whether none differs from attention: the difference is not significant" in page.text
-    assert page.row("attention")[4] == "baseline"
+    assert page.row("attention")[5] == "baseline"
 
 
 def test_n_too_small_is_said(tmp_path: Path) -> None:
@@ -160,7 +193,7 @@ def test_n_too_small_is_said(tmp_path: Path) -> None:
     page = report_of(
         write_sweep(tmp_path / "s", arms, seeds=(0, 1, 2), phase="evidence", test=False, space=EXACT)
     )
-    assert page.row("b")[4] == "0.25too few seeds"
+    assert page.row("b")[5] == "0.25too few seeds"
     assert "cannot give less than p = 0.25" in page.text and "from 6 seeds on" in page.text
     assert "no test counterpart of val exact accuracy" in page.text
 
@@ -230,19 +263,26 @@ def test_the_same_results_give_the_same_files(reported: Path) -> None:
 
 def test_beside_the_page_are_its_figures_and_its_table(reported: Path) -> None:
     files = reported / "report"
-    names = [each.name for each in draw_all(load_sweep(reported))]
+    names = [each.name for each in figures_of(load_sweep(reported))]
     for name in names:
         assert (files / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert (files / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        for width in ("", "_wide"):
+            assert (files / f"{name}{width}.pdf").read_bytes().startswith(b"%PDF")
     table, ranked = pd.read_csv(files / "table.csv"), rank_arms(load_sweep(reported))
     assert list(table["arm"]) == list(ranked["arm"])
     assert table["val exact accuracy (%)"].to_numpy() == pytest.approx(100 * ranked["mean"], nan_ok=True)
     latex = (files / "table.tex").read_text()
-    for arm, mean in zip(ranked["arm"], ranked["mean"], strict=True):
-        lines = (line.removeprefix(r"\begin{tabular}[t]{@{}l@{}}") for line in latex.splitlines())
-        row = next(line for line in lines if line.split(" ")[0] == arm)
-        assert row.endswith(r"\\") and (math.isnan(mean) or f"{100 * mean:.1f}" in row)
-    assert latex.count(r"\begin{tab") == latex.count(r"\end{tab")
+    mean = "test_mean" if "test_mean" in ranked else "mean"
+    for arm, value in zip(ranked["arm"], ranked[mean], strict=True):
+        row = next(line for line in latex.splitlines() if re.match(rf"{arm}(\\tnote{{\w}})? &", line))
+        assert row.endswith(r"\\") and (math.isnan(value) or f" {100 * value:.1f} &" in row)
+        assert row.count("&") == latex.partition("toprule")[2].partition("midrule")[0].count("&")
+    opened: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end){(\w+)}", latex):
+        assert kind == "begin" or opened.pop() == name
+        opened += [name] if kind == "begin" else []
+    assert not opened
+    assert len(latex.partition("caption{")[2].partition("}")[0].split()) < 12
 
 
 def test_nan_in_history_leaves_the_page_whole(recorded: Path) -> None:
@@ -267,7 +307,7 @@ def test_a_stopped_arm_that_was_better_than_one_that_went_on_is_told(tmp_path: P
 
 def test_an_exploratory_difference_is_headed_without_an_interval(tmp_path: Path) -> None:
     page = report_of(write_sweep(tmp_path / "s", {"a": Fake(0.5), "b": Fake(0.9)}))
-    verdict = page.text.split("b ranks first")[1].split("it proves nothing")[0]
+    verdict = page.text.split("b ranks first, with")[1].split("it proves nothing")[0]
     assert "points from a" in verdict and "[" not in verdict
 
 
@@ -311,7 +351,8 @@ def test_the_table_for_a_paper_says_what_was_stopped_and_what_is_off_the_budget(
     sweep = load_sweep(write_sweep(tmp_path / "s", arms))
     latex, table = to_latex(sweep), pd.read_csv(StringIO(to_csv(sweep))).set_index("arm")
     assert (
-        r"b\_2$^\dagger$ \\ {\scriptsize 2 of 2 stopped early}\end{tabular} &" in latex
+        r"b\_2$^\dagger$\tnote{a} &" in latex
+        and r"\item[a] 2 of 2 stopped early" in latex
         and "wall time" not in latex
     )
     assert table.loc["b_2", "not completed"] == "2 of 2 stopped early"
@@ -352,8 +393,10 @@ def test_a_page_that_cannot_be_put_in_place_leaves_both_as_they_were(
 def test_arms_of_one_size_are_not_drawn_over_it(tmp_path: Path) -> None:
     same = load_sweep(write_sweep(tmp_path / "same", {"a": Fake(0.5), "b": Fake(0.6)}))
     other = load_sweep(write_sweep(tmp_path / "other", {"a": Fake(0.5), "b": Fake(0.6, params=10**6)}))
-    assert not {"params", "flops"} & {each.name for each in draw_all(same)}
-    assert {"params", "flops"} & {each.name for each in draw_all(other)} == {"params"}
+    near = load_sweep(write_sweep(tmp_path / "near", {"a": Fake(0.5), "b": Fake(0.6, params=290_000)}))
+    for sweep in (same, near):
+        assert not {"params", "flops"} & {each.name for each in figures_of(sweep)}
+    assert {"params", "flops"} & {each.name for each in figures_of(other)} == {"params"}
 
 
 def test_a_launch_ends_as_its_trials_did_where_the_report_cannot_be_written(
@@ -412,7 +455,7 @@ def test_a_sweep_of_equal_training_flops_says_what_is_equal(tmp_path: Path) -> N
     said = " ".join(cannot_be_concluded(sweep, ranked))
     assert "at equal training FLOPs they trained on from 400k to 800k samples" in said
     assert "at equal samples they differ in cost" in " ".join(cannot_be_concluded(plain, ranked))
-    names = [each.name for each in draw_all(sweep)]
-    assert "flops" not in names and "flops" in [each.name for each in draw_all(plain)]
-    assert "over FLOPs." in next(each.caption for each in draw_all(sweep) if each.name == "curve_judged")
+    drawn = {each.name: each for each in figures_of(sweep)}
+    assert "flops" not in drawn and "flops" in [each.name for each in figures_of(plain)]
+    assert "over training FLOPs" in drawn["curve_judged"].caption
     assert Page(render(sweep)).row("b")[-1] == "800000"

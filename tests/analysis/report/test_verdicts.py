@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from analysis.__main__ import main
-from analysis.report.build import write_report
+from analysis.report.build import render
 from analysis.report.verdicts import to_json, verdicts
 from analysis.sweep import load_sweep
 from tests.analysis.played import played
@@ -167,14 +167,14 @@ def test_another_rule_than_the_recorded_one_carries_no_claim_and_both_are_named(
         assert "test: permutation instead of t" in row["note"]
         assert "margin: 0.01 instead of none" in row["note"]
     assert content["rule"]["test"] == "permutation" and not content["best_set_is_claim"]
-    page = write_report(folder).read_text()
+    page = render(load_sweep(folder))
     assert "No claim: analysed again under another rule" in page
 
 
 def test_a_question_asked_afterwards_is_no_claim(tmp_path: Path) -> None:
     content = read(asked_again(played(tmp_path), question="best"))
     assert not content["best_set_is_claim"] and not any(row["claim"] for row in content["comparisons"])
-    assert "The best is one of" not in write_report(tmp_path / "results" / "toy").read_text()
+    assert "The best is one of" not in render(load_sweep(tmp_path / "results" / "toy"))
 
 
 def test_an_extension_is_noted_with_its_level(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.report import page
 from analysis.report.sections.stopped import common_samples
 from analysis.stopping.common_samples import at_common_samples, unselected
 from analysis.sweep import load_sweep
@@ -99,4 +100,4 @@ def test_arms_of_equal_training_flops_are_compared_at_common_flops(tmp_path: Pat
     for arm, samples in {"a": 120_000, "b": 60_000, "c": 120_000}.items():  # b's report is a little beyond
         there = sweep.history[sweep.history["samples"] == samples].set_index("trial_id")[OBJECTIVE]
         assert found.loc[arm, "median"] == np.median([there[f"{arm}-d0-s{seed}"] for seed in range(3)])
-    assert "after 4.8T FLOPs" in common_samples(sweep)
+    assert "after 4.8T FLOPs" in page.html(common_samples(sweep))

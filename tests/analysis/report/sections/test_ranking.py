@@ -6,6 +6,7 @@ import math
 
 from analysis.compare.ranking import rank_arms
 from analysis.format import p_text
+from analysis.report import page
 from analysis.report.sections.ranking import both_tests
 from analysis.sweep import Sweep
 from tests.analysis.report.sections.cells import cells
@@ -13,7 +14,7 @@ from tests.analysis.report.sections.cells import cells
 
 def test_both_tests_are_printed_and_the_deciding_one_is_named(grid: Sweep) -> None:
     ranked = rank_arms(grid)
-    html = both_tests(grid, ranked)
+    html = page.html(both_tests(grid, ranked))
     rows = {row[0]: row for row in cells(html)}
     best = ranked.set_index("arm").loc["b4"]
     assert rows["b4"][1:3] == [p_text(best["test_paired_permutation_p"]), p_text(best["test_paired_t_p"])]
