@@ -42,10 +42,7 @@ def bounded(text: str, limit: int = MAX_REASON) -> str:
 
 def reason_of(error: BaseException) -> str:
     """The error's type and its whole message, bounded, without passwords in URLs."""
-    try:
-        message = str(error).strip()
-    except Exception:
-        message = "its message cannot be shown"
+    message = _message(error, "its message cannot be shown").strip()
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return bounded(without_secret(text))
 
@@ -69,21 +66,21 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """Whether it is torch's OutOfMemoryError (checked by name, without importing torch) or an error of a CUDA
     library."""
     by_name = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    return by_name or any(words in _text(error) for words in ("CUDA error: out of memory", "ALLOC_FAILED"))
+    return by_name or any(words in _message(error) for words in ("CUDA error: out of memory", "ALLOC_FAILED"))
 
 
 def _is_of_the_gpu(error: BaseException) -> bool:
     """Whether torch says that it finds no GPU or driver, or that CUDA fails in a way that no program causes.
     It raises AcceleratorError or RuntimeError for all kinds of errors; only the text tells them apart."""
-    text = _text(error)
+    text = _message(error)
     if any(words in text for words in _NO_GPU):
         return True
     of_cuda = re.search("CUDA(?: driver)? error: (.*)", text)  # to the line's end: advice follows
     return of_cuda is not None and not any(words in of_cuda[1] for words in _OF_THE_PROGRAM)
 
 
-def _text(error: BaseException) -> str:
+def _message(error: BaseException, otherwise: str = "") -> str:
     try:
         return str(error)
     except Exception:  # an error in the error's own __str__
-        return ""
+        return otherwise

@@ -10,6 +10,7 @@ import yaml
 
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan
+from sweeps.space.errors import SpecError
 from tests.sweeps import toy_trainer
 
 TOY: dict[str, Any] = {
@@ -47,3 +48,12 @@ def write_space(folder: Path, **changes: Any) -> Path:
 
 def toy_plan(folder: Path, **changes: Any) -> Plan:
     return load_plan(write_space(folder, **changes))
+
+
+def check_refused(space: Path, words: list[str]) -> None:
+    """The space cannot be planned, and the message names its file and has all of these words."""
+    with pytest.raises(SpecError) as error:
+        load_plan(space)
+    assert str(error.value).startswith(str(space))
+    for word in words:
+        assert word in str(error.value)
