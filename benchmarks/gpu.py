@@ -105,8 +105,11 @@ def _one_step(config: TrialConfig, device: str, is_double: bool) -> dict[str, Te
     generator = torch.Generator().manual_seed(0)
     rows, shape = 8, config.data.shape
     tokens = torch.randint(1, shape.vocab_size, (2, rows, shape.seq_len), generator=generator).to(device)
-    noise = Noise(torch.zeros(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.int64))
-    carry, output = model(model.initial_carry(rows, device), *tokens, Noise(*(v.to(device) for v in noise)))
+    noise = Noise(
+        explores=torch.zeros(rows, dtype=torch.bool, device=device),
+        min_steps=torch.zeros(rows, dtype=torch.int64, device=device),
+    )
+    carry, output = model(model.initial_carry(rows, device), *tokens, noise)
     loss, _ = supervision_loss(output, carry, config.effective_loss)
     loss.backward()
     gradients = {f"grad {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}

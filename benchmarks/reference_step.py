@@ -62,7 +62,8 @@ class ReferenceTrainer(Trainer):
 
     @torch.no_grad()
     def _sign_sgd(self) -> None:
-        optim, rate = self.config.optim, float(self.optimizers._rates["sign_sgd"][0])
+        optim = self.config.optim
+        rate = self.optimizers.lr * optim.puzzle_emb_lr / optim.lr  # one schedule for both
         weights = self.model.puzzle_emb.weights
         weights.mul_(1 - rate * optim.puzzle_emb_weight_decay).add_(weights.grad.sign(), alpha=-rate)
 
