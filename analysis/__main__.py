@@ -3,6 +3,7 @@
 report DIR        write a sweep's report.html and report/ anew (also python -m analysis.report DIR)
 verdicts DIR      print a sweep's verdicts.json
 across DIR DIR... the same arms over several sweeps, each on a task of its own
+published DIR CSV the arms beside figures that were published for them
 diff TRIAL TRIAL  how the configs of two trials differ (TRIAL: DIR/ID, such as results/smoke/mlp-d0-s1)
 """
 
@@ -25,6 +26,13 @@ def _one_folder(parser: ArgumentParser) -> None:
 
 def _folders(parser: ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="results, such as results/smoke")
+
+
+def _folder_and_figures(parser: ArgumentParser) -> None:
+    _one_folder(parser)
+    parser.add_argument(
+        "csv", type=Path, metavar="CSV", help="columns arm and published, in the objective's unit"
+    )
 
 
 def _two_trials(parser: ArgumentParser) -> None:
@@ -56,6 +64,10 @@ def _across(given: Namespace) -> str:
     return str(import_module("analysis.report.across").across_text(given.folders))
 
 
+def _published(given: Namespace) -> str:
+    return str(import_module("analysis.report.published").published_text(given.folder, given.csv))
+
+
 def _diff(given: Namespace) -> str:
     return str(import_module("analysis.configs").diff_text(given.one, given.other, given.json))
 
@@ -64,6 +76,9 @@ COMMANDS = {
     "report": Command("write a sweep's report.html and report/ anew", _report),
     "verdicts": Command("print a sweep's verdicts.json", _verdicts),
     "across": Command("the same arms over several sweeps, each on a task of its own", _across, _folders),
+    "published": Command(
+        "the arms beside figures that were published for them", _published, _folder_and_figures
+    ),
     "diff": Command("how the configs of two trials differ", _diff, _two_trials),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.format import few
+from analysis.format import aligned, few
 from analysis.sweep import AnalysisError, Sweep, load_sweep
 
 ABSENT = "(absent)"
@@ -112,11 +112,7 @@ def _as_json(a: Side, b: Side, keys: list[str]) -> str:
 def _table(a: Side, b: Side, keys: list[str]) -> str:
     head = [["", "A", "B"], *([name, str(a.trial[name]), str(b.trial[name])] for name in _HEAD)]
     rows = [[key, *(_cell(side.config, key) for side in (a, b))] for key in keys]
-    widths = [max(len(row[place]) for row in [*head, *rows]) for place in range(3)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [*head, [""] * 3, *rows]
-    ]
+    lines = aligned([*head, [""] * 3, *rows])
     return "\n".join(lines if rows else [*lines, "same config"])
 
 

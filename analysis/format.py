@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 NAMED = 5  # items of a long list that a sentence names
@@ -35,6 +36,14 @@ PERCENT = Unit(1.0, "%", "points", 1, (0.0, 100.0))
 NO_UNIT = Unit(1.0, "", "", None)
 AMOUNTS = {"samples": "samples", "flops": "FLOPs"}  # of training, by the column that has them
 UNITS = {"share": SHARE, "percent": PERCENT, "none": NO_UNIT}
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells in columns that are as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def name_of(metric: str) -> str:

@@ -15,7 +15,7 @@ from analysis.compare.across_tasks import (
 )
 from analysis.compare.claims import rule_of
 from analysis.compare.ranking import claim_of
-from analysis.format import Unit, join, name_of, title_of
+from analysis.format import Unit, aligned, join, name_of, title_of
 from analysis.inference.intervals import MIN_FOR_INTERVAL
 from analysis.sweep import AnalysisError, load_sweep, records
 
@@ -56,11 +56,7 @@ def across_text(folders: Sequence[Path]) -> str:
     suffix = f" ({unit.difference})" if unit.difference else ""
     heads = ["arm", "runs", f"interquartile mean {title_of(metric, unit)}", f"mean difference{suffix}"]
     heads.append(f"beats {first.baseline} (%)")
-    widths = [max(len(line[place]) for line in [heads, *rows]) for place in range(len(heads))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in [heads, *rows]
-    ]
+    lines = aligned([heads, *rows])
     looked_at = [sweep.name for sweep in sweeps if claim_of(sweep) == "exploratory"]
     notes = [
         f"{name_of(metric)} over {len(sweeps)} tasks: {join(list(tables))}. 95% intervals, of these tasks.",

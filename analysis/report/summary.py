@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.compare.ranking import claim_of, rank_arms, seed_table
-from analysis.format import name_of, si, title_of
+from analysis.format import aligned, name_of, si, title_of
 from analysis.report.table import own_interval
 from analysis.sweep import Sweep, load_sweep
 
@@ -49,9 +49,7 @@ def ranking_text(folder: Path | str) -> str:
         counts = ", ".join(f"{row[key]} {word}" for key, word in outcomes.items() if row[key])
         rows.append((row["arm"], unit.text(row["mean"]), interval, si(row["num_params"]), counts))
     heads = ("arm", title_of(sweep.metric, unit), "95% interval", "parameters", "trials")
-    widths = [max(len(str(line[place])) for line in [heads, *rows]) for place in range(len(heads))]
-    lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-             for line in [heads, *rows]]  # fmt: skip
+    lines = aligned([heads, *rows])
     note = "evidence" if claim_of(sweep) == "confirmatory" else "exploratory: these trials carry no claims"
     if len(ranked) > MOST_ARMS:
         lines.append(f"and {len(ranked) - MOST_ARMS:,} more arms, in summary.csv")
