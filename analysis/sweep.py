@@ -46,6 +46,10 @@ _DECISIONS = ("trial_id", "member", "rung", "value", "cutoff", "action")
 class AnalysisError(ValueError):
     """Results that cannot be analysed. The message gives the problem, the file and the remedy."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def _no_configs() -> pd.DataFrame:
     raise AnalysisError(
@@ -186,9 +190,11 @@ def load_sweep(path: Path | str) -> Sweep:
     if not folder.is_dir():
         beside = sorted(path.parent.name for path in folder.parent.glob("*/sweep.yaml"))
         there = f"{folder.parent} has: {', '.join(beside)}" if beside else "there are none yet"
+        shipped = Path(__file__).parents[1] / "search_spaces" / f"{folder.name}.yaml"
+        name = folder.name if shipped.exists() else "smoke"
         raise AnalysisError(
             f"{folder} is no folder: give a sweep's results, such as results/smoke ({there}). "
-            f"`python run_sweep.py search_spaces/smoke.yaml` makes them"
+            f"`python run_sweep.py {name}` makes those in results/{name}"
         )
     space = _read_space(folder / "sweep.yaml")
     trials, history = _read_parquet(folder / "trials.parquet"), _read_parquet(folder / "history.parquet")
@@ -279,7 +285,8 @@ def _sweep(
     for column in {*_NUMBERS, *(name for name in trials if "/" in str(name))} - named:
         trials[column] = pd.to_numeric(trials[column], errors="coerce").astype(float)
     trials[["draw", "seed"]] = trials[["draw", "seed"]].astype("Int64")
-    history = history.assign(**{column: float("nan") for column in _HISTORY if column not in history})
+    reported = (*_HISTORY, str(space["objective"]["metric"]))
+    history = history.assign(**{column: float("nan") for column in reported if column not in history})
     for column in set(history) - {"trial_id"}:
         history[column] = pd.to_numeric(history[column], errors="coerce").astype(float)
     decisions = decisions.reindex(columns=list(dict.fromkeys([*_DECISIONS, *decisions])))

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from analysis.compare.ranking import claim_of, rank_arms
+from analysis.figures import learning_curves
 from analysis.format import NO_UNIT, PERCENT, SHARE
 from analysis.report.summary import ranking_text
 from analysis.sweep import AnalysisError, Sweep, load_mlflow, load_sweep, parse_param
@@ -129,6 +130,20 @@ def test_an_objective_that_nobody_reported_is_nan(folder: Path) -> None:
     trials = pd.read_parquet(folder / "trials.parquet")
     trials.drop(columns=[OBJECTIVE]).to_parquet(folder / "trials.parquet")
     assert rank_arms(load_sweep(folder))["mean"].isna().all()
+
+
+def test_curves_can_be_drawn_before_the_objective_is_reported(folder: Path) -> None:
+    history = pd.read_parquet(folder / "history.parquet")
+    history.drop(columns=[OBJECTIVE]).to_parquet(folder / "history.parquet")
+    sweep = load_sweep(folder)
+    assert sweep.history[OBJECTIVE].isna().all() and len(learning_curves(sweep).axes) == 1
+
+
+def test_the_command_that_makes_missing_results_is_named(tmp_path: Path) -> None:
+    """That of the shipped search space of this name; else of one that is quick."""
+    for name, made in (("mini_cycles", "mini_cycles"), ("mine", "smoke")):
+        with pytest.raises(AnalysisError, match=rf"`python run_sweep\.py {made}` makes those"):
+            load_sweep(tmp_path / name)
 
 
 def test_levels_stay_what_they_are(folder: Path) -> None:
