@@ -5,6 +5,7 @@ verdicts DIR      print a sweep's verdicts.json
 across DIR DIR... the same arms over several sweeps, each on a task of its own
 published DIR CSV the arms beside figures that were published for them
 diff TRIAL TRIAL  how the configs of two trials differ (TRIAL: DIR/ID, such as results/smoke/mlp-d0-s1)
+notebook NAME DIR run a notebook of analysis/notebooks on a sweep, and write it to DIR/NAME.ipynb
 """
 
 from __future__ import annotations
@@ -42,6 +43,15 @@ def _two_trials(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _notebook_and_folder(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="mixers, cycles, d_state, layers or curves")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="results, such as results/smoke")
+    where.add_argument(
+        "--refresh", action="store_true", help="write the notebook itself anew, on the sweep that it names"
+    )
+
+
 @dataclass(frozen=True)
 class Command:
     """`run` gives what is printed for the arguments, which `add_arguments` defines."""
@@ -72,6 +82,10 @@ def _diff(given: Namespace) -> str:
     return str(import_module("analysis.configs").diff_text(given.one, given.other, given.json))
 
 
+def _notebook(given: Namespace) -> str:
+    return str(import_module("analysis.notebook").write_notebook(given.name, given.folder))
+
+
 COMMANDS = {
     "report": Command("write a sweep's report.html and report/ anew", _report),
     "verdicts": Command("print a sweep's verdicts.json", _verdicts),
@@ -80,6 +94,7 @@ COMMANDS = {
         "the arms beside figures that were published for them", _published, _folder_and_figures
     ),
     "diff": Command("how the configs of two trials differ", _diff, _two_trials),
+    "notebook": Command("run a notebook on a sweep", _notebook, _notebook_and_folder),
 }
 
 

@@ -16,6 +16,8 @@ OPTIONAL = {
     "mamba_ssm": "a faster backend on GPUs; where it is missing, the project's own scan runs",
     "triton": "the extra `kernels`; where it is missing, the project's own scan runs",
     "IPython": "imported in a notebook alone, which has it",
+    "nbclient": "the extra `notebooks`; where it is missing, a message names it",
+    "nbformat": "the extra `notebooks`; where it is missing, a message names it",
 }
 NOT_IMPORTED = {  # declared all the same
     "pyarrow": "pandas reads and writes parquet through it",

@@ -11,7 +11,7 @@ from analysis.figures.ranking import ranked_intervals
 from analysis.figures.rating import accuracy_by_rating
 from analysis.figures.slices import slices
 from analysis.figures.stopped import stopped_trials
-from analysis.figures.style import COLUMN, INK, PAGE, looks, of_width, style
+from analysis.figures.style import COLUMN, INK, PAGE, looks, looks_of, of_width, style
 
 __all__ = [
     "COLUMN",
@@ -24,6 +24,7 @@ __all__ = [
     "interactions",
     "learning_curves",
     "looks",
+    "looks_of",
     "of_width",
     "plot_depth_curve",
     "ranked_intervals",
