@@ -16,6 +16,8 @@ RECORDED = ROOT / "tests" / "analysis" / "recorded"  # what the smoke sweep left
 _FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_DEFINITION = re.compile(r"^\[([^\]]+)\]: +(\S+)", re.MULTILINE)  # of a link that stands at a page's end
+_REFERENCE = re.compile(r"\]\[([^\]\s]+)\]")
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 _STOP = re.compile(r"`([\w/]+\.py):([\w.]+)`")
 _PATH = re.compile(r"`((?:sweeps|trm|analysis|benchmarks|tests|search_spaces)/[\w/.-]*)`")
@@ -25,6 +27,11 @@ OF_THEIR_TIME = {"LOG.md", "CHANGELOG.md", "0009-folders.md"}  # they name what 
 
 def prose(page: Path) -> str:
     return _FENCED.sub("", page.read_text())
+
+
+def links(page: Path) -> list[str]:
+    text = _CODE.sub("", prose(page))
+    return _LINK.findall(text) + [target for _, target in _DEFINITION.findall(text)]
 
 
 def anchors(page: Path) -> set[str]:
@@ -46,13 +53,35 @@ def defined(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
-    for link in _LINK.findall(_CODE.sub("", prose(page))):
+    for link in links(page):
         if re.match(r"[a-z]+:", link):
             continue
         place, _, anchor = link.partition("#")
         target = (page.parent / place).resolve() if place else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_by_name_and_their_targets_are_the_same(page: Path) -> None:
+    text = _CODE.sub("", prose(page))
+    assert set(_REFERENCE.findall(text)) == {name for name, _ in _DEFINITION.findall(text)}
+
+
+def test_the_index_leads_to_every_page() -> None:
+    docs = ROOT / "docs"
+    index = docs / "index.md"
+    reached = {(docs / link.partition("#")[0]).resolve() for link in links(index)}
+    assert sorted({page.resolve() for page in docs.rglob("*.md")} - reached - {index}) == []
+    assert "docs/index.md" in links(ROOT / "README.md")
+
+
+def test_every_paper_that_a_mixer_names_is_cited() -> None:
+    cited = (ROOT / "CITATION.cff").read_text()
+    code = "".join(file.read_text() for file in (ROOT / "trm" / "mixers").rglob("*.py"))
+    papers = set(re.findall(r"arXiv (\d{4}\.\d{5})", code))
+    assert len(papers) >= 12  # or papers are no longer named so
+    assert [paper for paper in sorted(papers) if f"arxiv.org/abs/{paper}" not in cited] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
