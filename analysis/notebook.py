@@ -68,7 +68,7 @@ def new_client(notebook: Any) -> Any:
         record_timing=False,
         timeout=600,
         resources={"metadata": {"path": str(NOTEBOOKS.parents[1])}},
-        extra_arguments=["--log-level=ERROR"],  # not that the kernel listens on this machine's own address
+        extra_arguments=["--log-level=ERROR"],  # without its warning of TCP: it listens on 127.0.0.1 alone
     )
 
 
