@@ -131,6 +131,16 @@ def test_the_further_steps_of_mini_mixers() -> None:
     assert means["test/q_auroc"].round(2).to_dict() == told
 
 
+@pytest.mark.parametrize(("study", "page"), [("mini_hybrids", "results.md"), ("mini_frontier", "mixers.md")])
+def test_a_first_look_has_its_trials_values(study: str, page: str) -> None:
+    """One seed an arm: arm, val, test, parameters."""
+    summary = pd.read_csv(ROOT / "docs" / "results" / study / "summary.csv")
+    text = (ROOT / "docs" / page).read_text()
+    for row in summary.itertuples():
+        size = f"{row.num_params / 1e3:.1f}k"
+        assert f"| {row.arm} | {points(row.mean)}% | {points(row.test_mean)}% | {size} |" in text
+
+
 def test_the_readmes_result_is_mini_mixers() -> None:
     trials = pd.read_parquet(ROOT / "docs" / "results" / "mini_mixers" / "trials.parquet")
     evidence = trials[trials["phase"] == "evidence"]
