@@ -44,7 +44,7 @@ def _two_trials(parser: ArgumentParser) -> None:
 
 
 def _notebook_and_folder(parser: ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="mixers, cycles, d_state, layers or curves")
+    parser.add_argument("name", metavar="NAME", help="one of analysis/notebooks, such as mixers")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="results, such as results/smoke")
     where.add_argument(

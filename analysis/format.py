@@ -30,6 +30,14 @@ class Unit:
         spec = f".{self.decimals}f" if self.decimals is not None else ".4g"
         return format(value * self.factor, ("+" if sign else "") + spec).replace("-", "−")
 
+    def ends(self, low: float, high: float, sign: bool = False) -> str:
+        """An interval as text: "[68.1, 74.2]"."""
+        return f"[{self.text(low, sign)}, {self.text(high, sign)}]"
+
+    def with_ends(self, value: float, low: float, high: float, sign: bool = False) -> str:
+        """A value and its interval, if it has one: "71.2 [68.1, 74.2]"."""
+        return self.text(value, sign) + (f" {self.ends(low, high, sign)}" if low == low else "")
+
 
 SHARE = Unit(100.0, "%", "points", 1, (0.0, 1.0))
 PERCENT = Unit(1.0, "%", "points", 1, (0.0, 100.0))

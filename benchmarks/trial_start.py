@@ -25,7 +25,7 @@ from sweeps.record.journal import read_journal
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def space(trials: int, compile: str) -> dict[str, Any]:
+def space(trials: int, compiled: str) -> dict[str, Any]:
     return {
         "name": "trial_start",
         "base": {
@@ -37,7 +37,7 @@ def space(trials: int, compile: str) -> dict[str, Any]:
             },
             "data": {"task": "sudoku", "source": "embedded", "size": 4},
             "optim": {"lr_warmup_steps": 0},
-            "train": {"batch_size": 32, "max_samples": 64, "compile": compile},
+            "train": {"batch_size": 32, "max_samples": 64, "compile": compiled},
             "eval": {"every_samples": 32, "val_rows": 32, "batch_size": 64},
         },
         "objective": {"metric": "val/exact_accuracy", "mode": "max"},
@@ -47,10 +47,10 @@ def space(trials: int, compile: str) -> dict[str, Any]:
     }
 
 
-def measure(trials: int, compile: str) -> dict[str, Any]:
+def measure(trials: int, compiled: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trial_start.yaml")
-        path.write_text(yaml.safe_dump(space(trials, compile)))
+        path.write_text(yaml.safe_dump(space(trials, compiled)))
         command = [sys.executable, str(ROOT / "run_sweep.py"), str(path), "--quiet"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         events = list(read_journal(Path(folder, "results", "trial_start", "journal.jsonl")))
@@ -65,7 +65,7 @@ def measure(trials: int, compile: str) -> dict[str, Any]:
     later = costs[1:]
     return {
         "trials": trials,
-        "compile": compile,
+        "compile": compiled,
         "first_s": round(costs[0], 2),
         "later_median_s": round(statistics.median(later), 3),
         "later_max_s": round(max(later), 3),

@@ -1,4 +1,4 @@
-"""A sweep's arms beside published figures: does the order agree, and do the differences from the baseline?"""
+"""A sweep's arms beside published figures: does the order agree, and do the differences?"""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ COLUMNS = ["arm", "published"]
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's over `n` arms, and its 95% interval (Bonett & Wright 2000;
-    none below four arms and at 1).
+    """Spearman's over `n` arms, and its 95% interval (Bonett & Wright 2000; none below four arms and at 1).
 
     The interval is about arms like these. It leaves out that an arm's mean here and its published figure, of
     one seed or several, would be others with other seeds.
@@ -59,15 +58,16 @@ def read_published(path: Path) -> dict[str, float]:
 def beside_published(sweep: Sweep, published: Mapping[str, float]) -> pd.DataFrame:
     """A row per arm that is in both and has a completed trial, in the published order.
 
-    `published`, `mean` and `n`; `published_diff` and `diff` from the baseline with `diff_low`, `diff_high`;
-    `verdict`; the ranks by either, 1 the best; and `agrees`: "yes" or "no" where the verdict says on which
-    side of the baseline the arm is, "equivalent here" where it says on none, else "open". The baseline's: "".
+    `published`, `mean` and `n`; `against`, the arm of the sweep's own comparison, with `published_diff` and
+    `diff` from it, `diff_low`, `diff_high` and `verdict`; the ranks by either, 1 the best; and `agrees`:
+    "yes" or "no" where the verdict says on which side the arm is, "equivalent here" where it says on none,
+    "" for the baseline, else "open", also where the other arm was not published.
     Raises AnalysisError if fewer than two arms are left, or the baseline is not among them.
     """
     ranked = rank_arms(sweep)
     prefix = "test_" if sweep.test_metric else ""
-    names = [prefix + name for name in ("mean", "n", "diff", "diff_low", "diff_high", "verdict")]
-    table = ranked[["arm", *names]].set_axis(["arm", *(name.removeprefix(prefix) for name in names)], axis=1)
+    names = ["mean", "n", "against", "diff", "diff_low", "diff_high", "verdict"]
+    table = ranked[["arm", *(prefix + name for name in names)]].set_axis(["arm", *names], axis=1)
     table = table[table["arm"].isin(list(published)) & table["mean"].notna()]
     if len(table) < 2 or sweep.baseline not in set(table["arm"]):
         raise AnalysisError(
@@ -75,7 +75,7 @@ def beside_published(sweep: Sweep, published: Mapping[str, float]) -> pd.DataFra
             f"least two must be in both with a completed trial, the baseline {sweep.baseline} among them"
         )
     table.insert(1, "published", table["arm"].map(dict(published)))
-    table["published_diff"] = table["published"] - published[sweep.baseline]
+    table["published_diff"] = table["published"] - table["against"].map(dict(published))
     for column in ("published", "mean"):
         table[f"{column}_rank"] = table[column].rank(ascending=not sweep.maximise)
     sign = 1 if sweep.maximise else -1
@@ -89,7 +89,7 @@ def beside_published(sweep: Sweep, published: Mapping[str, float]) -> pd.DataFra
 def _agrees(published_gain: float, verdict: str) -> str:
     if verdict == BASELINE:
         return ""
-    if verdict not in (BETTER, WORSE):
+    if verdict not in (BETTER, WORSE) or math.isnan(published_gain):
         return "equivalent here" if verdict == EQUIVALENT else "open"
     return "yes" if (published_gain > 0) == (verdict == BETTER) else "no"
 

@@ -46,13 +46,13 @@ def across_text(folders: Sequence[Path]) -> str:
     chances = probability_of_improvement(tables, first.baseline, maximise=first.maximise).set_index("arm")
     rows = []
     for row in records(interquartile_means(tables)):
-        cells = [row.arm, str(row.n), _cell(unit, row.iqm, row.low, row.high)]
+        cells = [row.arm, str(row.n), unit.with_ends(row.iqm, row.low, row.high)]
         if row.arm == first.baseline:
             rows.append([*cells, "baseline", ""])
             continue
         gap, chance = gaps.loc[row.arm], chances.loc[row.arm]
-        cells.append(_cell(unit, gap["diff"], gap["low"], gap["high"], sign=True))
-        rows.append([*cells, _cell(SHARE, chance["probability"], chance["low"], chance["high"])])
+        cells.append(unit.with_ends(gap["diff"], gap["low"], gap["high"], sign=True))
+        rows.append([*cells, SHARE.with_ends(chance["probability"], chance["low"], chance["high"])])
     suffix = f" ({unit.difference})" if unit.difference else ""
     heads = ["arm", "runs", f"interquartile mean {title_of(metric, unit)}", f"mean difference{suffix}"]
     heads.append(f"beats {first.baseline} (%)")
@@ -66,8 +66,3 @@ def across_text(folders: Sequence[Path]) -> str:
     if looked_at:
         notes.append(f"Exploratory: {join(looked_at)} carr{'y' if len(looked_at) > 1 else 'ies'} no claims.")
     return "\n".join([notes[0], "", *lines, "", *notes[1:]])
-
-
-def _cell(unit: Unit, value: float, low: float, high: float, sign: bool = False) -> str:
-    ends = f" [{unit.text(low, sign)}, {unit.text(high, sign)}]" if low == low else ""
-    return unit.text(value, sign) + ends

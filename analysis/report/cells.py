@@ -13,8 +13,7 @@ def interval_cell(row: pd.Series, key: str, unit: Unit, sign: bool = False) -> p
     names = (f"{key}_low", f"{key}_high") if f"{key}_low" in row else ("low", "high")
     below = ""
     if pd.notna(row[names[0]]):
-        low, high = (unit.text(row[name], sign=sign) for name in names)
-        below = f"[{low}, {high}]"
+        below = unit.ends(row[names[0]], row[names[1]], sign)
     elif len(row.get("values", ())) > 1:
         below = "seeds: " + ", ".join(unit.text(value, sign=sign) for value in row["values"])
     return page.Cell(unit.text(row[key], sign=sign), below)

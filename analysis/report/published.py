@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from analysis.compare.comparisons import BASELINE
 from analysis.compare.published import beside_published, rank_correlation, read_published
 from analysis.compare.ranking import claim_of
 from analysis.format import aligned, name_of, title_of
@@ -22,16 +23,17 @@ def published_text(folder: Path, csv: Path) -> str:
     rows = [["arm", "published", "rank", title_of(metric, unit), "rank", "n", "published difference"]]
     rows[0] += ["difference [interval]", "verdict", "agrees"]
     for row in records(table):
-        gaps = ["", "baseline"]
-        if row.arm != sweep.baseline:
-            low, high = unit.text(row.diff_low, sign=True), unit.text(row.diff_high, sign=True)
-            gaps = [
-                unit.text(row.published_diff, sign=True),
-                f"{unit.text(row.diff, sign=True)} [{low}, {high}]",
-            ]
-        places = [f"{rank:g}" for rank in (row.published_rank, row.mean_rank)]
-        ours = [unit.text(row.published), places[0], unit.text(row.mean), places[1], str(row.n)]
-        rows.append([row.arm, *ours, *gaps, "" if row.arm == sweep.baseline else row.verdict, row.agrees])
+        values = [unit.text(row.published), f"{row.published_rank:g}"]
+        values += [unit.text(row.mean), f"{row.mean_rank:g}", str(row.n)]
+        if row.verdict == BASELINE:
+            rows.append([row.arm, *values, "", BASELINE, "", ""])
+            continue
+        gap = unit.with_ends(row.diff, row.diff_low, row.diff_high, sign=True)
+        if row.against != sweep.baseline:
+            gap += f" to {row.against}"
+        rows.append(
+            [row.arm, *values, unit.text(row.published_diff, sign=True), gap, row.verdict, row.agrees]
+        )
     found = rank_correlation(table)
     interval = f", 95% interval {found.low:.2f} to {found.high:.2f}" if found.low == found.low else ""
     notes = [

@@ -211,8 +211,9 @@ def _decided(sweep: Sweep, row: pd.Series, prefix: str, unit: Unit) -> str:
 
 def _span(row: pd.Series, name: str, unit: Unit, claims: bool) -> str:
     """A difference; with its interval only where it may be taken for one."""
-    middle, low, high = (unit.text(row[key], sign=True) for key in (name, f"{name}_low", f"{name}_high"))
-    return middle if not claims or pd.isna(row[f"{name}_low"]) else f"{middle} [{low}, {high}]"
+    if not claims:
+        return unit.text(row[name], sign=True)
+    return unit.with_ends(row[name], row[f"{name}_low"], row[f"{name}_high"], sign=True)
 
 
 def seeds_text(seeds: list[int]) -> str:

@@ -200,7 +200,7 @@ def own_interval(row: pd.Series, values: pd.Series, unit: Unit, prefix: str = ""
     if low == high:
         return "no spread"
     if pd.notna(low):
-        return f"[{unit.text(low)}, {unit.text(high)}]"
+        return unit.ends(low, high)
     seen = [unit.text(value) for value in values.dropna()]
     return f"seeds: {', '.join(seen)}" if len(seen) > 1 else ""
 
@@ -230,8 +230,7 @@ def _difference(sweep: Sweep, prefix: str, unit: Unit) -> Column:
         if row["arm"] == against or pd.isna(row[key]):
             return ""
         if pd.notna(row[f"{key}_low"]):
-            low, high = (unit.text(row[f"{key}_{end}"], sign=True) for end in ("low", "high"))
-            return f"[{low}, {high}]"
+            return unit.ends(row[f"{key}_low"], row[f"{key}_high"], sign=True)
         is_decided = row[f"{prefix}verdict"] in DECIDED  # by an exact test, which needs no spread
         has_spread = (seeds[[row["arm"], against]].std() != 0).any()
         return "– (too few seeds)" if has_spread and not is_decided else "– (no spread)"

@@ -52,8 +52,8 @@ def shares(sweep: Sweep, found: pd.DataFrame) -> list[page.Part]:
 def _share(row: pd.Series, outcome: str) -> page.Cell:
     if not row["n"]:
         return page.Cell("–")
-    low, high = (SHARE.text(row[f"{outcome}_{end}"]) for end in ("low", "high"))
-    return page.Cell(SHARE.text(row[outcome] / row["n"]), f"{row[outcome]} of {row['n']} [{low}, {high}]")
+    ends = SHARE.ends(row[f"{outcome}_low"], row[f"{outcome}_high"])
+    return page.Cell(SHARE.text(row[outcome] / row["n"]), f"{row[outcome]} of {row['n']} {ends}")
 
 
 SECTION = Section("Diverged and failed", _show)

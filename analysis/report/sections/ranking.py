@@ -68,8 +68,8 @@ def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
     shared = correlations(sweep, metric).set_index("arm")
     rows = []
     for _, row in ranked[ranked["arm"] != sweep.baseline].iterrows():
-        alike = [unit.text(row[f"{prefix}equivalent_{end}"], sign=True) for end in ("low", "high")]
-        within = f"[{', '.join(alike)}]" if pd.notna(row[f"{prefix}equivalent_low"]) else ""
+        low, high = row[f"{prefix}equivalent_low"], row[f"{prefix}equivalent_high"]
+        within = unit.ends(low, high, sign=True) if pd.notna(low) else ""
         cells = [
             page.Cell(p_text(row[prefix + key]), within if key == "p_equivalent_adjusted" else "")
             for key in shown.values()

@@ -13,9 +13,10 @@ from analysis.__main__ import main
 from analysis.compare.published import beside_published, rank_correlation, read_published
 from analysis.sweep import AnalysisError, load_sweep
 from sweeps.plan.build import load_plan
+from tests.analysis.played import played_space
 from tests.analysis.synthetic import Fake, write_sweep
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[3]
 PUBLISHED = {"base": 0.50, "up": 0.80, "down": 0.20, "surprise": 0.30, "near": 0.52}
 # How far each really is: one published as worse is better here, and one differs by less than seeds do.
 FOUND = {"base": 0.50, "up": 0.75, "down": 0.25, "surprise": 0.90, "near": 0.501}
@@ -91,3 +92,16 @@ def test_bad_figures_are_refused(folder: Path, tmp_path: Path, text: str, said: 
 def test_table_1_has_a_figure_for_each_row(name: str) -> None:
     plan = load_plan(ROOT / "search_spaces" / f"{name}.yaml")
     assert set(read_published(ROOT / "search_spaces" / "trm_table1.csv")) == {arm.name for arm in plan.arms}
+
+
+def test_an_arm_is_compared_with_the_same_one_in_both(tmp_path: Path) -> None:
+    """Question best: the verdicts are against the best arm, not against the baseline."""
+    sweep = load_sweep(played_space(tmp_path, ROOT / "search_spaces" / "mini_mixers.yaml"))
+    published = {arm: place / 10 for place, arm in enumerate(sweep.arms)}  # the order in which it was made up
+    table = beside_published(sweep, published).set_index("arm")
+    assert (table["verdict"] == "worse").sum() >= 5
+    for row in table.itertuples():
+        assert row.published_diff == pytest.approx(published[str(row.Index)] - published[str(row.against)])
+        assert row.agrees != "no" and (row.verdict != "worse" or row.agrees == "yes")
+    apart = beside_published(sweep, {arm: published[arm] for arm in ("attention", "mlp")}).set_index("arm")
+    assert set(apart["agrees"]) == {"open"}  # what these are compared with was not published
