@@ -14,6 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps.record.file_names import DEFAULT_STORAGE
+
 if TYPE_CHECKING:
     from analysis.sweep import Sweep
     from sweeps.observe.summary import Outcome
@@ -36,7 +38,7 @@ def run(space: Path | str, **options: Any) -> Outcome:
     return launch(LaunchOptions(Path(space), **options))
 
 
-def status(name: str, storage: str | Path = "results") -> dict[str, Any]:
+def status(name: str, storage: str | Path = DEFAULT_STORAGE) -> dict[str, Any]:
     """What `python -m sweeps status NAME --json` prints, as a dictionary; times are in seconds.
 
     `storage` is a folder or a URL. Raises SpecError if it has no sweep of this name.
@@ -46,7 +48,7 @@ def status(name: str, storage: str | Path = "results") -> dict[str, Any]:
     return read_status(name, storage).as_json()
 
 
-def load(name: str, storage: str | Path = "results") -> Sweep:
+def load(name: str, storage: str | Path = DEFAULT_STORAGE) -> Sweep:
     """The sweep's tables as recorded now, while it runs too: `trials` has a row a trial, `history` a row a
     report (pandas).
 
@@ -54,8 +56,8 @@ def load(name: str, storage: str | Path = "results") -> Sweep:
     """
     from sweeps import report
     from sweeps.record.storage import Storage
-    from sweeps.sweep_status import check_known
+    from sweeps.sweep_status import check_known, is_running
 
     place = Storage(storage)
     check_known(place, name)
-    return report.load(place.files(name), name)
+    return report.load(place.files(name), name, is_running(place, name))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeps.record.file_names import DEFAULT_STORAGE
 from sweeps.record.mlflow_file import DEFAULT_STORE
 from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
@@ -218,7 +219,10 @@ def _add_arguments(parser: argparse.ArgumentParser, verb: Verb) -> None:
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--storage", default="results", metavar="DIR", help="a folder, or a URL such as s3://bucket/sweeps"
+        "--storage",
+        default=DEFAULT_STORAGE,
+        metavar="DIR",
+        help="a folder, or a URL such as s3://bucket/sweeps",
     )
 
 

@@ -45,6 +45,7 @@ from sweeps.record.storage import Storage
 from sweeps.record.tables import rebuild
 from sweeps.running import Run, Stop
 from sweeps.space.errors import SpecError
+from sweeps.sweep_status import refuse_running
 
 
 def launch(options: LaunchOptions) -> Outcome:
@@ -60,6 +61,7 @@ def launch(options: LaunchOptions) -> Outcome:
     if plan.spec.evidence.pilot is not None:
         power_estimate(plan)  # only to refuse a pilot that cannot be read
     storage = Storage(options.storage)
+    refuse_running(storage, plan.spec.name)
     with storage.snapshot(plan.spec.name) as recorded:  # refused before anything is written
         data = _check(plan, recorded, options)
     folder = storage.root / plan.spec.name

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sweeps.observe.mlflow_runs import check_uri
 from sweeps.observe.notify import webhook
+from sweeps.record.file_names import DEFAULT_STORAGE
 from sweeps.record.mlflow_file import DEFAULT_STORE
 from sweeps.space.errors import SpecError
 
@@ -23,7 +24,7 @@ class LaunchOptions:
     extend: bool = False
     reuse: bool = False
     name: str | None = None
-    storage: str = "results"  # a folder, or a URL that fsspec can open
+    storage: str = DEFAULT_STORAGE  # a folder, or a URL that fsspec can open
     tracking_uri: str = DEFAULT_STORE
     address: str | None = None
     max_concurrent: int | None = None

@@ -41,7 +41,7 @@ def ranking_of(folder: Path) -> str:
 def write_beside_a_launch(folder: Path) -> Path:
     """The same while a launch works on the sweep: of the journal as it is now. Each file is whole at any
     time. Returns the page."""
-    with _copied(SweepFiles(str(folder)), folder.name) as copy:
+    with _copied(SweepFiles(str(folder)), folder.name, is_running=True) as copy:
         write(copy)
         for name in (*TABLES, *REPORT):
             _put(copy / name, folder / name)
@@ -69,9 +69,9 @@ def _put(made: Path, target: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def load(files: SweepFiles, name: str) -> Sweep:
+def load(files: SweepFiles, name: str, is_running: bool) -> Sweep:
     """The sweep's tables as its journal has them now. Raises SpecError if they cannot be analysed."""
-    with _copied(files, name) as copy:
+    with _copied(files, name, is_running) as copy:
         try:
             sweep = load_sweep(copy)
             configs = sweep.configs  # now: the copy will be gone
@@ -82,7 +82,7 @@ def load(files: SweepFiles, name: str) -> Sweep:
 
 
 @contextmanager
-def _copied(files: SweepFiles, name: str) -> Iterator[Path]:
+def _copied(files: SweepFiles, name: str, is_running: bool) -> Iterator[Path]:
     """A temporary folder with the sweep's files and the tables that follow from them."""
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         copy = Path(scratch, name)
@@ -94,5 +94,5 @@ def _copied(files: SweepFiles, name: str) -> Iterator[Path]:
                 raise SpecError(f"{files.where}/{file}: cannot be read ({error.strerror})") from error
         with suppress(OSError):  # a sweep that MLflow has nothing of has none
             (copy / mlflow_file.FILE).write_bytes(files.read(mlflow_file.FILE))
-        rebuild(copy)
+        rebuild(copy, is_running)
         yield copy

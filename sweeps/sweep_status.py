@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from typing import Any
 from analysis.format import few
 from sweeps.observe.progress import Progress, Tracker
 from sweeps.process import is_locked
+from sweeps.record import alive
+from sweeps.record.file_names import DEFAULT_STORAGE
 from sweeps.record.mlflow_file import FILE, MlflowFile
 from sweeps.record.reading import JournalFollower
 from sweeps.record.secrets import without_secret
@@ -99,7 +102,7 @@ class SweepReader:
     def status(self, or_judged: bool = False) -> SweepStatus:
         """The status now; `or_judged` is that of Tracker.snapshot. Raises SpecError for damaged files and for
         those of a later format."""
-        is_held = is_locked(self._storage.root / self._name)  # before the journal: its end is then in it
+        runs = is_running(self._storage, self._name)  # before the journal: its end is then in it
         with self._refusing_damage():
             if self._follower.is_replaced:
                 self._begin()
@@ -108,7 +111,7 @@ class SweepReader:
                     self._space.update(self._files.space())
                 self.state.apply(event)
                 self._tracker.apply(event)
-            return self._status(is_held, or_judged)
+            return self._status(runs, or_judged)
 
     @contextmanager
     def _refusing_damage(self) -> Iterator[None]:
@@ -121,16 +124,15 @@ class SweepReader:
             reason = f"{type(error).__name__}: {error}"
             raise SpecError(f"{self._files.where}: its files are damaged ({reason}): restore them") from error
 
-    def _status(self, is_held: bool, or_judged: bool) -> SweepStatus:
-        is_running = is_held or self._storage.runs_elsewhere(self._name)
+    def _status(self, runs: bool, or_judged: bool) -> SweepStatus:
         failed = [trial for trial in self.state.trials.values() if trial.status == "failed"]
         stages, looks = self.state.stages, self.state.looks
         latest = [look for look in looks if stages and look["stage"] == stages[-1]["number"]]
         return SweepStatus(
             name=self._name,
             where=self._files.where,
-            state=RUNNING if is_running else how_ended(self.state.finished),
-            progress=self._tracker.snapshot(time.time() if is_running else None, or_judged),
+            state=RUNNING if runs else how_ended(self.state.finished),
+            progress=self._tracker.snapshot(time.time() if runs else None, or_judged),
             failures=tuple((trial.trial_id, trial.reason) for trial in failed[:FAILURES]),
             looks=(len(latest), len(stages[-1]["looks"]) if stages else 0),
             launches=self.state.launches,
@@ -159,6 +161,31 @@ def statuses(location: str) -> Iterator[tuple[str, SweepStatus | SpecError]]:
             yield name, SweepReader(storage, name).status()
         except SpecError as error:
             yield name, error
+
+
+def is_running(storage: Storage, name: str) -> bool:
+    """Whether a launch works on the sweep, here or, with a URL, elsewhere. Raises OSError."""
+    return is_locked(storage.root / name) or bool(storage.runs_elsewhere(name))
+
+
+def refuse_running(storage: Storage, name: str) -> None:
+    """Raise SpecError if a launch works on the sweep."""
+    if not is_running(storage, name):
+        return
+    elsewhere = storage.runs_elsewhere(name)
+    arguments = (
+        [name]
+        if storage.location == DEFAULT_STORAGE
+        else [name, "--storage", without_secret(storage.location)]
+    )
+    sweep = shlex.join(arguments)
+    where, lost = "", ""
+    if elsewhere:
+        where = f" on {elsewhere}"
+        lost = f"; if that machine is lost, delete {without_secret(storage.location)}/{name}/{alive.FILE}"
+    raise SpecError(
+        f"{name} is running{where}: see it with `watch {sweep}`, or end it with `stop {sweep}`{lost}"
+    )
 
 
 def check_known(storage: Storage, name: str) -> None:

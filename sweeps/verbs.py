@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from sweeps.record.secrets import hides_secret, without_secret
 from sweeps.record.state import ASKED, FINISHED, RUNNING, SweepState, TrialState, read_state
 from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
-from sweeps.sweep_status import SweepReader, check_known
+from sweeps.sweep_status import SweepReader, check_known, refuse_running
 
 POLL_S = 0.2
 REMOTE_POLL_S = 2.0  # of a launch on another machine, whose files are at a URL
@@ -32,6 +32,8 @@ def stop(name: str, location: str, timeout: float, program: str) -> int:
     if it has not ended after `timeout` seconds."""
     storage, reader = _open(name, location)
     folder = storage.root / name
+    if not timeout >= 0:  # nor NaN
+        raise SpecError(f"--timeout {timeout:g}: give the seconds to wait, 0 or more")
     if reader.status().state != RUNNING:
         raise SpecError(f"{name} does not run: there is nothing to stop")
     try:
@@ -106,7 +108,7 @@ def report(name: str, location: str) -> int:
     folder = storage.folder(name)
     was_running = reader.status().state == RUNNING
     try:
-        page = _write_report(folder, reader)
+        page = _write_report(folder, reader, lambda: bool(storage.runs_elsewhere(name)))
     except (AnalysisError, OSError) as error:
         raise SpecError(f"no report of {name}: {error}") from error
     if was_running or reader.status().state == RUNNING:
@@ -117,7 +119,7 @@ def report(name: str, location: str) -> int:
     return 0
 
 
-def _write_report(folder: Path, reader: SweepReader) -> Path:
+def _write_report(folder: Path, reader: SweepReader, runs_elsewhere: Callable[[], bool]) -> Path:
     """Write them. A launch that has ended, or is about to, writes its own: what was made beside it may have
     taken the place of that, and is made again when it has let go of the folder. One that has not begun yet,
     after an earlier one that ended, looks the same: it is waited for too."""
@@ -138,7 +140,7 @@ def _write_report(folder: Path, reader: SweepReader) -> Path:
             if not _has_finished(reader):
                 return page
     with locked(folder):
-        rebuild(folder)
+        rebuild(folder, runs_elsewhere())
         return write(folder)
 
 
@@ -247,8 +249,7 @@ def _open(name: str, location: str) -> tuple[Storage, SweepReader]:
 @contextmanager
 def _held(storage: Storage, name: str) -> Iterator[Path]:
     """The sweep's folder, held so that no launch works on it."""
-    if SweepReader(storage, name).status().state == RUNNING:
-        raise SpecError(f"{name} is running: wait for it, or end it with `stop {name}`")
+    refuse_running(storage, name)
     folder = storage.folder(name)
     with locked(folder):
         yield folder

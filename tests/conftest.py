@@ -6,9 +6,11 @@ import gc
 import os
 import secrets
 import signal
+import sys
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 from jaxtyping import install_import_hook
 
@@ -26,6 +28,11 @@ _hook = install_import_hook(["trm.layers", "trm.losses", "trm.model", "trm.mixer
 
 ROOT = Path(__file__).resolve().parent.parent
 
+BUCKET = ROOT / "tests" / "bucket"
+sys.path.append(str(BUCKET))
+fsspec.register_implementation(
+    "bucket", "bucket.Bucket", clobber=True
+)  # fsspec may have been imported before
 
 # They start before the others: one of them alone at the end would keep a process waiting.
 LONGEST = {

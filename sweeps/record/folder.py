@@ -56,7 +56,8 @@ def inspect_folder(plan: Plan, folder: Path, resume: bool, extend: bool) -> Fold
         return FolderStatus(finished=True)
     if not (resume or extend):
         raise SpecError(
-            f"{folder} holds this sweep, unfinished ({_remaining(state)}): continue with --resume"
+            f"{folder} holds this sweep, unfinished ({_remaining(state)}): continue with --resume "
+            f"(resume=True in Python)"
         )
     return FolderStatus(extended=extended)
 
@@ -117,7 +118,7 @@ def _refuse_without_reserve(plan: Plan, state: SweepState) -> None:
 
 
 def _remaining(state: SweepState) -> str:
-    remaining = f"{len(state.open)} trials to go"
+    remaining = f"{len(state.open)} trial{'s' * (len(state.open) != 1)} to go"
     if state.finished == "budget":
         return f"{remaining}, the budget was spent: raise it first"
     return remaining

@@ -207,6 +207,7 @@ class SweepState:
         self.siblings.setdefault((trial.phase, trial.member), []).append(trial)
 
     def _on_start(self, event: Event) -> None:
+        self.finished = ""
         trial = self.trials[event["trial_id"]]
         self._set_status(trial, "running")
         trial.attempts += 1
@@ -287,6 +288,8 @@ class SweepState:
 
     def _on_finish(self, event: Event) -> None:
         self.finished = event["status"]
+        if self.finished == "completed" and self.open:  # of another launch, beside which this one ran
+            self.finished = "interrupted"
         for trial in self.open.values():
             trial.heard = event["time"]
         self._interrupt_running()

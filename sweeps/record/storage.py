@@ -3,21 +3,19 @@
 With a URL the driver works in a local copy, results/SLUG/NAME, and uploads files that have changed. Workers
 upload checkpoints themselves, so that the machines of a cluster need no shared disk. Objects in a store
 cannot be appended to: the whole journal is uploaded, every UPLOAD_S and at the end. There are no locks
-either: a launch says every UPLOAD_S that it runs, in the object ALIVE, for other machines. If the driver's
-machine is lost, only the training since each trial's last checkpoint is lost: a checkpoint holds the trial's
-reports too.
+either: a launch says every UPLOAD_S that it runs, for other machines. If the driver's machine is lost, only
+the training since each trial's last checkpoint is lost: a checkpoint holds the trial's reports too.
+
+The URL of a local folder (`file://`) is that folder: its lock must hold whatever it is called.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import platform
 import re
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,9 +23,9 @@ from typing import Any
 
 import fsspec
 
-from sweeps.record import mlflow_file, stop_request
+from sweeps.record import alive, mlflow_file, stop_request
 from sweeps.record.checkpoints import REPORT, RESUME, CheckpointStore, Source, UploadFailed
-from sweeps.record.file_names import JOURNAL, PRIMARY
+from sweeps.record.file_names import DEFAULT_STORAGE, JOURNAL, PRIMARY
 from sweeps.record.reading import SweepFiles
 from sweeps.record.secrets import without_secret
 from sweeps.space.errors import SpecError
@@ -35,9 +33,8 @@ from sweeps.space.errors import SpecError
 logger = logging.getLogger(__name__)
 
 UPLOAD_S = 10.0
-ALIVE = "alive"  # the object at a URL that says where a launch runs, and when it last did
-SILENT_S = 600.0  # how long a launch on another machine may say nothing: an upload may take long
 JOIN_S = 60.0  # how long the end of a launch waits for an upload in progress
+LOCAL = ("file://", "local://")  # fsspec's names of the local file system
 
 
 def is_url(location: str) -> bool:
@@ -49,12 +46,13 @@ class Storage:
 
     def __init__(self, location: str | Path) -> None:
         self.location = str(location).rstrip("/")
-        self.root = Path(location)
+        if self.location.startswith(LOCAL):
+            self.location = str(fsspec.core.url_to_fs(self.location)[1])
+        self.root = Path(self.location)
         self._uploaded: dict[Path, float] = {}  # file -> its modification time when it was uploaded
         if is_url(self.location):
-            self.root = Path("results") / _slug(self.location)
+            self.root = Path(DEFAULT_STORAGE) / _slug(self.location)
             self._fs, self._remote = _connect(self.location)
-            self._here = f"{platform.node()}:{self.root.resolve()}"
 
     def folder(self, name: str) -> Path:
         """The sweep's local folder. With a URL, its journal is first downloaded if the remote one is
@@ -176,29 +174,25 @@ class Storage:
             stop.set()
             thread.join(JOIN_S)
             self.send(name)
-            self._take(name, ALIVE)
+            self._take(name, alive.FILE)
 
-    def runs_elsewhere(self, name: str) -> bool:
-        """Whether a launch of the sweep seems to run on another machine, or on this one in another folder;
-        of one in this folder its lock tells. Raises OSError."""
+    def runs_elsewhere(self, name: str) -> str:
+        """Where a launch of the sweep seems to run, on another machine, or on this one in another folder; ''
+        if nowhere. Of one in this folder its lock tells. Raises OSError."""
         if not is_url(self.location):
-            return False
+            return ""
         self._fs.invalidate_cache()
         try:
-            alive = json.loads(self._fs.cat_file(f"{self._remote}/{name}/{ALIVE}"))
+            return alive.runs_elsewhere(self._fs.cat_file(f"{self._remote}/{name}/{alive.FILE}"), self.root)
         except FileNotFoundError:
-            return False
-        except ValueError:  # it is being written
-            return True
-        return bool(alive["where"] != self._here and time.time() - alive["time"] < SILENT_S)
+            return ""
 
     def _say_alive(self, name: str) -> None:
-        alive = {"time": round(time.time(), 3), "where": self._here}
         try:
             self._fs.makedirs(f"{self._remote}/{name}", exist_ok=True)
-            self._fs.pipe_file(f"{self._remote}/{name}/{ALIVE}", json.dumps(alive).encode())
+            self._fs.pipe_file(f"{self._remote}/{name}/{alive.FILE}", alive.content(self.root))
         except Exception as error:  # each store raises its own kinds
-            logger.warning("%s/%s: %s", name, ALIVE, _short_text(error))
+            logger.warning("%s/%s: %s", name, alive.FILE, _short_text(error))
 
     def ask_to_stop(self, name: str) -> None:
         """Ask the launch that works on the sweep to end, wherever it runs. Raises OSError."""

@@ -17,28 +17,33 @@ from sweeps.record.state import SweepState, TrialState, read_state
 from sweeps.space.names import HISTORY_COLUMNS, TRIAL_COLUMNS
 
 
-def write_results(folder: Path, state: SweepState, space: dict[str, Any]) -> None:
-    """Write the tables into `folder`, which holds the journal. `space` is the content of sweep.yaml."""
-    trials = trials_frame(state, space, MlflowFile.read(folder).runs)
+def write_results(folder: Path, state: SweepState, space: dict[str, Any], is_running: bool = False) -> None:
+    """Write the tables into `folder`, which holds the journal. `space` is the content of sweep.yaml;
+    `is_running`: a launch works on the sweep."""
+    trials = trials_frame(state, space, MlflowFile.read(folder).runs, is_running)
     configs = configs_frame(state.trials, folder / JOURNAL)
     for name, frame in zip(TABLES, (trials, history_frame(state), configs), strict=True):
         with atomic_write(folder / name) as staging:
             frame.to_parquet(staging)
 
 
-def rebuild(folder: Path) -> None:
+def rebuild(folder: Path, is_running: bool = False) -> None:
     """Write the tables from the sweep's files. Raises FileNotFoundError if the folder holds no sweep."""
     from trm.settings.yaml import load_yaml
 
-    write_results(folder, read_state(folder / JOURNAL), load_yaml(folder / SPACE))
+    write_results(folder, read_state(folder / JOURNAL), load_yaml(folder / SPACE), is_running)
 
 
 def trials_frame(
-    state: SweepState, space: dict[str, Any], runs: Mapping[str, str] | None = None
+    state: SweepState,
+    space: dict[str, Any],
+    runs: Mapping[str, str] | None = None,
+    is_running: bool = False,
 ) -> pd.DataFrame:
     """One row per trial; docs and README list the columns. What the trainer does not report is blank.
 
-    `runs` has the MLflow run of each trial; older journals have it themselves.
+    `runs` has the MLflow run of each trial; older journals have it themselves. Where no launch works on the
+    sweep, a trial that runs by the journal was interrupted by a launch's death.
     """
     runs = runs or {}
     arms, objective = space["resolved"]["arms"], space["objective"]
@@ -46,6 +51,7 @@ def trials_frame(
         _trial_row(trial, arms[trial.arm], objective)
         | {
             "phase": state.phase_of(trial),
+            "status": "interrupted" if trial.status == "running" and not is_running else trial.status,
             "mlflow_run_id": runs.get(trial.trial_id, trial.mlflow_run_id),
         }
         for trial in state.trials.values()
@@ -76,7 +82,6 @@ def _trial_row(trial: TrialState, arm: dict[str, Any], objective: dict[str, str]
         "arm": trial.arm,
         "draw": trial.draw,
         "seed": trial.seed,
-        "status": "interrupted" if trial.status == "running" else trial.status,
         "reason": trial.reason,
         "num_params": arm["num_params"],
         "flops_per_sample": arm["flops_per_sample"],

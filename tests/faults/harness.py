@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeps.observe.mlflow_runs import RUN_STATUS
 from sweeps.record.journal import read_journal
-from tests.conftest import ROOT
+from tests.conftest import BUCKET, ROOT
 from tests.sweeps.spaces import TUNE, write_space
 
 LIMIT_S = 150
@@ -55,7 +55,7 @@ class Sweep:
         scratch = folder / "tmp"  # what killed processes leave goes with the test's folder, Ray's aside:
         scratch.mkdir(exist_ok=True)  # the names of its sockets must be short
         self.environment = {
-            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", MARK: str(folder),
+            **os.environ, "PYTHONPATH": f"{ROOT}:{BUCKET}", "OMP_NUM_THREADS": "1", MARK: str(folder),
             "TMPDIR": str(scratch), "RAY_TMPDIR": "/tmp", **(environment or {}),
         }  # fmt: skip
 

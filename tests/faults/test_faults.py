@@ -200,7 +200,7 @@ def test_the_disk_is_full_when_a_checkpoint_is_written_to_it(tmp_path: Path) -> 
 
 def test_the_drivers_machine_is_lost_with_its_disk(whole: Sweep, tmp_path: Path) -> None:
     """With a URL for a storage, another machine goes on from what is there."""
-    url = f"file://{tmp_path}/bucket"
+    url = f"bucket://{tmp_path}/bucket"
     sweep = Sweep(tmp_path, storage=tmp_path / Storage(url).root)
     sweep.arguments[1] = url
     process = sweep.start(before="import sweeps.record.storage as s; s.UPLOAD_S = 0.2")

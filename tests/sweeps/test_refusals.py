@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from sweeps.__main__ import main
 from sweeps.dry_run import show_plan
 from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
@@ -62,9 +65,29 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_second_launch_is_refused_and_asking_whether_one_runs_does_not_refuse_it(tmp_path: Path) -> None:
     played = Played(tmp_path / "results").run(1)
+    before = (played.folder / "journal.jsonl").read_text()
     with locked(played.end()):
-        done = run_here(tmp_path, tmp_path / "results" / "toy.yaml", "--resume")
-    assert_one_message(done, "another process is running this sweep")
+        for options in ([], ["--resume"], ["--storage", f"file://{tmp_path}/results"]):
+            done = run_here(tmp_path, tmp_path / "results" / "toy.yaml", *options)
+            assert_one_message(done, "toy is running", "`watch toy", "`stop toy")
+            assert "--resume" not in done.stderr
+    assert (played.folder / "journal.jsonl").read_text() == before
+
+
+def test_a_launch_at_a_url_where_another_machine_runs_the_sweep_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Played(tmp_path / "remote").run(1).end()
+    alive = folder / "alive"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    url = f"bucket://{tmp_path}/remote"
+    arguments = ["run", str(tmp_path / "remote" / "toy.yaml"), "--resume", "--storage", url]
+    alive.write_text(json.dumps({"time": time.time() - 100, "where": "node7:/results", "pid": 1}))
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "toy is running on node7 (it last said so 1 min 40 s ago" in error and f"{url}/toy/alive" in error
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_the_history_is_read_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +114,7 @@ def test_a_dry_run_of_a_sweep_at_a_url_writes_nothing(
     Played(tmp_path / "remote").run(2).finish()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    url = f"file://{tmp_path}/remote"
+    url = f"bucket://{tmp_path}/remote"
     space = tmp_path / "remote" / "toy.yaml"
     show_plan(load_plan(space), LaunchOptions(space, dry_run=True, resume=True, storage=url))
     assert f"Of these, 2 have already run in {url}/toy" in capsys.readouterr().out

@@ -32,12 +32,13 @@ from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan
 from sweeps.process import is_locked, locked
+from sweeps.record import alive as alive_file
 from sweeps.record import stop_request
 from sweeps.record.folder import FolderStatus, inspect_folder
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.state import read_state
-from sweeps.record.storage import ALIVE, Storage
+from sweeps.record.storage import Storage
 from sweeps.record.tables import rebuild
 from sweeps.space.errors import SpecError
 from sweeps.status_text import list_text
@@ -82,7 +83,7 @@ def running(folder: Path) -> Iterator[None]:
 @contextmanager
 def running_elsewhere(folder: Path, now: float | None = None) -> Iterator[None]:
     """The same, on another machine, where `folder` is at a URL. `now`: when it last said so."""
-    alive = folder / ALIVE
+    alive = folder / alive_file.FILE
     alive.write_text(json.dumps({"time": time.time() if now is None else now, "where": "other:/results"}))
     yield
     alive.unlink()
@@ -404,6 +405,14 @@ def test_a_launch_hears_of_stop_from_the_moment_at_which_it_holds_the_sweep(
     assert (folder / stop_request.FILE).exists()
 
 
+@pytest.mark.parametrize("timeout", ["-1", "nan", "-inf"])
+def test_a_time_that_cannot_be_waited_stops_nothing(storage: Path, capsys: Printed, timeout: str) -> None:
+    played = Played(storage).run(1)
+    with running(played.end()):
+        said = refused(capsys, "stop", "toy", "--storage", str(storage), f"--timeout={timeout}")
+    assert "0 or more" in said and not (played.folder / stop_request.FILE).exists()
+
+
 def test_what_does_not_run_cannot_be_stopped(storage: Path, capsys: Printed) -> None:
     Played(storage).run(1).finish()
     assert "does not run" in refused(capsys, "stop", "toy", "--storage", str(storage))
@@ -490,14 +499,26 @@ def test_an_arm_that_was_left_without_a_draw_gets_its_evidence(storage: Path) ->
 
 def test_a_report_in_mid_sweep_has_what_has_ended(storage: Path, capsys: Printed) -> None:
     played = Played(storage).run(4)
+    trial_id = played.start()
+
+    def status() -> str:
+        return dict(pd.read_parquet(played.folder / "trials.parquet")[["trial_id", "status"]].values)[
+            trial_id
+        ]
+
     with running(played.end()):
         assert main(["report", "toy", "--storage", str(storage)]) == 0
+        assert (
+            status() == "running" == sweeps.load("toy", storage).trials.set_index("trial_id").status[trial_id]
+        )
     page = Path(capsys.readouterr().out.strip().splitlines()[-1])
     assert page == played.folder / "report.html" and page.stat().st_size > 0
     assert (pd.read_parquet(played.folder / "trials.parquet").status == "completed").sum() == 4
     made = {path.name for path in played.folder.iterdir()}
     assert {"summary.csv", "verdicts.json", "report"} <= made
     assert not [name for name in made if name.startswith(".") and name != ".lock"]
+    assert main(["report", "toy", "--storage", str(storage)]) == 0
+    assert status() == "interrupted"  # the launch is gone, and has recorded no end
 
 
 def test_a_report_does_not_take_the_place_of_the_launchs_newer_tables(
@@ -564,12 +585,12 @@ def test_a_report_uploads_nothing_while_a_launch_runs_elsewhere(
         page = original(folder)
         if folder != played.folder:
             played.run().finish()
-            (played.folder / ALIVE).write_text('{"time": 0, "where": ""}')
+            (played.folder / alive_file.FILE).write_text('{"time": 0, "where": ""}')
         return page
 
     monkeypatch.setattr(report, "write", slow)
     with running_elsewhere(played.folder):
-        assert verbs.report("toy", f"file://{storage}") == 0
+        assert verbs.report("toy", f"bucket://{storage}") == 0
     assert (pd.read_parquet(played.folder / "trials.parquet").status == "completed").sum() == 6
 
 
@@ -623,7 +644,7 @@ def test_sync_at_a_url_uploads_what_it_made(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mlflow_writer, "sync", write)
-    assert main(["sync", "toy", "--storage", f"file://{storage}"]) == 0
+    assert main(["sync", "toy", "--storage", f"bucket://{storage}"]) == 0
     assert MlflowFile.read(folder).runs == {"a-d0-s1": "run1"}
     assert "run1" in set(pd.read_parquet(folder / "trials.parquet").mlflow_run_id)
     assert (folder / "report.html").exists() and (folder / "report").is_dir()
@@ -654,10 +675,10 @@ def test_a_command_names_no_file_that_is_not_here(
 
         def sleep(seconds: float) -> None:
             played.finish()
-            (played.folder / ALIVE).write_text('{"time": 0, "where": ""}')
+            (played.folder / alive_file.FILE).write_text('{"time": 0, "where": ""}')
 
         monkeypatch.setattr(verbs.time, "sleep", sleep)
-        assert main(["stop", "toy", "--storage", f"file://{storage}"]) == 0
+        assert main(["stop", "toy", "--storage", f"bucket://{storage}"]) == 0
     said = capsys.readouterr().out.splitlines()[-1]
     assert said == "Continue: the command that launched it, with --resume"
 
@@ -714,7 +735,7 @@ def test_a_sweep_at_a_url_is_read_stopped_and_tried_again(
     keep_checkpoint(played.folder, "a-d0-s2", 1)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    url = f"file://{storage}"
+    url = f"bucket://{storage}"
     with running_elsewhere(played.folder):
         assert main(["status", "toy", "--storage", url, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["state"] == "running"
@@ -744,7 +765,7 @@ def test_a_sweep_that_runs_on_another_machine_is_left_alone(
     with monkeypatch.context() as then:
         then.setattr("sweeps.record.journal.time.time", lambda: hour_ago)
         folder = Played(storage).run(2, of=breaks).end()
-    url = f"file://{storage}"
+    url = f"bucket://{storage}"
     monkeypatch.chdir(tmp_path)
     assert Storage(url).folder("toy").is_dir()
     with running_elsewhere(folder):
@@ -786,5 +807,5 @@ def test_the_tables_name_the_mlflow_runs_wherever_they_are_made(
         assert runs(pd.read_parquet(played.folder / "trials.parquet")) == {"a-d0-s1": "run1"}
         assert "http://host/page" in (played.folder / "report.html").read_text()
     monkeypatch.chdir(tmp_path)
-    verbs.report("toy", f"file://{storage}")  # from a machine that has no copy
+    verbs.report("toy", f"bucket://{storage}")  # from a machine that has no copy
     assert runs(pd.read_parquet(played.folder / "trials.parquet")) == {"a-d0-s1": "run1"}

@@ -168,12 +168,12 @@ def test_the_code_version_of_a_trainer_in_no_regular_package(
     assert code_version(f"{name}:train") != before
 
 
-@pytest.mark.parametrize("place", ["file", "memory"])
+@pytest.mark.parametrize("place", ["bucket", "memory"])
 def test_trials_of_a_sweep_that_is_only_at_the_url_are_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    url = f"file://{tmp_path}/there" if place == "file" else f"memory://{uuid.uuid4().hex}"
+    url = f"bucket://{tmp_path}/there" if place == "bucket" else f"memory://{uuid.uuid4().hex}"
     run(toy_plan(tmp_path, name="first"), Storage(url).root)
     assert Storage(url).send("first") == ""
     shutil.rmtree(Storage(url).root)  # this machine never ran it

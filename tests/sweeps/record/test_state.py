@@ -50,3 +50,16 @@ def test_the_indexes_follow_every_change_of_a_trial() -> None:
     apply("launch", hash="x")
     apply("extend", hash="y", reopened=["a0"])
     assert set(state.interrupted) == {"a0", "a1", "a2", "b0"}
+
+
+def test_the_end_of_a_launch_beside_which_another_one_runs_is_not_the_sweeps() -> None:
+    state = SweepState()
+    for trial_id in ("a", "b"):
+        plan = {"arm": trial_id, "draw": 0, "values": {}, "seed": 0, "phase": "evidence"}
+        state.apply({"event": "trial", "time": 0.0, "trial_id": trial_id, **plan})
+    for event in ({"event": "launch", "hash": "x"}, {"event": "end", "trial_id": "a", "status": "completed"}):
+        state.apply({**event, "time": 0.0})
+    state.apply({"event": "finish", "time": 0.0, "status": "completed"})
+    assert state.finished == "interrupted"  # b is open
+    state.apply({"event": "start", "time": 0.0, "trial_id": "b"})
+    assert state.finished == ""

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +15,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from sweeps.record import alive as alive_file
 from sweeps.record.checkpoints import CheckpointStore, UploadFailed
 from sweeps.record.disk import DiskBudget
 from sweeps.record.storage import RemoteCheckpoints, Storage, _slug, checkpoint_store
@@ -17,12 +24,12 @@ from tests.sweeps.record.test_disk import KB, end, trial
 from tests.sweeps.spaces import toy_plan
 
 
-@pytest.fixture(params=["folder", "file", "memory"])
+@pytest.fixture(params=["folder", "bucket", "memory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "folder":
         yield str(tmp_path / "sweeps")
-    elif request.param == "file":
-        yield f"file://{tmp_path}/sweeps"
+    elif request.param == "bucket":
+        yield f"bucket://{tmp_path}/sweeps"
     else:
         url = f"memory://{uuid.uuid4().hex}"
         yield url
@@ -84,7 +91,7 @@ def test_what_only_resuming_needs_is_there_for_the_last_alone(place: str, tmp_pa
 def test_what_only_resuming_needs_stays_until_the_next_one_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = f"file://{tmp_path}/there/t"
+    url = f"bucket://{tmp_path}/there/t"
     store = checkpoint_store(url, "acc", "max")
 
     def save(folder: Path) -> None:
@@ -137,6 +144,15 @@ def test_the_byte_budget_holds_there_too(place: str, tmp_path: Path) -> None:
 # The sweep's own folder.
 
 
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_a_url_of_a_folder_is_that_folder(tmp_path: Path, scheme: str) -> None:
+    folder = tmp_path / "sweeps"
+    storage = Storage(f"{scheme}://{folder}/")
+    assert (storage.root, storage.location) == (folder, str(folder))
+    assert storage.folder("toy") == folder / "toy"
+    assert storage.checkpoints("toy") == Storage(folder).checkpoints("toy")
+
+
 def test_a_sweep_goes_on_where_its_copy_is_gone(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +183,7 @@ def test_the_journal_is_sent_while_the_sweep_runs(tmp_path: Path, monkeypatch: p
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "UPLOAD_S", 0.05)
-    storage = Storage(f"file://{tmp_path}/there")
+    storage = Storage(f"bucket://{tmp_path}/there")
     folder = storage.folder("toy")
     folder.mkdir(parents=True)
     (folder / "sweep.yaml").write_text("name: toy\n")
@@ -187,10 +203,10 @@ def test_a_launch_says_that_it_runs_until_its_end(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "UPLOAD_S", 0.02)
     storage, _ = begun(tmp_path)
-    alive = tmp_path / "there" / "toy" / module.ALIVE
+    alive = tmp_path / "there" / "toy" / alive_file.FILE
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    elsewhere = Storage(f"file://{tmp_path}/there")
+    elsewhere = Storage(f"bucket://{tmp_path}/there")
     assert not elsewhere.runs_elsewhere("toy")
     monkeypatch.chdir(tmp_path)
     with storage.uploading("toy"):
@@ -207,9 +223,26 @@ def test_a_launch_says_that_it_runs_until_its_end(tmp_path: Path, monkeypatch: p
     assert not alive.exists() and not elsewhere.runs_elsewhere("toy")
 
 
+def test_a_launch_whose_process_is_gone_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its own machine; of another one only its silence tells."""
+    monkeypatch.chdir(tmp_path)
+    storage, _ = begun(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    (tmp_path / "there" / "toy").mkdir(parents=True)
+
+    def runs(host: str, pid: int) -> bool:
+        alive = {"time": time.time(), "where": f"{host}:/other/folder", "pid": pid}
+        (tmp_path / "there" / "toy" / alive_file.FILE).write_text(json.dumps(alive))
+        return bool(storage.runs_elsewhere("toy"))
+
+    assert runs(platform.node(), os.getpid()) and runs("other", process.pid)
+    process.wait()
+    assert runs("other", process.pid) and not runs(platform.node(), process.pid)
+
+
 def begun(tmp_path: Path) -> tuple[Storage, Path]:
     """A storage, and the copy of a sweep that has begun there."""
-    storage = Storage(f"file://{tmp_path}/there")
+    storage = Storage(f"bucket://{tmp_path}/there")
     folder = storage.folder("toy")
     folder.mkdir(parents=True)
     (folder / "sweep.yaml").write_text("name: toy\n")
@@ -238,7 +271,7 @@ def test_what_cannot_be_sent_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_checkpoint_that_cannot_be_sent_is_known_as_such(tmp_path: Path) -> None:
-    store = checkpoint_store(f"file://{tmp_path}/there/t", "acc", "max")
+    store = checkpoint_store(f"bucket://{tmp_path}/there/t", "acc", "max")
     commit(store, tmp_path, 1, 0.5)
     (tmp_path / "there").rename(tmp_path / "gone")
     (tmp_path / "there").write_text("a file is in the way")
