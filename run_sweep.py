@@ -1,8 +1,5 @@
 #!/usr/bin/env python
-"""Launch a sweep: `python run_sweep.py search_spaces/smoke.yaml`. See --help, and the README.
-
-The same as `python -m sweeps run`.
-"""
+"""Launch a sweep: `python run_sweep.py search_spaces/smoke.yaml`. The same as `python -m sweeps run`."""
 
 from __future__ import annotations
 

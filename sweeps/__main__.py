@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name, help=verb.about, description=f"{verb.about[0].upper()}{verb.about[1:]}."
         )
         _add_arguments(each, verb)
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help(sys.stderr)
+        return BAD_INPUT
     options = parser.parse_args(arguments)
     verb_name = vars(options).pop("verb")
     if verb_name == "run":
@@ -232,7 +235,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "space",
         type=Path,
         metavar="SPACE",
-        help=f"the search space: a YAML file, or the name of a shipped one: {', '.join(shipped_names())}",
+        help=f"the search space: a YAML file, or a name in search_spaces/: {', '.join(shipped_names())}",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument(

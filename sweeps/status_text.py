@@ -43,7 +43,7 @@ def _details(status: SweepStatus, width: int) -> list[tuple[str, str]]:
     progress, best, looks = status.progress, status.progress.best, status.looks
     leader, value = "", ""
     if best:
-        kind = "mean of its evidence" if best.is_evidence else "the best value so far"
+        kind = "mean of its evidence" if best.is_evidence else "its best trial's best value"
         leader, value = elided(best.name, width - 12), f"{value_text(progress, best)}, {kind}"
     failed = [("failed", f"{trial_id}: {reason}") for trial_id, reason in status.failures]
     more = progress.trials.get("failed", 0) - len(status.failures)

@@ -80,6 +80,8 @@ def table(progress: Progress, width: int, most_arms: int) -> Group:
         parts.append(Text(f"and {len(progress.arms) - len(arms):,} more arms"))
     if any(row[-1].startswith("(") for row in rows):
         parts.append(Text(elided("in brackets: the best so far, before any evidence", width)))
+    elif progress.best is not None and not has_evidence:
+        parts.append(Text(elided("values: each arm's best trial; the report ranks by means", width)))
     return Group(*parts)
 
 

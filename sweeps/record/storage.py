@@ -76,6 +76,11 @@ class Storage:
             ) from error
         except OSError as error:
             raise SpecError(f"--storage {self.location}: cannot be read ({error.strerror})") from error
+        if (self.root / JOURNAL).exists():
+            raise SpecError(
+                f"--storage {self.location}: this is the folder of one sweep: give the one that holds it, "
+                f"{self.root.parent}"
+            )
         return sorted(path.name for path in folders if any((path / file).exists() for file in PRIMARY))
 
     def files(self, name: str) -> SweepFiles:

@@ -26,8 +26,9 @@ def find_space(given: Path) -> Path:
         return FOLDER / f"{given}.yaml"
     with suppress(OSError):  # no permission, a name too long: told when the file is read
         if not given.exists():
-            near = difflib.get_close_matches(given.stem, names, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            beside = {path.stem: str(path) for path in given.parent.glob("*.yaml")}
+            near = difflib.get_close_matches(given.stem, [*beside, *names], n=1)
+            hint = f"did you mean {beside.get(near[0], near[0])}? " if near else ""
             raise SpecError(
                 f"{given}: no such file, and {FOLDER.name}/ has none of this name: {hint}check the "
                 f"path, or give one of {', '.join(names)}"

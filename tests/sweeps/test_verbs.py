@@ -270,6 +270,18 @@ def test_an_empty_storage_lists_nothing(storage: Path, capsys: Printed) -> None:
     assert json.loads(capsys.readouterr().out) == []
 
 
+def test_the_folder_of_a_sweep_is_no_storage(storage: Path, capsys: Printed) -> None:
+    folder = Played(storage).run(1).finish()
+    said = refused(capsys, "list", "--storage", str(folder))
+    assert "the folder of one sweep" in said and said.endswith(f"that holds it, {storage}")
+
+
+def test_without_a_verb_all_are_listed(capsys: Printed) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert all(f"    {verb} " in said for verb in ("run", "list", "watch", "best"))
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_long_names_fit_the_terminal(storage: Path, width: int) -> None:
     name = "very-long-" * 20

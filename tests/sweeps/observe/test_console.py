@@ -76,9 +76,11 @@ def test_a_value_is_shown_in_its_unit(tmp_path: Path, unit: str, value: float) -
 
 def test_an_arm_without_evidence_is_told_from_one_that_has_some(tmp_path: Path) -> None:
     made, shown = begun(tmp_path, tune=TUNE, search=SEARCH)
+    assert "values:" not in text(shown)
     for arm, accuracy in (("a", 0.4), ("b", 0.3)):
         run(made, f"{arm}-d0-s0", accuracy)
         run(made, f"{arm}-d1-s0", accuracy)
+    assert "values: each arm's best trial" in text(shown)
     run(made, "a-d0-s1", 0.35)
     assert "(0.3)" in text(shown) and "in brackets: the best so far" in text(shown)
 

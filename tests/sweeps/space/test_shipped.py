@@ -59,6 +59,14 @@ def test_a_wrong_name_is_refused_with_those_that_there_are(
     assert "did you mean smoke?" in err and err.endswith(f"{', '.join(shipped_names())}\n")
 
 
+def test_a_wrong_path_is_refused_with_the_file_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").touch()
+    assert main(["run", str(tmp_path / "mien.yaml")]) == 2
+    assert f"did you mean {tmp_path / 'mine.yaml'}?" in capsys.readouterr().err
+
+
 def test_a_name_like_no_other_has_no_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "zzz"]) == 2
     assert "did you mean" not in capsys.readouterr().err
