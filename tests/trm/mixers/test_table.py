@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -39,6 +40,33 @@ def test_the_page_names_what_has_no_weight_decay():
                 [said] = [each for each in known if f".{last}".endswith(f".{each}")]
                 found.add(said)
     assert found == set(known) and all(text in row for text in known.values())
+
+
+def fits(kind: str, width: int, keys: dict[str, float]) -> bool:
+    config = MIXERS[kind](kind=kind, **keys)
+    try:
+        config.num_params(width, LAYOUT)
+        config.check(width)
+    except ValueError:
+        return False
+    return True
+
+
+def test_the_page_says_which_widths_the_defaults_fit():
+    page = (ROOT / "docs" / "mixers.md").read_text()
+    found = page.partition("| mixer | the defaults fit multiples of |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\d+).* \| (.*) \|$", found, re.MULTILINE)
+    widths = range(16, 1025, 16)
+    said = {kind: int(multiple) for kind, multiple, _ in rows}
+    for kind in MIXERS:
+        multiple = said.get(kind, 16)
+        assert {w for w in widths if fits(kind, w, {})} == {w for w in widths if w % multiple == 0}, kind
+    for kind, _, others in rows:
+        remedies = re.findall(r"`([^`]+)` at multiples of (\d+)", others)
+        assert remedies and remedies[-1][1] == "16", kind
+        for text, multiple in remedies:
+            keys = {name: float(value) for name, value in re.findall(r"(\w+): ([\d.]+)", text)}
+            assert all(fits(kind, w, keys) for w in widths if w % int(multiple) == 0), (kind, text)
 
 
 def test_of_rwkv7_only_four_matrices_decay():
