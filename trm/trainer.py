@@ -34,6 +34,7 @@ def describe(config: TrialConfig) -> dict[str, Any]:
         "effective_depth": config.model.effective_depth,
         "horizon_key": "train.max_samples",
         "samples_per_step": config.train.batch_size,
+        "samples_per_report": config.eval_every_steps * config.train.batch_size,
         "warmup_samples": config.warmup_steps * config.train.batch_size,
         "metrics": list(units),
         "units": {name: unit for name, unit in units.items() if unit},

@@ -197,4 +197,5 @@ def _arm(builder: ArmBuilder, draft: ArmDraft, matched: Matched | None) -> Arm:
         units=described_units(trainer.name, description),
         match=matched,
         gpu_notes=tuple(description.get("gpu_notes") or ()),
+        samples_per_report=description.get("samples_per_report"),
     )

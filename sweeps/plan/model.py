@@ -26,7 +26,8 @@ class Arm:
     `config` is the trial's config without tuned values; `horizon` is the number of samples of a whole trial,
     None if the trainer does not name its key, or if it is tuned; `tune` holds the domains that apply to the
     arm, whose `when` names only other tuned values; `sets` holds the keys that the levels set. `cpu` and
-    `gpu` are those of one trial; `gpu` may be "auto". `units` are those of metrics that the trainer describes
+    `gpu` are those of one trial; `gpu` may be "auto". `samples_per_report` is None if the trainer does not
+    say it. `units` are those of metrics that the trainer describes
     for the arm, and `gpu_notes` what it says of a run on a GPU.
     """
 
@@ -44,6 +45,7 @@ class Arm:
     units: dict[str, str] = field(default_factory=dict)
     match: Matched | None = None
     gpu_notes: tuple[str, ...] = ()
+    samples_per_report: float | None = None
 
 
 @dataclass(frozen=True)
