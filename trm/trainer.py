@@ -39,6 +39,7 @@ def describe(config: TrialConfig) -> dict[str, Any]:
         "metrics": list(units),
         "units": {name: unit for name, unit in units.items() if unit},
         "needs_gpu": config.model.mixer.needs_gpu,
+        "notes": config.model.notes,
         "gpu_notes": [NOT_YET_ON_A_GPU],
         "effective": config.effective(),
         "extendable": config.is_extendable,

@@ -69,8 +69,9 @@ def preview(
 
 def warnings(plan: Plan) -> list[str]:
     """What is allowed, but may not be what was meant."""
-    notes = dict.fromkeys(note for arm in plan.arms if arm.gpu for note in arm.gpu_notes)
-    return [*_about_stopping(plan), *_about_evidence(plan), *_about_size(plan), *notes]
+    told = _by_arm(plan, [(arm, note) for arm in plan.arms for note in dict.fromkeys(arm.notes)])
+    of_gpus = dict.fromkeys(note for arm in plan.arms if arm.gpu for note in arm.gpu_notes)
+    return [*_about_stopping(plan), *_about_evidence(plan), *_about_size(plan), *told, *of_gpus]
 
 
 def _about_stopping(plan: Plan) -> Iterator[str]:
@@ -90,7 +91,8 @@ def _about_stopping(plan: Plan) -> Iterator[str]:
         )
     if not plan.spec.tune:
         yield "with a scheduler and nothing to tune, the survivors are exploratory: they carry no claims"
-    yield from _by_arm(plan, {arm.name: _between_reports(scheduler, arm) for arm in plan.arms})
+    rungs = [(arm, text) for arm in plan.arms if (text := _between_reports(scheduler, arm))]
+    yield from _by_arm(plan, rungs, NOTES)
 
 
 def _between_reports(scheduler: SchedulerSpec, arm: Arm) -> str:
@@ -131,16 +133,15 @@ def first_reports(rungs: list[float], interval: float, end: float) -> dict[float
     return found
 
 
-def _by_arm(plan: Plan, said: Mapping[str, str]) -> Iterator[str]:
-    """A note for each text that is not '', with the arms that it is of where it is not of all. Texts beyond
-    the first are bounded."""
+def _by_arm(plan: Plan, said: list[tuple[Arm, str]], most: int | None = None) -> Iterator[str]:
+    """Each text once, with the arms that it is of where it is not of all. `most` bounds texts that say the
+    same with other numbers."""
     arms: dict[str, list[str]] = {}
-    for arm, text in said.items():
-        arms.setdefault(text, []).append(arm)
-    arms.pop("", None)
-    for text, of in list(arms.items())[:NOTES]:
+    for arm, text in said:
+        arms.setdefault(text, []).append(arm.name)
+    for text, of in list(arms.items())[:most]:
         yield text if len(of) == len(plan.arms) else f"{few(of)}: {text}"
-    if more := [arm for of in list(arms.values())[NOTES:] for arm in of]:
+    if most is not None and (more := [arm for of in list(arms.values())[most:] for arm in of]):
         yield f"{few(more)}: the like"
 
 

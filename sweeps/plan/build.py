@@ -196,6 +196,7 @@ def _arm(builder: ArmBuilder, draft: ArmDraft, matched: Matched | None) -> Arm:
         effective_depth=description.get("effective_depth"),
         units=described_units(trainer.name, description),
         match=matched,
+        notes=tuple(description.get("notes") or ()),
         gpu_notes=tuple(description.get("gpu_notes") or ()),
         samples_per_report=description.get("samples_per_report"),
     )

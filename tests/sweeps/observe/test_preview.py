@@ -218,6 +218,24 @@ def test_which_arms_report_at_other_times_than_the_rungs_is_told(
     )
 
 
+def test_what_the_trainer_notes_of_a_config_is_told_with_its_arms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = {"a": ["all", "one"], "b": ["all"], "c": ["all", "two"]}
+    known = toy_trainer.describe
+    noting = lambda config: known(config) | {"notes": notes[config.model.kind]}  # noqa: E731
+    monkeypatch.setattr(toy_trainer, "describe", noting)
+    assert warnings(toy_plan(tmp_path))[-3:] == ["all", "a: one", "c: two"]
+    assert "Note: a: one" in shown(toy_plan(tmp_path))
+
+
+def test_the_notes_of_trms_configs_are_in_the_preview() -> None:
+    notes = "\n".join(warnings(load_plan(ROOT / "search_spaces" / "mini_frontier.yaml")))
+    assert "\nhybrid: gated_deltanet beside mamba3" in notes and "turns none" not in notes
+    one_way = load_plan(ROOT / "search_spaces" / "mixers.yaml", ["model.num_layers=1"])
+    assert "direction alternating turns every second scan" in "\n".join(warnings(one_way))
+
+
 def test_rungs_in_flops_have_their_reports_in_flops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reporting(monkeypatch, dict.fromkeys("abc", 30))  # 100 FLOPs a sample
     in_flops = ASHA | {"time_attr": "flops", "grace_period": 2000, "max_t": 10_000}
