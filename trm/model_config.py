@@ -121,6 +121,20 @@ class ModelConfig(Config):
         return "first" if "first" in positions else "last"
 
     @property
+    def notes(self) -> list[str]:
+        """What is allowed, but may not be what was meant, as sentences for a preview."""
+        layers = [layer for depth in self.depths for layer in self.mixer.layers(depth)]
+        mixers = [placed.mixer for layer in layers for placed in layer]
+        notes = list(dict.fromkeys(note for mixer in mixers for note in mixer.notes))
+        if self.halting_position == "last" and any(mixer.alternates for mixer in mixers):
+            notes.append(
+                "direction alternating turns every second scan of a network round, and here it turns none: "
+                "all read forwards, and a token never depends on those after it: give a direction that reads "
+                "both ways, such as bidirectional_tied"
+            )
+        return notes
+
+    @property
     def num_latents(self) -> int:
         """Latent states beside the answer."""
         return {"two": 1, "single": 0, "multi_scale": self.l_cycles}[self.latents]

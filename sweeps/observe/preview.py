@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from analysis.format import few
 from sweeps.decide.selection import FEWEST_TO_SMOOTH
 from sweeps.observe.cost import phases, total, trial_cost
 from sweeps.observe.forecast import forecast, times
@@ -23,6 +25,9 @@ from trm.settings.yaml import in_a_line
 if TYPE_CHECKING:  # it loads pandas, for which a plan need not wait
     from analysis.compare.power_estimate import PowerEstimate
 
+LATE = 1.01  # times a rung: a report up to there is at the rung, as trainers round up to whole steps
+RUNGS = 3  # of one kind that a note names
+NOTES = 3  # of one kind, for arms that differ
 MUCH = 1.1  # a ratio of parameters or FLOPs from which arms are not of one size
 
 
@@ -64,8 +69,9 @@ def preview(
 
 def warnings(plan: Plan) -> list[str]:
     """What is allowed, but may not be what was meant."""
-    notes = dict.fromkeys(note for arm in plan.arms if arm.gpu for note in arm.gpu_notes)
-    return [*_about_stopping(plan), *_about_evidence(plan), *_about_size(plan), *notes]
+    told = _by_arm(plan, [(arm, note) for arm in plan.arms for note in dict.fromkeys(arm.notes)])
+    of_gpus = dict.fromkeys(note for arm in plan.arms if arm.gpu for note in arm.gpu_notes)
+    return [*_about_stopping(plan), *_about_evidence(plan), *_about_size(plan), *told, *of_gpus]
 
 
 def _about_stopping(plan: Plan) -> Iterator[str]:
@@ -85,6 +91,58 @@ def _about_stopping(plan: Plan) -> Iterator[str]:
         )
     if not plan.spec.tune:
         yield "with a scheduler and nothing to tune, the survivors are exploratory: they carry no claims"
+    rungs = [(arm, text) for arm in plan.arms if (text := _between_reports(scheduler, arm))]
+    yield from _by_arm(plan, rungs, NOTES)
+
+
+def _between_reports(scheduler: SchedulerSpec, arm: Arm) -> str:
+    """The rungs at which the arm's trials have no report, and where they are judged instead (`decide.judge`);
+    '' if every rung has one, or if it is not known when the trials report."""
+    per_sample = {"samples": 1, "flops": arm.flops_per_sample}.get(scheduler.time_attr)
+    if not per_sample or not arm.samples_per_report or arm.horizon is None:
+        return ""
+    interval, end = arm.samples_per_report * per_sample, arm.horizon * per_sample
+    at = first_reports(scheduler.build().rungs(), interval, end)
+    skipped = [rung for rungs in at.values() for rung in rungs[:-1]]
+    last = at.pop(end, [])[-1:]
+    late = [(rungs[-1], report) for report, rungs in at.items() if report > rungs[-1] * LATE]
+    if not (skipped or late or last):
+        return ""
+    number = ".4g" if scheduler.time_attr == "flops" else ",.0f"
+    found = {
+        "judged later: ": [f"{rung:{number}} at {report:{number}}" for rung, report in late],
+        "judging nobody, as a report counts at the highest rung that it has reached: ": [
+            f"{rung:{number}}" for rung in skipped
+        ],
+        "judged at the trial's end, where a stop saves nothing: ": [f"{rung:{number}}" for rung in last],
+    }
+    rungs = "; ".join(said + few(numbers, RUNGS) for said, numbers in found.items() if numbers)
+    return (
+        f"a trial reports every {interval:{number}} {scheduler.time_attr}, and not at every rung ({rungs}): "
+        f"make scheduler.grace_period a multiple of that, or let the trainer report more often"
+    )
+
+
+def first_reports(rungs: list[float], interval: float, end: float) -> dict[float, list[float]]:
+    """The rungs that are reached first by each report of a trial that reports at the multiples of `interval`
+    and at its end. The last rung of each is where the report counts (`decide.judge`)."""
+    found: dict[float, list[float]] = {}
+    for rung in rungs:
+        report = math.ceil(rung / interval * (1 - 1e-9)) * interval  # not one later for a rounding error
+        found.setdefault(min(report, end), []).append(rung)
+    return found
+
+
+def _by_arm(plan: Plan, said: list[tuple[Arm, str]], most: int | None = None) -> Iterator[str]:
+    """Each text once, with the arms that it is of where it is not of all. `most` bounds texts that say the
+    same with other numbers."""
+    arms: dict[str, list[str]] = {}
+    for arm, text in said:
+        arms.setdefault(text, []).append(arm.name)
+    for text, of in list(arms.items())[:most]:
+        yield text if len(of) == len(plan.arms) else f"{few(of)}: {text}"
+    if most is not None and (more := [arm for of in list(arms.values())[most:] for arm in of]):
+        yield f"{few(more)}: the like"
 
 
 def _about_evidence(plan: Plan) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeps.plan.trainer import Trainer
 from sweeps.space.dotted import get, overlap
-from sweeps.space.errors import SpecError
+from sweeps.space.errors import SpecError, SpecErrors
 from sweeps.space.schema import SweepSpec
 from sweeps.space.values import Domain, Factor, When, topological_order
 from trm.settings.messages import did_you_mean, dotted_keys
@@ -36,6 +36,11 @@ class ArmDraft:
     settings: dict[str, tuple[str, Any]] = field(default_factory=dict)  # key -> (factor, value)
     name: str = "base"
 
+    @property
+    def said(self) -> str:
+        """The draft as messages name it."""
+        return f"ablate ({', '.join(f'{name} = {level!r}' for name, level in self.levels.items())})"
+
 
 class ArmBuilder:
     """Builds the arms of a search space. `source` is the file that error messages name."""
@@ -46,9 +51,8 @@ class ArmBuilder:
     def config(self, found: ArmDraft) -> dict[str, Any]:
         """The whole config of an arm. Raises SpecError if it does not fit the trainer's config model."""
         settings = [(key, value) for key, (_, value) in found.settings.items()]
-        levels = ", ".join(f"{name} = {level!r}" for name, level in found.levels.items())
         try:
-            config = self.trainer.configure(self.spec.base, settings, f"{self.source}: ablate ({levels})")
+            config = self.trainer.configure(self.spec.base, settings, f"{self.source}: {found.said}")
         except SpecError as error:
             if "unknown key" in str(error) and len(found.levels) > 1:
                 hint = "; if only some arms have it, add a `when`: {values: [...], when: {other.key: [...]}}"
@@ -57,11 +61,15 @@ class ArmBuilder:
         return config.model_dump(mode="json")
 
     def combinations(self) -> list[ArmDraft]:
-        """The arms in order, the baseline first. Raises SpecError."""
-        drafts = self._full() if self.spec.design == "full" else self._one_at_a_time()
+        """The arms in order, the baseline first. Raises SpecError, with the errors of all arms."""
+        errors = SpecErrors()
+        drafts = self._full(errors) if self.spec.design == "full" else self._one_at_a_time(errors)
         for draft in drafts:
             draft.levels = {name: draft.levels[name] for name in self.spec.ablate if name in draft.levels}
             draft.name = self._name(draft) or "base"
+            with errors.of(draft.said):
+                self.config(draft)
+        errors.raise_any()
         self._refuse_idle_factors(drafts)
         if self.spec.design == "one_at_a_time":
             drafts = [self._with_base_levels(draft) for draft in drafts]
@@ -73,23 +81,33 @@ class ArmBuilder:
                 )
         return drafts
 
-    def _full(self) -> list[ArmDraft]:
-        """Every combination of levels."""
+    def _full(self, errors: SpecErrors) -> list[ArmDraft]:
+        """Every combination of levels, without those that are in `errors`."""
         drafts = [ArmDraft()]
         for name in self._in_dependency_order():
-            drafts = [extended for draft in drafts for extended in self._extend(draft, name)]
+            drafts = self._extended(drafts, name, errors)
             if len(drafts) > MAX_ARMS:
                 raise SpecError(f"ablate: gives over {MAX_ARMS:,} arms: remove factors or levels")
         return drafts
 
-    def _one_at_a_time(self) -> list[ArmDraft]:
-        """The base, and each level alone that differs from it."""
+    def _one_at_a_time(self, errors: SpecErrors) -> list[ArmDraft]:
+        """The base, and each level alone that differs from it, without those that are in `errors`."""
         start = ArmDraft()
         base = self.config(start)
-        alone = [
-            draft for name in self.spec.ablate for draft in self._extend(start, name) if draft is not start
-        ]
-        return [start, *(draft for draft in alone if self.config(draft) != base)]
+        drafts = [start]
+        for name in self.spec.ablate:
+            for draft in self._extended([start], name, errors):
+                with errors.of(draft.said):
+                    drafts += [draft] if self.config(draft) != base else []
+        return drafts
+
+    def _extended(self, drafts: list[ArmDraft], name: str, errors: SpecErrors) -> list[ArmDraft]:
+        """Each draft with each level of the factor."""
+        found: list[ArmDraft] = []
+        for draft in drafts:
+            with errors.of(draft.said):
+                found += self._extend(draft, name)
+        return found
 
     def _extend(self, start: ArmDraft, name: str) -> Iterator[ArmDraft]:
         """`start` with each level of the factor; only `start` itself if the factor's `when` is not met."""

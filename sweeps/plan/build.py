@@ -19,7 +19,7 @@ from sweeps.plan.checks import check_horizon, check_metrics, check_names, check_
 from sweeps.plan.draws import in_dependency_order
 from sweeps.plan.evidence import baseline_seeds, resolve_rule
 from sweeps.plan.identity import identity
-from sweeps.plan.match import Matched, match_arms
+from sweeps.plan.match import Matched, match_arms, refuse_rivals
 from sweeps.plan.model import Arm, Plan
 from sweeps.plan.train_flops import check_scheduler
 from sweeps.plan.trainer import Trainer, import_trainer
@@ -163,6 +163,7 @@ def _arms(spec: SweepSpec, trainer: Trainer, sources: Sources) -> tuple[Arm, ...
     for index, entry in enumerate(spec.resources.per_arm):
         builder.check_when(entry.when, f"resources.per_arm.{index}")
     in_dependency_order(spec.tune)  # only to refuse a cycle
+    refuse_rivals(spec)
     drafts = builder.combinations()
     matched = match_arms(spec, builder, drafts)
     return tuple(_arm(builder, draft, matched.get(draft.name)) for draft in drafts)
@@ -195,5 +196,7 @@ def _arm(builder: ArmBuilder, draft: ArmDraft, matched: Matched | None) -> Arm:
         effective_depth=description.get("effective_depth"),
         units=described_units(trainer.name, description),
         match=matched,
+        notes=tuple(description.get("notes") or ()),
         gpu_notes=tuple(description.get("gpu_notes") or ()),
+        samples_per_report=description.get("samples_per_report"),
     )

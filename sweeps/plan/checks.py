@@ -17,7 +17,7 @@ from sweeps.plan.seed_keys import check_seed_keys
 from sweeps.plan.train_flops import training_flops
 from sweeps.plan.trainer import Trainer
 from sweeps.space.dotted import absolute_at, get
-from sweeps.space.errors import SpecError
+from sweeps.space.errors import SpecError, SpecErrors
 from sweeps.space.names import REPORTED, RESERVED, name_problem, same_name
 from sweeps.space.schema import SIZES, SchedulerSpec, SweepSpec
 
@@ -95,7 +95,8 @@ def check_horizon(spec: SweepSpec, horizon: float | None, baseline: Matched | No
 
 
 def check_plan(plan: Plan) -> None:
-    """Try every trial that is known on the trainer's config, and refuse two that are the same trial."""
+    """Try every trial that is known on the trainer's config, and refuse two that are the same trial. Raises
+    SpecError, with the first error of each arm."""
     _check_changes(plan)
     check_seed_keys(plan)
     for name in plan.spec.tune:
@@ -111,24 +112,32 @@ def check_plan(plan: Plan) -> None:
             f"surface over few draws misses a narrow optimum: give more draws, or choose best"
         )
     seen: dict[str, tuple[Arm, dict[str, Any]]] = {}
+    errors = SpecErrors()
     for arm in plan.arms:
-        for values in values_to_try(plan, arm):
-            drawn = f" with {_said(values)}" if values else ""
-            what = f"{plan.source}: arm {arm.name}{drawn}"
-            config = plan.trainer.configure(arm.config, plan.settings(values, plan.spec.seeds[0]), what)
-            known = plan.trainer.describe(config)
-            _check_course(plan, what, config, known)
-            _check_gpu(arm, what, known)
-            _check_size(plan, arm, what, config, known)
-            effective = known.get("effective") or config.model_dump(mode="json")
-            twin = seen.setdefault(json.dumps(effective, sort_keys=True, default=str), (arm, values))
-            if twin[0] is not arm:
-                raise SpecError(_same_arms(twin[0], arm))
-            if twin[1] is not values and plan.spec.search.algorithm != "tpe":
-                raise SpecError(
-                    f"tune: two draws of {arm.name} come to the same trial ({_said(values)}): use "
-                    f"search.algorithm grid, fewer draws, or more choices"
-                )
+        with errors.of(f"arm {arm.name}"):
+            _check_arm(plan, arm, seen)
+    errors.raise_any()
+
+
+def _check_arm(plan: Plan, arm: Arm, seen: dict[str, tuple[Arm, dict[str, Any]]]) -> None:
+    """`seen` has the trials of the arms before, and gets this one's."""
+    for values in values_to_try(plan, arm):
+        drawn = f" with {_said(values)}" if values else ""
+        what = f"{plan.source}: arm {arm.name}{drawn}"
+        config = plan.trainer.configure(arm.config, plan.settings(values, plan.spec.seeds[0]), what)
+        known = plan.trainer.describe(config)
+        _check_course(plan, what, config, known)
+        _check_gpu(arm, what, known)
+        _check_size(plan, arm, what, config, known)
+        effective = known.get("effective") or config.model_dump(mode="json")
+        twin = seen.setdefault(json.dumps(effective, sort_keys=True, default=str), (arm, values))
+        if twin[0] is not arm:
+            raise SpecError(_same_arms(twin[0], arm))
+        if twin[1] is not values and plan.spec.search.algorithm != "tpe":
+            raise SpecError(
+                f"tune: two draws of {arm.name} come to the same trial ({_said(values)}): use "
+                f"search.algorithm grid, fewer draws, or more choices"
+            )
 
 
 def values_to_try(plan: Plan, arm: Arm) -> Iterator[dict[str, Any]]:

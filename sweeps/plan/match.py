@@ -11,7 +11,7 @@ from sweeps.plan.size_search import SizeSearch, number_at
 from sweeps.plan.train_flops import TrainFlops
 from sweeps.plan.trainer import Trainer
 from sweeps.space.dotted import flatten, overlap
-from sweeps.space.errors import SpecError
+from sweeps.space.errors import SpecError, SpecErrors
 from sweeps.space.schema import Match, SweepSpec
 from trm.settings.messages import did_you_mean, dotted_keys
 
@@ -33,14 +33,14 @@ class Matched:
 
 
 def match_arms(spec: SweepSpec, builder: ArmBuilder, drafts: list[ArmDraft]) -> dict[str, Matched]:
-    """Set the key in every draft that has it. Returns the results by arm; {} without `match`.
+    """Set the key in every draft that has it. Returns the results by arm; {} without `match`. Call
+    `refuse_rivals` before the drafts are made.
 
     Raises SpecError if the key cannot be used, or if an arm is not matched and `on_unmatched` is "error".
     """
     match = spec.match
     if match is None:
         return {}
-    _refuse_rivals(match, spec)
     configs = [builder.config(draft) for draft in drafts]
     search: SizeSearch | TrainFlops
     if match.of == "train_flops":
@@ -50,15 +50,18 @@ def match_arms(spec: SweepSpec, builder: ArmBuilder, drafts: list[ArmDraft]) -> 
         search = SizeSearch(match.by, match.of, builder.trainer)
     target = search.size(configs[0]) if match.size == "baseline" else match.size
     results: dict[str, Matched] = {}
+    errors = SpecErrors()
     for draft, config in zip(drafts, configs, strict=True):
-        try:
-            value, size = search.nearest(config, target)
-        except SpecError as error:
-            raise SpecError(f"{error} (arm {draft.name})") from error
-        if value is not None and value != number_at(config, match.by):
-            draft.settings[match.by] = ("match", value)
-        off = size / target - 1
-        results[draft.name] = Matched(match.by, value, size, off, abs(off) <= match.tolerance)
+        with errors.of(f"(arm {draft.name})"):
+            try:
+                value, size = search.nearest(config, target)
+            except SpecError as error:
+                raise SpecError(f"{error} (arm {draft.name})") from error
+            if value is not None and value != number_at(config, match.by):
+                draft.settings[match.by] = ("match", value)
+            off = size / target - 1
+            results[draft.name] = Matched(match.by, value, size, off, abs(off) <= match.tolerance)
+    errors.raise_any()
     if match.on_unmatched == "error":
         _refuse_unmatched(match, results, target)
     return results
@@ -85,8 +88,11 @@ def _refuse_unknown_key(match: Match, trainer: Trainer, configs: list[dict[str, 
     raise SpecError(f"match.by: {match.by}: no arm has this key: {hint} {', '.join(beside)}")
 
 
-def _refuse_rivals(match: Match, spec: SweepSpec) -> None:
-    """Raise SpecError if a factor or domain sets the key too, or a factor's `when` depends on it."""
+def refuse_rivals(spec: SweepSpec) -> None:
+    """Raise SpecError if a factor or domain sets `match.by` too, or a factor's `when` depends on it."""
+    match = spec.match
+    if match is None:
+        return
     where = f"match.by: {match.by}"
     for name, factor in spec.ablate.items():
         if any(match.by in flatten(sets) for _, sets in factor.settings(name)):

@@ -26,8 +26,9 @@ class Arm:
     `config` is the trial's config without tuned values; `horizon` is the number of samples of a whole trial,
     None if the trainer does not name its key, or if it is tuned; `tune` holds the domains that apply to the
     arm, whose `when` names only other tuned values; `sets` holds the keys that the levels set. `cpu` and
-    `gpu` are those of one trial; `gpu` may be "auto". `units` are those of metrics that the trainer describes
-    for the arm, and `gpu_notes` what it says of a run on a GPU.
+    `gpu` are those of one trial; `gpu` may be "auto". `samples_per_report` is None if the trainer does not
+    say it. `units` are those of metrics that the trainer describes for the arm, `notes` what it says of the
+    config in a preview, and `gpu_notes` what it says of a run on a GPU.
     """
 
     name: str
@@ -43,7 +44,9 @@ class Arm:
     effective_depth: int | None = None
     units: dict[str, str] = field(default_factory=dict)
     match: Matched | None = None
+    notes: tuple[str, ...] = ()
     gpu_notes: tuple[str, ...] = ()
+    samples_per_report: float | None = None
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,11 @@ class Trainer:
 
     `describe(config)` returns a dict of what is known before training: num_params, flops_per_sample,
     effective_depth, horizon_key (the config key of a trial's length in samples), samples_per_step (a trial's
-    length is rounded up to a multiple of it; default: 1), warmup_samples, metrics (names), units (share,
-    percent or none, by the metric's name), needs_gpu, gpu_notes (what to know before a run on a GPU),
-    effective (the part of the config that has an effect), extendable (a longer run begins exactly as a
-    shorter one).
+    length is rounded up to a multiple of it; default: 1), samples_per_report (a trial reports at its
+    multiples, and at its end), warmup_samples, metrics (names), units (share, percent or none, by the
+    metric's name), needs_gpu, notes (what is allowed, but may not be what was meant), gpu_notes (what to know
+    before a run on a GPU), effective (the part of the config that has an effect), extendable (a longer run
+    begins exactly as a shorter one).
     `gpu_memory(config)` returns the bytes that a trial needs on a GPU, estimated.
     `check(config)` raises ValueError for data that cannot be used, and returns the data's hash or None. It is
     called on the launching machine, and on each node of a cluster.

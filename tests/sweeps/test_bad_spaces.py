@@ -549,6 +549,43 @@ TRM_SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"ablate": {"m": {"levels": {n: level("attention", num_heads=int(n)) for n in ("4", "5")}}}},
         ["model.mixer.num_heads is 5", "hidden_size, 32", "give one of 1, 2, 4"],
     ),
+    "two-arms-that-do-not-fit": (
+        {
+            "ablate": {
+                "model.mixer.kind": ["attention", "rwkv7", "mamba3"],
+                "model.mixer.head_size": {"values": [48], "when": {"model.mixer.kind": ["rwkv7"]}},
+                "model.mixer.headdim": {"values": [48], "when": {"model.mixer.kind": ["mamba3"]}},
+                "optim.lr": [1e-3, 2e-3],
+            }
+        },
+        [
+            "model.mixer.kind = 'rwkv7', model.mixer.head_size = 48",
+            "model.mixer.head_size is 48, which does not divide the 28 channels",
+            "give one of 1, 2, 4, 7, 14, 28 (1 other arm has the same error)\n",
+            "model.mixer.kind = 'mamba3', model.mixer.headdim = 48",
+            "model.mixer.headdim is 48, which does not divide the 40 channels",
+        ],
+    ),
+    "two-arms-that-do-not-fit-one-at-a-time": (
+        {
+            "design": "one_at_a_time",
+            "ablate": {"model.hidden_size": [32, 33.5, 34.5], "optim.lr": [1e-3, -1.0]},
+        },
+        ["(given 33.5)", "(given 34.5)", "optim.lr: must be greater than 0 (given -1.0)"],
+    ),
+    "two-arms-under-a-when-of-the-config": (
+        {
+            "ablate": {
+                "m": {"levels": {n: level("attention", num_heads=int(n)) for n in ("4", "5", "6")}},
+                "optim.lr": {"values": [1e-3, 2e-3], "when": {"model.mixer.num_heads": [4]}},
+            }
+        },
+        ["model.mixer.num_heads is 5", "model.mixer.num_heads is 6"],
+    ),
+    "two-arms-whose-warm-up-is-too-long": (
+        {"ablate": {"optim.lr_warmup_steps": [100, 110]}, "scheduler": TRM_ASHA},
+        ["arm lr_warmup_steps=100", "warm-up lasts 6400", "arm lr_warmup_steps=110", "warm-up lasts 7040"],
+    ),
     "heads-for-an-mlp": (
         {"ablate": {"model.mixer.kind": ["attention", "mlp"], "model.mixer.num_heads": [4, 8]}},
         ["model.mixer.num_heads: unknown key", "'mlp'", "when: "],

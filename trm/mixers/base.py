@@ -144,6 +144,11 @@ class SublayerConfig(ArrangementConfig):
         """
         return _counted_flops(self, hidden_size, layout) + self.uncounted_flops(hidden_size, layout)
 
+    @property
+    def notes(self) -> list[str]:
+        """What is allowed, but may not be what was meant, as sentences for a preview."""
+        return []
+
     def uncounted_flops(self, hidden_size: int, layout: Layout) -> int:
         """Those that torch's counter takes for none, such as a triangular solve's.
 
@@ -183,6 +188,11 @@ class SublayerConfig(ArrangementConfig):
         if direction in ("forward", "alternating"):
             return (direction == "alternating" and scan_index % 2 == 1,)
         return (False, True)
+
+    @property
+    def alternates(self) -> bool:
+        """Whether its direction depends on the scans before it."""
+        return getattr(self, "direction", None) == "alternating"
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
         """The config as it takes effect at its place: equal ones where the same function is built.

@@ -31,6 +31,8 @@ from trm.layers import rms_norm, undecayed
 from trm.mixers.base import ArrangementConfig, HybridConfig, MixerConfig, PlacedMixer, SublayerConfig
 from trm.mixers.registry import AnySingle
 
+AMPLIFYING = {"gated_deltanet", "mamba3"}  # the parts of which the gain of the loop was measured
+
 
 def _named(given: Any) -> Any:
     return {"kind": given} if isinstance(given, str) else given
@@ -63,6 +65,21 @@ class ParallelConfig(HybridConfig, SublayerConfig):
     @property
     def num_scans(self) -> int:
         return sum(part.num_scans for part in self.mixers)
+
+    @property
+    def alternates(self) -> bool:
+        return any(part.alternates for part in self.mixers)
+
+    @property
+    def notes(self) -> list[str]:
+        notes = [note for part in self.mixers for note in part.notes]
+        if {part.kind for part in self.mixers} == AMPLIFYING and self.beta_init >= 1:
+            notes.append(
+                f"gated_deltanet beside mamba3 in a parallel mixer with beta_init {self.beta_init:g}: at 1 "
+                f"the loop of a new network amplified a change 40 to 200 times, at 0.3 it shrank one to 0.3 "
+                f"to 0.5 of itself (three seeds at 128 channels; docs/mixers.md, The gain of the loop)"
+            )
+        return notes
 
     def reversals(self, scan_index: int) -> tuple[bool, ...]:
         return tuple(reverse for part, at in self._placed(scan_index) for reverse in part.reversals(at))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import subprocess
@@ -14,13 +15,14 @@ import pytest
 import run_sweep
 from sweeps.decide.judge import Judge
 from sweeps.dry_run import _gpu_memory
-from sweeps.observe.preview import can_stop, preview, warnings
+from sweeps.observe.preview import can_stop, first_reports, preview, warnings
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import Calibration
 from sweeps.space.errors import SpecError
 from sweeps.space.schema import SchedulerSpec
 from tests.conftest import ROOT
+from tests.sweeps import toy_trainer
 from tests.sweeps.schedulers.pools import report
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 
@@ -155,6 +157,113 @@ def test_what_is_said_of_stopping_is_what_the_scheduler_does(given: dict[str, An
             for member in range(members):  # each worse than those before it
                 report(judge, "pool", str(member), {"samples": rung, "m": -float(member)})
         assert bool(judge.stopped) == can_stop(spec, members)
+
+
+def reporting(monkeypatch: pytest.MonkeyPatch, every: dict[str, int]) -> None:
+    """Let the toy say how often a trial of each kind reports."""
+    known = toy_trainer.describe
+    monkeypatch.setattr(
+        toy_trainer,
+        "describe",
+        lambda config: known(config) | {"samples_per_report": every.get(config.model.kind)},
+    )
+
+
+REPORTS = {
+    "at-every-rung": (20, 20, []),
+    "a-little-later": (20.2, 20, []),  # rounded up to whole steps
+    "oftener-than-rungs": (10, 20, []),
+    "first-rungs-before-the-first-report": (
+        50,
+        5,
+        ["every 50 samples", "judged later: 40 at 50", "that it has reached: 5, 10 and 20;", "end", ": 80)"],
+    ),
+    "between": (30, 20, ["judged later: 20 at 30, 40 at 60 and 80 at 90)"]),
+    "only-at-the-end": (300, 20, ["nobody", ": 20 and 40;", "at the trial's end", ": 80)"]),
+}
+
+
+@pytest.mark.parametrize(("every", "grace", "words"), REPORTS.values(), ids=REPORTS)
+def test_rungs_without_a_report_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, grace: int, words: list[str]
+) -> None:
+    reporting(monkeypatch, dict.fromkeys("abc", every))
+    found = told(tmp_path, scheduler=ASHA | {"grace_period": grace}).splitlines()
+    notes = [note for note in found if note.startswith("a trial reports")]
+    assert len(notes) == bool(words)
+    for word in words:
+        assert word in notes[0]
+
+
+def test_of_many_rungs_without_a_report_the_first_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporting(monkeypatch, dict.fromkeys("abc", 50))
+    notes = told(tmp_path, scheduler={"kind": "median", "grace_period": 1})
+    assert "that it has reached: 1, 2, 3 and 94 more; judged at the trial's end" in notes
+    assert "saves nothing: 99)" in notes and "judged later" not in notes  # the rung at 50 has its report
+
+
+def test_which_arms_report_at_other_times_than_the_rungs_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {"ablate": {"model.kind": ["a", "b", "c", "d"]}, "scheduler": ASHA}
+    reporting(monkeypatch, {"a": 20, "b": 30, "c": 30})  # how often d reports is not said
+    assert "b and c: a trial reports every 30 samples" in told(tmp_path, **kinds)
+    assert told(tmp_path, **kinds).count("a trial reports") == 1
+    monkeypatch.undo()
+    reporting(monkeypatch, {"a": 30, "b": 31, "c": 32, "d": 33})
+    assert told(tmp_path, **kinds).count("a trial reports") == 3 and "\nd: the like" in told(
+        tmp_path, **kinds
+    )
+
+
+def test_what_the_trainer_notes_of_a_config_is_told_with_its_arms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = {"a": ["all", "one"], "b": ["all"], "c": ["all", "two"]}
+    known = toy_trainer.describe
+    noting = lambda config: known(config) | {"notes": notes[config.model.kind]}  # noqa: E731
+    monkeypatch.setattr(toy_trainer, "describe", noting)
+    assert warnings(toy_plan(tmp_path))[-3:] == ["all", "a: one", "c: two"]
+    assert "Note: a: one" in shown(toy_plan(tmp_path))
+
+
+def test_the_notes_of_trms_configs_are_in_the_preview() -> None:
+    notes = "\n".join(warnings(load_plan(ROOT / "search_spaces" / "mini_frontier.yaml")))
+    assert "\nhybrid: gated_deltanet beside mamba3" in notes and "turns none" not in notes
+    one_way = load_plan(ROOT / "search_spaces" / "mixers.yaml", ["model.num_layers=1"])
+    assert "direction alternating turns every second scan" in "\n".join(warnings(one_way))
+
+
+def test_rungs_in_flops_have_their_reports_in_flops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reporting(monkeypatch, dict.fromkeys("abc", 30))  # 100 FLOPs a sample
+    in_flops = ASHA | {"time_attr": "flops", "grace_period": 2000, "max_t": 10_000}
+    monkeypatch.setattr("sweeps.plan.build.check_metrics", lambda *_: None)  # the toy reports no FLOPs
+    assert "every 3000 flops, and not at every rung (judged later: 2000 at 3000" in told(
+        tmp_path, scheduler=in_flops
+    )
+
+
+@pytest.mark.parametrize("given", SCHEDULERS)
+@pytest.mark.parametrize("interval", [7, 20, 30, 55, 200])
+def test_where_a_rung_is_said_to_be_judged_the_judge_judges(given: dict[str, Any], interval: int) -> None:
+    spec = SchedulerSpec.model_validate(
+        {"grace_period": 8, "max_t": 100, "metric": "m", "mode": "max"} | given
+    )
+    judge, judged = Judge(spec), {}
+    for samples in (*range(interval, 100, interval), 100):
+        for arrival in judge.reported("pool", "x", ["x"], "x", {"samples": samples, "m": 0.0}):
+            judged[samples] = arrival.rung
+    found = first_reports(judge.rungs, interval, 100)
+    assert {samples: rungs[-1] for samples, rungs in found.items()} == judged
+    assert [rung for rungs in found.values() for rung in rungs] == judge.rungs
+
+
+def test_trm_says_when_it_reports() -> None:
+    for every in (3200, 3201):  # batches of 64
+        plan = load_plan(ROOT / "search_spaces" / "smoke.yaml", [f"eval.every_samples={every}"])
+        assert {arm.samples_per_report for arm in plan.arms} == {math.ceil(every / 64) * 64}
 
 
 def cpu_seconds_of(cwd: Path, *arguments: str) -> tuple[float, str]:

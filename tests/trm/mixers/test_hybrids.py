@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.conftest import ROOT
 from trm.block import Block
 from trm.config import TrialConfig
 from trm.cost import block_flops, num_params
@@ -299,3 +301,75 @@ def test_parts_that_do_not_fit_are_named():
 def test_a_mistake_is_told_once(mixer, message):
     (line,) = refused(mixer).splitlines()
     assert message in line
+
+
+DELTA: dict[str, Any] = {"kind": "gated_deltanet", "num_heads": 2, "d_state": 4, "head_dim": 4}
+MAMBA3: dict[str, Any] = {"kind": "mamba3", "d_state": 4, "headdim": 4, "expand": 1.0}
+
+
+def beside(*mixers: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"kind": "parallel", "mixers": list(mixers)} | changes
+
+
+BOTH = beside(MAMBA3, DELTA)
+AMPLIFIES = {
+    "default": (BOTH, True),
+    "two layers of a pattern": ({"kind": "pattern", "mixers": [BOTH, "attention"]}, True),
+    "sublayers": ({"kind": "sublayers", "mixers": ["attention", BOTH]}, True),
+    "smaller": (BOTH | {"beta_init": 0.3}, False),
+    "another part, not measured": (beside(MAMBA3, DELTA, MAMBA2), False),
+    "one of them": (beside(MAMBA3, MAMBA2), False),
+    "not side by side": ({"kind": "pattern", "mixers": [DELTA, MAMBA3]}, False),
+}
+
+
+@pytest.mark.parametrize(("mixer", "is_told"), AMPLIFIES.values(), ids=AMPLIFIES)
+def test_side_by_side_parts_that_were_measured_to_amplify_are_told(
+    mixer: dict[str, Any], is_told: bool
+) -> None:
+    assert sum("amplified" in note for note in model_of(2, mixer).notes) == is_told
+
+
+def test_what_is_told_of_the_gain_is_what_was_measured() -> None:
+    (note,) = model_of(2, BOTH).notes
+    measured = json.loads((ROOT / "docs/bench/loop_gain.json").read_text())["others"]
+    for beta, low, high, said in (
+        ("1", 40, 200, "at 1 the loop of a new network amplified a change 40 to 200 times"),
+        ("0.3", 0.3, 0.5, "at 0.3 it shrank one to 0.3 to 0.5 of itself (three seeds"),
+    ):
+        gains = measured[f"parallel, beta_init {beta}"]["gain"]
+        assert (float(f"{min(gains):.1g}"), float(f"{max(gains):.1g}"), len(gains)) == (low, high, 3)
+        assert said in note
+
+
+TURNS_NONE = {
+    "one layer": (1, MAMBA2, {}, True),
+    "one layer in each network": (1, MAMBA2, {"networks": "separate"}, True),
+    "a part of parallel": (1, beside(MAMBA2, FORWARD), {}, True),
+    "two layers": (2, MAMBA2, {}, False),
+    "two layers in one network": (1, MAMBA2, {"networks": "separate", "h_layers": 2}, False),
+    "two scans in one layer": (1, {"kind": "sublayers", "mixers": [MAMBA2, MAMBA2]}, {}, False),
+    "forward, as it was asked for": (1, FORWARD, {}, False),
+    "both ways": (1, MAMBA2 | {"direction": "bidirectional_tied"}, {}, False),
+    "attention beside it": (1, beside(MAMBA2, ATTENTION), {}, False),
+    "no scan": (1, ATTENTION, {}, False),
+}
+
+
+@pytest.mark.parametrize(("depth", "mixer", "changes", "is_told"), TURNS_NONE.values(), ids=TURNS_NONE)
+def test_alternating_that_turns_no_scan_round_is_told(
+    depth: int, mixer: dict[str, Any], changes: dict[str, Any], is_told: bool
+) -> None:
+    assert any("turns none" in note for note in model_of(depth, mixer, **changes).notes) == is_told
+
+
+def test_where_it_is_told_no_token_depends_on_those_after_it() -> None:
+    config = model_of(1, MAMBA2)
+    assert config.notes
+    block = block_of(config)
+    x = torch.randn(1, LAYOUT.seq_len, 16)
+    changed = x.clone()
+    changed[:, 5] += 1
+    with torch.no_grad():
+        same = torch.isclose(block(x, 0 * x), block(changed, 0 * x)).all(-1)[0]
+    assert same[:5].all() and not same[5:].any()
