@@ -70,6 +70,8 @@ def logging_to(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _Log(path)
     handler.setFormatter(LogFormatter())
+    # At its end Tune looks for result files of its own, which are turned off, and warns of each trial.
+    handler.addFilter(lambda record: record.name != "ray.tune.analysis.experiment_analysis")
     loggers = [logging.getLogger(name) for name in ("", "ray", "ray.tune")]
     before = [logger.handlers[:] for logger in loggers]
     for logger in loggers:

@@ -43,6 +43,7 @@ def write_beside_a_launch(folder: Path) -> Path:
     time. Returns the page."""
     with _copied(SweepFiles(str(folder)), folder.name, is_running=True) as copy:
         write(copy)
+        rebuild(copy)  # the files outlive the launch: what runs is `interrupted` there
         for name in (*TABLES, *REPORT):
             _put(copy / name, folder / name)
     return folder / "report.html"

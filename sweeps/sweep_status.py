@@ -15,8 +15,7 @@ from typing import Any
 
 from analysis.format import few
 from sweeps.observe.progress import Progress, Tracker
-from sweeps.process import is_locked
-from sweeps.record import alive
+from sweeps.process import LOCK_S, is_locked
 from sweeps.record.file_names import DEFAULT_STORAGE
 from sweeps.record.mlflow_file import FILE, MlflowFile
 from sweeps.record.reading import JournalFollower
@@ -30,6 +29,7 @@ JSON_KEYS = (
     *("name", "state", "folder", "objective", "trials", "ended", "planned", "best", "best_phase", "looks"),
     *("failures", "launches", "mlflow", "elapsed_s", "eta_s", "updated"),
 )
+POLL_S = 0.1
 FAILURES = 5  # whose reasons are named
 
 
@@ -164,28 +164,26 @@ def statuses(location: str) -> Iterator[tuple[str, SweepStatus | SpecError]]:
 
 
 def is_running(storage: Storage, name: str) -> bool:
-    """Whether a launch works on the sweep, here or, with a URL, elsewhere. Raises OSError."""
+    """Whether a launch works on the sweep, here or, with a URL, elsewhere. Raises SpecError if the store
+    cannot be read."""
     return is_locked(storage.root / name) or bool(storage.runs_elsewhere(name))
 
 
 def refuse_running(storage: Storage, name: str) -> None:
-    """Raise SpecError if a launch works on the sweep."""
-    if not is_running(storage, name):
-        return
-    elsewhere = storage.runs_elsewhere(name)
-    arguments = (
-        [name]
-        if storage.location == DEFAULT_STORAGE
-        else [name, "--storage", without_secret(storage.location)]
-    )
-    sweep = shlex.join(arguments)
-    where, lost = "", ""
-    if elsewhere:
-        where = f" on {elsewhere}"
-        lost = f"; if that machine is lost, delete {without_secret(storage.location)}/{name}/{alive.FILE}"
-    raise SpecError(
-        f"{name} is running{where}: see it with `watch {sweep}`, or end it with `stop {sweep}`{lost}"
-    )
+    """Raise SpecError if a launch works on the sweep, or another command that holds it for longer than
+    LOCK_S."""
+    storage.refuse_running_elsewhere(name)
+    deadline = time.monotonic() + LOCK_S
+    while is_locked(storage.root / name):
+        if time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            continue
+        at = [] if storage.location == DEFAULT_STORAGE else ["--storage", without_secret(storage.location)]
+        verb = "python -m sweeps {} " + shlex.join([name, *at])
+        raise SpecError(
+            f"{name} is running, or another command is at work on it: see it with `{verb.format('status')}`, "
+            f"end a launch with `{verb.format('stop')}`"
+        )
 
 
 def check_known(storage: Storage, name: str) -> None:

@@ -141,7 +141,9 @@ def _write_report(folder: Path, reader: SweepReader, runs_elsewhere: Callable[[]
                 return page
     with locked(folder):
         rebuild(folder, runs_elsewhere())
-        return write(folder)
+        page = write(folder)
+        rebuild(folder)  # as beside a launch here
+        return page
 
 
 def _has_finished(reader: SweepReader) -> bool:

@@ -129,8 +129,8 @@ class ModelConfig(Config):
         if self.halting_position == "last" and any(mixer.alternates for mixer in mixers):
             notes.append(
                 "direction alternating turns every second scan of a network round, and here it turns none: "
-                "all read forwards, and a token never depends on those after it: give a direction that reads "
-                "both ways, such as bidirectional_tied"
+                "each reads forwards along its order: give a direction that reads both ways, such as "
+                "bidirectional_tied"
             )
         return notes
 

@@ -21,7 +21,7 @@ from analysis.report.table import (
 from analysis.sweep import Sweep
 
 PACKAGES = ("booktabs", "siunitx", "threeparttable")
-HEAD = 11  # letters a line of a column's head
+HEAD = 8  # letters a line of a column's head
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
@@ -68,10 +68,10 @@ def to_latex(sweep: Sweep) -> str:
         f"% Needs \\usepackage{{{','.join(PACKAGES)}}}.",
         *(["% Has letters beyond ASCII: compile with LuaLaTeX or XeLaTeX, and a font that has them."]
           if not body.isascii() else []),
-        r"\begin{table}",
-        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        r"\begin{table*}",
+        r"\centering\scriptsize\setlength{\tabcolsep}{3.5pt}",
         r"\sisetup{retain-explicit-plus,group-digits=none}",
-        r"\begin{threeparttable}",
+        r"\makebox[\textwidth]{\begin{threeparttable}",  # in the middle also where it is wider than the text
         rf"\caption{{{escape(f'{sweep.name}: {title_of(metric, sweep.unit(metric))} by arm')}}}",
         rf"\label{{tab:{label}}}",
         body.rstrip(),
@@ -79,8 +79,8 @@ def to_latex(sweep: Sweep) -> str:
         *notes.items(),
         *(rf"\item {escape(text)}" for text in remarks if text),
         r"\end{tablenotes}",
-        r"\end{threeparttable}",
-        r"\end{table}",
+        r"\end{threeparttable}}",
+        r"\end{table*}",
         "",
     ])  # fmt: skip
 
@@ -104,7 +104,7 @@ class _Notes:
 
 def _head(text: str) -> str:
     """A few words a line: the columns of a paper are narrow."""
-    lines = r" \\ ".join(escape(line) for line in wrap(text, HEAD))
+    lines = r" \\ ".join(escape(line) for line in wrap(text, HEAD, break_long_words=False))
     return rf"\shortstack[r]{{{lines}}}" if text else ""
 
 

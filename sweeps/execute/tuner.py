@@ -358,8 +358,6 @@ def run(
     def payload(trial: TrialPlan) -> Payload:
         return _payload(controller, trial, checkpoints, logs)
 
-    # At its end Tune looks for result files of its own, which are turned off, and warns of each trial.
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     leave = Leave(lambda: controller.must_stop, signalled, grace_s)
     scratch = Path(tempfile.mkdtemp(prefix="sweep-ray-"))
     try:

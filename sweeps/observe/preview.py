@@ -119,7 +119,8 @@ def _between_reports(scheduler: SchedulerSpec, arm: Arm) -> str:
     rungs = "; ".join(said + few(numbers, RUNGS) for said, numbers in found.items() if numbers)
     return (
         f"a trial reports every {interval:{number}} {scheduler.time_attr}, and not at every rung ({rungs}): "
-        f"make scheduler.grace_period a multiple of that, or let the trainer report more often"
+        f"choose a scheduler.grace_period (and a reduction_factor) whose rungs are multiples of that, or let "
+        f"the trainer report more often"
     )
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from analysis.format import duration
@@ -19,8 +20,7 @@ SILENT_S = 600.0  # how long a launch on another machine may say nothing: an upl
 
 def content(root: Path) -> bytes:
     """The object's content, by a launch whose copy of the storage is in `root`."""
-    said = {"time": round(time.time(), 3), "where": _where(root), "pid": os.getpid()}
-    return json.dumps(said).encode()
+    return json.dumps({"time": round(time.time(), 3), "pid": os.getpid(), **_here(root)}).encode()
 
 
 def runs_elsewhere(found: bytes, root: Path) -> str:
@@ -28,25 +28,26 @@ def runs_elsewhere(found: bytes, root: Path) -> str:
     with its copy in `root`, where its lock tells."""
     try:
         said = json.loads(found)
-    except ValueError:
-        return "another machine"  # it is being written
-    silent_s = time.time() - said["time"]
-    host, _, _ = said["where"].partition(":")
-    if said["where"] == _where(root) or silent_s >= SILENT_S:
-        return ""
-    if host == platform.node() and not _is_alive(said.get("pid")):
-        return ""
-    return f"{host} (it last said so {duration(silent_s)} ago)"
+        silent_s, here = time.time() - said["time"], _here(root)
+        host, machine = said["where"].partition(":")[0], said.get("machine", "")
+        is_here = (said["where"], machine) == (here["where"], here["machine"])
+        if is_here or silent_s >= SILENT_S or (machine == here["machine"] and not _is_alive(said["pid"])):
+            return ""
+    except (ValueError, TypeError, KeyError):
+        return "another machine"  # it is being written, or was written by another version
+    return f"{host} (it last said so {duration(max(0.0, silent_s))} ago)"
 
 
-def _where(root: Path) -> str:
-    return f"{platform.node()}:{root.resolve()}"
+def _here(root: Path) -> dict[str, str]:
+    """`machine` tells apart what has process ids of its own: machines, and containers on one."""
+    machine = platform.node()
+    with suppress(OSError):  # not on Linux
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        machine = f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
+    return {"where": f"{platform.node()}:{root.resolve()}", "machine": machine}
 
 
-def _is_alive(pid: int | None) -> bool:
-    """Whether the process runs; also if that is not known."""
-    if pid is None:
-        return True
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -45,9 +45,7 @@ class Storage:
     """`location` is the value of `--storage`. Raises SpecError if it cannot be reached."""
 
     def __init__(self, location: str | Path) -> None:
-        self.location = str(location).rstrip("/")
-        if self.location.startswith(LOCAL):
-            self.location = str(fsspec.core.url_to_fs(self.location)[1])
+        self.location = _without_local_scheme(str(location)).rstrip("/") or "/"
         self.root = Path(self.location)
         self._uploaded: dict[Path, float] = {}  # file -> its modification time when it was uploaded
         if is_url(self.location):
@@ -79,7 +77,7 @@ class Storage:
         if (self.root / JOURNAL).exists():
             raise SpecError(
                 f"--storage {self.location}: this is the folder of one sweep: give the one that holds it, "
-                f"{self.root.parent}"
+                f"{self.root.resolve().parent}"
             )
         return sorted(path.name for path in folders if any((path / file).exists() for file in PRIMARY))
 
@@ -156,10 +154,12 @@ class Storage:
 
     @contextmanager
     def uploading(self, name: str) -> Iterator[None]:
-        """Upload the sweep's journal every UPLOAD_S, and at the end its whole folder."""
+        """Upload the sweep's journal every UPLOAD_S, and at the end its whole folder. Raises SpecError if a
+        launch has begun elsewhere since one was looked for."""
         if not is_url(self.location):
             yield
             return
+        self.refuse_running_elsewhere(name)
         stop = threading.Event()
         self._take_request(name)  # one that a crash left
         self._say_alive(name)
@@ -183,7 +183,7 @@ class Storage:
 
     def runs_elsewhere(self, name: str) -> str:
         """Where a launch of the sweep seems to run, on another machine, or on this one in another folder; ''
-        if nowhere. Of one in this folder its lock tells. Raises OSError."""
+        if nowhere. Of one in this folder its lock tells. Raises SpecError if the store cannot be read."""
         if not is_url(self.location):
             return ""
         self._fs.invalidate_cache()
@@ -191,6 +191,17 @@ class Storage:
             return alive.runs_elsewhere(self._fs.cat_file(f"{self._remote}/{name}/{alive.FILE}"), self.root)
         except FileNotFoundError:
             return ""
+        except Exception as error:  # each store raises its own kinds
+            where = f"{without_secret(self.location)}/{name}/{alive.FILE}"
+            raise SpecError(f"{where}: cannot be read ({_short_text(error)})") from error
+
+    def refuse_running_elsewhere(self, name: str) -> None:
+        """Raise SpecError if a launch of the sweep seems to run elsewhere."""
+        if elsewhere := self.runs_elsewhere(name):
+            raise SpecError(
+                f"{name} is running on {elsewhere}: wait for it, or end it with `python -m sweeps stop`; if "
+                f"that machine is lost, delete {without_secret(self.location)}/{name}/{alive.FILE}"
+            )
 
     def _say_alive(self, name: str) -> None:
         try:
@@ -254,6 +265,16 @@ class Storage:
                 failure = f"{path.name} could not be uploaded to {where} ({_short_text(error)})"
                 logger.warning("%s", failure)
         return failure
+
+
+def _without_local_scheme(location: str) -> str:
+    """The path of a `file://` URL; any other location as it is."""
+    for scheme in LOCAL:
+        path = location.removeprefix(scheme)
+        if path != location and not path.startswith("/"):
+            raise SpecError(f"--storage {location}: give a whole path, as in {scheme}/data/sweeps")
+        location = path
+    return location
 
 
 def _slug(url: str) -> str:

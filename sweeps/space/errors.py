@@ -42,7 +42,7 @@ class SpecErrors:
         """Raise what was kept as one SpecError: the first NAMED texts, and how many more there are."""
         texts = [text + _others(len(arms) - 1) for text, arms in self._found.values()]
         if len(texts) > NAMED + 1:
-            texts = [*texts[:NAMED], f"and {len(texts) - NAMED} more such errors"]
+            texts = [*texts[:NAMED], f"and {len(texts) - NAMED} other errors"]
         if texts:
             raise SpecError("\n".join(texts))
 

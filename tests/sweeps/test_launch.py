@@ -48,7 +48,7 @@ def test_the_exit_status_says_that_some_trial_failed(swept: tuple[Path, Done]) -
     assert "Traceback" not in swept[1].stdout + swept[1].stderr
 
 
-def test_the_drivers_log_warns_of_nothing_that_is_as_it_should_be(swept: tuple[Path, Done]) -> None:
+def test_the_drivers_log_does_not_warn_of_tunes_own_result_files(swept: tuple[Path, Done]) -> None:
     log = (swept[0] / "results" / "toy" / "logs" / "driver.log").read_text()
     assert log and "Failed to fetch metrics" not in log
 

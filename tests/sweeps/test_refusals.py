@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from bucket import Bucket
 
 from sweeps.__main__ import main
 from sweeps.dry_run import show_plan
@@ -19,8 +21,10 @@ from sweeps.plan.build import load_plan
 from sweeps.process import locked
 from sweeps.record import folder as sweep_folder
 from sweeps.record.folder import new_sweep_id
+from sweeps.record.storage import Storage
 from sweeps.space.errors import SpecError
 from sweeps.space.values import refuse_duplicates
+from sweeps.sweep_status import refuse_running
 from tests.sweeps.launches import Done, run_here
 from tests.sweeps.spaces import TUNE, toy_plan, write_space
 from tests.sweeps.sweep_folders import Played, height
@@ -63,15 +67,25 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert_one_message(run_here(tmp_path, write_space(tmp_path)), "cannot be locked")
 
 
-def test_a_second_launch_is_refused_and_asking_whether_one_runs_does_not_refuse_it(tmp_path: Path) -> None:
+def test_a_second_launch_is_refused_under_any_name_of_the_storage(tmp_path: Path) -> None:
     played = Played(tmp_path / "results").run(1)
     before = (played.folder / "journal.jsonl").read_text()
     with locked(played.end()):
         for options in ([], ["--resume"], ["--storage", f"file://{tmp_path}/results"]):
             done = run_here(tmp_path, tmp_path / "results" / "toy.yaml", *options)
-            assert_one_message(done, "toy is running", "`watch toy", "`stop toy")
+            assert_one_message(done, "toy is running", "sweeps status toy", "sweeps stop toy")
             assert "--resume" not in done.stderr
     assert (played.folder / "journal.jsonl").read_text() == before
+
+
+def test_a_command_that_holds_the_sweep_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    played = Played(tmp_path / "results").run()
+    folder = played.finish()
+    with ExitStack() as held:
+        held.enter_context(locked(folder))
+        threading.Timer(0.3, held.close).start()
+        done = run_here(tmp_path, tmp_path / "results" / "toy.yaml")
+    assert done.returncode == 0 and "This sweep is finished" in done.stdout, done.stderr
 
 
 def test_a_launch_at_a_url_where_another_machine_runs_the_sweep_is_refused(
@@ -88,6 +102,42 @@ def test_a_launch_at_a_url_where_another_machine_runs_the_sweep_is_refused(
     error = capsys.readouterr().err
     assert "toy is running on node7 (it last said so 1 min 40 s ago" in error and f"{url}/toy/alive" in error
     assert not list((tmp_path / "here").iterdir())
+    for damaged in ("", "[]", "{}", "null"):
+        alive.write_text(damaged)
+        assert main(arguments) == 2
+        assert "toy is running on another machine" in capsys.readouterr().err
+    Played(tmp_path / "remote").run().finish()
+    alive.write_text(json.dumps({"time": time.time() - 601, "where": "node7:/results", "pid": 1}))
+    assert main([*arguments[:-1], url]) == 0  # it was silent for ten minutes
+    assert "This sweep is finished" in capsys.readouterr().out
+
+
+def test_a_launch_that_begins_elsewhere_in_the_meantime_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look and the moment at which this one says that it runs."""
+    monkeypatch.chdir(tmp_path)
+    folder = Played(tmp_path / "remote").run(1).end()
+    storage = Storage(f"bucket://{tmp_path}/remote")
+    refuse_running(storage, "toy")
+    said = {"time": time.time(), "where": "node7:/results", "pid": 1}
+    (folder / "alive").write_text(json.dumps(said))
+    with pytest.raises(SpecError, match="toy is running on node7"), storage.uploading("toy"):
+        pass
+    assert json.loads((folder / "alive").read_text()) == said
+
+
+def test_a_store_that_cannot_be_read_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise RuntimeError("the store is down")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Bucket, "cat_file", fails)
+    space = write_space(tmp_path)
+    assert main(["run", str(space), "--storage", f"bucket://{tmp_path}/remote"]) == 2
+    assert "toy/alive: cannot be read (the store is down)" in capsys.readouterr().err
 
 
 def test_the_history_is_read_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +149,9 @@ def test_a_url_of_a_folder_is_that_folder(tmp_path: Path, scheme: str) -> None:
     assert (storage.root, storage.location) == (folder, str(folder))
     assert storage.folder("toy") == folder / "toy"
     assert storage.checkpoints("toy") == Storage(folder).checkpoints("toy")
+    assert Storage(f"{scheme}:///").location == "/" == str(Storage("/").root)
+    with pytest.raises(SpecError, match="give a whole path"):
+        Storage(f"{scheme}://localhost{folder}")
 
 
 def test_a_sweep_goes_on_where_its_copy_is_gone(
@@ -230,14 +231,14 @@ def test_a_launch_whose_process_is_gone_does_not_run(tmp_path: Path, monkeypatch
     process = subprocess.Popen([sys.executable, "-c", ""])
     (tmp_path / "there" / "toy").mkdir(parents=True)
 
-    def runs(host: str, pid: int) -> bool:
-        alive = {"time": time.time(), "where": f"{host}:/other/folder", "pid": pid}
+    def runs(pid: int, **machine: str) -> bool:
+        alive = json.loads(alive_file.content(tmp_path / "other")) | {"pid": pid} | machine
         (tmp_path / "there" / "toy" / alive_file.FILE).write_text(json.dumps(alive))
         return bool(storage.runs_elsewhere("toy"))
 
-    assert runs(platform.node(), os.getpid()) and runs("other", process.pid)
+    assert runs(os.getpid()) and runs(process.pid, machine="another of the same name")
     process.wait()
-    assert runs("other", process.pid) and not runs(platform.node(), process.pid)
+    assert runs(process.pid, machine="another of the same name") and not runs(process.pid)
 
 
 def begun(tmp_path: Path) -> tuple[Storage, Path]:

@@ -42,4 +42,4 @@ def test_what_names_no_arm_is_said_once() -> None:
 def test_the_number_of_lines_is_bounded(more: int) -> None:
     lines = raised({f"arm {n}": f"arm {n}: x is {n * n}" for n in range(NAMED + more)}).splitlines()
     assert len(lines) == NAMED + 1
-    assert lines[-1] == (f"and {more} more such errors" if more > 1 else "arm 5: x is 25")
+    assert lines[-1] == (f"and {more} other errors" if more > 1 else "arm 5: x is 25")
