@@ -151,3 +151,17 @@ def test_the_readmes_result_is_mini_mixers() -> None:
         assert f"{names[arm]} {points(mean)}%" in result
     attention = evidence[evidence["arm"] == "attention"][METRIC]
     assert f"from {points(attention.min())}% to {points(attention.max())}%" in result
+
+
+def test_the_horizon_of_mini_table1_comes_from_its_pilot() -> None:
+    """Of the first row alone, on a seed that is not among the study's."""
+    pilot = ROOT / "docs" / "results" / "mini_table1" / "pilot"
+    reports = [json.loads(line) for line in (pilot / "metrics.jsonl").read_text().splitlines()]
+    solved = {report["samples"]: report["val/exact_accuracy"] for report in reports}
+    space = (ROOT / "search_spaces" / "mini_table1.yaml").read_text()
+    text = " ".join(line.removeprefix("# ") for line in space.splitlines() if line.startswith("#"))
+    first, second = f"{solved[28_800]:.0%}", f"{solved[33_600]:.0%}"
+    assert f"at 28,800 samples it had solved {first} of 128 val puzzles, at 33,600 {second}" in text
+    assert "max_t: 33600" in space
+    seed = json.loads((pilot / "run.json").read_text())["seed"]
+    assert f"seed {seed}" in text and seed not in range(11, 17) and "seeds: [11, 12, 13, 14, 15, 16]" in space
