@@ -116,6 +116,11 @@ def prose(text: str) -> Markup:
     return Markup(re.sub("`([^`<>]+)`", r"<code>\1</code>", str(escape(text))))
 
 
+def breakable(text: str) -> Markup:
+    """A name may break after what separates its parts, rather than in the middle of a word."""
+    return Markup(re.sub(r"([_=/.+])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
+
+
 def themed(color: str) -> str:
     """The colour of a mark as the page has it: ink follows the text's colour."""
     return "currentColor" if color == INK else color
@@ -138,5 +143,11 @@ def _templates() -> Environment:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    found.filters |= {"prose": prose, "anchor": anchor, "said": said, "themed": themed}
+    found.filters |= {
+        "prose": prose,
+        "breakable": breakable,
+        "anchor": anchor,
+        "said": said,
+        "themed": themed,
+    }
     return found

@@ -64,7 +64,7 @@ def headline(sweep: Sweep, ranked: pd.DataFrame) -> str:
     if not claims.carried:
         return f"{first}. No claim: {'exploratory' if sweep.is_exploratory else claims.note}."
     if claims.rule.question == "best":
-        return _best_set(sweep, ranked)
+        return _best_set(sweep, ranked, is_brief=True)
     rows = [(row.arm, row.against, row.verdict) for row in answered(sweep).recorded]
     if claims.rule.question == "baseline":  # in the order of the ranking
         key = "test_verdict" if sweep.test_metric else "verdict"
@@ -145,16 +145,18 @@ def adjustment(sweep: Sweep) -> str:
     return f"adjusted {over}, of which each is tested for equivalence too (Shaffer)"
 
 
-def _best_set(sweep: Sweep, ranked: pd.DataFrame) -> str:
-    """Under question best: the arms that may be the best."""
+def _best_set(sweep: Sweep, ranked: pd.DataFrame, is_brief: bool = False) -> str:
+    """Under question best: the arms that may be the best; in brief without the others."""
     claims = answered(sweep)
-    arms, out = claims.best_set, [arm for arm in sweep.arms if arm not in claims.best_set]
+    arms = [arm for arm in ranked["arm"] if arm in claims.best_set]
+    out = [arm for arm in ranked["arm"] if arm not in claims.best_set]
     if not claims.carried:
         return ""
     if not out:
         return "No arm is shown to be worse than another one: each may be the best."
     said = f"{arms[0]} is the best" if len(arms) == 1 else f"The best is one of {join(arms)}"
-    return f"{said}, with 95% confidence: each other arm ({few(out)}) is worse than some arm."
+    others = "" if is_brief else f": each other arm ({few(out)}) is worse than some arm"
+    return f"{said}, with 95% confidence{others}."
 
 
 def _against_baseline(sweep: Sweep, ranked: pd.DataFrame) -> str:

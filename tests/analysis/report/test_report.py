@@ -30,7 +30,7 @@ from sweeps.options import LaunchOptions
 from tests.analysis.played import played
 from tests.analysis.synthetic import EXACT, OBJECTIVE, RECORDED, Fake, at_equal_flops, write_sweep
 
-VOID = {"meta", "br", "img", "path", "use", "rect", "line", "circle"}
+VOID = {"wbr", "meta", "br", "img", "path", "use", "rect", "line", "circle"}
 
 
 class Page(HTMLParser):
