@@ -86,17 +86,6 @@ def logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-@contextmanager
-def hangups_held() -> Iterator[None]:
-    """Hold SIGHUP back from this process in the block, and for good from processes that it starts: they
-    outlive the closing of a terminal, until this process has ended them in order."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class Signals:
     """A context manager that catches a first SIGINT, SIGTERM or SIGHUP, so that the launch can end in order.
     What was ignored when the launch began, as SIGHUP under nohup, stays ignored.

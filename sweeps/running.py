@@ -41,7 +41,7 @@ from sweeps.observe.summary import (
 from sweeps.options import LaunchOptions
 from sweeps.plan.model import Plan
 from sweeps.plan.resources import usable_cores
-from sweeps.process import Signals, hangups_held, logging_to
+from sweeps.process import Signals, logging_to
 from sweeps.record.disk import DiskBudget
 from sweeps.record.file_names import JOURNAL, PRIMARY
 from sweeps.record.folder import write_space
@@ -202,8 +202,7 @@ class Run:
 
         options, stop, placement = self.options, self.stop, controller.placement
         if options.address is None:
-            with hangups_held():
-                cluster.connect(None, self.plan.uses_gpus)
+            cluster.connect(None, self.plan.uses_gpus)
             stop.signals.install()  # again, as Ray has installed its own handlers
         for arm, cost in cluster.measure_arms(self.plan, placement.arms_to_measure(), stop.received):
             placement.record_measurement(arm, cost)

@@ -7,10 +7,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
+import psutil
 import ray
 
+from sweeps.execute.held_signals import signals_held
 from sweeps.execute.measure import measure
 from sweeps.execute.private import PrivateFolder, make_token, remove_token
 from sweeps.plan.model import Arm, Plan
@@ -35,14 +38,15 @@ def connect(address: str | None, count_gpus: bool) -> ClusterResources:
         local = local_resources(count_gpus)
         make_token()
         _folders.append(PrivateFolder())
-        ray.init(
-            address="local",
-            num_cpus=int(local.cpu),
-            num_gpus=int(local.gpu),
-            include_dashboard=False,
-            _temp_dir=str(_folders[-1].for_ray),
-            **quiet,
-        )
+        with signals_held():
+            ray.init(
+                address="local",
+                num_cpus=int(local.cpu),
+                num_gpus=int(local.gpu),
+                include_dashboard=False,
+                _temp_dir=str(_folders[-1].for_ray),
+                **quiet,
+            )
     else:
         try:
             _check_reachable(address)
@@ -94,10 +98,29 @@ def _check_reachable(address: str) -> None:
 def disconnect() -> None:
     """Leave the cluster. A Ray instance that `connect` started is stopped, and its files are removed."""
     if ray.is_initialized():
-        ray.shutdown()
+        with _killed_at_once() if _folders else nullcontext():
+            ray.shutdown()
     remove_token()
     while _folders:
         _folders.pop().remove()
+
+
+@contextmanager
+def _killed_at_once() -> Iterator[None]:
+    """Let Ray's shutdown kill the processes that it started. They do not hear SIGTERM (`signals_held`), and
+    it would wait a second for each. Those that they started in turn, which would notice later, end too."""
+    node: Any = ray._private.worker._global_node
+    kill = node.kill_all_processes
+    node.kill_all_processes = lambda **options: kill(**{**options, "allow_graceful": False})
+    pids = [info.process.pid for infos in node.all_processes.values() for info in infos]
+    family = []
+    for pid in pids:
+        with suppress(psutil.Error):
+            family += psutil.Process(pid).children(recursive=True)
+    yield
+    for process in family:
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def measure_arms(

@@ -20,6 +20,7 @@ import ray
 from ray import tune
 
 from sweeps.execute.failure import reason_of
+from sweeps.execute.held_signals import pass_over_held_signals
 from sweeps.execute.trial import Payload, Report, TrialHandle
 
 _CUDA_BYTES = 1 << 29  # of a GPU, about: the context and the kernels of a process, outside torch's allocator
@@ -46,6 +47,7 @@ class TrialActor(tune.Trainable):
         )
 
     def setup(self, config: dict[str, Any]) -> None:
+        pass_over_held_signals()
         self._payload = Payload.loads(config["payload"])
         sys.path.extend(path for path in self._payload.sys_path if path not in sys.path)
         importlib.import_module(self._payload.trainer.partition(":")[0])

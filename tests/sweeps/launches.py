@@ -34,10 +34,14 @@ cluster.disconnect()
 """
 
 
-def start(folder: Path, *arguments: object, **variables: str) -> subprocess.Popen[str]:
+def start(
+    folder: Path, *arguments: object, process_group: int | None = None, **variables: str
+) -> subprocess.Popen[str]:
     """The command as a process in `folder`; `variables` are added to its environment."""
     command = [sys.executable, str(ROOT / "run_sweep.py"), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT | variables, **PIPES)
+    return subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT | variables, process_group=process_group, **PIPES
+    )
 
 
 def run(folder: Path, *arguments: object, **variables: str) -> Done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -54,7 +55,7 @@ def test_a_sweep_that_was_ended_or_killed_goes_on_where_it_was(
     rows.write_text("1")
 
     for kind, reports in ((signal.SIGTERM, 14), (signal.SIGKILL, 22)):
-        process = start(tmp_path, space, "--resume")
+        process = start(tmp_path, space, "--resume", process_group=0)
         _wait_for_reports(tmp_path, reports, process)
         _end(process, kind, tmp_path)
         assert run_here(tmp_path, space).returncode == 2
@@ -96,7 +97,10 @@ def _wait_for_reports(folder: Path, number: int, process: subprocess.Popen[str])
 
 def _end(process: subprocess.Popen[str], kind: signal.Signals, folder: Path) -> None:
     """End the launch. It says so, and leaves tables, where it can."""
-    process.send_signal(kind)
+    if kind == signal.SIGTERM:  # to Ray's processes too, as `timeout` does and Slurm at a time limit
+        os.killpg(process.pid, kind)
+    else:
+        process.send_signal(kind)
     out, err = process.communicate(timeout=60)
     assert process.returncode == (-9 if kind == signal.SIGKILL else 128 + kind), err
     if kind != signal.SIGKILL:

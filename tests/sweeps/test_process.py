@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sweeps.process import Signals, hangups_held
+from sweeps.process import Signals
 from tests.conftest import ROOT
 
 CATCHES = """
@@ -98,17 +98,3 @@ def test_a_message_that_nobody_can_read_changes_nothing() -> None:
     process.stderr.close()
     process.terminate()
     assert process.wait(timeout=10) == 128 + signal.SIGTERM
-
-
-def test_hangups_are_held_back_and_delivered_later() -> None:
-    with Signals() as signals:
-        with hangups_held():
-            child = subprocess.Popen(["sleep", "60"])
-            signal.raise_signal(signal.SIGHUP)
-            assert not signals.received()
-        assert signals.received()
-    child.send_signal(signal.SIGHUP)
-    time.sleep(0.2)
-    assert child.poll() is None
-    child.kill()
-    child.wait()
