@@ -11,7 +11,7 @@ from rich.text import Text
 
 from analysis.format import duration
 from sweeps.observe.progress import Progress
-from sweeps.observe.progress_text import clock_text, counts_text, elided, table, value_text
+from sweeps.observe.progress_text import clock_text, counts_text, elided, table, tied_text, value_text
 from sweeps.record.state import RUNNING
 from sweeps.space.errors import SpecError
 from sweeps.sweep_status import DAMAGED, SweepStatus
@@ -44,7 +44,8 @@ def _details(status: SweepStatus, width: int) -> list[tuple[str, str]]:
     leader, value = "", ""
     if best:
         kind = "mean of its evidence" if best.is_evidence else "its best trial's best value"
-        leader, value = elided(best.name, width - 12), f"{value_text(progress, best)}, {kind}"
+        leader = elided(best.name, width - 26) + tied_text(progress)
+        value = f"{value_text(progress, best)}, {kind}"
     failed = [("failed", f"{trial_id}: {reason}") for trial_id, reason in status.failures]
     more = progress.trials.get("failed", 0) - len(status.failures)
     return [

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sweeps.observe.progress_text import tied_text
 from sweeps.process import is_locked, locked
 from sweeps.record.checkpoints import step_of
 from sweeps.record.file_names import JOURNAL, PRIMARY, SPACE
@@ -214,7 +215,7 @@ def best(name: str, location: str) -> int:
     trial = reader.state.trials[choose(values, key=lambda trial_id: values[trial_id])]
     checkpoint = _checkpoint_of(storage, name, trial, metric, progress.mode)
     print(
-        f"{arm.name}: its best {phase} trial by {metric} is {trial.trial_id}, with "
+        f"{arm.name}{tied_text(progress)}: its best {phase} trial by {metric} is {trial.trial_id}, with "
         f"{values[trial.trial_id]:g}. It was picked for that: this is not the arm's value."
     )
     print(checkpoint)

@@ -128,9 +128,8 @@ class ModelConfig(Config):
         notes = list(dict.fromkeys(note for mixer in mixers for note in mixer.notes))
         if self.halting_position == "last" and any(mixer.alternates for mixer in mixers):
             notes.append(
-                "direction alternating turns every second scan of a network round, and here it turns none: "
-                "each reads forwards along its order: give a direction that reads both ways, such as "
-                "bidirectional_tied"
+                "with direction alternating every second scan reads backwards, and this network has no "
+                "second one: it reads forwards only; bidirectional_tied reads both ways in one layer"
             )
         return notes
 

@@ -13,9 +13,10 @@ from analysis.inference.significance import NAMES, Pairing, Test, seeds_needed
 from analysis.inference.spread import MIN_DF, PLAN_AT, upper_sd
 from analysis.sweep import AnalysisError, load_sweep
 
+MANY_SD = 10  # no difference that is so large needs a test
 UNKNOWN = (
-    "Differences are in SDs of a difference, as no pilot says how large one is: evidence.pilot takes it from "
-    "a sweep's results."
+    "Differences are in SDs of the difference of two trials of a seed (with nothing in common: 1.4 SDs of an "
+    "arm's seeds), as no pilot says how large one is: evidence.pilot takes it from a sweep's results."
 )
 
 
@@ -55,7 +56,9 @@ class PowerEstimate:
         )
         if math.isinf(found):
             return ""
-        return f"{found:.2g} SD" if self.sd is None else _read(self.unit, found)
+        if self.sd is not None:
+            return _read(self.unit, found)
+        return f"{found:.2g} SD" if found <= MANY_SD else f"over {MANY_SD} SD"
 
 
 def estimate_power(

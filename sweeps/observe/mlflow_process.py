@@ -96,8 +96,9 @@ class MlflowProcess:
             first = 0.0 if self._has_answered or error else self._began + FIRST_CONTACT_S
             if has_ended or time.monotonic() > max(last + SILENCE_S, first):
                 self.close()
-                reason = "its process has ended" if has_ended else "the store does not answer"
-                return error or f"{reason}; see {self._folder / 'logs' / 'driver.log'}"
+                if not has_ended:
+                    return error or f"the store has not answered for {SILENCE_S:g} s"
+                return error or f"its process has ended; see {self._folder / 'logs' / 'driver.log'}"
             time.sleep(_EVERY_S)
 
     def _has_progressed(self) -> bool:

@@ -27,7 +27,11 @@ STATUSES: tuple[Status, ...] = (
 def line(progress: Progress) -> str:
     """The progress of the whole sweep in one line."""
     best = progress.best
-    value = f", best {progress.metric} {value_text(progress, best)} ({best.name})" if best else ""
+    value = (
+        f", best {progress.metric} {value_text(progress, best)} ({best.name}{tied_text(progress)})"
+        if best
+        else ""
+    )
     counts = counts_text(progress) or "nothing planned yet"
     return f"{progress.name}: {counts}{value}, {clock_text(progress)}"
 
@@ -53,6 +57,17 @@ def value_text(progress: Progress, arm: ArmProgress) -> str:
         return "-"
     unit = UNITS[progress.unit]
     return f"{unit.text(arm.value)}{unit.suffix}"
+
+
+def tied_text(progress: Progress) -> str:
+    """What follows the best arm's name where others have the same value: ", tied with 3"."""
+    best = progress.best
+    alike = [
+        arm
+        for arm in progress.arms
+        if best and (arm.value, arm.is_evidence) == (best.value, best.is_evidence)
+    ]
+    return f", tied with {len(alike) - 1}" if alike[1:] else ""
 
 
 def table(progress: Progress, width: int, most_arms: int) -> Group:

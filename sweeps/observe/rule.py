@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from analysis.format import duration
+from analysis.inference.rule import ASKED_ONCE
 from analysis.inference.sequential import schedule_of
 from sweeps.observe.cost import Cost, phases, wall_clock
 from sweeps.observe.simulated import Course, trials_at_looks
@@ -73,11 +74,13 @@ def _looks(plan: Plan, comparisons: int) -> Iterator[str]:
 def _trials(plan: Plan, courses: Sequence[Course], sd: float | None) -> Iterator[str]:
     """The most trials of the evidence, and the expected number."""
     most = sum(list(phases(plan).values())[-1].values())
+    assert plan.rule is not None
     if not courses:
-        yield f"  evidence: {most:,} trials"
+        once = plan.rule.question in ASKED_ONCE
+        power = f"; no power is estimated for question {plan.rule.question}" if once else ""
+        yield f"  evidence: {most:,} trials{power}"
         return
     expected = [f"about {course.mean_trials:,.0f} if {course.what}" for course in courses]
-    assert plan.rule is not None
     is_left_out = sd is None and (plan.rule.margin, plan.rule.futility) != (None, None)
     how = ", without margin or futility, as no pilot says how large an SD is" if is_left_out else ""
     yield f"  evidence: {most:,} trials at most; {', '.join(expected)} (simulated{how})"

@@ -42,7 +42,8 @@ def is_url(location: str) -> bool:
 
 
 class Storage:
-    """`location` is the value of `--storage`. Raises SpecError if it cannot be reached."""
+    """`location` is the value of `--storage`. Raises SpecError if it cannot be reached, or is a sweep's own
+    folder."""
 
     def __init__(self, location: str | Path) -> None:
         self.location = _without_local_scheme(str(location)).rstrip("/") or "/"
@@ -51,6 +52,11 @@ class Storage:
         if is_url(self.location):
             self.root = Path(DEFAULT_STORAGE) / _slug(self.location)
             self._fs, self._remote = _connect(self.location)
+        elif all((self.root / file).exists() for file in PRIMARY):
+            raise SpecError(
+                f"--storage {self.location}: this is the folder of one sweep: give the one that holds it, "
+                f"{self.root.resolve().parent}"
+            )
 
     def folder(self, name: str) -> Path:
         """The sweep's local folder. With a URL, its journal is first downloaded if the remote one is
@@ -74,11 +80,6 @@ class Storage:
             ) from error
         except OSError as error:
             raise SpecError(f"--storage {self.location}: cannot be read ({error.strerror})") from error
-        if (self.root / JOURNAL).exists():
-            raise SpecError(
-                f"--storage {self.location}: this is the folder of one sweep: give the one that holds it, "
-                f"{self.root.resolve().parent}"
-            )
         return sorted(path.name for path in folders if any((path / file).exists() for file in PRIMARY))
 
     def files(self, name: str) -> SweepFiles:

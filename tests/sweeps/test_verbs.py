@@ -274,6 +274,9 @@ def test_the_folder_of_a_sweep_is_no_storage(storage: Path, capsys: Printed) -> 
     folder = Played(storage).run(1).finish()
     said = refused(capsys, "list", "--storage", str(folder))
     assert "the folder of one sweep" in said and said.endswith(f"that holds it, {storage}")
+    assert said[said.index("--storage") :] in refused(
+        capsys, "run", str(storage / "toy.yaml"), "--storage", str(folder)
+    )
 
 
 def test_without_a_verb_all_are_listed(capsys: Printed) -> None:

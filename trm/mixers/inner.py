@@ -45,6 +45,7 @@ class InnerConfig(ScanConfig):
             raise ValueError(
                 f"{key}.{field} is {value}, which does not divide the {number} channels "
                 f"(expand {self.expand:g} x model.hidden_size {hidden_size}): give one of {divisors(number)}"
+                f"{_expand_that_fits(value, number, hidden_size)}"
             )
 
     def effective_at(self, scan_index: int, hidden_size: int, layout: Layout) -> dict[str, Any]:
@@ -63,3 +64,11 @@ class InnerConfig(ScanConfig):
 
 def divisors(number: int) -> str:
     return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
+
+
+def _expand_that_fits(value: int, number: int, hidden_size: int) -> str:
+    """As text, nearest to the `expand` that gives `number` channels, one with which `value` divides them."""
+    fits = [n for n in range(value, 2 * number, value) if round(n / hidden_size, 3) * hidden_size == n]
+    if not fits:
+        return ""
+    return f", or expand {min(fits, key=lambda n: abs(n - number)) / hidden_size:g}"

@@ -74,6 +74,14 @@ def test_a_value_is_shown_in_its_unit(tmp_path: Path, unit: str, value: float) -
     assert "70.4%" in text(display)
 
 
+def test_arms_of_one_value_are_tied(tmp_path: Path) -> None:
+    made, shown = begun(tmp_path)
+    run(made, "a-d0-s1", 0.0)
+    assert "accuracy 0 (a)" in shown.line()
+    run(made, "b-d0-s1", 0.0)
+    assert "accuracy 0 (a, tied with 1)" in shown.line()
+
+
 def test_an_arm_without_evidence_is_told_from_one_that_has_some(tmp_path: Path) -> None:
     made, shown = begun(tmp_path, tune=TUNE, search=SEARCH)
     assert "values:" not in text(shown)

@@ -231,9 +231,9 @@ def test_what_the_trainer_notes_of_a_config_is_told_with_its_arms(
 
 def test_the_notes_of_trms_configs_are_in_the_preview() -> None:
     notes = "\n".join(warnings(load_plan(ROOT / "search_spaces" / "mini_frontier.yaml")))
-    assert "\nhybrid: gated_deltanet beside mamba3" in notes and "turns none" not in notes
+    assert "\nhybrid: gated_deltanet beside mamba3" in notes and "alternating" not in notes
     one_way = load_plan(ROOT / "search_spaces" / "mixers.yaml", ["model.num_layers=1"])
-    assert "direction alternating turns every second scan" in "\n".join(warnings(one_way))
+    assert "with direction alternating every second scan" in "\n".join(warnings(one_way))
 
 
 def test_rungs_in_flops_have_their_reports_in_flops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

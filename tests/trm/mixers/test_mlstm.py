@@ -72,3 +72,14 @@ def test_long_sequences_go_in_chunks(direction, monkeypatch):
 def test_sizes_that_do_not_come_out_even_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         MLSTMConfig(**fields).check(512)
+
+
+def test_the_expand_that_a_refusal_names_fits() -> None:
+    """Of a narrow network, where both keys are refused, one after the other."""
+    for config in (MLSTMConfig(), MLSTMConfig(num_heads=2)):
+        with pytest.raises(
+            ValueError, match=r"does not divide the 126 channels .*, or expand ([\d.]+)$"
+        ) as error:
+            config.check(96)
+        named = float(str(error.value).rpartition(" ")[2])
+        config.model_copy(update={"expand": named}).check(96)
