@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from scipy import stats
 
 from analysis.compare.claims import claims_of
-from analysis.inference.decision import Comparison, decide
+from analysis.inference.decision import Comparison, beaten, decide
 from analysis.inference.samples import Pair
 from analysis.inference.sequential import schedule_of
 from analysis.report.verdicts import verdicts
@@ -21,68 +22,75 @@ from tests.conftest import ROOT
 
 STUDIES = sorted(path.parent for path in (ROOT / "docs" / "results").glob("*/trials.parquet"))
 METRIC = "test/exact_accuracy"
-HEAD = ["arm", "n", "mean [95% interval]", "lowest, highest", "against", "difference [repeated interval]",
-        "p (adjusted)", "verdict", "parameters", "FLOPs a sample", "learning rate"]  # fmt: skip
+RESULT = ["n", "mean [95% interval]", "lowest, highest"]
+COMPARED = ["against", "difference [repeated interval]", "p (adjusted)", "verdict"]
+SIZE = ["parameters", "FLOPs a sample", "learning rate"]
+Row = dict[str, str]
 
 
-def table_of(study: str) -> list[dict[str, str]]:
-    """The rows of the table that has HEAD, in the section that links to the study's report."""
+def tables_of(study: str, *names: str) -> list[list[Row]]:
+    """Of the section that links to the study's report the tables whose first columns have these names."""
     sections = re.split(r"^## ", (ROOT / "docs" / "results.md").read_text(), flags=re.MULTILINE)
     [section] = [each for each in sections if f"results/{study}/report.html" in each]
     lines = [[cell.strip() for cell in line.strip("| ").split("|")] for line in section.splitlines()]
-    start = lines.index(HEAD) + 2  # after the line that divides them
-    rows = []
-    for cells in lines[start:]:
-        if len(cells) != len(HEAD):
-            break
-        rows.append(dict(zip(HEAD, cells, strict=True)))
-    return rows
+    found = []
+    for name in names:
+        start = next(place for place, cells in enumerate(lines) if cells[0] == name)
+        rows = list(itertools.takewhile(lambda cells: len(cells) > 1, lines[start + 2 :]))
+        found.append([dict(zip(lines[start], cells, strict=True)) for cells in rows])
+    return found
 
 
 def points(share: float, sign: str = "") -> str:
     return format(100 * share, f"{sign}.1f")
 
 
-def row_of(arm: str, trials: pd.DataFrame, decided: dict[str, Any]) -> dict[str, str]:
-    """What stands in the table for an arm, from its evidence by hand, and from verdicts.json."""
+def result(trials: pd.DataFrame) -> Row:
+    """What an arm came to, by hand."""
     values = trials[METRIC]
     half = stats.t.ppf(0.975, len(values) - 1) * values.sem()
     low, high = max(0.0, values.mean() - half), min(1.0, values.mean() + half)
-    compared = decided.get(arm)
-    against, difference, p, verdict = "–", "baseline", "–", "–"
-    if compared:
-        against = compared["against"]
-        ends = ", ".join(points(compared[end], "+") for end in ("low", "high"))
-        difference = f"{points(compared['diff'], '+')} [{ends}]"
-        p = "< 0.001" if compared["p_adjusted"] < 0.001 else f"{compared['p_adjusted']:.3f}"
-        verdict = f"{compared['verdict']} at look {compared['look']}"
-    [parameters], [flops], [rate] = (
-        trials[column].unique() for column in ("num_params", "flops_per_sample", "optim.lr")
+    mean = f"{points(values.mean())}% [{points(low)}, {points(high)}]"
+    return dict(
+        zip(RESULT, [str(len(values)), mean, f"{points(values.min())}, {points(values.max())}"], strict=True)
     )
-    cells = [
-        arm,
-        str(len(values)),
-        f"{points(values.mean())}% [{points(low)}, {points(high)}]",
-        f"{points(values.min())}, {points(values.max())}",
-        against,
-        difference,
-        p,
-        verdict,
-        f"{parameters / 1e3:.1f}k",
-        f"{flops / 1e6:.1f}M",
-        f"{rate:.1e}".replace("e-0", "e-"),
-    ]
-    return dict(zip(HEAD, cells, strict=True))
 
 
-def expected_rows(folder: Path) -> list[dict[str, str]]:
-    """The arms of a study, the best first."""
-    trials = pd.read_parquet(folder / "trials.parquet")
+def compared(row: dict[str, Any] | None) -> Row:
+    """A row of verdicts.json; None: the baseline."""
+    if row is None:
+        return dict(zip(COMPARED, ["–", "baseline", "–", "–"], strict=True))
+    ends = ", ".join(points(row[end], "+") for end in ("low", "high"))
+    p = "< 0.001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"
+    verdict = row["verdict"] + (f" at look {row['look']}" if row["look"] else "")
+    cells = [row["against"], f"{points(row['diff'], '+')} [{ends}]", p, verdict]
+    return dict(zip(COMPARED, cells, strict=True))
+
+
+def size(trials: pd.DataFrame) -> Row:
+    columns = ("num_params", "flops_per_sample", "optim.lr")
+    [parameters], [flops], [rate] = (trials[column].unique() for column in columns)
+    cells = [f"{parameters / 1e3:.1f}k", f"{flops / 1e6:.1f}M", f"{rate:.1e}".replace("e-0", "e-")]
+    return dict(zip(SIZE, cells, strict=True))
+
+
+def expected_tables(folder: Path) -> dict[str, list[Row]]:
+    """The arms of a study, the best first, each with the arm that it is compared with; under question effects
+    the arms alone, and then the effects."""
+    sweep = load_sweep(folder)
+    trials = sweep.trials.merge(sweep.configs[["trial_id", "optim.lr"]].rename(columns={"optim.lr": "lr"}))
+    trials["optim.lr"] = trials["lr"].astype(float)
     evidence = trials[(trials["phase"] == "evidence") & (trials["status"] == "completed")]
-    found = json.loads((folder / "verdicts.json").read_text())
-    decided = {row["arm"]: row for row in found["comparisons"]}
-    order = evidence.groupby("arm")[METRIC].mean().sort_values(ascending=False).index
-    return [row_of(arm, evidence[evidence["arm"] == arm], decided) for arm in order]
+    comparisons = json.loads((folder / "verdicts.json").read_text())["comparisons"]
+    by_arm = {row["arm"]: row for row in comparisons}
+    of_effects = sweep.space["evidence"]["question"] == "effects"
+    arms = []
+    for arm in evidence.groupby("arm")[METRIC].mean().sort_values(ascending=False).index:
+        mine = evidence[evidence["arm"] == arm]
+        decided = {} if of_effects else compared(by_arm.get(arm))
+        arms.append({"arm": arm, **result(mine), **decided, **size(mine)})
+    effects = [{"effect": row["arm"], **compared(row)} for row in comparisons if of_effects]
+    return {"arm": arms} | ({"effect": effects} if of_effects else {})
 
 
 def test_there_is_a_study() -> None:
@@ -91,30 +99,44 @@ def test_there_is_a_study() -> None:
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_the_table_follows_from_the_trials(folder: Path) -> None:
-    assert table_of(folder.name) == expected_rows(folder)
+    expected = expected_tables(folder)
+    assert tables_of(folder.name, *expected) == list(expected.values())
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_the_verdicts_follow_from_the_trials(folder: Path) -> None:
-    """Every look taken anew, from the values in trials.parquet alone."""
+    """Every look taken anew, from the values in trials.parquet alone. (The effects that a study asks for are
+    looked at once, and computed anew below.)"""
     sweep = load_sweep(folder)
-    rule, looks = claims_of(sweep).rule, claims_of(sweep).looks
+    claims = claims_of(sweep)
+    rule, looks = claims.rule, claims.looks
     values: dict[str, dict[int, float]] = {}
     for row in sweep.trials[sweep.trials["phase"] == "evidence"].sort_values("seed").itertuples():
         values.setdefault(row.arm, {})[row.seed] = float(sweep.trials.loc[row.Index, METRIC])
-    recorded = json.loads((folder / "verdicts.json").read_text())
-    found = [Comparison(row["arm"], row["against"]) for row in recorded["comparisons"]]
+    found = [Comparison(*pair) for pair in rule.pairs(sweep.arms, sweep.baseline)] if looks else []
     for number, seeds in enumerate(looks):
-        first = {arm: dict(list(by_seed.items())[:seeds]) for arm, by_seed in values.items()}
+        out = beaten(found) if rule.question == "best" else set()
+        first = {
+            arm: dict(list(by_seed.items())[:seeds])
+            for arm, by_seed in values.items()
+            if arm not in out and len(by_seed) >= seeds
+        }
         pairs = {
             (each.arm, each.against): Pair(first[each.arm], first[each.against], rule, limits=(0.0, 1.0))
             for each in found
+            if {each.arm, each.against} <= first.keys()
         }
         found = decide(found, pairs, rule, number, schedule_of(looks), rule.level(0))
-    for row, each in zip(recorded["comparisons"], found, strict=True):
+    by_pair = {each.arm_and_against: each for each in found}
+    assert by_pair.keys() == {row.arm_and_against for row in claims.recorded if looks}
+    for row in claims.recorded if looks else ():
+        each = by_pair[row.arm_and_against]
         for name in ("diff", "low", "high", "p", "p_adjusted"):
-            assert row[name] == pytest.approx(getattr(each, name), abs=1e-9), (row["arm"], name)
-        assert (row["verdict"], row["look"], tuple(row["seeds"])) == (each.verdict, each.look, each.seeds)
+            assert getattr(row, name) == pytest.approx(getattr(each, name), abs=1e-9, nan_ok=True), (
+                row.arm,
+                name,
+            )
+        assert (row.verdict, row.look, row.seeds) == (each.verdict, each.look, each.seeds)
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
