@@ -561,7 +561,7 @@ TRM_SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {
         [
             "model.mixer.kind = 'rwkv7', model.mixer.head_size = 48",
             "model.mixer.head_size is 48, which does not divide the 28 channels",
-            "give one of 1, 2, 4, 7, 14, 28 (1 other arm has the same error)\n",
+            "give one of 1, 2, 4, 7, 14, 28, or expand 1.5 (1 other arm has the same error)\n",
             "model.mixer.kind = 'mamba3', model.mixer.headdim = 48",
             "model.mixer.headdim is 48, which does not divide the 40 channels",
         ],
