@@ -10,6 +10,7 @@ a file is written or a process is started.
 from __future__ import annotations
 
 import shutil
+import sys
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,7 @@ def launch(options: LaunchOptions) -> Outcome:
         return Outcome(OK)
     if plan.spec.evidence.pilot is not None:
         power_estimate(plan)  # only to refuse a pilot that cannot be read
+    _refuse_rays_second_start()
     storage = Storage(options.storage)
     refuse_running(storage, plan.spec.name)
     with storage.snapshot(plan.spec.name) as recorded:  # refused before anything is written
@@ -103,6 +105,17 @@ def _check(plan: Plan, recorded: Path, options: LaunchOptions) -> str | None:
     data = check_data(plan)
     refuse_other_data(recorded, data, status.extended)
     return data
+
+
+def _refuse_rays_second_start() -> None:
+    """Raise SpecError if the caller uses Ray in this process, as a notebook may: the launch starts and ends
+    one of its own."""
+    ray = sys.modules.get("ray")  # who has not imported it does not use it
+    if ray is not None and ray.is_initialized():
+        raise SpecError(
+            "Ray is in use in this process: call ray.shutdown() first; or launch from a terminal, with "
+            "--address to use that instance"
+        )
 
 
 # A finished sweep

@@ -44,7 +44,7 @@ def _details(status: SweepStatus, width: int) -> list[tuple[str, str]]:
     leader, value = "", ""
     if best:
         kind = "mean of its evidence" if best.is_evidence else "its best trial's best value"
-        leader = elided(best.name, width - 26) + tied_text(progress)
+        leader = elided(best.name, width - 40) + tied_text(progress)
         value = f"{value_text(progress, best)}, {kind}"
     failed = [("failed", f"{trial_id}: {reason}") for trial_id, reason in status.failures]
     more = progress.trials.get("failed", 0) - len(status.failures)

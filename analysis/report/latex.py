@@ -39,7 +39,7 @@ def escape(text: str) -> str:
 
 
 def to_latex(sweep: Sweep) -> str:
-    """A `table` with a caption and a label: numbers aligned at their decimal points, intervals in columns of
+    """A `table*` with a caption and a label: numbers aligned at their decimal points, intervals in columns of
     their own, and what has to be said in notes below it."""
     notes = _Notes()
     rows = [row for _, row in rank_arms(sweep).iterrows()]

@@ -97,9 +97,8 @@ def _check_reachable(address: str) -> None:
 
 def disconnect() -> None:
     """Leave the cluster. A Ray instance that `connect` started is stopped, and its files are removed."""
-    if ray.is_initialized():
-        with _killed_at_once() if _folders else nullcontext():
-            ray.shutdown()
+    with _killed_at_once() if _folders else nullcontext():
+        ray.shutdown()  # also of an instance whose start failed half-way
     remove_token()
     while _folders:
         _folders.pop().remove()
@@ -110,6 +109,9 @@ def _killed_at_once() -> Iterator[None]:
     """Let Ray's shutdown kill the processes that it started. They do not hear SIGTERM (`signals_held`), and
     it would wait a second for each. Those that they started in turn, which would notice later, end too."""
     node: Any = ray._private.worker._global_node
+    if node is None:
+        yield
+        return
     kill = node.kill_all_processes
     node.kill_all_processes = lambda **options: kill(**{**options, "allow_graceful": False})
     pids = [info.process.pid for infos in node.all_processes.values() for info in infos]
@@ -117,10 +119,12 @@ def _killed_at_once() -> Iterator[None]:
     for pid in pids:
         with suppress(psutil.Error):
             family += psutil.Process(pid).children(recursive=True)
-    yield
-    for process in family:
-        with suppress(psutil.Error):
-            process.kill()
+    try:
+        yield
+    finally:
+        for process in family:
+            with suppress(psutil.Error):
+                process.kill()
 
 
 def measure_arms(

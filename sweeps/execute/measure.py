@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sweeps.execute.held_signals import pass_over_held_signals
 from sweeps.execute.worker import set_threads
 from sweeps.plan.resources import Calibration
 from sweeps.plan.trainer import import_trainer
@@ -61,6 +62,7 @@ def measure(
     trainer: str, config: dict[str, Any], device: str, cpu: float, sys_path: list[str]
 ) -> Calibration:
     """Measure one trial. Run it in a fresh process, so that the GPU memory in use is this trial's only."""
+    pass_over_held_signals()
     sys.path.extend(path for path in sys_path if path not in sys.path)
     loaded = import_trainer(trainer)
     settings = loaded.config_model.model_validate(config)

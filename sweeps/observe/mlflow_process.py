@@ -96,9 +96,12 @@ class MlflowProcess:
             first = 0.0 if self._has_answered or error else self._began + FIRST_CONTACT_S
             if has_ended or time.monotonic() > max(last + SILENCE_S, first):
                 self.close()
-                if not has_ended:
-                    return error or f"the store has not answered for {SILENCE_S:g} s"
-                return error or f"its process has ended; see {self._folder / 'logs' / 'driver.log'}"
+                reason = f"the store has not answered for {SILENCE_S:g} s"
+                if not self._has_answered:
+                    reason = "the store has not answered at all"
+                if has_ended:
+                    reason = f"its process has ended; see {self._folder / 'logs' / 'driver.log'}"
+                return error or reason
             time.sleep(_EVERY_S)
 
     def _has_progressed(self) -> bool:

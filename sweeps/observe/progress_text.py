@@ -60,14 +60,15 @@ def value_text(progress: Progress, arm: ArmProgress) -> str:
 
 
 def tied_text(progress: Progress) -> str:
-    """What follows the best arm's name where others have the same value: ", tied with 3"."""
+    """What follows the best arm's name where others have the same value: ", tied with 3 other arms"."""
     best = progress.best
     alike = [
         arm
         for arm in progress.arms
         if best and (arm.value, arm.is_evidence) == (best.value, best.is_evidence)
     ]
-    return f", tied with {len(alike) - 1}" if alike[1:] else ""
+    others = len(alike) - 1
+    return f", tied with {others} other arm{'s' * (others > 1)}" if others > 0 else ""
 
 
 def table(progress: Progress, width: int, most_arms: int) -> Group:

@@ -42,8 +42,8 @@ def is_url(location: str) -> bool:
 
 
 class Storage:
-    """`location` is the value of `--storage`. Raises SpecError if it cannot be reached, or is a sweep's own
-    folder."""
+    """`location` is the value of `--storage`. Raises SpecError if it is a URL that cannot be reached, or the
+    folder of one sweep."""
 
     def __init__(self, location: str | Path) -> None:
         self.location = _without_local_scheme(str(location)).rstrip("/") or "/"
@@ -52,7 +52,7 @@ class Storage:
         if is_url(self.location):
             self.root = Path(DEFAULT_STORAGE) / _slug(self.location)
             self._fs, self._remote = _connect(self.location)
-        elif all((self.root / file).exists() for file in PRIMARY):
+        elif _is_there(self.root, PRIMARY):
             raise SpecError(
                 f"--storage {self.location}: this is the folder of one sweep: give the one that holds it, "
                 f"{self.root.resolve().parent}"
@@ -276,6 +276,14 @@ def _without_local_scheme(location: str) -> str:
             raise SpecError(f"--storage {location}: give a whole path, as in {scheme}/data/sweeps")
         location = path
     return location
+
+
+def _is_there(folder: Path, files: Iterable[str]) -> bool:
+    """Whether the folder has all of these files; False where it cannot be looked into, as is told later."""
+    try:
+        return all((folder / file).exists() for file in files)
+    except OSError:
+        return False
 
 
 def _slug(url: str) -> str:

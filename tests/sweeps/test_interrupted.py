@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -102,11 +103,22 @@ def _end(process: subprocess.Popen[str], kind: signal.Signals, folder: Path) -> 
     else:
         process.send_signal(kind)
     out, err = process.communicate(timeout=60)
+    assert kind == signal.SIGKILL or not _alive_in_group(process.pid)
     assert process.returncode == (-9 if kind == signal.SIGKILL else 128 + kind), err
     if kind != signal.SIGKILL:
         assert "--resume" in out
         left = set(pd.read_parquet(folder / "results" / "toy" / "trials.parquet").status)
         assert left <= {"completed", "interrupted", "not_started"} and "interrupted" in left
+
+
+def _alive_in_group(group: int) -> list[psutil.Process]:
+    """The processes of a process group that have not ended, after two seconds at the most."""
+    found = []
+    for each in psutil.process_iter():
+        with suppress(OSError):  # it has ended by now
+            found += [each] if os.getpgid(each.pid) == group else []
+    _, alive = psutil.wait_procs(found, timeout=2)
+    return [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
 
 
 def _listening(pids: set[int]) -> set[str]:

@@ -206,3 +206,10 @@ def test_an_arm_whose_draws_all_diverge_is_named_at_the_end(tmp_path: Path) -> N
     again = run_here(tmp_path, tmp_path / "results" / "toy.yaml")
     assert again.returncode == 0, again.stderr
     assert "Warning: c: every draw of its search diverged or failed, so it has no evidence" in again.stdout
+
+
+def test_a_process_that_uses_ray_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a notebook may: the launch's own end would end it."""
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    assert_one_message(run_here(tmp_path, write_space(tmp_path)), "call ray.shutdown() first")
+    assert not (tmp_path / "results").exists()

@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 def test_signals_are_held_back_and_delivered_later(kind: signal.Signals) -> None:
     with Signals() as signals:
         with signals_held():
+            signal.signal(kind, signal.SIG_DFL)  # as ray.init installs a handler of its own
             child = subprocess.Popen(["sleep", "60"])
             signal.raise_signal(kind)
             assert not signals.received()
@@ -30,7 +31,7 @@ def test_signals_are_held_back_and_delivered_later(kind: signal.Signals) -> None
 
 
 WORKER = """
-import os, signal, subprocess
+import multiprocessing, os, signal, subprocess, time
 from sweeps.execute.held_signals import pass_over_held_signals
 pass_over_held_signals()
 for kind in (signal.SIGHUP, signal.SIGTERM):
@@ -38,6 +39,14 @@ for kind in (signal.SIGHUP, signal.SIGTERM):
     child = subprocess.Popen(["sleep", "60"])
     child.send_signal(kind)
     assert child.wait(timeout=10) == -kind
+    fork = multiprocessing.get_context("fork")
+    has_begun = fork.Event()
+    forked = fork.Process(target=lambda: (has_begun.set(), time.sleep(60)))
+    forked.start()
+    has_begun.wait(30)
+    os.kill(forked.pid, kind)
+    forked.join(10)
+    assert forked.exitcode == -kind
 print("alive")
 """
 

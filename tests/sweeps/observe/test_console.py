@@ -79,7 +79,7 @@ def test_arms_of_one_value_are_tied(tmp_path: Path) -> None:
     run(made, "a-d0-s1", 0.0)
     assert "accuracy 0 (a)" in shown.line()
     run(made, "b-d0-s1", 0.0)
-    assert "accuracy 0 (a, tied with 1)" in shown.line()
+    assert "accuracy 0 (a, tied with 1 other arm)" in shown.line()
 
 
 def test_an_arm_without_evidence_is_told_from_one_that_has_some(tmp_path: Path) -> None:
