@@ -141,9 +141,11 @@ def _write_report(folder: Path, reader: SweepReader, runs_elsewhere: Callable[[]
             if not _has_finished(reader):
                 return page
     with locked(folder):
-        rebuild(folder, runs_elsewhere())
+        is_running = runs_elsewhere()
+        rebuild(folder, is_running)
         page = write(folder)
-        rebuild(folder)  # as beside a launch here
+        if is_running:
+            rebuild(folder)  # as beside a launch here
         return page
 
 

@@ -360,7 +360,7 @@ def test_a_log_message_that_does_not_fit_its_values_is_no_error_of_the_trainer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's raise such errors
-    monkeypatch.setitem(_ACTS, "nothing", lambda: logging.getLogger("a.library").warning("%d items", "x"))
+    monkeypatch.setitem(_ACTS, "nothing", lambda: logging.getLogger("a.package").warning("%d items", "x"))
     *_, end = played(payload(tmp_path))
     assert end.outcome == "completed"
     assert "%d items" in log_of(payload(tmp_path))
