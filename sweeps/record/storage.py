@@ -199,9 +199,11 @@ class Storage:
     def refuse_running_elsewhere(self, name: str) -> None:
         """Raise SpecError if a launch of the sweep seems to run elsewhere."""
         if elsewhere := self.runs_elsewhere(name):
+            where = without_secret(self.location)
             raise SpecError(
-                f"{name} is running on {elsewhere}: wait for it, or end it with `python -m sweeps stop`; if "
-                f"that machine is lost, delete {without_secret(self.location)}/{name}/{alive.FILE}"
+                f"{name} is running on {elsewhere}: wait for it, or end it with "
+                f"`python -m sweeps stop {name} --storage {where}`; if that machine is lost, delete "
+                f"{where}/{name}/{alive.FILE}"
             )
 
     def _say_alive(self, name: str) -> None:

@@ -101,6 +101,7 @@ def test_a_launch_at_a_url_where_another_machine_runs_the_sweep_is_refused(
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "toy is running on node7 (it last said so 1 min 40 s ago" in error and f"{url}/toy/alive" in error
+    assert f"`python -m sweeps stop toy --storage {url}`" in error
     assert not list((tmp_path / "here").iterdir())
     for damaged in ("", "[]", "{}", "null"):
         alive.write_text(damaged)
