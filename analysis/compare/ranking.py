@@ -21,7 +21,7 @@ import pandas as pd
 from analysis.compare.claims import Claims, claims_of, seeds_looked_at
 from analysis.compare.comparisons import EXPLORATORY, NOT_SETTLED, P_VALUES, columns_of, comparisons, of_seeds
 from analysis.inference.decision import Comparison, decide
-from analysis.inference.intervals import ALPHA
+from analysis.inference.intervals import ALPHA, MIN_FOR_INTERVAL
 from analysis.inference.rule import ASKED_ONCE
 from analysis.inference.samples import Pair
 from analysis.inference.selection import corrected_best
@@ -97,7 +97,8 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
 
     On the metric of the claims the comparisons are those that the looks recorded. Intervals are cut to the
     limits of the metric, and of its differences. Exploratory arms, and other metrics of a sweep with looks,
-    have no p: whatever was selected or stopped on the result shown cannot support a claim. Raises
+    have no p: whatever was selected or stopped on the result shown cannot support a claim. Exploratory
+    differences have an interval from MIN_FOR_INTERVAL seeds on, as means have. Raises
     AnalysisError if the space's `evidence` is invalid.
     """
     claims, table = claims_of(sweep), seed_table(sweep, metric)
@@ -117,6 +118,8 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
     if sweep.is_exploratory:
         result[list(P_VALUES)] = np.nan
         result.loc[others, "verdict"] = EXPLORATORY
+        shared = result["n"].clip(upper=result.loc[sweep.baseline, "n"])
+        result.loc[shared < MIN_FOR_INTERVAL, ["diff_low", "diff_high"]] = np.nan
     elif claims.rule.question in ASKED_ONCE:  # which is not of the arms' means
         result[list(P_VALUES)] = np.nan
         result.loc[others, "verdict"] = NOT_SETTLED

@@ -86,7 +86,7 @@ def _numeric(names: Sequence[str]) -> bool:
 PLOTS = (
     Plot(
         "interactions",
-        "Effect of each factor",
+        "Factors",
         lambda sweep: (
             f"Interaction: mean {name_of(sweep.test_metric or sweep.metric)} by two factors' levels, "
             f"{INTERVAL}. Where lines do not run alike, the effect of one factor depends on the other."

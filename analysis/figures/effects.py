@@ -49,7 +49,7 @@ def factor_effects(sweep: Sweep) -> Figure:
 PLOTS = (
     Plot(
         "effects",
-        "Effect of each factor",
+        "Factors",
         lambda sweep: (
             f"What changing a factor from its reference level does to "
             f"{name_of(sweep.test_metric or sweep.metric)}, all else equal: "

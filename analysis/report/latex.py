@@ -9,6 +9,7 @@ from textwrap import wrap
 import pandas as pd
 
 from analysis.compare.ranking import rank_arms
+from analysis.figures.style import short
 from analysis.format import title_of
 from analysis.report.table import (
     columns,
@@ -22,6 +23,7 @@ from analysis.sweep import Sweep
 
 PACKAGES = ("booktabs", "siunitx", "threeparttable")
 HEAD = 8  # letters a line of a column's head
+LONGEST = 32  # letters of an arm's name
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
@@ -44,7 +46,7 @@ def to_latex(sweep: Sweep) -> str:
     notes = _Notes()
     rows = [row for _, row in rank_arms(sweep).iterrows()]
     heads, kinds = ["Arm"], ["l"]
-    table = [[escape(marked(sweep, row["arm"])) + notes.mark(outcome(row)) for row in rows]]
+    table = [[_name(sweep, row, notes) for row in rows]]
     for column in (column for column in columns(sweep) if column.for_paper):
         below = [escape(column.below(row)) for row in rows]
         marks = [notes.mark(column.note(row)) for row in rows]
@@ -83,6 +85,15 @@ def to_latex(sweep: Sweep) -> str:
         r"\end{table*}",
         "",
     ])  # fmt: skip
+
+
+def _name(sweep: Sweep, row: pd.Series, notes: _Notes) -> str:
+    """The arm; of a long name the ends, with the whole one in a note."""
+    arm, name = str(row["arm"]), marked(sweep, row["arm"])
+    whole = arm if len(arm) > LONGEST else ""
+    return escape(short(name, LONGEST) if whole else name) + notes.mark(
+        "; ".join(filter(None, [whole, outcome(row)]))
+    )
 
 
 class _Notes:

@@ -18,7 +18,8 @@ from analysis.sweep import Sweep
 
 def question(sweep: Sweep) -> str:
     """What the sweep asks, in a sentence: the question of its rule."""
-    goal, metric = "highest" if sweep.maximise else "lowest", name_of(sweep.metric)
+    goal = "highest" if sweep.maximise else "lowest"
+    metric = name_of(sweep.test_metric or sweep.metric)
     if len(sweep.arms) == 1:
         return f"How well does {sweep.arms[0]} do on {metric}?"
     varied = join([f"`{factor}`" for factor in sweep.factors])
@@ -47,9 +48,10 @@ def design(sweep: Sweep) -> str:
     if space.get("tune"):
         search = space.get("search") or {}
         draws, kept = search.get("draws_per_arm", "several"), search.get("keep", 1)
+        best = "draw" if kept == 1 else f"{kept} draws"
         return (
             f"Each arm is tuned over {join([f'`{name}`' for name in space['tune']])} with {draws} draws "
-            f"({search.get('algorithm', 'sobol')}; {stopping}); its best {kept} then trained anew{horizon} "
+            f"({search.get('algorithm', 'sobol')}; {stopping}); its best {best} then trained anew{horizon} "
             f"on {seeds}, none stopped early. Only these trials carry claims. The baseline is "
             f"{sweep.baseline}."
         )
@@ -101,7 +103,7 @@ def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
     claims = claims_of(sweep)
     answers = {"best": _best_set, "baseline": _against_baseline}
     answer = answers.get(claims.rule.question, _on_effects)(sweep, ranked)
-    shrunk = _corrected(sweep, best, metric, unit)
+    shrunk = _corrected(sweep, best[f"{prefix}mean"], metric, unit)
     note = "" if claims.carried else f" No claim: {claims.note}."
     about = (
         " This is about the arms at the draws that were chosen for them." if sweep.space.get("tune") else ""
@@ -109,10 +111,10 @@ def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
     return f"{head}.{shrunk} {answer}{about}{note}"
 
 
-def _corrected(sweep: Sweep, best: pd.Series, metric: str, unit: Unit) -> str:
-    """The winner's mean, corrected for having been picked as the highest."""
+def _corrected(sweep: Sweep, mean: float, metric: str, unit: Unit) -> str:
+    """The winner's mean, corrected for having been picked as the highest; '' where that changes no digit."""
     found = winners_mean(sweep, metric)
-    if found is None or len(sweep.arms) < 3:
+    if found is None or len(sweep.arms) < 3 or unit.text(found) == unit.text(mean):
         return ""
     return (
         f" Picking the best of {len(sweep.arms)} flatters it: corrected for that, its mean is "

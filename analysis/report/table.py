@@ -46,18 +46,17 @@ class Match:
 
 
 def columns(sweep: Sweep) -> list[Column]:
-    """All but the arm itself. The difference and its p are those of the test split where there is one."""
+    """All but the arm itself, the answer first. The difference and its p are those of the test split where
+    there is one."""
     prefix = "test_" if sweep.test_metric else ""
     metric, unit = sweep.test_metric or sweep.metric, sweep.unit(sweep.metric)
-    found = [_seeds(sweep)]
-    found.append(replace(_mean(sweep, sweep.metric, "", unit), for_paper=not prefix))
-    if prefix:
-        found.append(_mean(sweep, metric, prefix, unit))
-    found += _best(sweep, unit)
-    found.append(_difference(sweep, prefix, unit))
+    found = [_mean(sweep, metric, prefix, unit), _difference(sweep, prefix, unit)]
     if claim_of(sweep) == "confirmatory" and rule_of(sweep).is_of_arms:
         found.append(_p(sweep, prefix))
-    found += _chosen(sweep)
+    found.append(_seeds(sweep))
+    if prefix:
+        found.append(replace(_mean(sweep, sweep.metric, "", unit), for_paper=False))
+    found += _best(sweep, unit) + _chosen(sweep)
     found += [
         _number("parameters", "num_params", si),
         replace(_number("FLOPs / sample", "flops_per_sample", si), for_paper=False),

@@ -16,7 +16,7 @@ from analysis.report.sections.base import Results, Section
 from analysis.stopping.common_samples import compared_over
 from analysis.sweep import Sweep
 
-TITLE = "Effect of each factor"
+TITLE = "Factors"
 SHARE = Unit(100.0, "%", "", 0)
 _T_TEST = {
     "paired": "A t-test of the contrast at each shared seed.",

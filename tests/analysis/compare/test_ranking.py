@@ -29,10 +29,14 @@ def test_an_arm_that_failed_or_has_not_run_makes_no_other_significant(tmp_path: 
 
 
 def test_intervals_of_accuracies_stay_where_accuracies_can_be(tmp_path: Path) -> None:
+    ends = ["low", "high", "diff_low", "diff_high"]
     arms = {"a": Fake(0.5), "b": Fake(0.9)}
-    ranked = rank_arms(load_sweep(write_sweep(tmp_path / "s", arms))).set_index("arm")  # two seeds: wide
-    assert ranked["low"].isna().all() and ranked["high"].isna().all()  # values say more than an interval
-    assert ranked["diff_low"].min() >= -1.0 and ranked["diff_high"].max() <= 1.0
+    few = rank_arms(load_sweep(write_sweep(tmp_path / "two", arms))).set_index("arm")
+    assert few[ends].isna().all(axis=None)  # of two seeds the values say more than an interval
+    arms = {"a": Fake(0.003), "b": Fake(0.997)}
+    ranked = rank_arms(load_sweep(write_sweep(tmp_path / "four", arms, seeds=(0, 1, 2, 3)))).set_index("arm")
+    assert (ranked["low"].min(), ranked["high"].max(), ranked["diff_high"].max()) == (0.0, 1.0, 1.0)
+    assert 0.9 < ranked["diff_low"].min() < 1.0
 
 
 def test_outcomes_are_those_of_the_phase_that_ranks(tmp_path: Path) -> None:

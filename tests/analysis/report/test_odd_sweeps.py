@@ -12,6 +12,7 @@ import pytest
 
 from analysis.report.__main__ import main
 from analysis.report.build import render, write_report
+from analysis.report.latex import escape
 from analysis.sweep import load_sweep
 from tests.analysis.played import played
 from tests.analysis.report.test_report import Page
@@ -65,7 +66,7 @@ def test_a_foreign_trainer_that_reports_little(tmp_path: Path) -> None:
         renamed = table.rename(columns=lambda column: column.replace("val/exact_accuracy", "loss"))
         renamed.to_parquet(folder / f"{name}.parquet")
     page = page_of(folder)
-    assert page.row("a")[2] < page.row("b")[2] and page.rows[1][0] == "● a"
+    assert page.cell("a", "loss") < page.cell("b", "loss") and page.rows[1][0] == "● a"
     assert "%" not in "".join(page.row("arm"))
 
 
@@ -75,6 +76,7 @@ def test_sixty_arms(tmp_path: Path) -> None:
     first = [row[0] for row in page.rows[1:61]]
     assert sorted(first) == [f"● {arm}" for arm in sorted(arms)]
     assert "Of 60 arms 12 are drawn" in page.text
+    assert all("too few seeds" in page.cell(arm, "difference") for arm in arms if arm != "arm00")
 
 
 def test_names_that_are_long_or_of_other_scripts(tmp_path: Path) -> None:
@@ -87,10 +89,12 @@ def test_names_that_are_long_or_of_other_scripts(tmp_path: Path) -> None:
     assert {f"● {name}" for name in names} <= {row[0] for row in page.rows}
     latex = (folder / "report" / "table.tex").read_text(encoding="utf-8")
     assert "LuaLaTeX" in latex and all(name in latex for name in SCRIPTS)
+    row = next(line for line in latex.splitlines() if line.startswith("mixer="))
+    assert len(row.partition(r"\tnote")[0]) < 60 and latex.count(escape(LONG)) == 1
 
 
 def test_an_arm_that_has_not_begun_has_no_numbers(tmp_path: Path) -> None:
     folder = played(tmp_path, lambda arm, seed: float("nan") if arm == "d" else 0.5 + 0.01 * seed)
     page = page_of(folder)
-    assert page.row("d")[2].startswith("–") and "diverged" in page.row("d")[0]
+    assert page.row("d")[1].startswith("–") and "diverged" in page.row("d")[0]
     assert load_sweep(folder).arms == ["a", "b", "c", "d"]
