@@ -20,7 +20,7 @@ from analysis.report.verdicts import verdicts
 from analysis.sweep import load_sweep
 from tests.conftest import ROOT
 
-STUDIES = sorted(path.parent for path in (ROOT / "docs" / "results").glob("*/trials.parquet"))
+STUDIES = sorted(path.parent for path in (ROOT / "docs" / "results").glob("*/verdicts.json"))
 METRIC = "test/exact_accuracy"
 RESULT = ["n", "mean [95% interval]", "lowest, highest"]
 COMPARED = ["against", "difference [repeated interval]", "p (adjusted)", "verdict"]
@@ -159,11 +159,12 @@ def test_the_further_steps_of_mini_mixers() -> None:
 @pytest.mark.parametrize(("study", "page"), [("mini_hybrids", "results.md"), ("mini_frontier", "mixers.md")])
 def test_a_first_look_has_its_trials_values(study: str, page: str) -> None:
     """One seed an arm: arm, val, test, parameters."""
-    summary = pd.read_csv(ROOT / "docs" / "results" / study / "summary.csv")
+    trials = pd.read_parquet(ROOT / "docs" / "results" / study / "trials.parquet")
     text = (ROOT / "docs" / page).read_text()
-    for row in summary.itertuples():
-        size = f"{row.num_params / 1e3:.1f}k"
-        assert f"| {row.arm} | {points(row.mean)}% | {points(row.test_mean)}% | {size} |" in text
+    assert not trials["arm"].duplicated().any() and set(trials["status"]) == {"completed"}
+    for _, row in trials.iterrows():
+        shares = f"{points(row['val/exact_accuracy'])}% | {points(row[METRIC])}%"
+        assert f"| {row['arm']} | {shares} | {row['num_params'] / 1e3:.1f}k |" in text
 
 
 def test_the_readmes_result_is_mini_mixers() -> None:
