@@ -8,7 +8,7 @@ ink of the text, and so is all text. A figure is as wide as a paper's column or 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,8 +21,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.transforms import Affine2D
 
 from analysis.format import si
 from analysis.sweep import Sweep
@@ -31,6 +34,7 @@ INK = "#1b1b1d"  # the report turns this very colour into the page's text colour
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B4558D", "#A87400", "#6F4E37")
 MARKERS = ("s", "^", "D", "v", "P", "X", "p", "<", ">", "h", "*")
 LINES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
 COLUMN, PAGE = 3.3, 7.0  # inches: the two widths of figures
 LABEL = 7.5  # points
 NEAR = 0.93  # of the axes' width, from which a line ends at their edge
@@ -64,6 +68,20 @@ class Look:
     marker: str
     line: Any
 
+    @property
+    def dashes(self) -> list[float]:
+        """Strokes and gaps of the line in turn, in widths of the line; none if it has no gaps."""
+        return [] if self.line == "-" else list(self.line[1])
+
+    @property
+    def outline(self) -> str:
+        """The marker as a path of SVG, about one unit wide, around 0, 0, for a page that draws by itself."""
+        marker = MarkerStyle(self.marker)
+        down = marker.get_transform() + Affine2D().scale(1, -1)  # as SVG's y points
+        path = marker.get_path().transformed(down)
+        steps = path.iter_segments(simplify=False)
+        return "".join(LETTERS[code] + _numbers(() if code == Path.CLOSEPOLY else at) for at, code in steps)
+
 
 def looks(sweep: Sweep) -> dict[str, Look]:
     """The baseline in ink; the other arms by their place in the plan, not by their rank."""
@@ -78,6 +96,10 @@ def looks_of(count: int) -> list[Look]:
         line = LINES[(i + 1) % len(LINES)]
         found.append(Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], line))
     return found
+
+
+def _numbers(found: Iterable[float]) -> str:
+    return " ".join(f"{each:.3f}".rstrip("0").rstrip(".") for each in found)
 
 
 @contextmanager

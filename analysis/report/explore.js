@@ -1,9 +1,15 @@
 "use strict";
 // Draws the trials of a sweep from the JSON in #data: curves, slices, parallel coordinates. No library.
+// A panel is as many units wide as it has pixels, so that texts keep their size on every screen.
 const data = JSON.parse(document.getElementById("data").textContent);
-const color = Object.fromEntries(data.arms.map((arm) => [arm.name, arm.color]));
-const shown = new Set(data.arms.map((arm) => arm.name));
-const W = 520, H = 300, LEFT = 58, RIGHT = 14, TOP = 26, BOTTOM = 42;
+const looks = new Map(data.arms.map((arm) => [arm.name, arm]));
+const shown = new Set(looks.keys());
+const panels = document.getElementById("panels");
+const H = 300, LEFT = 58, RIGHT = 14, TOP = 12, BOTTOM = 42;
+const LINE = 1.4, SIZE = 9, RING = 17;
+const ASIDE = 30;  // room beside a slice's outermost values, for marks that stand beside others
+const LETTER = 7;  // a letter's width, rather too much than too little
+const STEP = 150, NAME = 24;  // parallel coordinates: between two axes, and letters of a name
 const made = (name, attributes = {}, text = "", space = "http://www.w3.org/2000/svg") => {
   const node = document.createElementNS(space, name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
@@ -13,115 +19,201 @@ const made = (name, attributes = {}, text = "", space = "http://www.w3.org/2000/
 const html = (name, attributes, text) => made(name, attributes, text, "http://www.w3.org/1999/xhtml");
 const isNumber = (value) => typeof value === "number";
 const short = (text, most = 24) => text.length > most ? text.slice(0, most / 2) + "…" + text.slice(-most / 2 + 1) : text;
-const told = (value) => {
+const told = (value, digits = 3) => {
   if (!isNumber(value)) return value === null ? "none" : String(value);
   for (const [size, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
-    if (Math.abs(value) >= size) return +(value / size).toPrecision(3) + letter;
-  return String(+value.toPrecision(3));
+    if (Math.abs(value) >= size) return +(value / size).toPrecision(digits) + letter;
+  return String(+value.toPrecision(digits));
 };
 
-// A scale from values to `from`..`to`: numbers, or names in their order.
+// A scale from values to `from`..`to`: numbers, or names in their order. `text`: what stands at a tick.
+const NEAR = 0.35;  // of the way between two ticks, within which an axis goes on to the outer one
 function scale(values, from, to, log) {
   values = values.filter((value) => value !== null);
   if (!values.every(isNumber)) {
     const names = [...new Set(values.map(String))];
     const at = (value) => from + (to - from) * (names.indexOf(String(value)) + 0.5) / names.length;
-    return { at, ticks: names };
+    return { at, ticks: names, text: String };
   }
+  if (!values.length) return { at: () => from, ticks: [], text: told };
   log = log && values.every((value) => value > 0);
   const f = log ? Math.log10 : (value) => value;
   let low = Infinity, high = -Infinity;
   for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
   if (low === high) { low = log ? low / 2 : low - 0.5; high = log ? high * 2 : high + 0.5; }
+  const within = (ticks) => ticks.filter((tick) => tick >= low && tick <= high);
+  let ticks = log ? powers(low, high) : steps(low, high, values.every(Number.isInteger));
+  const below = ticks.findLastIndex((tick) => tick <= low), above = ticks.findIndex((tick) => tick >= high);
+  const share = (tick, end, next) => Math.abs(f(tick) - f(end)) / Math.abs(f(tick) - f(next));
+  if (share(ticks[below], low, ticks[below + 1]) < NEAR) low = ticks[below];
+  if (share(ticks[above], high, ticks[above - 1]) < NEAR) high = ticks[above];
+  ticks = within(ticks);
+  if (ticks.length < 2 && log) ticks = within(steps(low, high, false));
+  let digits = 3;
+  while (digits < 15 && new Set(ticks.map((tick) => told(tick, digits))).size < ticks.length) digits++;
   const at = (value) => from + (to - from) * (0.03 + 0.94 * (f(value) - f(low)) / (f(high) - f(low)));
+  return { at, ticks, text: (tick) => told(tick, digits) };
+}
+// Round numbers from below `low` to above `high`; whole ones for settings that are whole.
+function steps(low, high, whole) {
+  const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+  let step = power * [1, 2, 5, 10].find((part) => part * power >= rough);
+  if (whole) step = Math.max(1, step);
   const ticks = [];
-  if (log) {
-    for (let power = Math.floor(f(low)); power <= f(high); power++)
-      for (const part of f(high) - f(low) > 2 ? [1] : [1, 2, 5]) ticks.push(part * 10 ** power);
-  } else {
-    const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
-    const step = power * [1, 2, 5, 10].find((part) => part * power >= rough);
-    for (let tick = Math.ceil(low / step); tick * step <= high; tick++) ticks.push(tick * step);
-  }
-  return { at, ticks: ticks.filter((tick) => tick >= low && tick <= high) };
+  for (let i = Math.floor(low / step); i <= Math.ceil(high / step); i++)
+    ticks.push(step < 1 ? i / Math.round(1 / step) : i * step);
+  return ticks;
+}
+function powers(low, high) {
+  const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))], ticks = [];
+  for (let power = first; power <= last; power++)
+    for (const part of Math.log10(high / low) > 2 ? [1] : [1, 2, 5]) ticks.push(+`${part}e${power}`);
+  return ticks;
 }
 
-function panel(title, width = W) {
-  const svg = made("svg", { viewBox: `0 0 ${width} ${H}`, role: "img", class: "plot" });
-  svg.append(made("title", {}, title), made("text", { x: 4, y: 14 }, title));
-  document.getElementById("panels").append(svg);
-  return svg;
+// A panel under its title: at least `least` wide, and below that its box scrolls. Texts go over the marks.
+function panel(title, { height = H, least = 0, wide = least > 0 } = {}) {
+  const around = html("div", { class: wide ? "panel all" : "panel" }), box = html("div", { class: "scroll" });
+  if (least) box.tabIndex = 0;
+  around.append(html("p", { class: "title" }, title), box);
+  panels.append(around);
+  const width = Math.max(box.clientWidth, least, 240);
+  const svg = made("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title, class: "plot",
+    style: `min-width:${least}px` });
+  const layers = ["grid", "marks", "texts"].map((name) => made("g", { class: name }));
+  svg.append(...layers);
+  box.append(svg);
+  const [grid, marks, texts] = layers;
+  return { width, height, marks,
+    rule: (x1, y1, x2, y2) => grid.append(made("line", { x1, x2, y1, y2 })),
+    write: (text, x, y, anchor = "middle") => texts.append(made("text", { x, y, "text-anchor": anchor }, text)) };
 }
-function axes(svg, x, y, label) {
+function axes(on, x, y, label) {
+  const right = on.width - RIGHT;
   for (const tick of y.ticks) {
-    svg.append(made("line", { class: "grid", x1: LEFT, x2: W - RIGHT, y1: y.at(tick), y2: y.at(tick) }));
-    svg.append(made("text", { x: LEFT - 6, y: y.at(tick) + 4, "text-anchor": "end" }, told(tick)));
+    on.rule(LEFT, y.at(tick), right, y.at(tick));
+    on.write(y.text(tick), LEFT - 6, y.at(tick) + 4, "end");
   }
-  for (const tick of x.ticks)
-    svg.append(made("text", { x: x.at(tick), y: H - BOTTOM + 18, "text-anchor": "middle" }, short(told(tick), 12)));
-  svg.append(made("text", { x: (LEFT + W - RIGHT) / 2, y: H - 6, "text-anchor": "middle" }, label));
+  let free = 0;  // up to here the line of ticks is taken
+  for (const tick of x.ticks) {
+    const text = short(x.text(tick), 12), half = LETTER * text.length / 2;
+    if (x.at(tick) - half < free) continue;
+    on.write(text, Math.min(x.at(tick), on.width - half), on.height - BOTTOM + 18);
+    free = x.at(tick) + half + 4;
+  }
+  on.write(label, (LEFT + right) / 2, on.height - 6);
 }
-function mark(svg, trial, name, attributes) {
-  const full = name === "circle" && trial.status === "completed" ? " full" : "";
-  const dashed = name !== "circle" && trial.status !== "completed" ? { "stroke-dasharray": "5 3" } : {};
-  svg.append(made(name, { class: `mark${name === "circle" ? " dot" : ""}${full}`, "data-id": trial.id,
-    style: `color:${color[trial.arm]}`, ...dashed, ...attributes }));
-}
-const line = (points) => points.filter((point) => point.every(isNumber)).map((point) => point.map((n) => n.toFixed(1))).join(" ");
 
-function draw() {
-  document.getElementById("panels").replaceChildren();
-  const trials = data.trials.filter((trial) => shown.has(trial.arm) && (phase.value === "all" || phase.value === trial.phase));
-  const metric = data.metrics[metrics.value], over = data.over[overs.value];
-  if (metric && over) {
-    const svg = panel(metric.label + (metric.unit && ` (${metric.unit})`));
-    const points = (trial) => trial.curves[over.name].map((x, i) => {
-      const y = trial.curves[metric.name][i];
-      return [x, y === null ? null : y * metric.factor];
-    }).filter((point) => point.every(isNumber));
-    const all = trials.flatMap(points);
-    const x = scale(all.map((p) => p[0]), LEFT, W - RIGHT), y = scale(all.map((p) => p[1]), H - BOTTOM, TOP);
-    axes(svg, x, y, over.label);
-    for (const trial of trials) mark(svg, trial, "polyline", { points: line(points(trial).map((p) => [x.at(p[0]), y.at(p[1])])) });
+// An arm's line and its mark, for a trial or for itself. The mark is open where the trial did not complete.
+const dashes = (arm) => arm.dashes.length ? { "stroke-dasharray": arm.dashes.map((n) => n * LINE).join(" ") } : {};
+const of = (arm, trial) => ({ style: `color:${arm.color}`, ...(trial && { "data-id": trial.id }) });
+function shape(arm, x, y, trial, size = SIZE) {
+  const full = !trial || trial.status === "completed";
+  return made("path", { d: arm.mark, class: `mark point ${full ? "full" : "open"}`, ...of(arm, trial),
+    transform: `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(${size})` });
+}
+function course(trial, points) {
+  const arm = looks.get(trial.arm), text = points.map((point) => point.map((n) => n.toFixed(1))).join(" ");
+  return made("polyline", { points: text, class: "mark", ...dashes(arm), ...of(arm, trial) });
+}
+// Lines that end in marks, which stand over all lines.
+function drawLines(on, lines) {
+  lines = lines.filter(([, points]) => points.length);
+  on.marks.append(...lines.map(([trial, points]) => course(trial, points)));
+  on.marks.append(...lines.map(([trial, points]) => shape(looks.get(trial.arm), ...points.at(-1), trial, SIZE - 1)));
+}
+
+const titled = (metric) => metric.label + (metric.unit && ` (${metric.unit})`);
+const those = (name) => data.trials.filter((trial) => shown.has(trial.arm) && (name === "all" || name === trial.phase));
+const saying = (name) => name === "all" ? "" : `, trials of the ${name}`;
+
+function drawCurves() {
+  const metric = data.metrics[metrics.value], over = data.over[overs.value], trials = those(phase.value);
+  if (!metric || !over) return;
+  const on = panel(titled(metric) + saying(phase.value), { wide: !data.keys.length });
+  const points = trials.map((trial) => trial.curves[over.name].map((x, i) => {
+    const y = trial.curves[metric.name][i];
+    return [x, y === null ? null : y * metric.factor];
+  }).filter((point) => point.every(isNumber)));
+  const all = points.flat();
+  const x = scale(all.map((p) => p[0]), LEFT, on.width - RIGHT), y = scale(all.map((p) => p[1]), on.height - BOTTOM, TOP);
+  axes(on, x, y, over.label);
+  drawLines(on, trials.map((trial, i) => [trial, points[i].map((p) => [x.at(p[0]), y.at(p[1])])]));
+}
+
+// Where each mark stands, given as [x, y, its width]: beside others, left and right in turn, where it would cover them.
+function spread(places, left, right) {
+  const found = [];
+  const free = (x, y, width) => x >= left && x <= right &&
+    !found.some(([a, b, other]) => Math.max(Math.abs(a - x), Math.abs(b - y)) < (width + other) / 2 - 0.01);
+  for (const [x, y, width] of places) {
+    const tried = [...Array(17).keys()].map((i) => x + width * Math.ceil(i / 2) * (i % 2 ? 1 : -1));
+    found.push([tried.find((each) => free(each, y, width)) ?? x, y, width]);
   }
-  const target = data.objective.label + (data.objective.unit && ` (${data.objective.unit})`);
-  const ended = trials.filter((trial) => trial.value !== null);
+  return found;
+}
+
+function drawSlices() {
+  const ended = those(sliced.value).filter((trial) => trial.value !== null);
   data.keys.forEach((key, place) => {
-    const svg = panel(`${target} by ${key.name}`), own = ended.filter((trial) => trial.tuned[place] !== null);
-    const x = scale(own.map((trial) => trial.tuned[place]), LEFT, W - RIGHT, key.log);
-    const y = scale(own.map((trial) => trial.value), H - BOTTOM, TOP);
-    axes(svg, x, y, key.name);
-    for (const trial of own) {
-      const at = { cx: x.at(trial.tuned[place]), cy: y.at(trial.value) };
-      mark(svg, trial, "circle", { ...at, r: 4 });
-      if (trial.chosen && trial.phase === "search") svg.append(made("circle", { ...at, r: 8, fill: "none", stroke: "currentColor" }));
-    }
+    const on = panel(`${titled(data.objective)} by ${key.name}${saying(sliced.value)}`);
+    const own = ended.filter((trial) => trial.tuned[place] !== null);
+    const x = scale(own.map((trial) => trial.tuned[place]), LEFT + ASIDE, on.width - RIGHT - ASIDE, key.log);
+    const y = scale(own.map((trial) => trial.value), on.height - BOTTOM, TOP);
+    axes(on, x, y, key.name);
+    const ringed = own.map((trial) => trial.chosen && trial.phase === "search");
+    const places = own.map((trial, i) => [x.at(trial.tuned[place]), y.at(trial.value), ringed[i] ? 0.8 * RING : SIZE - 1]);
+    spread(places, LEFT + SIZE, on.width - SIZE).forEach(([cx, cy], i) => {
+      on.marks.append(shape(looks.get(own[i].arm), cx, cy, own[i]));
+      if (ringed[i]) on.marks.append(made("circle", { cx, cy, r: RING / 2, class: "ring" }));
+    });
   });
+}
+
+function drawParallel() {
+  const ended = those(phase.value).filter((trial) => trial.value !== null), arms = data.arms.filter((arm) => shown.has(arm.name));
   const columns = [["arm", (trial) => trial.arm, false], ...data.keys.map((key, i) => [key.name, (trial) => trial.tuned[i], key.log]),
-    ["seed", (trial) => trial.seed, false], [target, (trial) => trial.value, false]];
-  const wide = 2 * W, svg = panel("Parallel coordinates", wide);
-  svg.classList.add("all");
-  const places = columns.map(([name, of, log], i) => {
-    const at = 110 + (wide - 220) * i / (columns.length - 1), names = i === 0,
-      y = names ? scale(data.arms.map((arm) => arm.name).filter((name) => shown.has(name)), 44, H - 24) : scale(ended.map(of), H - 24, 44, log);
-    svg.append(made("line", { class: "grid", x1: at, x2: at, y1: 40, y2: H - 20 }));
-    svg.append(made("text", { x: at, y: 34, "text-anchor": "middle" }, short(name)));
-    for (const tick of y.ticks.length > 14 ? [] : y.ticks)
-      svg.append(made("text", { x: at + (i ? 6 : -6), y: y.at(tick) + 4, "text-anchor": i ? "start" : "end" }, short(told(tick), 16)));
-    return (trial) => of(trial) === null ? null : [at, y.at(of(trial))];
+    ["seed", (trial) => trial.seed, false], [titled(data.objective), (trial) => trial.value, false]];
+  const left = 20 + LETTER * Math.min(NAME, Math.max(3, ...arms.map((arm) => arm.name.length)));
+  const right = Math.max(50, 4 + LETTER * short(columns.at(-1)[0]).length / 2);
+  const on = panel(`Parallel coordinates${saying(phase.value)}`,
+    { height: Math.max(H, 60 + 18 * arms.length), least: left + right + STEP * (columns.length - 1) });
+  const top = 30, foot = on.height - 14;
+  const places = columns.map(([name, value, log], i) => {
+    const at = left + (on.width - left - right) * i / (columns.length - 1);
+    const y = i ? scale(ended.map(value), foot, top, log) : scale(arms.map((arm) => arm.name), top, foot);
+    on.rule(at, top - 6, at, foot + 6);
+    on.write(short(name), at, 14);
+    for (const tick of i && y.ticks.length > 14 ? [] : y.ticks)
+      on.write(short(y.text(tick), i ? 16 : NAME), at + (i ? 8 : -10), y.at(tick) + 4, i ? "start" : "end");
+    return (trial) => value(trial) === null ? null : [at, y.at(value(trial))];
   });
-  for (const trial of ended)
-    mark(svg, trial, "polyline", { points: line(places.map((place) => place(trial)).filter((point) => point)) });
+  drawLines(on, ended.map((trial) => [trial, places.map((place) => place(trial)).filter((point) => point)]));
+  on.marks.append(...arms.map((arm) => shape(arm, ...places[0]({ arm: arm.name }))));
+}
+
+let drawn = 0;  // how wide the page was
+function draw() {
+  const scrolled = [...panels.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
+  panels.style.minHeight = `${panels.offsetHeight}px`;  // the page does not jump
+  panels.replaceChildren();
+  drawCurves();
+  drawSlices();
+  drawParallel();
+  panels.style.minHeight = "";
+  panels.querySelectorAll(".scroll").forEach((box, i) => box.scrollLeft = scrolled[i] ?? 0);
+  drawn = panels.clientWidth;
 }
 
 // Pointing at a mark lights its trial in every panel, and says what it is.
-document.getElementById("panels").addEventListener("pointerover", (event) => {
+panels.addEventListener("pointerover", (event) => {
   const id = event.target.getAttribute("data-id"), trial = data.trials.find((each) => each.id === id);
   for (const svg of document.querySelectorAll("svg.plot")) svg.classList.toggle("some", Boolean(trial));
-  for (const node of document.querySelectorAll(".mark")) node.classList.toggle("lit", node.getAttribute("data-id") === id);
+  for (const node of document.querySelectorAll(".plot .mark"))
+    node.classList.toggle("lit", Boolean(trial) && node.getAttribute("data-id") === id);
   document.getElementById("told").textContent = !trial ? "No trial is pointed at." : [
     `${trial.id}: ${trial.arm}, draw ${trial.draw}, seed ${trial.seed}`, `${trial.phase}, ${trial.status}`,
-    ...data.keys.map((key, i) => `${key.name} ${told(trial.tuned[i])}`),
+    ...data.keys.map((key, i) => `${key.name} ${Number.isInteger(trial.tuned[i]) ? trial.tuned[i] : told(trial.tuned[i])}`),
     `${data.objective.label} ${told(trial.value)}${data.objective.unit}`].join("; ");
 });
 function choice(label, options) {
@@ -135,10 +227,16 @@ function choice(label, options) {
 }
 const metrics = choice("Curve", data.metrics.map((metric, i) => [i, metric.label]));
 const overs = choice("over", data.over.map((over, i) => [i, over.label]));
-const phase = choice("Trials", [["all", "all"], ["search", "of the search"], ["evidence", "of the evidence"]]);
+const phases = ["search", "evidence"].filter((name) => data.trials.some((trial) => trial.phase === name));
+const every = [["all", "all"]], each = phases.length > 1 ? phases.map((name) => [name, `of the ${name}`]) : [];
+const phase = choice("Trials", [...every, ...each]);
+// Settings were varied in the search; the evidence repeats what was chosen there.
+const sliced = choice("in slices", data.keys.length ? [...each, ...every] : every);
 for (const arm of data.arms) {
   const button = html("button", { type: "button", "aria-pressed": "true" });
-  button.append(html("span", { style: `color:${arm.color}` }, "● "), arm.name);
+  const key = made("svg", { class: "key", viewBox: "0 0 30 12", "aria-hidden": "true" });
+  key.append(made("line", { x1: 0, x2: 30, y1: 6, y2: 6, class: "mark", ...dashes(arm), ...of(arm) }), shape(arm, 15, 6));
+  button.append(key, arm.name);
   button.addEventListener("click", (event) => {
     if (event.shiftKey) { shown.clear(); shown.add(arm.name); }
     else if (!shown.delete(arm.name)) shown.add(arm.name);
@@ -147,4 +245,5 @@ for (const arm of data.arms) {
   });
   document.getElementById("arms").append(button);
 }
+addEventListener("resize", () => panels.clientWidth !== drawn && draw());
 draw();

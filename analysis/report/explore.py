@@ -52,7 +52,11 @@ def content(sweep: Sweep) -> dict[str, Any]:
             "curves": {name: [_plain(each) for each in mine[name]] for name in (*over, *metrics)},
         })  # fmt: skip
     return {
-        "arms": [{"name": arm, "color": page.themed(how[arm].color)} for arm in arms_in_order(sweep)],
+        "arms": [
+            {"name": arm, "color": page.themed(how[arm].color), "mark": how[arm].outline,
+             "dashes": how[arm].dashes}
+            for arm in arms_in_order(sweep)
+        ],
         "objective": {"name": sweep.metric, "label": name_of(sweep.metric), "unit": unit.suffix},
         "keys": [{"name": key, "log": is_logarithmic(sweep, key)} for key in keys],
         "metrics": [

@@ -24,6 +24,14 @@ def test_arms_look_the_same_everywhere_and_differ_without_colour(tmp_path: Path)
     assert looks["arm0"].color == plots.INK
 
 
+def test_a_page_that_draws_by_itself_is_told_marks_and_lines_in_terms_of_svg() -> None:
+    found = plots.looks_of(12)
+    assert len({look.outline for look in found}) == 12
+    assert len({(look.color, *look.dashes) for look in found}) == 12
+    assert found[0].dashes == [] and found[1].dashes == [5, 1.5]
+    assert found[2].marker == "^" and found[2].outline == "M0 -0.5L-0.5 0.5L0.5 0.5Z"  # it points up
+
+
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=10))
 def test_labels_never_touch(places: list[float]) -> None:
     found = spread(places, 7.5, 100)
