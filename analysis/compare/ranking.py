@@ -118,8 +118,8 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
     if sweep.is_exploratory:
         result[list(P_VALUES)] = np.nan
         result.loc[others, "verdict"] = EXPLORATORY
-        shared = result["n"].clip(upper=result.loc[sweep.baseline, "n"])
-        result.loc[shared < MIN_FOR_INTERVAL, ["diff_low", "diff_high"]] = np.nan
+        seeds = np.minimum(result["n"], table[sweep.baseline].count())
+        result.loc[seeds < MIN_FOR_INTERVAL, ["diff_low", "diff_high"]] = np.nan
     elif claims.rule.question in ASKED_ONCE:  # which is not of the arms' means
         result[list(P_VALUES)] = np.nan
         result.loc[others, "verdict"] = NOT_SETTLED

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from analysis.figures.style import INK
+from analysis.figures.style import INK, Look
 
 HERE = Path(__file__).parent
 
@@ -54,11 +54,11 @@ class Definitions:
 
 @dataclass(frozen=True)
 class Cell:
-    """Of a table: text, below it in small print an interval and a note, before it a dot in a colour."""
+    """Of a table: text, below it in small print an interval and a note, before it an arm's mark."""
 
     text: str
     interval: str = ""
-    color: str = ""
+    look: Look | None = None
     note: str = ""
 
 

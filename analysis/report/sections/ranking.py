@@ -41,7 +41,7 @@ def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
     columns, how = table.columns(sweep), looks(sweep)
     rows = [
         [
-            page.Cell(table.marked(sweep, row["arm"]), table.outcome(row), how[row["arm"]].color),
+            page.Cell(table.marked(sweep, row["arm"]), table.outcome(row), how[row["arm"]]),
             *(page.Cell(column.text(row), column.below(row), note=column.note(row)) for column in columns),
         ]
         for _, row in ranked.iterrows()

@@ -57,7 +57,7 @@ def test_two_values_have_no_edge(tmp_path: Path) -> None:
 def test_the_table_has_the_choice_and_its_edge(sweep: Sweep) -> None:
     heads, *rows = cells(render(sweep).split("</table>")[0])
     place = heads.index("chosen lr")
-    assert {row[0]: row[place] for row in rows} == {"● a": "0.004highest tried", "● b": "0.001lowest tried"}
+    assert {row[0]: row[place] for row in rows} == {"a": "0.004highest tried", "b": "0.001lowest tried"}
     table = pd.read_csv(StringIO(to_csv(sweep))).set_index("arm")
     assert table["chosen optim.lr"].to_dict() == {"a": 0.004, "b": 0.001}
 

@@ -29,7 +29,7 @@ from tests.sweeps.playing import value
 def ranking(sweep: Sweep) -> dict[str, dict[str, str]]:
     """The rows of the page's first table, by arm, which is a letter, and the column's head."""
     heads, *rows = cells(render(sweep).split("</table>")[0])
-    return {row[0].removeprefix("● ")[0]: dict(zip(heads, row, strict=True)) for row in rows}
+    return {row[0][0]: dict(zip(heads, row, strict=True)) for row in rows}
 
 
 def limits(sweep: Sweep) -> str:

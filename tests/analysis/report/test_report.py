@@ -59,6 +59,8 @@ class Page(HTMLParser):
             self.rows[-1].append("")
         if tag in ("h1", "h2"):
             self.headings.append("")
+        if tag == "svg" and given.get("class") == "dot":
+            self.rows[-1][-1] += "● "
 
     def handle_startendtag(self, tag, attrs):
         if tag not in VOID:
@@ -147,7 +149,8 @@ def test_the_page_needs_nothing_but_itself(reported: Path) -> None:
     assert "prefers-color-scheme: dark" in source and "width=device-width" in source
     assert "currentColor" in source and "@import" not in source
     drawings = re.findall(r"<svg .*?>\s*<title id=.*?>(.*?)</title>", source, re.DOTALL)
-    assert len(drawings) == source.count("<svg ") and all(drawings)
+    marks = source.count('<svg class="dot" aria-hidden="true"')
+    assert len(drawings) == source.count("<svg ") - marks and all(drawings)
 
 
 def contrast(one: str, other: str) -> float:
@@ -466,3 +469,10 @@ def test_a_sweep_of_equal_training_flops_says_what_is_equal(tmp_path: Path) -> N
     assert "flops" not in drawn and "flops" in [each.name for each in figures_of(plain)]
     assert "over training FLOPs" in drawn["curve_judged"].caption
     assert Page(render(sweep)).row("b")[-1] == "800000"
+
+
+def test_arms_of_one_colour_have_marks_of_their_own(tmp_path: Path) -> None:
+    arms = {f"arm{i}": Fake(0.05 * i) for i in range(11)}
+    source = render(load_sweep(write_sweep(tmp_path / "s", arms)))
+    marks = re.findall(r'<svg class="dot".*?d="(.*?)" fill="(.*?)"', source)[:11]
+    assert len(set(marks)) == 11 > len({color for _, color in marks})
