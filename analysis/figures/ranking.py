@@ -33,7 +33,7 @@ def ranked_intervals(sweep: Sweep) -> Figure:
     if any(np.isfinite(rows[arm][f"{prefix}diff"]) for arm in arms):
         other = "the arm it is tested against" if rule_of(sweep).question == "best" else "baseline"
         titles.append(f"difference from {other}" + (f" ({unit.difference})" if unit.difference else ""))
-    figure, panels = make_row([title.replace(" from ", "\nfrom ") for title in titles], arms)
+    figure, panels = make_row(titles, arms)
     for y, arm in enumerate(arms):
         row, look, values = rows[arm], how[arm], list(seeds[arm].dropna())
         draw_values(panels[0], y + 0.22, values, look, across=True)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, wraps
+from textwrap import wrap
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
@@ -37,6 +38,8 @@ LINES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
 COLUMN, PAGE = 3.3, 7.0  # inches: the two widths of figures
 LABEL = 7.5  # points
+LETTER = 0.065  # inches, of an axis' title
+LETTERS_OF_NAME = 24
 NEAR = 0.93  # of the axes' width, from which a line ends at their edge
 FALLBACK = (  # where Matplotlib's font lacks a letter
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Emoji", "PingFang SC",
@@ -173,18 +176,24 @@ def make_grid(
 
 
 def make_row(titles: Sequence[str], rows: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Axes side by side, a line for each of `rows`, named at the left; `titles` below them."""
-    height, margin = 0.75 + 0.26 * max(len(rows), 1), _width(rows) + 0.18
-    figure = Figure(figsize=(width(), height))
+    """Axes side by side, a line for each of `rows`, named at the left; `titles` below them, in lines as wide
+    as the axes."""
+    letters = LETTERS_OF_NAME if len(titles) == 1 or width() > COLUMN else LETTERS_OF_NAME * 2 // 3
+    names = [short(row, letters) for row in rows]
+    margin = _width(names) + 0.18
     step = (width() - margin) / len(titles)
+    said = [wrap(title, int((step - 0.1) / LETTER), break_long_words=False) for title in titles]
+    below = 0.29 + 0.13 * max(map(len, said))
+    height = 0.2 + below + 0.26 * max(len(rows), 1)
+    figure = Figure(figsize=(width(), height))
     found = []
-    for i, title in enumerate(titles):
-        place = ((margin + i * step) / width(), 0.55 / height, (step - 0.18) / width(), 1 - 0.63 / height)
-        axes = figure.add_axes(place)
-        axes.set_yticks(range(len(rows)), [short(row) for row in rows] if i == 0 else [])
+    for i, lines in enumerate(said):
+        place = (margin + i * step) / width(), below / height
+        axes = figure.add_axes((*place, (step - 0.18) / width(), 1 - (below + 0.08) / height))
+        axes.set_yticks(range(len(rows)), names if i == 0 else [])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(title)
+        axes.set_xlabel("\n".join(lines))
         found.append(axes)
     return figure, found
 
@@ -308,6 +317,6 @@ def spread(places: Sequence[float], gap: float, high: float) -> np.ndarray:
     return result
 
 
-def short(label: str, length: int = 24) -> str:
+def short(label: str, length: int = LETTERS_OF_NAME) -> str:
     """A long name without its middle: arms of one mixer differ at the end."""
     return label if len(label) <= length else f"{label[: length // 2 - 3]}…{label[-length // 2 - 2 :]}"

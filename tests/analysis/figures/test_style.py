@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import figures as plots
-from analysis.figures.style import spread
+from analysis.figures.style import COLUMN, PAGE, make_row, of_width, spread, style
 from analysis.sweep import load_sweep
 from tests.analysis.figures.arms import CROSSED
 from tests.analysis.synthetic import Fake, write_sweep
@@ -58,3 +59,13 @@ def test_below_four_seeds_figures_show_each_ones_value(tmp_path: Path, seeds: in
         assert all(len(line.get_xdata()) == seeds for line in marks), name
     ranking = plots.ranked_intervals(sweep).axes[0].lines
     assert any(line.get_linewidth() == 1.6 and len(line.get_xdata()) == 2 for line in ranking) != open_marks
+
+
+@pytest.mark.parametrize("inches", [COLUMN, PAGE])
+def test_titles_below_axes_side_by_side_stay_apart_and_on_the_figure(inches: float) -> None:
+    with of_width(inches), style():
+        titles = ["test exact accuracy (%)", "difference from the arm it is tested against (points)"]
+        figure, panels = make_row(titles, ["model.mixer.kind=gated_deltanet,model.num_layers=4", "mlp"])
+        FigureCanvasAgg(figure).draw()
+        left, right = (axes.xaxis.label.get_window_extent() for axes in panels)
+    assert left.x1 < right.x0 and right.x1 <= figure.bbox.x1 and min(left.y0, right.y0) >= 0
