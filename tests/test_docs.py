@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import trm
 from tests.conftest import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").rglob("*.md")])
@@ -74,6 +75,14 @@ def test_the_index_leads_to_every_page() -> None:
     reached = {(docs / link.partition("#")[0]).resolve() for link in links(index)}
     assert sorted({page.resolve() for page in docs.rglob("*.md")} - reached - {index}) == []
     assert "docs/index.md" in links(ROOT / "README.md")
+
+
+def test_changelog_and_citation_name_the_version() -> None:
+    version, released = re.findall(
+        r"^version: (.+)\ndate-released: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE
+    )[0]
+    releases = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert version == trm.__version__ and f"{version} ({released})" in releases
 
 
 def test_every_paper_that_a_mixer_names_is_cited() -> None:

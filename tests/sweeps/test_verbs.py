@@ -44,6 +44,7 @@ from sweeps.space.errors import SpecError
 from sweeps.status_text import list_text
 from sweeps.sweep_status import SweepReader
 from sweeps.watch import watch
+from trm import __version__
 from tests.sweeps.launches import ENVIRONMENT
 from tests.sweeps.spaces import ASHA, TUNE
 from tests.sweeps.sweep_folders import FAILS, Played, height
@@ -218,7 +219,7 @@ def test_a_journal_of_a_later_format_is_refused(storage: Path, capsys: Printed) 
     journal.close()
     for verb in ("status", "retry", "report"):
         error = refused(capsys, verb, "toy", "--storage", str(storage))
-        assert "newer version (7.0.0; this is 0.1.0)" in error
+        assert f"newer version (7.0.0; this is {__version__})" in error
 
 
 def test_an_unfinished_line_is_read_when_it_is_whole(storage: Path) -> None:
