@@ -44,10 +44,10 @@ from sweeps.space.errors import SpecError
 from sweeps.status_text import list_text
 from sweeps.sweep_status import SweepReader
 from sweeps.watch import watch
-from trm import __version__
 from tests.sweeps.launches import ENVIRONMENT
 from tests.sweeps.spaces import ASHA, TUNE
 from tests.sweeps.sweep_folders import FAILS, Played, height
+from trm import __version__
 
 SEARCH = {"draws_per_arm": 2, "seeds": [0], "keep": 1}
 Printed = pytest.CaptureFixture[str]
