@@ -119,6 +119,8 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
         result[list(P_VALUES)] = np.nan
         result.loc[others, "verdict"] = EXPLORATORY
         seeds = np.minimum(result["n"], table[sweep.baseline].count())
+        if claims.rule.pairing == "paired":
+            seeds = result["n_pairs"]
         result.loc[seeds < MIN_FOR_INTERVAL, ["diff_low", "diff_high"]] = np.nan
     elif claims.rule.question in ASKED_ONCE:  # which is not of the arms' means
         result[list(P_VALUES)] = np.nan

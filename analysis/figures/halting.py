@@ -17,7 +17,7 @@ from analysis.trm_metrics import halting
 MEASURES = {
     "q_auroc": ("AUROC of q", 1.0),
     "q_ece": ("ECE of q", 1.0),
-    "solved_then_lost": ("solved,\nthen lost (%)", SHARE.factor),
+    "solved_then_lost": ("solved, then lost (%)", SHARE.factor),
 }
 
 

@@ -27,7 +27,8 @@ METRICS = 6  # that curves are drawn of
 
 def explore(sweep: Sweep) -> str:
     """The page as text."""
-    return page.render("explore.html.j2", name=sweep.name, data=content(sweep))
+    searched = bool((sweep.trials["phase"] == "search").any())
+    return page.render("explore.html.j2", name=sweep.name, data=content(sweep), searched=searched)
 
 
 def content(sweep: Sweep) -> dict[str, Any]:
@@ -48,7 +49,8 @@ def content(sweep: Sweep) -> dict[str, Any]:
             "id": trial["trial_id"], "arm": trial["arm"], "draw": _plain(trial["draw"]),
             "seed": _plain(trial["seed"]), "phase": trial["phase"], "status": trial["status"],
             "chosen": (trial["arm"], trial["draw"]) in chosen,
-            "value": _plain(trial[sweep.metric] * unit.factor), "tuned": [_plain(trial[key]) for key in keys],
+            "value": _plain(trial[sweep.metric] * unit.factor),
+            "tuned": [_setting(trial[key]) for key in keys],
             "curves": {name: [_plain(each) for each in mine[name]] for name in (*over, *metrics)},
         })  # fmt: skip
     return {
@@ -77,6 +79,12 @@ def _metrics(sweep: Sweep) -> list[str]:
     first = [name for name in dict.fromkeys((sweep.metric, judged_metric(sweep))) if name in sweep.history]
     others = sorted(name for name in reported if name not in first and "/" in name)
     return [*first, *others][:METRICS]
+
+
+def _setting(value: Any) -> Any:
+    """A tuned value; a whole one in full, also where other arms lack the key, so that the column is of
+    floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else _plain(value)
 
 
 def _plain(value: Any) -> Any:

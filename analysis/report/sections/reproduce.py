@@ -22,9 +22,9 @@ def _show(results: Results) -> list[page.Part]:
     where = sweep.folder.as_posix() if sweep.folder else f"results/{sweep.name}"
     again = f"{sweep.name}-again"  # under its own name a finished sweep only shows its report again
     command = shlex.join(["python", "run_sweep.py", f"{where}/sweep.yaml", "--name", again])
-    parent = where.rpartition("/")[0]
-    at = [] if parent == "results" else ["--storage", parent]
-    command += "\n" + shlex.join(["python", "-m", "sweeps", "report", sweep.name, *at])
+    parent, _, name = where.rpartition("/")
+    at = [] if parent == "results" else ["--storage", parent or "."]
+    command += "\n" + shlex.join(["python", "-m", "sweeps", "report", name, *at])
     space: list[page.Part] = []
     if sweep.folder:
         text = (sweep.folder / "sweep.yaml").read_text(encoding="utf-8")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import pytest
@@ -53,17 +57,23 @@ def seen(sweep: Sweep, folder: Path, ask: str, *, width: int = 1300, dark: bool 
     file = folder / "outer.html"
     text, style = html.escape(explore(sweep)), f"width:{width}px;height:900px;border:0"
     file.write_text(  # a window is 500 pixels wide at least, and a frame as narrow as one likes
-        f'<iframe srcdoc="{text}" style="{style}"></iframe>'
+        f'<meta charset="utf-8"><iframe srcdoc="{text}" style="{style}"></iframe>'
         '<pre id="found"></pre><script>onload = () => { const view = frames[0], page = view.document;'
-        f"{TEXTS}{CHOOSE} found.textContent = JSON.stringify((() => {{ {ask} }})()); }};</script>"
+        f"{TEXTS}{CHOOSE} found.textContent = JSON.stringify((() => {{ {ask} }})()); }};</script>",
+        encoding="utf-8",
     )
     command = [
         str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom",
         f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--window-size=1600,1200",
         f"--user-data-dir={folder / 'browser'}", file.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
-    found = re.findall(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[-1]
+    with subprocess.Popen(command, stdout=PIPE, stderr=DEVNULL, text=True, start_new_session=True) as browser:
+        try:
+            drawn, _ = browser.communicate(timeout=120)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(browser.pid, signal.SIGKILL)  # its helpers too
+    found = re.findall(r'<pre id="found">(.*?)</pre>', drawn, re.DOTALL)[-1]
     assert found, "the page's script failed"
     return json.loads(html.unescape(found))
 
@@ -105,7 +115,7 @@ def test_a_mark_is_open_where_its_trial_did_not_complete(sweep, tmp_path) -> Non
 
 def test_whole_settings_have_whole_ticks_and_an_axis_ends_at_a_tick_near_its_values(sweep, tmp_path) -> None:
     ask = """
-        const all = [...page.querySelectorAll(".plot")].at(-1), names = ["optim.lr", "model.layers", "seed"];
+        const all = [...page.querySelectorAll(".plot")].at(-1);
         const heads = [...all.querySelectorAll("text")].filter((each) => +each.getAttribute("y") < 40);
         const near = (a, b) => a !== b && Math.abs(a.getAttribute("x") - b.getAttribute("x")) < 12;
         return heads.map((head) => [head.textContent, [...all.querySelectorAll("text")].filter((each) =>
@@ -212,7 +222,8 @@ def test_marks_of_a_slice_do_not_cover_each_other(tmp_path) -> None:
 
 
 def test_a_long_name_of_an_arm_has_room(tmp_path) -> None:
-    sweep = sweep_of(tmp_path, **{"mlp_gated_deltanet": Fake(0.5), "W" * 40: Fake(0.6)})
+    names = ("mlp_gated_deltanet", "W" * 40, "注意機構" * 10, "🧩" * 13)
+    sweep = sweep_of(tmp_path, **{name: Fake(0.5 + 0.1 * i) for i, name in enumerate(names)})
     ask = """
         const svg = [...page.querySelectorAll(".plot")].at(-1), frame = svg.getBoundingClientRect();
         return [...svg.querySelectorAll("text")].map((each) => {
@@ -220,19 +231,20 @@ def test_a_long_name_of_an_arm_has_room(tmp_path) -> None:
             return [each.textContent, box.left >= frame.left - 1, box.right <= frame.right + 1];
         });"""
     found = seen(sweep, tmp_path, ask)
-    assert all(left and right for text, left, right in found if not text.startswith("WW"))
-    assert "mlp_gated_deltanet" in {text for text, *_ in found}
+    assert all(left and right for _, left, right in found)
+    assert {"mlp_gated_deltanet", "🧩" * 13} <= {text for text, *_ in found}
 
 
 def test_a_setting_is_told_in_full(tmp_path) -> None:
     sweep = sweep_of(tmp_path, a=Fake(0.5), b=Fake(0.6))
-    sweep = replace(sweep, trials=sweep.trials.assign(**{"model.layers": 1025}))
+    layers = sweep.trials["arm"].map({"a": 10_255, "b": None})  # b has no such key
+    sweep = replace(sweep, trials=sweep.trials.assign(**{"model.layers": layers}))
     ask = """
         const over = new PointerEvent("pointerover", { bubbles: true });
         page.querySelector("path.mark[data-id]").dispatchEvent(over);
         return [page.getElementById("told").textContent, page.querySelectorAll(".lit").length];"""
     text, lit = seen(sweep, tmp_path, ask)
-    assert "model.layers 1025" in text and lit > 3
+    assert "model.layers 10255" in text and lit > 3
 
 
 def test_arms_can_be_hidden_down_to_the_last(sweep, tmp_path) -> None:
@@ -245,3 +257,46 @@ def test_arms_can_be_hidden_down_to_the_last(sweep, tmp_path) -> None:
         }
         return [...found, page.querySelectorAll(".plot").length];"""
     assert seen(sweep, tmp_path, ask) == [*range(10, -1, -1), 4]
+
+
+def test_marks_without_room_stay_at_their_value(tmp_path) -> None:
+    sweep = sweep_of(tmp_path, **{name: Fake(0.5) for name in (*ARMS.split(), "more")})
+    trials = sweep.trials[sweep.trials["seed"] == 0].assign(**{OBJECTIVE: 0.0})
+    rates = trials["optim.lr"].replace({0.002: 0.0012})
+    sweep = replace(sweep, trials=trials.assign(**{"optim.lr": rates}))
+    ask = """
+        return [...page.querySelectorAll(".panel:nth-child(2) path.mark")].map((each) =>
+            [each.dataset.id, +each.getAttribute("transform").match(/[-.0-9]+/)[0]]);"""
+    places: dict[str, list[float]] = {}
+    for trial, x in seen(sweep, tmp_path, ask, width=PHONE):
+        places.setdefault(trial.split("-d")[1][0], []).append(x)
+    first, second, third = (places[draw] for draw in "012")
+    assert max(first) < min(second) and max(second) < min(third)
+
+
+def odd_sweeps(folder: Path) -> dict[str, Sweep]:
+    def written(name: str, **changes: Any) -> Sweep:
+        arms = changes.pop("arms", {"a": Fake(0.5), "b": Fake(0.6)})
+        return load_sweep(write_sweep(folder / name, arms, **changes))
+
+    falling = {"objective": {"metric": OBJECTIVE, "mode": "min"}}
+    lost = {"a": Fake(0.5, statuses={0: "failed", 1: "diverged"}), "b": Fake(0.5, statuses={0: "failed"})}
+    return {
+        "nothing tuned": written("plain"),
+        "one arm of one seed": written("one", arms={"a": Fake(0.5)}, seeds=(0,)),
+        "sixty arms": written("sixty", arms={f"arm{i}": Fake(0.01 * i) for i in range(60)}),
+        "falling": written("falling", space=falling),
+        "other scripts": written("scripts", arms={"注意": Fake(0.5), "انتباه": Fake(0.4), "🧩": Fake(0.3)}),
+        "lost": written("lost", arms=lost),
+    }
+
+
+def test_odd_sweeps_are_drawn(tmp_path) -> None:
+    ask = """
+        const all = [...page.querySelectorAll(".plot *")].flatMap((node) => [...node.attributes]);
+        return [page.querySelectorAll(".plot").length, page.querySelectorAll("#arms button").length,
+                all.filter((each) => /NaN|undefined|Infinity/.test(each.value)).length,
+                page.querySelector(".note").textContent.includes("In slices")];"""
+    for name, sweep in odd_sweeps(tmp_path).items():
+        found = seen(sweep, tmp_path, ask)
+        assert found == [2, len(sweep.arms), 0, False], name
