@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import difflib
 import math
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from typing import Any
 from analysis.format import few
 from sweeps.observe.progress import Progress, Tracker
 from sweeps.process import LOCK_S, is_locked
-from sweeps.record.file_names import DEFAULT_STORAGE
 from sweeps.record.mlflow_file import FILE, MlflowFile
 from sweeps.record.reading import JournalFollower
 from sweeps.record.secrets import without_secret
@@ -178,11 +176,9 @@ def refuse_running(storage: Storage, name: str) -> None:
         if time.monotonic() < deadline:
             time.sleep(POLL_S)
             continue
-        at = [] if storage.location == DEFAULT_STORAGE else ["--storage", without_secret(storage.location)]
-        verb = "python -m sweeps {} " + shlex.join([name, *at])
         raise SpecError(
-            f"{name} is running, or another command is at work on it: see it with `{verb.format('status')}`, "
-            f"end a launch with `{verb.format('stop')}`"
+            f"{name} is running, or another command is at work on it: see it with "
+            f"`{storage.command('status', name)}`, end a launch with `{storage.command('stop', name)}`"
         )
 
 

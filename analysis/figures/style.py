@@ -35,7 +35,7 @@ INK = "#1b1b1d"  # the report turns this very colour into the page's text colour
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B4558D", "#A87400", "#6F4E37")
 MARKERS = ("s", "^", "D", "v", "P", "X", "p", "<", ">", "h", "*")
 LINES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
+SVG_STEPS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
 COLUMN, PAGE = 3.3, 7.0  # inches: the two widths of figures
 LABEL = 7.5  # points
 LETTER = 0.065  # inches, of an axis' title
@@ -83,7 +83,7 @@ class Look:
         down = marker.get_transform() + Affine2D().scale(1, -1)  # as SVG's y points
         path = marker.get_path().transformed(down)
         steps = path.iter_segments(simplify=False)
-        return "".join(LETTERS[code] + _numbers(() if code == Path.CLOSEPOLY else at) for at, code in steps)
+        return "".join(SVG_STEPS[code] + _numbers(() if code == Path.CLOSEPOLY else at) for at, code in steps)
 
 
 def looks(sweep: Sweep) -> dict[str, Look]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shlex
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -196,14 +197,18 @@ class Storage:
             where = f"{without_secret(self.location)}/{name}/{alive.FILE}"
             raise SpecError(f"{where}: cannot be read ({_short_text(error)})") from error
 
+    def command(self, verb: str, name: str) -> str:
+        """What a user types to do this to the sweep."""
+        at = [] if self.location == DEFAULT_STORAGE else ["--storage", without_secret(self.location)]
+        return shlex.join(["python", "-m", "sweeps", verb, name, *at])
+
     def refuse_running_elsewhere(self, name: str) -> None:
         """Raise SpecError if a launch of the sweep seems to run elsewhere."""
         if elsewhere := self.runs_elsewhere(name):
-            where = without_secret(self.location)
             raise SpecError(
                 f"{name} is running on {elsewhere}: wait for it, or end it with "
-                f"`python -m sweeps stop {name} --storage {where}`; if that machine is lost, delete "
-                f"{where}/{name}/{alive.FILE}"
+                f"`{self.command('stop', name)}`; if that machine is lost, delete "
+                f"{without_secret(self.location)}/{name}/{alive.FILE}"
             )
 
     def _say_alive(self, name: str) -> None:
