@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,18 @@ SIZE = ["parameters", "FLOPs a sample", "learning rate"]
 Row = dict[str, str]
 
 
-def tables_of(study: str, *names: str) -> list[list[Row]]:
-    """Of the section that links to the study's report the tables whose first columns have these names."""
+def section_of(study: str) -> str:
+    """The section that links to the study's report."""
     sections = re.split(r"^## ", (ROOT / "docs" / "results.md").read_text(), flags=re.MULTILINE)
     [section] = [each for each in sections if f"results/{study}/report.html" in each]
-    lines = [[cell.strip() for cell in line.strip("| ").split("|")] for line in section.splitlines()]
+    return section
+
+
+def tables_of(study: str, *names: str) -> list[list[Row]]:
+    """Of the study's section the tables whose first columns have these names."""
+    lines = [
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in section_of(study).splitlines()
+    ]
     found = []
     for name in names:
         start = next(place for place, cells in enumerate(lines) if cells[0] == name)
@@ -43,6 +51,16 @@ def tables_of(study: str, *names: str) -> list[list[Row]]:
 
 def points(share: float, sign: str = "") -> str:
     return format(100 * share, f"{sign}.1f")
+
+
+def word(number: int) -> str:
+    words = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    return words[number] if number < len(words) else str(number)
+
+
+def listed(names: Iterable[str]) -> str:
+    *others, last = sorted(names)
+    return f"{', '.join(others)} and {last}"
 
 
 def result(trials: pd.DataFrame) -> Row:
@@ -153,6 +171,51 @@ def test_the_further_steps_of_mini_mixers() -> None:
         shares = [f"{points(row[f'test/exact_accuracy_at_{steps}'])}%" for steps in (1, 8, 32, 128)]
         auroc = f"{row['test/q_auroc']:.2f}".replace("nan", "–")
         assert f"| {arm} | {' | '.join([*shares, auroc])} |" in page
+
+
+def test_the_sentences_of_mini_mixers() -> None:
+    """The numbers of its section that stand in sentences, from its trials."""
+    folder = ROOT / "docs" / "results" / "mini_mixers"
+    sweep, claims = load_sweep(folder), json.loads((folder / "verdicts.json").read_text())
+    trials = sweep.trials.drop(columns="optim.lr").merge(sweep.configs[["trial_id", "optim.lr"]])
+    search, evidence = (trials[trials["phase"] == phase] for phase in ("search", "evidence"))
+    arms = evidence.groupby("arm")
+    reports = sweep.history.merge(evidence[["trial_id", "arm"]])
+    solved = reports.pivot_table(index="arm", columns="samples", values="val/exact_accuracy")
+    early, hybrids = solved[28_800], ["attention_mlp", "mlp_gated_deltanet"]
+    mamba3 = reports[reports["arm"] == "mamba3"].groupby("samples")["val/cell_accuracy"].mean()
+    gain = arms["test/exact_accuracy_at_32"].mean() - arms["test/exact_accuracy_at_8"].mean()
+    rate = arms["optim.lr"].first().astype(float)
+    highest = rate[rate == rate.max()].index
+    size, cost = (arms[column].first().sort_values() for column in ("num_params", "flops_per_sample"))
+    verdict = [row.verdict for row in claims_of(sweep).recorded]
+    seeds = arms["seed"].nunique()
+    saved = 8 * len(seeds) - len(evidence)
+    text = " ".join(section_of("mini_mixers").split())
+    for sentence in (
+        f"({search['optim.lr'].astype(float).min():.1e} to {rate.max():.1e})".replace("e-0", "e-"),
+        f"{len(trials)} trials were run, of at most {len(trials) + saved}: {len(search)} of the search, "
+        f"of which {word((search['status'] == 'pruned').sum())} was stopped early, and "
+        f"{len(evidence)} of evidence",
+        f"mamba3 at {word(seeds['mamba3'])} seeds, mamba at {word(seeds['mamba'])} and mamba2 at "
+        f"{word(seeds['mamba2'])}, which saved {word(saved)} trials",
+        f"the two hybrids solve {early[hybrids].min():.0%} and {early[hybrids].max():.0%} of val, "
+        f"mlp {early['mlp']:.0%}, and no other arm more than "
+        f"{points(early.drop([*hybrids, 'mlp']).max())}%; "
+        f"mlp is at {solved.loc['mlp', 57_600]:.0%} after 57,600",
+        f"the best arm is one of {listed(claims['best_set'])}",
+        f"Of the {len(verdict)} pairs {verdict.count('better') + verdict.count('worse')} differ",
+        f"**Not settled:** {verdict.count('not settled')} pairs",
+        f"val's accuracy of cells rises to {mamba3.iloc[-1]:.2f} while no puzzle is solved",
+        f"({size.min() / 1e3:.1f}k to {size.max() / 1e3:.1f}k parameters)",
+        f"({cost.min() / 1e6:.0f} to {cost.max() / 1e6:.0f} MFLOP a sample)",
+        f"{listed(highest)} sit at the highest rate",
+        f"{word((gain > 0).sum()).capitalize()} arms' means are higher after 32 steps than after 8",
+    ):
+        assert sentence in text, sentence
+    with_mlp = {"mlp", *hybrids}
+    assert set(size.index[-3:]) == with_mlp and with_mlp < set(cost.index[-4:])
+    assert solved.loc["mamba3"].max() == 0 and gain.min() >= 0
 
 
 @pytest.mark.parametrize(("study", "page"), [("mini_hybrids", "results.md"), ("mini_frontier", "mixers.md")])
