@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
 from analysis.compare.claims import claims_of
@@ -246,15 +247,40 @@ def test_the_readmes_result_is_mini_mixers() -> None:
     assert set(best) == set(means.sort_values().index[-3:]) and "one of the first three" in result
 
 
+def pilot_of(study: str, run: str = "") -> tuple[int, dict[int, float]]:
+    """Of a pilot run its seed, and the share of val puzzles solved by the number of samples."""
+    folder = ROOT / "docs" / "results" / study / "pilot" / run
+    reports = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    seed = json.loads((folder / "run.json").read_text())["seed"]
+    return seed, {report["samples"]: report["val/exact_accuracy"] for report in reports}
+
+
+def space_of(study: str) -> tuple[str, dict[str, Any]]:
+    """A shipped search space: its comments as one line, and its content."""
+    space = (ROOT / "search_spaces" / f"{study}.yaml").read_text()
+    comments = " ".join(line.removeprefix("# ") for line in space.splitlines() if line.startswith("#"))
+    return comments, yaml.safe_load(space)
+
+
 def test_the_horizon_of_mini_table1_comes_from_its_pilot() -> None:
     """Of the first row alone, on a seed that is not among the study's."""
-    pilot = ROOT / "docs" / "results" / "mini_table1" / "pilot"
-    reports = [json.loads(line) for line in (pilot / "metrics.jsonl").read_text().splitlines()]
-    solved = {report["samples"]: report["val/exact_accuracy"] for report in reports}
-    space = (ROOT / "search_spaces" / "mini_table1.yaml").read_text()
-    text = " ".join(line.removeprefix("# ") for line in space.splitlines() if line.startswith("#"))
+    seed, solved = pilot_of("mini_table1")
+    text, space = space_of("mini_table1")
     first, second = f"{solved[28_800]:.0%}", f"{solved[33_600]:.0%}"
     assert f"at 28,800 samples it had solved {first} of 128 val puzzles, at 33,600 {second}" in text
-    assert "max_t: 33600" in space
-    seed = json.loads((pilot / "run.json").read_text())["seed"]
-    assert f"seed {seed}" in text and seed not in range(11, 17) and "seeds: [11, 12, 13, 14, 15, 16]" in space
+    assert space["scheduler"]["max_t"] == 33_600
+    assert f"seed {seed}" in text and seed not in space["seeds"]
+
+
+def test_the_puzzles_and_the_horizon_of_mini_layers_come_from_its_pilots() -> None:
+    """On a seed that is not among the study's, with two layers."""
+    text, space = space_of("mini_layers")
+    (seed, on_6x6), (_, attention), (_, mlp) = (
+        pilot_of("mini_layers", run) for run in ("6x6_attention", "4x4_attention", "4x4_mlp")
+    )
+    assert max(on_6x6) == 115_200 and not any(on_6x6.values())
+    horizon = min(samples for samples, share in attention.items() if share >= 0.5)
+    assert space["scheduler"]["max_t"] == horizon
+    assert f"after {horizon:,} samples, {attention[horizon]:.0%}" in text
+    assert f"solved {mlp[12_800]:.0%} after 12,800" in text
+    assert f"seed {seed}" in text and seed not in space["seeds"]
