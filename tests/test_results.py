@@ -164,6 +164,25 @@ def test_what_is_committed_is_what_the_code_makes_of_the_trials(folder: Path) ->
     assert verdicts(load_sweep(folder)) == json.loads((folder / "verdicts.json").read_text())
 
 
+def test_how_long_mini_mixers_took() -> None:
+    """All its launches, without the time between them; and a trial of each arm."""
+    folder = ROOT / "docs" / "results" / "mini_mixers"
+    launches: list[list[float]] = []
+    for line in (folder / "journal.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["event"] == "launch":
+            launches.append([])
+        launches[-1].append(event["time"])
+    minutes = round(sum(times[-1] - times[0] for times in launches) / 60)
+    took = f"{minutes // 60} h {minutes % 60} min"
+    assert f"It took {took} on two cores, in {word(len(launches))} launches" in section_of("mini_mixers")
+    assert f"in {took} on two busy CPU cores" in (ROOT / "README.md").read_text()
+    trials = pd.read_parquet(folder / "trials.parquet")
+    page = (ROOT / "docs" / "mixers.md").read_text()
+    for arm, seconds in trials[trials["phase"] == "evidence"].groupby("arm")["wall_s"].mean().items():
+        assert f"| {arm} | {seconds:.0f} |" in page
+
+
 def test_the_further_steps_of_mini_mixers() -> None:
     trials = pd.read_parquet(ROOT / "docs" / "results" / "mini_mixers" / "trials.parquet")
     means = trials[trials["phase"] == "evidence"].groupby("arm").mean(numeric_only=True)
