@@ -23,6 +23,11 @@ class Unit:
     decimals: int | None
     limits: tuple[float, float] = (-math.inf, math.inf)
 
+    @property
+    def difference_suffix(self) -> str:
+        """ " (points)", for the head of a column of differences; "" without a unit."""
+        return f" ({self.difference})" if self.difference else ""
+
     def text(self, value: float, sign: bool = False) -> str:
         """The value as text, without its suffix; a dash if it is not finite."""
         if not math.isfinite(value):
@@ -64,14 +69,14 @@ def title_of(metric: str, unit: Unit) -> str:
     return name_of(metric) + (f" ({unit.suffix})" if unit.suffix else "")
 
 
-def si(value: float, digits: int = 3) -> str:
+def si(value: float) -> str:
     """1234567 -> "1.23M"; a dash if it is not finite."""
     if not math.isfinite(value):
         return "–"
     for size, prefix in _PREFIXES:
-        if abs(value) >= size * (1 - 0.5 * 10**-digits):
-            return f"{value / size:.{digits}g}{prefix}"
-    return f"{value:.{digits}g}"
+        if abs(value) >= size * (1 - 0.5e-3):
+            return f"{value / size:.3g}{prefix}"
+    return f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -64,9 +65,7 @@ class Sweep:
     folder: Path | None = None
     codes: tuple[str, ...] = ()  # version of the code at each launch, if there is a journal
     ran_with: str = ""  # versions of Python and libraries at the last launch, likewise
-    events: tuple[
-        Mapping[str, Any], ...
-    ] = ()  # the journal's events on the evidence: stages, looks, extensions
+    events: tuple[Mapping[str, Any], ...] = ()  # the journal's stages, looks, extensions, ends and retries
     read_configs: Callable[[], pd.DataFrame] = _no_configs  # when `configs` is first asked for
     hardware: tuple[str, ...] = ()  # of each launch, likewise: cores and GPUs
     commits: tuple[str, ...] = ()  # of each launch, likewise: the commit, and whether files differed from it
@@ -93,10 +92,30 @@ class Sweep:
         return self.space["objective"].get("mode", "max") == "max"
 
     @property
+    def _scheduler(self) -> dict[str, Any]:
+        return self.space.get("scheduler") or {}
+
+    @property
+    def judged_metric(self) -> str:
+        """The metric by which the scheduler judges; the objective's if none judges or it names none."""
+        return str(self._scheduler.get("metric") or self.metric)
+
+    @property
     def judged_maximise(self) -> bool:
-        """Whether higher is better in the metric by which the scheduler judges trials."""
-        mode = (self.space.get("scheduler") or {}).get("mode")
+        """Whether higher is better in `judged_metric`."""
+        mode = self._scheduler.get("mode")
         return self.maximise if mode is None else bool(mode == "max")
+
+    @property
+    def judged_over(self) -> str:
+        """What the scheduler's rungs count: "flops" or "samples"."""
+        return "flops" if self._scheduler.get("time_attr") == "flops" else "samples"
+
+    @property
+    def compared_over(self) -> str:
+        """What is common to the trials compared: "flops" if `match` gives arms equal training FLOPs, else
+        "samples"."""
+        return "samples" if self.train_flops is None else "flops"
 
     @property
     def test_metric(self) -> str | None:
@@ -104,6 +123,11 @@ class Sweep:
         name = "test/" + self.metric.removeprefix("val/")
         reported = self.metric.startswith("val/") and name in self.trials and self.trials[name].notna().any()
         return name if reported else None
+
+    @property
+    def shown_metric(self) -> str:
+        """What claims are about: the objective on the test split, or itself where test was not measured."""
+        return self.test_metric or self.metric
 
     def unit(self, metric: str) -> Unit:
         """The metric's unit, as sweep.yaml has it; no unit if it has none.
@@ -273,7 +297,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise AnalysisError(
             f"{path} is missing: it is written when the launch ends. While the sweep runs "
-            f"`python -m sweeps report {path.parent.name} --storage {path.parent.parent}` writes it"
+            f"`{_report_command(path.parent)}` writes it"
         )
     try:
         return pd.read_parquet(path)
@@ -281,18 +305,22 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise AnalysisError(f"{path} is not a readable parquet file: {error}") from error
 
 
+def _report_command(folder: Path) -> str:
+    return shlex.join(["python", "-m", "sweeps", "report", folder.name, "--storage", str(folder.parent)])
+
+
 def _read_configs(folder: Path) -> pd.DataFrame:
     path = folder / "configs.parquet"
     if not path.exists():
         raise AnalysisError(
-            f"{path} is missing: the tables were written before there was one. `python -m sweeps report "
-            f"{folder.name} --storage {folder.parent}` writes it from the journal"
+            f"{path} is missing: the tables were written before there was one. `{_report_command(folder)}` "
+            f"writes it from the journal"
         )
     return _read_parquet(path)
 
 
 def _read_events(path: Path) -> list[dict[str, Any]]:
-    """The journal's launches, decisions and looks. An incomplete line, as after a crash, is skipped."""
+    """The journal's events that say more than the tables. An incomplete line, as of a crash, is skipped."""
     events = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:

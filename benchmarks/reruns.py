@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.inference.intervals import ALPHA
-from analysis.inference.significance import holm, paired_t_p, sign_flip_p, two_sample_p, welch_p
+from analysis.inference.intervals import ALPHA, difference_of, mean_of
+from analysis.inference.significance import holm, sign_flip_p, two_sample_p
 from benchmarks.curves import Task
 
 Rule = Callable[[np.ndarray], np.ndarray]
@@ -31,8 +31,8 @@ def by(test: Callable[[np.ndarray, np.ndarray], float]) -> Rule:
 
 
 RULES: dict[str, Rule] = {
-    "paired t-test": by(lambda a, b: paired_t_p(a - b)),
-    "Welch t-test": by(welch_p),
+    "paired t-test": by(lambda a, b: mean_of(a - b).p),
+    "Welch t-test": by(lambda a, b: difference_of(a, b).p),
     "sign-flip test": by(lambda a, b: sign_flip_p(a - b)),
     "two-sample permutation test": by(two_sample_p),
 }

@@ -257,7 +257,7 @@ def process_top(values: np.ndarray, results: np.ndarray, places: np.ndarray) -> 
 def differences(table: np.ndarray, pairing: Pairing | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Estimate, standard error and degrees of freedom of all sweeps at once: [sweep, arm but the baseline].
 
-    As of paired_t_p and welch_p in analysis.inference.significance. Without a pairing, the variance between
+    As of mean_of and difference_of in analysis.inference.intervals. Without a pairing, the variance between
     units is pooled over the arms.
     """
     units, arms = table.shape[1:]

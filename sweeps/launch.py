@@ -134,7 +134,7 @@ def _show_finished(plan: Plan, folder: Path, options: LaunchOptions, storage: St
             refused = sync(folder, options.tracking_uri, storage.checkpoints(folder.name), whole=False)
         except Exception as error:  # each store raises its own kinds
             reason = f"{type(error).__name__}: {error}"
-            return [sync_hint(folder, options.storage, options.tracking_uri, reason)]
+            return [sync_hint(folder.name, storage, options.tracking_uri, reason)]
         return [*refused_by_mlflow(refused), *mlflow_hint(MlflowFile.read(folder))]
 
     state = read_state(folder / JOURNAL)

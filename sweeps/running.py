@@ -131,7 +131,7 @@ class Run:
 
         def end_mlflow() -> list[str]:
             error = mlflow_error or writer.attach()
-            hint = [sync_hint(folder, options.storage, options.tracking_uri, error)] if error else []
+            hint = [sync_hint(folder.name, self.storage, options.tracking_uri, error)] if error else []
             found = MlflowFile.read(folder)
             return [*hint, *refused_by_mlflow(found.notes), *mlflow_hint(found)]
 

@@ -218,7 +218,7 @@ def _said(value: Any) -> str:
 
 def _metric(sweep: Sweep) -> str:
     looks = [event for event in sweep.events if event["event"] == "look"]
-    return str(looks[-1]["metric"]) if looks else sweep.test_metric or sweep.metric
+    return str(looks[-1]["metric"]) if looks else sweep.shown_metric
 
 
 def _rows(

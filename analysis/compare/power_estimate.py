@@ -104,9 +104,7 @@ def pilot_spread(folder: Path, metric: str, unit: Unit, pairing: str) -> tuple[f
     counts = samples.count()
     counts = counts[counts > 1]
     freedom = float((counts - 1).sum())
-    if pairing == "paired" and len(
-        counts
-    ):  # differences from one baseline correlate by 1/2, their squares by 1/4
+    if pairing == "paired" and len(counts):  # differences from one baseline correlate by 1/2
         freedom /= 1 + (len(counts) - 1) / 4  # and their squares by 1/4
     if freedom < MIN_DF:
         raise AnalysisError(

@@ -50,7 +50,7 @@ def claim_of(sweep: Sweep) -> str:
 
 def ranking_phase(sweep: Sweep) -> str:
     """The phase whose trials rank the arms: evidence if it has begun, else search."""
-    return "evidence" if claim_of(sweep) == "confirmatory" else "search"
+    return "search" if sweep.is_exploratory else "evidence"
 
 
 def counted_trials(sweep: Sweep) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def seed_table(sweep: Sweep, metric: str) -> pd.DataFrame:
     values = rows.assign(value=rows[metric].where(np.isfinite(rows[metric])))
     draws = sweep.trials[sweep.trials["phase"] == "evidence"].groupby("arm")["draw"].nunique()
     table = values.groupby(["seed", "arm"])["value"].agg(["count", "mean"]).reset_index()
-    wanted = table["arm"].map(draws).fillna(1) if claim_of(sweep) == "confirmatory" else 1
+    wanted = table["arm"].map(draws).fillna(1) if not sweep.is_exploratory else 1
     table["mean"] = table["mean"].where(table["count"] >= wanted)
     return table.pivot(index="seed", columns="arm", values="mean").reindex(columns=sweep.arms).astype(float)
 

@@ -33,7 +33,7 @@ def ablation_path(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     whole gain. `not_run` names single changes without a
     completed trial. The objective selects the path; `metric` (default: its test counterpart) is shown.
     """
-    metric = metric or sweep.test_metric or sweep.metric
+    metric = metric or sweep.shown_metric
     shown, limits = seed_table(sweep, metric), of_differences(sweep.unit(metric).limits)
     pairing = rule_of(sweep).pairing
     means = seed_table(sweep, sweep.metric).mean() * (1 if sweep.maximise else -1)

@@ -28,7 +28,7 @@ def effects(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     the mixer, the value is the mean over its levels. Effects are averages: if an interaction is large, they
     describe no single arm. Levels without a matched pair have n_arms 0.
     """
-    metric = metric or sweep.test_metric or sweep.metric
+    metric = metric or sweep.shown_metric
     values, known = seed_table(sweep, metric), effect_weights(sweep)
     limits = of_differences(sweep.unit(metric).limits)
     pairing = rule_of(sweep).pairing

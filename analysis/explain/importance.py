@@ -24,7 +24,6 @@ import pandas as pd
 
 from analysis.design import levels
 from analysis.format import few
-from analysis.stopping.audit import judged_metric
 from analysis.stopping.common_samples import unselected
 from analysis.sweep import Sweep
 
@@ -53,7 +52,7 @@ def importances(sweep: Sweep, metric: str | None = None, seed: int = 0) -> pd.Da
     says why. `kind` is "factor", "tuned" or "seed"; `at` is where the values are from, in samples (in
     training FLOPs if `match` gives arms equal ones), NaN for final ones.
     """
-    metric = metric or judged_metric(sweep)
+    metric = metric or sweep.judged_metric
     pool = unselected(sweep, metric)
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.compare.claims import rule_of
-from analysis.compare.ranking import claim_of, seed_table
+from analysis.compare.ranking import seed_table
 from analysis.design import contexts, levels, levels_of
 from analysis.inference.contrasts import Contrast, contrast
 from analysis.inference.intervals import of_differences
@@ -38,9 +38,9 @@ def interactions(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     `evidence.pairing`. `p` is of its t-test; `p_holm` is adjusted over all rows (Holm). If there is no test,
     `note` gives the reason; exploratory sweeps have no p. `metric`: default the test split's objective.
     """
-    metric = metric or sweep.test_metric or sweep.metric
+    metric = metric or sweep.shown_metric
     limits = of_differences(of_differences(sweep.unit(metric).limits))
-    values, is_claim = seed_table(sweep, metric), claim_of(sweep) == "confirmatory"
+    values, is_claim = seed_table(sweep, metric), not sweep.is_exploratory
     pairing = rule_of(sweep).pairing
     rows: list[dict[str, Any]] = []
     for a, b in crossed(sweep):
@@ -88,7 +88,7 @@ def cell_means(sweep: Sweep, a: str, b: str, metric: str | None = None) -> pd.Da
 
     The mean over the cell's arms, and its 95% interval over seeds. Empty if the pair is not crossed.
     """
-    metric = metric or sweep.test_metric or sweep.metric
+    metric = metric or sweep.shown_metric
     limits, values = sweep.unit(metric).limits, seed_table(sweep, metric)
     rows = []
     for pair, weights in _cells(sweep, a, b).items():

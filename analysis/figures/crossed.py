@@ -23,7 +23,7 @@ PANELS = 3  # pairs of factors that are drawn
 def interactions(sweep: Sweep) -> Figure:
     """For each two crossed factors: a line a level of the one over the levels of the other, mean and 95%
     interval over seeds. Where lines do not run alike, one factor's effect depends on the other's level."""
-    metric = sweep.test_metric or sweep.metric
+    metric = sweep.shown_metric
     unit, pairs, table = sweep.unit(metric), crossed_pairs(sweep)[:PANELS], levels(sweep)
     names = [level for _, b in pairs for level in levels_of(table, b, sweep.baseline)]
     figure, panels = make_grid(len(pairs), 1, 2.3, names)
@@ -88,7 +88,7 @@ PLOTS = (
         "interactions",
         "Factors",
         lambda sweep: (
-            f"Interaction: mean {name_of(sweep.test_metric or sweep.metric)} by two factors' levels, "
+            f"Interaction: mean {name_of(sweep.shown_metric)} by two factors' levels, "
             f"{INTERVAL}. Where lines do not run alike, the effect of one factor depends on the other."
         ),
         interactions,

@@ -23,7 +23,6 @@ from analysis.figures.style import (
 )
 from analysis.format import AMOUNTS, Unit, name_of, title_of
 from analysis.inference.intervals import MIN_FOR_INTERVAL, mean_interval
-from analysis.stopping.audit import judged_metric, judged_over
 from analysis.sweep import Sweep, records
 
 TITLE = "Learning curves"
@@ -133,11 +132,10 @@ PLOTS = (
     Plot(
         "curve_judged",
         TITLE,
-        lambda sweep: _caption(sweep, judged_metric(sweep), judged_over(sweep)),
-        lambda sweep: learning_curves(sweep, judged_metric(sweep), judged_over(sweep)),
+        lambda sweep: _caption(sweep, sweep.judged_metric, sweep.judged_over),
+        lambda sweep: learning_curves(sweep, sweep.judged_metric, sweep.judged_over),
         lambda sweep: (
-            judged_metric(sweep) != sweep.metric
-            and _has_curve(sweep, judged_metric(sweep), judged_over(sweep))
+            sweep.judged_metric != sweep.metric and _has_curve(sweep, sweep.judged_metric, sweep.judged_over)
         ),
     ),
 )

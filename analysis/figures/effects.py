@@ -15,7 +15,7 @@ from analysis.sweep import Sweep, records
 @styled
 def factor_effects(sweep: Sweep) -> Figure:
     """A row a level: the mean difference to its factor's reference level (open circle), its 95% interval."""
-    metric = sweep.test_metric or sweep.metric
+    metric = sweep.shown_metric
     unit, found = sweep.unit(metric), effects(sweep, metric)
     found = found[found["n"] > 0]
     labels: list[str] = []
@@ -41,7 +41,7 @@ def factor_effects(sweep: Sweep) -> Figure:
         axes.get_yticklabels()[y].set_fontweight("bold")
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    suffix = f" ({unit.difference})" if unit.difference else ""
+    suffix = unit.difference_suffix
     axes.set_xlabel(f"difference in {name_of(metric)}{suffix}", loc="right")
     return figure
 
@@ -52,7 +52,7 @@ PLOTS = (
         "Factors",
         lambda sweep: (
             f"What changing a factor from its reference level does to "
-            f"{name_of(sweep.test_metric or sweep.metric)}, all else equal: "
+            f"{name_of(sweep.shown_metric)}, all else equal: "
             f"mean difference, {INTERVAL}. Open circles: the reference levels."
         ),
         factor_effects,

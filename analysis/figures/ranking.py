@@ -23,7 +23,7 @@ MOST = 30  # arms
 def ranked_intervals(sweep: Sweep) -> Figure:
     """The arms, best first. Left: every seed's value as a small open mark, above it mean and interval. Right:
     the difference that is decided, with its interval; filled where it is."""
-    metric = sweep.test_metric or sweep.metric
+    metric = sweep.shown_metric
     prefix = "test_" if sweep.test_metric else ""
     unit, how = sweep.unit(metric), looks(sweep)
     ranked, seeds = rank_arms(sweep), seed_table(sweep, metric) * unit.factor
@@ -32,7 +32,7 @@ def ranked_intervals(sweep: Sweep) -> Figure:
     titles = [title_of(metric, unit)]
     if any(np.isfinite(rows[arm][f"{prefix}diff"]) for arm in arms):
         other = "the arm it is tested against" if rule_of(sweep).question == "best" else "baseline"
-        titles.append(f"difference from {other}" + (f" ({unit.difference})" if unit.difference else ""))
+        titles.append(f"difference from {other}" + unit.difference_suffix)
     figure, panels = make_row(titles, arms)
     for y, arm in enumerate(arms):
         row, look, values = rows[arm], how[arm], list(seeds[arm].dropna())
@@ -62,7 +62,7 @@ def _interval(axes: Axes, y: float, row: pd.Series, key: str, factor: float, col
 def _caption(sweep: Sweep) -> str:
     rule, shown = rule_of(sweep), len(sweep.arms) > 1
     said = (
-        f"Left: mean {name_of(sweep.test_metric or sweep.metric)}, 95% interval over seeds from "
+        f"Left: mean {name_of(sweep.shown_metric)}, 95% interval over seeds from "
         f"{MIN_FOR_INTERVAL} on, and each seed (open circles)."
     )
     if shown:

@@ -9,7 +9,6 @@ from analysis.compare.ranking import arms_in_order
 from analysis.figures.plot import Plot
 from analysis.figures.style import INK, MOST, drawn_of, finish_x, looks, make_axes, short, styled
 from analysis.format import AMOUNTS
-from analysis.stopping.audit import judged_over
 from analysis.sweep import Sweep, records
 
 
@@ -21,7 +20,7 @@ def stopped_trials(sweep: Sweep) -> Figure:
     rungs at which the scheduler decided.
     """
     how = looks(sweep)
-    over = judged_over(sweep)
+    over = sweep.judged_over
     shown = sweep.trials[sweep.trials[over].notna() & (sweep.trials["phase"] == "search")]
     arms = [arm for arm in arms_in_order(sweep, MOST) if arm in set(shown["arm"])]
     shown = shown[shown["arm"].isin(arms)]

@@ -1,7 +1,8 @@
-"""Tests of a difference of means, paired and unpaired, by permutation and by t; equivalence; families.
+"""Permutation tests of a difference of means, paired and unpaired; what n seeds can show; families.
 
-The permutation tests are exact and assume no distribution, but have a smallest p (`smallest_p`), which can
-exceed 5% with few seeds and many comparisons. The t-tests have none, and assume that means are about normal.
+They are exact and assume no distribution, but have a smallest p (`smallest_p`), which can exceed 5% with few
+seeds and many comparisons. The t-tests (`analysis.inference.intervals.Estimate`) have none, and assume that
+means are about normal.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.inference.intervals import ALPHA, ROUNDING, Values, difference_of, finite, mean_of
+from analysis.inference.intervals import ALPHA, ROUNDING, Values, finite
 
 Test = Literal["permutation", "t"]
 Pairing = Literal["paired", "unpaired"]
@@ -86,30 +87,6 @@ def _sums_of(values: np.ndarray, size: int) -> np.ndarray:
         for chosen in range(min(size, done + 1), least - 1, -1):
             sums[chosen] = np.concatenate([sums[chosen], sums[chosen - 1] + value])
     return sums[size]
-
-
-def paired_t_p(differences: Values) -> float:
-    """Two-sided p of the paired t-test; NaN below two values, or if they are equal."""
-    array = finite(differences)
-    return mean_of(array).p if len(array) > 1 else math.nan
-
-
-def welch_p(a: Values, b: Values) -> float:
-    """Two-sided p of Welch's t-test; NaN below two values each, or without variance."""
-    a, b = finite(a), finite(b)
-    return difference_of(a, b).p if min(len(a), len(b)) > 1 else math.nan
-
-
-def paired_equivalence_p(differences: Values, margin: float) -> float:
-    """p of two one-sided t-tests (Schuirmann 1987): small if the mean difference is within +-margin."""
-    array = finite(differences)
-    return mean_of(array).equivalence_p(margin) if len(array) > 1 else math.nan
-
-
-def unpaired_equivalence_p(a: Values, b: Values, margin: float) -> float:
-    """The same for mean(a) - mean(b), unpaired with unequal variances (Welch)."""
-    a, b = finite(a), finite(b)
-    return difference_of(a, b).equivalence_p(margin) if min(len(a), len(b)) > 1 else math.nan
 
 
 # What n can give

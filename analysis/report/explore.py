@@ -15,7 +15,6 @@ from analysis.explain.tuning import draws, is_logarithmic, tuned
 from analysis.figures.style import looks
 from analysis.format import name_of
 from analysis.report import page
-from analysis.stopping.audit import judged_metric
 from analysis.sweep import Sweep
 
 FILE = "explore.html"
@@ -76,7 +75,7 @@ def _metrics(sweep: Sweep) -> list[str]:
     then the others by name."""
     often = sweep.history.drop(columns=["trial_id", "step", *OVER]).count()
     reported = [str(name) for name in often.index if often[name] > sweep.history["trial_id"].nunique()]
-    first = [name for name in dict.fromkeys((sweep.metric, judged_metric(sweep))) if name in sweep.history]
+    first = [name for name in dict.fromkeys((sweep.metric, sweep.judged_metric)) if name in sweep.history]
     others = sorted(name for name in reported if name not in first and "/" in name)
     return [*first, *others][:METRICS]
 

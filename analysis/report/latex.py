@@ -63,7 +63,7 @@ def to_latex(sweep: Sweep) -> str:
     styled = pd.DataFrame(dict(enumerate(table))).style.hide(axis="index")
     styled.format_index(lambda place: heads[int(str(place))], axis="columns")
     body = styled.to_latex(column_format="".join(kinds), hrules=True, siunitx=True)
-    metric = sweep.test_metric or sweep.metric
+    metric = sweep.shown_metric
     remarks = (unmatched_text(sweep), how_to_read(sweep), how_decided(sweep))
     label = re.sub(r"[^A-Za-z0-9]+", "-", sweep.name).strip("-")
     return "\n".join([

@@ -7,7 +7,6 @@ import pandas as pd
 from analysis.compare.claims import claims_of, rule_of, seeds_looked_at
 from analysis.compare.comparisons import BETTER, EQUIVALENT, NOT_SETTLED, TOO_FEW, WORSE
 from analysis.compare.pairing import idle_arms
-from analysis.compare.ranking import claim_of
 from analysis.format import few, join, name_of, p_text, si
 from analysis.inference.significance import seeds_needed, smallest_p
 from analysis.report.sentences import seeds_text
@@ -41,7 +40,7 @@ def _limits_of_the_code(sweep: Sweep) -> list[str]:
 
 def _limits_of_the_phase(sweep: Sweep) -> list[str]:
     found = []
-    if claim_of(sweep) == "exploratory":
+    if sweep.is_exploratory:
         found.append(
             "Any difference between arms: the trials shown were chosen, or spared from stopping, on the very "
             "results that are shown, which flatters them, and so no p-value is given. Run the arms of "
@@ -54,7 +53,7 @@ def _limits_of_the_phase(sweep: Sweep) -> list[str]:
             f"{name_of(sweep.metric)} was reported, so that the figures are those of the split that ranks."
         )
     search = sweep.space.get("search") or {}
-    if sweep.space.get("tune") and claim_of(sweep) == "confirmatory":
+    if sweep.space.get("tune") and not sweep.is_exploratory:
         seeds = len(search.get("seeds") or [0])
         found.append(
             "Whether the order would be the same at each arm's best setting: a claim is about an arm at the "
@@ -62,7 +61,7 @@ def _limits_of_the_phase(sweep: Sweep) -> list[str]:
             "choice is in no interval. More search seeds and draws make it smaller."
         )
     keep = search.get("keep", 1)
-    if sweep.space.get("tune") and claim_of(sweep) == "confirmatory" and keep > 1:
+    if sweep.space.get("tune") and not sweep.is_exploratory and keep > 1:
         found.append(
             "How an arm does at its single best setting: an arm's value at a seed is the mean of its "
             f"{keep} kept draws, and a seed counts where all of them completed."
@@ -171,9 +170,9 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
 
 
 def _limits_of_the_pairing(sweep: Sweep) -> list[str]:
-    if claim_of(sweep) == "exploratory" or rule_of(sweep).pairing == "unpaired":
+    if sweep.is_exploratory or rule_of(sweep).pairing == "unpaired":
         return []
-    idle = idle_arms(sweep, sweep.test_metric or sweep.metric)
+    idle = idle_arms(sweep, sweep.shown_metric)
     if not idle:
         return []
     return [

@@ -20,7 +20,6 @@ from analysis.compare.claims import claims_of, rule_of
 from analysis.compare.comparisons import BASELINE, BETTER, EQUIVALENT, WORSE
 from analysis.compare.ranking import (
     OPEN,
-    claim_of,
     counted_trials,
     rank_arms,
     seed_table,
@@ -143,7 +142,7 @@ def next_steps(sweep: Sweep, questions: list[Question]) -> list[Step]:
     """
     if sweep.folder is None or sweep.trials["status"].isin(OPEN).any():
         return []
-    if claim_of(sweep) == "exploratory" and sweep.space.get("tune"):
+    if sweep.is_exploratory and sweep.space.get("tune"):
         return []
     if next_allowed(sweep).fresh:
         rule = rule_of(sweep)

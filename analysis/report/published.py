@@ -6,7 +6,6 @@ from pathlib import Path
 
 from analysis.compare.comparisons import BASELINE
 from analysis.compare.published import beside_published, rank_correlation, read_published
-from analysis.compare.ranking import claim_of
 from analysis.format import aligned, name_of, title_of
 from analysis.sweep import load_sweep, records
 
@@ -17,7 +16,7 @@ def published_text(folder: Path, csv: Path) -> str:
     Raises AnalysisError as `read_published` and `beside_published` do.
     """
     sweep = load_sweep(folder)
-    metric = sweep.test_metric or sweep.metric
+    metric = sweep.shown_metric
     unit = sweep.unit(metric)
     table = beside_published(sweep, read_published(csv))
     rows = [["arm", "published", "rank", title_of(metric, unit), "rank", "n", "published difference"]]
@@ -40,6 +39,6 @@ def published_text(folder: Path, csv: Path) -> str:
         f"Rank correlation (Spearman) over {found.n} arms: {found.value:.2f}{interval} "
         "(Bonett & Wright 2000). It is about the order of such arms, not about more seeds of these.",
     ]
-    if claim_of(sweep) == "exploratory":
+    if sweep.is_exploratory:
         notes.append("Exploratory: the trials carry no claims.")
     return "\n".join([f"{sweep.name}, {name_of(metric)}, beside {csv.name}", "", *aligned(rows), "", *notes])

@@ -19,7 +19,7 @@ from analysis.sweep import Sweep
 def question(sweep: Sweep) -> str:
     """What the sweep asks, in a sentence: the question of its rule."""
     goal = "highest" if sweep.maximise else "lowest"
-    metric = name_of(sweep.test_metric or sweep.metric)
+    metric = name_of(sweep.shown_metric)
     if len(sweep.arms) == 1:
         return f"How well does {sweep.arms[0]} do on {metric}?"
     varied = join([f"`{factor}`" for factor in sweep.factors])
@@ -84,7 +84,7 @@ def headline(sweep: Sweep, ranked: pd.DataFrame) -> str:
 def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
     """The answer to the sweep's question, in a few sentences."""
     best, prefix = ranked.iloc[0], "test_" if sweep.test_metric else ""
-    unit, metric = sweep.unit(sweep.metric), sweep.test_metric or sweep.metric
+    unit, metric = sweep.unit(sweep.metric), sweep.shown_metric
     n = int(best[f"{prefix}n"])
     head = (
         f"{best['arm']} ranks first, with {unit.text(best[f'{prefix}mean'])}{unit.suffix} {name_of(metric)} "
@@ -205,19 +205,13 @@ def _margin(sweep: Sweep, unit: Unit) -> str:
 
 def _decided(sweep: Sweep, row: pd.Series, prefix: str, unit: Unit) -> str:
     """ "+8.8 [+3.4, +14.2] points, p = 0.012, look 2 of 5"."""
-    text = f"{_span(row, f'{prefix}diff', unit, True)} {unit.difference}".rstrip()
+    ends = (row[f"{prefix}diff_low"], row[f"{prefix}diff_high"])
+    text = f"{unit.with_ends(row[f'{prefix}diff'], *ends, sign=True)} {unit.difference}".rstrip()
     equivalent = row[f"{prefix}verdict"] == EQUIVALENT
     p = row[f"{prefix}p_equivalent_adjusted" if equivalent else f"{prefix}p_adjusted"]
     looks = claims_of(sweep).number_of_looks(row["arm"], row[f"{prefix}against"])
     look = f", look {row[f'{prefix}look']} of {looks}" if looks > 1 else ""
     return f"{text}, {p_words(p)}{look}"
-
-
-def _span(row: pd.Series, name: str, unit: Unit, claims: bool) -> str:
-    """A difference; with its interval only where it may be taken for one."""
-    if not claims:
-        return unit.text(row[name], sign=True)
-    return unit.with_ends(row[name], row[f"{name}_low"], row[f"{name}_high"], sign=True)
 
 
 def seeds_text(seeds: list[int]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.compare.ranking import claim_of, rank_arms, seed_table
+from analysis.compare.ranking import rank_arms, seed_table
 from analysis.format import aligned, name_of, si, title_of
 from analysis.report.table import own_interval
 from analysis.sweep import Sweep, load_sweep
@@ -50,7 +50,7 @@ def ranking_text(folder: Path | str) -> str:
         rows.append((row["arm"], unit.text(row["mean"]), interval, si(row["num_params"]), counts))
     heads = ("arm", title_of(sweep.metric, unit), "95% interval", "parameters", "trials")
     lines = aligned([heads, *rows])
-    note = "evidence" if claim_of(sweep) == "confirmatory" else "exploratory: these trials carry no claims"
+    note = "exploratory: these trials carry no claims" if sweep.is_exploratory else "evidence"
     if len(ranked) > MOST_ARMS:
         lines.append(f"and {len(ranked) - MOST_ARMS:,} more arms, in summary.csv")
     return "\n".join([f"{sweep.name}, by {name_of(sweep.metric)} ({note})", *lines])

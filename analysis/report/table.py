@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.compare.claims import claims_of, rule_of
 from analysis.compare.comparisons import EQUIVALENT
-from analysis.compare.ranking import claim_of, lost_seeds, rank_arms, seed_table
+from analysis.compare.ranking import lost_seeds, rank_arms, seed_table
 from analysis.explain.tuning import at_edge, chosen_values, tuned
 from analysis.format import Unit, duration, join, name_of, p_text, p_words, si, title_of
 from analysis.inference.decision import DECIDED
@@ -49,9 +49,9 @@ def columns(sweep: Sweep) -> list[Column]:
     """All but the arm itself, the answer first. The difference and its p are those of the test split where
     there is one."""
     prefix = "test_" if sweep.test_metric else ""
-    metric, unit = sweep.test_metric or sweep.metric, sweep.unit(sweep.metric)
+    metric, unit = sweep.shown_metric, sweep.unit(sweep.metric)
     found = [_mean(sweep, metric, prefix, unit), _difference(sweep, prefix, unit)]
-    if claim_of(sweep) == "confirmatory" and rule_of(sweep).is_of_arms:
+    if not sweep.is_exploratory and rule_of(sweep).is_of_arms:
         found.append(_p(sweep, prefix))
     found.append(_seeds(sweep))
     if prefix:
@@ -219,7 +219,7 @@ def _mean(sweep: Sweep, metric: str, prefix: str, unit: Unit) -> Column:
 
 def _difference(sweep: Sweep, prefix: str, unit: Unit) -> Column:
     key, asks_best = f"{prefix}diff", rule_of(sweep).question == "best"
-    seeds = seed_table(sweep, sweep.test_metric or sweep.metric)
+    seeds = seed_table(sweep, sweep.shown_metric)
 
     def text(row: pd.Series) -> str:
         return "baseline" if row["arm"] == row[f"{prefix}against"] else unit.text(row[key], sign=True)
@@ -235,8 +235,7 @@ def _difference(sweep: Sweep, prefix: str, unit: Unit) -> Column:
         return "– (too few seeds)" if has_spread and not is_decided else "– (no spread)"
 
     return Column(
-        ("difference" if asks_best else "difference to baseline")
-        + (f" ({unit.difference})" if unit.difference else ""),
+        ("difference" if asks_best else "difference to baseline") + unit.difference_suffix,
         text,
         lambda row: row[key] * unit.factor,
         lambda row: (row[f"{key}_low"] * unit.factor, row[f"{key}_high"] * unit.factor),
@@ -278,13 +277,13 @@ def _p(sweep: Sweep, prefix: str) -> Column:
 
 def how_to_read(sweep: Sweep) -> str:
     """What the table's numbers are, in sentences."""
-    metric, rule = sweep.test_metric or sweep.metric, rule_of(sweep)
+    metric, rule = sweep.shown_metric, rule_of(sweep)
     split = f"Ranked on {name_of(sweep.metric)}, claims on {name_of(metric)}. " if sweep.test_metric else ""
     cut = ""
     if math.isfinite(sweep.unit(sweep.metric).limits[0]):
         cut = ", cut where no value can be, left out if it holds every possible value"
     p = "They are exploratory, therefore without p. "
-    if claim_of(sweep) == "confirmatory":
+    if not sweep.is_exploratory:
         p = f"p is that of the {rule.name}, {adjustment(sweep)}. "
         if not rule.is_of_arms:
             p = f"The sweep asks for {rule.question}, not for these means, which therefore have no p. "

@@ -140,7 +140,7 @@ def audit_text(sweep: Sweep) -> str:
     )
     if rungs:
         text += (
-            f" Rank correlation of {name_of(judged_metric(sweep))} at a rung with the final "
+            f" Rank correlation of {name_of(sweep.judged_metric)} at a rung with the final "
             f"{name_of(sweep.metric)}, weighted for those that were stopped: {rungs}."
         )
     return text
@@ -163,17 +163,6 @@ def ties_text(sweep: Sweep) -> str:
     )
     return (
         f"Ties: {rungs} went on with the very value of the cut-off, which others had too: a tie stops "
-        f"nobody. Where {name_of(judged_metric(sweep))} does not move by then, judge by another metric, or "
+        f"nobody. Where {name_of(sweep.judged_metric)} does not move by then, judge by another metric, or "
         "later."
     )
-
-
-def judged_metric(sweep: Sweep) -> str:
-    """The metric by which the scheduler judges; the objective's if none judges or it names none."""
-    return str((sweep.space.get("scheduler") or {}).get("metric") or sweep.metric)
-
-
-def judged_over(sweep: Sweep) -> str:
-    """What the scheduler's rungs count: "flops" or "samples"."""
-    time_attr = (sweep.space.get("scheduler") or {}).get("time_attr")
-    return "flops" if time_attr == "flops" else "samples"

@@ -59,7 +59,7 @@ def unselected(sweep: Sweep, metric: str | None = None) -> Pool:
 
 def _cut(sweep: Sweep, rows: pd.DataFrame, metric: str) -> Pool:
     """Each trial's last value at or before the largest number of samples (or FLOPs) that all reached."""
-    over = compared_over(sweep)
+    over = sweep.compared_over
     if metric not in sweep.history:
         return Pool(rows.iloc[:0].assign(value=math.nan), math.nan)
     history = sweep.history[sweep.history["trial_id"].isin(rows["trial_id"])]
@@ -96,12 +96,6 @@ def at_common_samples(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     found[counts] = found[counts].fillna(0).astype(int)
     found = found.sort_values("median", ascending=not sweep.maximise, kind="stable")
     return found[list(COLUMNS)].reset_index(drop=True)
-
-
-def compared_over(sweep: Sweep) -> str:
-    """What is common to the trials compared: "flops" if `match` gives arms equal training FLOPs, else
-    "samples"."""
-    return "samples" if sweep.train_flops is None else "flops"
 
 
 def replicate_of(sweep: Sweep) -> str:

@@ -118,8 +118,7 @@ class Controller:
                 f"the code has changed since the last launch ({old}, now {self.state.code}): the sweep's "
                 f"trials were run by different code"
             )
-            logger.warning("%s", text)
-            self._journal.append("warning", text=text)
+            self._journal.warn(text)
 
     # What to run
 
@@ -201,8 +200,7 @@ class Controller:
         self.placement.nodes = nodes
         self.waits_for = self.placement.too_large()
         if self.waits_for and self.waits_for not in self.state.warnings:
-            logger.warning("%s", self.waits_for)
-            self._journal.append("warning", text=self.waits_for)
+            self._journal.warn(self.waits_for)
 
     # Events of running trials
 
@@ -423,8 +421,7 @@ class Controller:
                     f"{arm.name}: {completed} of its draws completed, too few for search.choose smoothed, "
                     f"which needs {FEWEST_TO_SMOOTH}: its draw is chosen by the best result"
                 )
-                logger.warning("%s", text)
-                self._journal.append("warning", text=text)
+                self._journal.warn(text)
             self._record_selection(arm, by_surface.get(arm.name, by_result[arm.name]))
 
     def _record_selection(self, arm: Arm, results: list[DrawResult]) -> None:
@@ -434,8 +431,7 @@ class Controller:
                 f"{arm.name}: every draw of its search diverged or failed, so it has no evidence: read why "
                 f"in the reasons of its trials, and change its levels or what is tuned"
             )
-            logger.warning("%s", text)
-            self._journal.append("warning", text=text)
+            self._journal.warn(text)
         self._journal.append("select", arm=arm.name, draws=draws)
 
     def _plan_evidence(self) -> None:

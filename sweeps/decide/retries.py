@@ -6,7 +6,6 @@ one excludes a node, the other ends the launch. A report ends every row of failu
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -18,8 +17,6 @@ FIRST_WAIT_S = 5.0  # before a lost trial is tried again; doubled with each loss
 MAX_LOST = 5  # losses of a trial in a row, with no new step in between; one more ends it
 NODE_ROW = 3  # failures in a row on a node, with no report from it in between, that exclude it
 SWEEP_ROW = 5  # trials lost in a row in the whole sweep, or twice the nodes if that is more, that end it
-
-logger = logging.getLogger(__name__)
 
 
 class Retries:
@@ -112,5 +109,4 @@ class Retries:
             f"node {self._placement.host(node)} ({node[:8]}) gets no more trials in this launch: {why}; mend "
             f"the node: the next launch tries it again"
         )
-        logger.warning("%s", text)
-        self._journal.append("warning", text=text)
+        self._journal.warn(text)

@@ -30,12 +30,12 @@ class WrongReport(ValueError):
     """`trial.report` was called in a wrong way. Another attempt would do the same, so that there is none."""
 
 
-def bounded(text: str, limit: int = MAX_REASON) -> str:
-    """The text with at most `limit` characters, of its beginning and its end, all of which UTF-8 can
+def bounded(text: str) -> str:
+    """The text with at most MAX_REASON characters, of its beginning and its end, all of which UTF-8 can
     encode."""
     mark = "\n[...]\n"
-    if len(text) > limit:
-        half = (limit - len(mark)) // 2
+    if len(text) > MAX_REASON:
+        half = (MAX_REASON - len(mark)) // 2
         text = f"{text[:half]}{mark}{text[-half:]}"
     return text.encode("utf-8", "replace").decode()
 

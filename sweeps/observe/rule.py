@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
-from analysis.format import duration
+from analysis.format import duration, join
 from analysis.inference.rule import ASKED_ONCE
 from analysis.inference.sequential import schedule_of
 from sweeps.observe.cost import Cost, phases, wall_clock
@@ -64,7 +64,7 @@ def _looks(plan: Plan, comparisons: int) -> Iterator[str]:
     at = (
         f"{looks[0]} to {looks[-1]} seeds and at any later one"
         if plan.rule.anytime
-        else f"{_listed(looks)} seeds"
+        else f"{join([*map(str, looks)])} seeds"
     )
     yield f"  looks: at {at} ({why}); an arm that is decided gets no more seeds"
     share = f" (the level / {comparisons}, by Bonferroni)" if comparisons > 1 else ""
@@ -109,8 +109,3 @@ def time_of_looks(
         f"  with looks, at each of which workers wait for its last trial: about "
         f"{duration(round(wall_s(trials_at_looks(plan))))} at most, {', '.join(expected)}"
     )
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    *some, last = map(str, numbers)
-    return f"{', '.join(some)} and {last}" if some else last

@@ -15,6 +15,7 @@ from sweeps.decide.controller import Controller
 from sweeps.record.mlflow_file import MlflowFile
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import SweepState, how_ended
+from sweeps.record.storage import Storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,12 +130,12 @@ def refused_by_mlflow(notes: Sequence[str]) -> Iterator[str]:
         yield f"MLflow: {notes[0]}{more}. The tables have it."
 
 
-def sync_hint(folder: Path, storage: str, uri: str, error: str) -> str:
+def sync_hint(name: str, storage: Storage, uri: str, error: str) -> str:
     """A message with the command that writes what is missing in MLflow; `error` is why it is missing."""
+    command = storage.command("sync", name, "--tracking-uri", without_secret(uri))
     return (
         f"MLflow does not have all results ({without_secret(error, uri)}). Nothing is lost; when the store "
-        f"works again, run: python -m sweeps sync {folder.name} --storage {without_secret(storage)} "
-        f"--tracking-uri {without_secret(uri)}"
+        f"works again, run: {command}"
     )
 
 

@@ -36,6 +36,7 @@ raised, and older readers refuse the journal.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -51,6 +52,7 @@ Event = dict[str, Any]
 FORMAT = 1
 SYNC_S = 0.1  # how long an event without an effect waits to be synced, while others follow
 _BLOCK = 1 << 16
+logger = logging.getLogger(__name__)
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -137,6 +139,11 @@ class Journal:
         for listener in self.listeners:
             listener(record)
         return record
+
+    def warn(self, text: str) -> None:
+        """Write a problem after which the sweep goes on, and log it."""
+        logger.warning("%s", text)
+        self.append("warning", text=text)
 
     def _write(self, line: bytes) -> None:
         """Write the whole line, or nothing of it and raise OSError."""

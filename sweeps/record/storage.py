@@ -197,10 +197,10 @@ class Storage:
             where = f"{without_secret(self.location)}/{name}/{alive.FILE}"
             raise SpecError(f"{where}: cannot be read ({_short_text(error)})") from error
 
-    def command(self, verb: str, name: str) -> str:
+    def command(self, verb: str, name: str, *options: str) -> str:
         """What a user types to do this to the sweep."""
         at = [] if self.location == DEFAULT_STORAGE else ["--storage", without_secret(self.location)]
-        return shlex.join(["python", "-m", "sweeps", verb, name, *at])
+        return shlex.join(["python", "-m", "sweeps", verb, name, *at, *options])
 
     def refuse_running_elsewhere(self, name: str) -> None:
         """Raise SpecError if a launch of the sweep seems to run elsewhere."""

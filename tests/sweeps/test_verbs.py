@@ -28,6 +28,7 @@ from analysis.sweep import load_sweep
 from sweeps import launch, report, verbs
 from sweeps.__main__ import guarded, main
 from sweeps.observe import mlflow_writer
+from sweeps.observe.summary import sync_hint
 from sweeps.options import LaunchOptions
 from sweeps.plan.build import load_plan
 from sweeps.plan.model import Plan
@@ -679,6 +680,16 @@ def test_the_command_that_continues_can_be_pasted(tmp_path: Path, capsys: Printe
         *(str(folder / "sweep.yaml"), "--resume", "--storage", str(storage)),
         *("--tracking-uri", "sqlite:////data/my runs.db"),
     ]
+
+
+def test_the_command_that_writes_to_mlflow_can_be_pasted(tmp_path: Path) -> None:
+    """With blanks in the storage and in the store's address, and without the store's password."""
+    uri = "sqlite:////data/my runs.db"
+    said = sync_hint("toy", Storage(tmp_path / "my results"), uri, "no answer")
+    words = shlex.split(said.partition("run: ")[2])
+    assert words[:5] == ["python", "-m", "sweeps", "sync", "toy"]
+    assert words[5:] == ["--storage", str(tmp_path / "my results"), "--tracking-uri", uri]
+    assert "hidden" not in sync_hint("toy", Storage("results"), "http://me:hidden@host:5000", "hidden")
 
 
 def test_a_command_names_no_file_that_is_not_here(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from analysis.compare.claims import rule_of
-from analysis.compare.ranking import claim_of
 from analysis.explain.ablation_path import ablation_path
 from analysis.explain.importance import importances
 from analysis.explain.interactions import interactions
@@ -13,7 +12,6 @@ from analysis.format import AMOUNTS, Unit, name_of, p_text, si, title_of
 from analysis.report import page
 from analysis.report.cells import interval_cell
 from analysis.report.sections.base import Results, Section
-from analysis.stopping.common_samples import compared_over
 from analysis.sweep import Sweep
 
 TITLE = "Factors"
@@ -35,10 +33,10 @@ def factors(sweep: Sweep) -> list[page.Part]:
 
 def _interactions(sweep: Sweep) -> list[page.Part]:
     found = interactions(sweep)
-    if claim_of(sweep) == "exploratory" or found.empty:
+    if sweep.is_exploratory or found.empty:
         return []
-    unit = sweep.unit(sweep.test_metric or sweep.metric)
-    suffix = f" ({unit.difference})" if unit.difference else ""
+    unit = sweep.unit(sweep.shown_metric)
+    suffix = unit.difference_suffix
     rows = [
         [
             page.Cell(f"{row['level_a']} × {row['level_b']}", f"{row['factor_a']} × {row['factor_b']}"),
@@ -66,7 +64,7 @@ def _importances(sweep: Sweep) -> list[page.Part]:
     if len(found) < 2:
         return []
     at, metric = found["at"].iloc[0], name_of(found["metric"].iloc[0])
-    over = AMOUNTS[compared_over(sweep)]
+    over = AMOUNTS[sweep.compared_over]
     when = f"after {si(at)} {over}, which all reached" if math.isfinite(at) else "at their end"
     unit = "draws of arms, each the mean over its seeds" if sweep.space.get("tune") else "trials"
     note = (
@@ -95,7 +93,7 @@ def _path(sweep: Sweep) -> list[page.Part]:
     found = ablation_path(sweep)
     if len(found) < 3:  # one step is the difference that the ranking has
         return []
-    metric = sweep.test_metric or sweep.metric
+    metric = sweep.shown_metric
     unit = sweep.unit(metric)
     rows = []
     for _, row in found.iterrows():
@@ -107,7 +105,7 @@ def _path(sweep: Sweep) -> list[page.Part]:
         "From the baseline to the best arm, each time by the change that gains the most: this explains, and "
         "claims nothing."
     )
-    suffix = f" ({unit.difference})" if unit.difference else ""
+    suffix = unit.difference_suffix
     heads = ["change", title_of(metric, unit), f"gain{suffix}", "share of the whole (%)"]
     return [page.Paragraph(note, "note"), page.Table(heads, rows, wrap=0)]
 

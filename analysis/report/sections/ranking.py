@@ -8,7 +8,6 @@ import pandas as pd
 
 from analysis.compare.claims import rule_of
 from analysis.compare.pairing import correlation_text, correlations, pairing_text
-from analysis.compare.ranking import claim_of
 from analysis.figures.style import looks
 from analysis.format import Unit, p_text
 from analysis.inference.rule import Rule
@@ -55,9 +54,9 @@ def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
 def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
     """Every arm's p by each test, unadjusted, what its seeds share with the baseline's, and the difference
     that does not decide: unpaired beside paired. None where nothing carries claims."""
-    if claim_of(sweep) == "exploratory" or len(ranked) < 2:
+    if sweep.is_exploratory or len(ranked) < 2:
         return []
-    prefix, metric = "test_" if sweep.test_metric else "", sweep.test_metric or sweep.metric
+    prefix, metric = "test_" if sweep.test_metric else "", sweep.shown_metric
     rule, unit = rule_of(sweep), sweep.unit(metric)
     shown = {
         "sign-flip (paired)": "paired_permutation_p", "t (paired)": "paired_t_p",
@@ -80,7 +79,7 @@ def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
             end: row[f"{prefix}{other}_{end}"] for end in ("low", "high")
         }
         rows.append([*cells, interval_cell(pd.Series(ends), "diff", unit, sign=True)])
-    suffix = f" ({unit.difference})" if unit.difference else ""
+    suffix = unit.difference_suffix
     heads = ["arm", *shown, "correlation over seeds", f"{other} difference{suffix}"]
     note = (
         f"p of each test against {sweep.baseline}, not adjusted; the {rule.name} decides (`evidence` in the "

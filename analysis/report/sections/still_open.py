@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from analysis.compare.claims import claims_of, rule_of
-from analysis.compare.ranking import OPEN, claim_of
+from analysis.compare.ranking import OPEN
 from analysis.format import Unit, duration, join
 from analysis.inference.power import MOST_SEEDS
 from analysis.inference.spread import MIN_DF, PLAN_AT
@@ -22,7 +22,7 @@ def _show(results: Results) -> list[page.Part]:
     if not questions:
         return [page.Paragraph(_nothing_open(sweep))]
     unit = sweep.unit(sweep.metric)
-    suffix = f" ({unit.difference})" if unit.difference else ""
+    suffix = unit.difference_suffix
     rows = [
         [
             page.Cell(f"{question.arm} – {question.against}"),
@@ -88,7 +88,7 @@ def _what_settles(sweep: Sweep, questions: Sequence[Question], steps: Sequence[S
     waiting = int(sweep.trials["status"].isin(OPEN).sum())
     if waiting:
         return f"{said}{waiting} planned trials have not run to their end: first launch with `--resume`."
-    if not steps and claim_of(sweep) == "exploratory":
+    if not steps and sweep.is_exploratory:
         return f"{said}No trial of the evidence completed: see why under Diverged and failed."
     if not steps:
         return (
@@ -98,7 +98,7 @@ def _what_settles(sweep: Sweep, questions: Sequence[Question], steps: Sequence[S
     price = "Priced at the mean time of each arm's completed trials."
     if allowed.fresh:
         why = "trials that were spared on their own results"
-        if claim_of(sweep) == "confirmatory":
+        if not sweep.is_exploratory:
             why = "seeds that have been looked at, and the 5% are spent"
         return (
             f"{said}`{FOLDER}/{steps[0].file}` is `sweep.yaml` on fresh seeds under another name, with a 5% "

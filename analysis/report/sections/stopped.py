@@ -7,7 +7,7 @@ from analysis.format import AMOUNTS, si, title_of
 from analysis.report import page
 from analysis.report.sections.base import Results, Section
 from analysis.stopping import audit as stopping
-from analysis.stopping.common_samples import at_common_samples, compared_over, replicate_of
+from analysis.stopping.common_samples import at_common_samples, replicate_of
 from analysis.sweep import Sweep, records
 
 TITLE = "Stopped early"
@@ -44,7 +44,7 @@ def common_samples(sweep: Sweep) -> list[page.Part]:
         rows.append([*cells, page.Cell(unit.text(row["diff"], sign=True), ahead)])
     replicate = replicate_of(sweep)
     note = (
-        f"All trials after {si(found['at'].iloc[0])} {AMOUNTS[compared_over(sweep)]}, the last number that "
+        f"All trials after {si(found['at'].iloc[0])} {AMOUNTS[sweep.compared_over]}, the last number that "
         "every trial reached: those that were stopped later count up to there. "
         f"Median and range over {replicate}s"
         + (", each the mean over its seeds. " if replicate == "draw" else ". ")
@@ -56,7 +56,7 @@ def common_samples(sweep: Sweep) -> list[page.Part]:
         )
         + "It shows what to look at next."
     )
-    suffix = f" ({unit.difference})" if unit.difference else ""
+    suffix = unit.difference_suffix
     heads = ["arm", f"{replicate}s", "trials stopped later", f"median {title_of(sweep.metric, unit)}"]
     heads.append(f"median difference to baseline{suffix}")
     return [page.Paragraph(note, "note"), page.Table(heads, rows)]

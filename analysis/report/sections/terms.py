@@ -12,12 +12,12 @@ GLOSSARY = Path(__file__).parents[1] / "glossary.md"
 OF_A_SWEEP = ("The comparison", "The two phases", "Early stopping", "The record")
 
 
-def terms(groups: tuple[str, ...] = OF_A_SWEEP) -> dict[str, str]:
-    """Each term of these groups of the glossary, and what it means, as text with `code` in back-quotes."""
+def terms() -> dict[str, str]:
+    """Each term that a report explains, and what it means, as text with `code` in back-quotes."""
     found: dict[str, str] = {}
     for group in GLOSSARY.read_text(encoding="utf-8").split("\n## ")[1:]:
         title, *entries = group.split("\n### ")
-        if title.strip() in groups:
+        if title.strip() in OF_A_SWEEP:
             for entry in entries:
                 term, _, text = entry.partition("\n")
                 found[term.strip()] = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(text.split()))

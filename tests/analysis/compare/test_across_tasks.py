@@ -154,9 +154,12 @@ def test_the_command_prints_the_arms_over_all_tasks(tmp_path: Path, capsys) -> N
     out = capsys.readouterr().out
     tables = tables_of([load_sweep(folder) for folder in folders])
     gap, iqm = mean_differences(tables, "a").iloc[0], interquartile_means(tables).set_index("arm")["iqm"]
-    (line,) = (line for line in out.splitlines() if line.startswith("b "))
+    line, profile = (line for line in out.splitlines() if line.startswith("b "))
     assert f"+{100 * gap['diff']:.1f} [+{100 * gap['low']:.1f}, " in line and f"{100 * iqm['b']:.1f}" in line
     assert "over 2 tasks: sudoku and maze" in out and "100" in line and "Exploratory" not in out
+    middle = float(np.median(np.concatenate([table.to_numpy().ravel() for table in tables.values()])))
+    shares = performance_profiles(tables, [middle], maximise=True).set_index("arm")["share"]
+    assert f"above {100 * middle:.1f}%" in out and profile.split()[2] == f"{100 * shares['b']:.0f}" == "100"
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path, capsys) -> None:

@@ -9,14 +9,9 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from analysis.inference.intervals import difference_of, mean_of
 from analysis.inference.power import detectable, seeds_for_equivalence, seeds_needed_for
-from analysis.inference.significance import (
-    Pairing,
-    Test,
-    paired_equivalence_p,
-    seeds_needed,
-    unpaired_equivalence_p,
-)
+from analysis.inference.significance import Pairing, Test, seeds_needed
 from tests.analysis.inference.oracles import unpaired_power
 
 FAMILIES = [1, 3, 6]
@@ -120,9 +115,9 @@ def test_so_many_seeds_show_equivalence_in_four_of_five(pairing: Pairing, differ
         runs = rng.normal(0, math.sqrt(0.5), (2, 4_000, seeds))
         runs[0] += difference
         if pairing == "paired":
-            p = [paired_equivalence_p(gaps, 1.5) for gaps in runs[0] - runs[1]]
+            p = [mean_of(gaps).equivalence_p(1.5) for gaps in runs[0] - runs[1]]
         else:
-            p = [unpaired_equivalence_p(a, b, 1.5) for a, b in zip(*runs, strict=True)]
+            p = [difference_of(a, b).equivalence_p(1.5) for a, b in zip(*runs, strict=True)]
         shares.append(np.mean(np.array(p) <= 0.05 / 3))
     assert shares[0] < 0.81 and shares[1] > 0.79
 

@@ -13,17 +13,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats import multitest, weightstats
 
+from analysis.inference.intervals import difference_of, mean_of
 from analysis.inference.significance import (
     benjamini_hochberg,
     holm,
-    paired_equivalence_p,
-    paired_t_p,
     seeds_needed,
     sign_flip_p,
     smallest_p,
     two_sample_p,
-    unpaired_equivalence_p,
-    welch_p,
 )
 from tests.analysis.inference.oracles import welch
 from tests.analysis.inference.test_intervals import samples
@@ -115,26 +112,28 @@ def test_many_are_drawn_and_close_to_the_t_tests() -> None:
 @given(samples)
 def test_paired_t_and_equivalence_are_the_libraries(values: list[float]) -> None:
     assume(np.std(values) > 1e-6)
-    assert paired_t_p(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=1e-12)
+    assert mean_of(np.array(values)).p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=1e-12)
     oracle = weightstats.ttost_paired(np.array(values), np.zeros(len(values)), -2.0, 2.0)[0]
-    assert paired_equivalence_p(values, 2.0) == pytest.approx(oracle, abs=1e-12)
+    assert mean_of(np.array(values)).equivalence_p(2.0) == pytest.approx(oracle, abs=1e-12)
 
 
 @given(samples, samples)
 def test_welch_and_unpaired_equivalence_are_of_one_estimate(a: list[float], b: list[float]) -> None:
     assume(np.std(a) > 1e-6 and np.std(b) > 1e-6)
     p, df, *_ = welch(a, b)
-    assert welch_p(a, b) == pytest.approx(p, abs=1e-12)
+    found = difference_of(np.array(a), np.array(b))
+    assert found.p == pytest.approx(p, abs=1e-12)
     error = math.sqrt(np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b))
     gap = np.mean(a) - np.mean(b)
     oracle = max(stats.t.sf((gap + 2.0) / error, df), stats.t.cdf((gap - 2.0) / error, df))
-    assert unpaired_equivalence_p(a, b, 2.0) == pytest.approx(oracle, abs=1e-9)
+    assert found.equivalence_p(2.0) == pytest.approx(oracle, abs=1e-9)
 
 
 def test_values_without_spread_say_nothing_to_a_t_test() -> None:
     """Two seeds at 0% and two at 100% have p = 0 by the formula, and prove nothing."""
-    assert math.isnan(paired_t_p([1.0, 1.0])) and math.isnan(welch_p([0.3] * 3, [0.1] * 3))
-    assert math.isnan(paired_equivalence_p([0.0, 0.0], 0.1)) and math.isnan(paired_t_p([0.1 * 3, 0.3]))
+    assert math.isnan(mean_of(np.ones(2)).p) and math.isnan(mean_of(np.array([0.1 * 3, 0.3])).p)
+    assert math.isnan(mean_of(np.zeros(2)).equivalence_p(0.1))
+    assert math.isnan(difference_of(np.full(3, 0.3), np.full(3, 0.1)).p)
 
 
 @settings(deadline=None, max_examples=10)  # the oracle collects garbage at every call
