@@ -19,7 +19,8 @@ from analysis.inference.decision import Comparison, beaten, decide
 from analysis.inference.samples import Pair
 from analysis.inference.sequential import schedule_of
 from analysis.report.verdicts import verdicts
-from analysis.sweep import load_sweep
+from analysis.sweep import Sweep, load_sweep
+from tests.analysis.played import played_space
 from tests.conftest import ROOT
 
 STUDIES = sorted(path.parent for path in (ROOT / "docs" / "results").glob("*/verdicts.json"))
@@ -162,6 +163,39 @@ def test_the_verdicts_follow_from_the_trials(folder: Path) -> None:
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_what_is_committed_is_what_the_code_makes_of_the_trials(folder: Path) -> None:
     assert verdicts(load_sweep(folder)) == json.loads((folder / "verdicts.json").read_text())
+
+
+@pytest.fixture(params=["made up", *(folder.name for folder in STUDIES)])
+def of_effects(request: pytest.FixtureRequest, tmp_path: Path) -> Sweep:
+    """A shipped study with question effects; and one with made-up results, with and without any of these."""
+    if request.param == "made up":
+        return load_sweep(played_space(tmp_path, ROOT / "search_spaces" / "mini_layers.yaml"))
+    sweep = load_sweep(ROOT / "docs" / "results" / request.param)
+    if sweep.space["evidence"]["question"] != "effects":
+        pytest.skip("it asks no effects")
+    return sweep
+
+
+def test_effects_by_hand(of_effects: Sweep) -> None:
+    """The mean over the other factors' levels of the difference of two arms' means, its p by Welch's test
+    with Satterthwaite's degrees of freedom less one, as docs/statistics.md says."""
+    trials, factors = of_effects.trials, of_effects.factors
+    done = trials[(trials["status"] == "completed") & (trials["phase"] == "evidence")]
+    found = {row["arm"]: row for row in verdicts(of_effects)["comparisons"] if " x " not in row["arm"]}
+    assert found
+    for name, row in found.items():
+        factor, level = name.split("=", 1)
+        reference = row["against"].split("=", 1)[1]
+        others = [other for other in factors if other != factor]
+        cells = done.groupby([*others, factor])[METRIC].agg(["mean", "var", "count"]).reset_index()
+        two = [cells[cells[factor].astype(str) == each].set_index(others) for each in (level, reference)]
+        weight = 1 / len(two[0])
+        diff = weight * (two[0]["mean"] - two[1]["mean"]).sum()
+        parts = pd.concat([weight**2 * cell["var"] / cell["count"] for cell in two])
+        freedom = pd.concat([cell["count"] - 1 for cell in two])
+        df = max(parts.sum() ** 2 / (parts**2 / freedom).sum() - 1, freedom.min())
+        assert row["diff"] == pytest.approx(diff)
+        assert row["p"] == pytest.approx(2 * stats.t.sf(abs(diff) / parts.sum() ** 0.5, df))
 
 
 def test_how_long_mini_mixers_took() -> None:
