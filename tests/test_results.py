@@ -15,6 +15,7 @@ import yaml
 from scipy import stats
 
 from analysis.compare.claims import claims_of
+from analysis.compare.published import beside_published, rank_correlation, read_published
 from analysis.inference.decision import Comparison, beaten, decide
 from analysis.inference.samples import Pair
 from analysis.inference.sequential import schedule_of
@@ -196,6 +197,41 @@ def test_effects_by_hand(of_effects: Sweep) -> None:
         df = max(parts.sum() ** 2 / (parts**2 / freedom).sum() - 1, freedom.min())
         assert row["diff"] == pytest.approx(diff)
         assert row["p"] == pytest.approx(2 * stats.t.sf(abs(diff) / parts.sum() ** 0.5, df))
+
+
+def expected_published(sweep: Sweep, figures: Path) -> tuple[list[Row], str]:
+    """The rows of a table of the arms beside published figures, in the published order, and the rank
+    correlation with its interval."""
+    table = beside_published(sweep, read_published(figures))
+    rows = []
+    for row in table.to_dict("records"):
+        is_baseline = row["arm"] == sweep.baseline
+        ends = f"{points(row['diff_low'], '+')}, {points(row['diff_high'], '+')}"
+        rows.append(
+            {
+                "row": row["arm"].removeprefix("row="),
+                "published": f"{points(row['published'])}%",
+                "published rank": f"{row['published_rank']:g}",
+                "here": f"{points(row['mean'])}%",
+                "rank": f"{row['mean_rank']:g}",
+                "published difference": "–" if is_baseline else points(row["published_diff"], "+"),
+                "difference [repeated interval]": "–"
+                if is_baseline
+                else f"{points(row['diff'], '+')} [{ends}]",
+                "agrees": row["agrees"] or "–",
+            }
+        )
+    found = rank_correlation(table)
+    return rows, f"{found.value:.2f} (95% interval {found.low:.2f} to {found.high:.2f})"
+
+
+def test_the_rows_of_mini_table1_beside_the_published_ones() -> None:
+    folder = ROOT / "docs" / "results" / "mini_table1"
+    if folder not in STUDIES:
+        pytest.skip("mini_table1 has not been run to its end")
+    rows, correlation = expected_published(load_sweep(folder), ROOT / "search_spaces" / "trm_table1.csv")
+    assert tables_of("mini_table1", "row") == [rows]
+    assert correlation in section_of("mini_table1")
 
 
 def test_how_long_mini_mixers_took() -> None:
