@@ -17,13 +17,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
-from trm.layers import CastedLinear, at_least_float32, rms_norm, undecayed
+from trm.layers import CastedLinear, at_least_float32, dt_bias_init, rms_norm, undecayed
 from trm.mixers.base import KEY
 from trm.mixers.inner import divisors
 from trm.mixers.kernels import mamba_ssm, ssd
 from trm.mixers.kernels.conv import CausalConv1d
 from trm.mixers.scans import Scans
-from trm.mixers.ssm import SSMConfig, dt_bias_init, of_direction
+from trm.mixers.ssm import SSMConfig, of_direction
 
 
 class Mamba2Config(SSMConfig):
