@@ -111,8 +111,8 @@ class ConvSwiGLU(SwiGLU):
     and reads the slots of the puzzle embedding as it reads the puzzle.
     """
 
-    def __init__(self, hidden_size: int, expansion: float, gain: float = 1.0) -> None:
-        super().__init__(hidden_size, expansion, gain)
+    def __init__(self, hidden_size: int, expansion: float) -> None:
+        super().__init__(hidden_size, expansion)
         width, bound = self.down_proj.weight.shape[1], 2**-0.5
         self.conv_weight = nn.Parameter(
             torch.empty(2, width).uniform_(-bound, bound)
