@@ -21,9 +21,7 @@ from sweeps.plan.model import TrialPlan
 WORKERS = 5
 
 
-def make_evidence_plan(
-    arms: int, seeds: int, evidence: dict[str, Any], unit: str = "none", name: str = "evidence"
-) -> SimulatedPlan:
+def make_evidence_plan(arms: int, seeds: int, evidence: dict[str, Any], unit: str = "none") -> SimulatedPlan:
     """A baseline and `arms` - 1 others, at seeds 0 to `seeds` - 1; nothing is tuned or stopped early."""
     space = {
         "trainer": "benchmarks.simulated:train",
@@ -34,7 +32,7 @@ def make_evidence_plan(
         "seeds": list(range(seeds)),
         "evidence": evidence,
     }
-    return make_plan(space, {}, name)
+    return make_plan(space, {}, "evidence")
 
 
 def run_by_controller(

@@ -20,8 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -33,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import at_once
 from benchmarks.training_step import RECIPE, configs_of, seconds_a_step
 from trm.__main__ import load_config
 from trm.batches import derive_seed
@@ -218,8 +217,8 @@ def _drawn(trainer: Trainer, step: int) -> tuple[Tensor, Tensor, Noise | None]:
 def shares(device: str, clock: Clock) -> dict[str, Any]:
     """Each trial is a process of its own, as a sweep's are, and may use a quarter of the memory."""
     seconds = min(20.0, max(1.0, clock.left_s / 4))
-    alone = _side_by_side(device, 1, seconds)
-    together = _side_by_side(device, AT_ONCE, seconds)
+    command = ["benchmarks.gpu", "--device", device, "--share", str(seconds)]
+    alone, together = (at_once.samples_per_s(command, number, seconds) for number in (1, AT_ONCE))
     return {
         "samples_per_s, alone": round(alone, 1),
         f"samples_per_s, {AT_ONCE} at once": round(together, 1),
@@ -227,38 +226,14 @@ def shares(device: str, clock: Clock) -> dict[str, Any]:
     }
 
 
-def _side_by_side(device: str, number: int, seconds: float) -> float:
-    """Samples a second of so many trials at once, in all."""
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", device, "--share", str(seconds)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    trials = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(number)]
-    try:
-        for trial in trials:
-            if trial.stdout.readline() != "ready\n":
-                raise RuntimeError("a trial ended before it was ready; its error stands above")
-        for trial in trials:
-            trial.stdin.write("\n")
-            trial.stdin.flush()
-        return sum(float(trial.communicate(timeout=seconds + 60)[0]) for trial in trials)
-    finally:
-        for trial in trials:
-            trial.kill()
-            trial.wait()
-
-
 def share(device: str, seconds: float) -> None:
-    """One of `_side_by_side`: waits for a line, trains so long and prints its samples a second."""
+    """One of the trials of `shares`."""
     if device != "cpu":
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(1 / AT_ONCE - CUDA_BYTES / total)
     config = configs_of(RECIPE, SHARED)["mlp"]
     with _trained(config, device, "on" if device != "cpu" else "off") as trainer:
-        print("ready", flush=True)
-        sys.stdin.readline()
-        begin, first = time.perf_counter(), trainer.step
-        while (passed := time.perf_counter() - begin) < seconds:
-            seconds_a_step(trainer, 1)
-        print((trainer.step - first) * config.train.batch_size / passed)
+        at_once.train(trainer, seconds)
 
 
 # A learning curve

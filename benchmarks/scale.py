@@ -8,7 +8,7 @@ trials end one by one from the beginning.
     begin_s         planning all trials
     start_s         until the first workers have their trials
     first_us        a report and what follows from it (ends, starts), in the first tenth of the reports
-    last_us         the same in the last tenth; `last_over_first` is to stay below BOUND
+    last_us         the same in the last tenth; `last_over_first` is to stay below 1.5
     resume_s        reading the journal again, and going on
     peak_mib, resume_peak_mib
 
@@ -40,7 +40,6 @@ from sweeps.plan.model import Plan
 from sweeps.record.journal import Journal, read_journal
 from trm.settings.yaml import dump_yaml
 
-BOUND = 1.5
 SAMPLES = 100_000  # of a whole trial
 TENTHS = ("first", *map(str, range(2, 10)), "last")  # of the reports
 

@@ -27,6 +27,7 @@ from trm.__main__ import load_config
 from trm.config import TrialConfig
 from trm.cost import flops_per_sample, num_params
 from trm.data.boards.config import PuzzleConfig
+from trm.device import wait_for
 from trm.loop import Trainer
 from trm.mixers import MIXERS
 from trm.model import TRM, build_model
@@ -111,17 +112,12 @@ def ways_of(config: TrialConfig, names: Collection[str]) -> list[str]:
 
 
 def seconds_a_step(trainer: Trainer, steps: int) -> float:
-    _wait(trainer.device)
+    wait_for(trainer.device)
     begin = time.perf_counter()
     for _ in range(steps):
         trainer.train_step(trainer.step + 1)
-    _wait(trainer.device)
+    wait_for(trainer.device)
     return (time.perf_counter() - begin) / steps
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_mib(trainer: Trainer) -> float:

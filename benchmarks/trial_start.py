@@ -76,15 +76,14 @@ def measure(trials: int, compiled: str) -> dict[str, Any]:
     }
 
 
-def import_time(module: str, repeats: int = 5) -> dict[str, float]:
-    """Medians over fresh processes: seconds on the clock, and seconds of work."""
+def import_time(module: str) -> dict[str, float]:
+    """Medians over five fresh processes: seconds on the clock, and seconds of work."""
     code = (
         f"import time; b = time.perf_counter(); import {module}; "
         "print(time.perf_counter() - b, time.process_time())"
     )
     times = [
-        map(float, subprocess.check_output([sys.executable, "-c", code], cwd=ROOT).split())
-        for _ in range(repeats)
+        map(float, subprocess.check_output([sys.executable, "-c", code], cwd=ROOT).split()) for _ in range(5)
     ]
     wall, work = (round(statistics.median(each), 2) for each in zip(*times, strict=True))
     return {"wall_s": wall, "work_s": work}

@@ -36,6 +36,7 @@ from analysis.inference.intervals import ALPHA, unequal_df
 from analysis.inference.significance import Pairing, holm
 from benchmarks.options import parse
 from benchmarks.truth import Setup, World, load_setup
+from sweeps.decide.surface import LENGTHS, LEVEL, NOISES, clipped
 from sweeps.plan.draws import known_draws
 from sweeps.space.values import Domain
 
@@ -219,27 +220,18 @@ def parabola_top(values: np.ndarray, results: np.ndarray) -> np.ndarray:
     return np.clip(values.mean() + top, values.min(), values.max())
 
 
-LENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the range of the tuned value
-NOISES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # variance between seeds, over that of the curve
-LEVELS = 100.0  # variance of the arms' means over that of the curve: they are unknown
 PLACES = np.linspace(0, 1, 41)
 
 
 def process_top(values: np.ndarray, results: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """[sweep, arm]: at which of `places` the mean of a Gaussian process is highest. Length scale and noise
-    have the highest marginal likelihood over all arms of the sweep.
-
-    A result far below the others says only that the top is elsewhere: none counts as further below the arm's
-    median than the best is above it.
-    """
-    median = np.median(results, axis=-1, keepdims=True)
-    known = np.maximum(results, 2 * median - results.max(axis=-1, keepdims=True))
-    known = known - known.mean(axis=-1, keepdims=True)
+    """[sweep, arm]: at which of `places` the mean of a Gaussian process is highest, which is that of
+    `sweeps.decide.surface`: for all sweeps at once, and at any place."""
+    known = clipped(results)
     size = known.shape[1] * known.shape[2]
     likeliest = np.full(len(known), -np.inf)
     top = np.zeros(known.shape[:2])
     for length, noise in itertools.product(LENGTHS, NOISES):
-        kernel = LEVELS + np.exp(-0.5 * ((values[:, None] - values) / length) ** 2)
+        kernel = LEVEL + np.exp(-0.5 * ((values[:, None] - values) / length) ** 2)
         covariance = kernel + noise * np.eye(len(values))
         weights = known @ np.linalg.inv(covariance)
         scale = (weights * known).sum(axis=(1, 2)) / size

@@ -31,8 +31,8 @@ from trm.config import TrialConfig
 from trm.data.base import DataError
 from trm.device import resolve_device
 from trm.settings.messages import UsageError, explain
-from trm.settings.overrides import OverrideError, absolute_paths, override
-from trm.settings.yaml import YamlError, load_yaml, parse_scalar
+from trm.settings.overrides import OverrideError, absolute_paths, flatten, override, path_and_value
+from trm.settings.yaml import YamlError, load_yaml
 from trm.trainer import Trainer
 from trm.trial import Diverged, LocalTrial
 from trm.use import COMMANDS
@@ -143,14 +143,9 @@ def load_config(path: Path, overrides: list[str]) -> TrialConfig:
         tree = {}
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: must be a mapping of keys (given {tree!r})")
-    values = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set {text}: give it as path=value, such as model.mixer.kind=mlp")
-        values.append((key.strip(), parse_scalar(value)))
     source = f"{path} with --set {' '.join(overrides)}" if overrides else str(path)
     try:
+        values = [path_and_value(text, "model.mixer.kind=mlp") for text in overrides]
         tree = override(absolute_paths(tree, TrialConfig, path.parent), values, TrialConfig)
         return TrialConfig.model_validate(absolute_paths(tree, TrialConfig, Path.cwd()))
     except OverrideError as error:
@@ -171,7 +166,7 @@ def _check_output(output: Path, resume: bool, this_run: dict[str, Any]) -> None:
             f"--output {output}: contains no run to resume: check the folder, or leave --resume out"
         )
     try:
-        stored, current = _flat(json.loads((output / RUN_FILE).read_text())), _flat(this_run)
+        stored, current = flatten(json.loads((output / RUN_FILE).read_text())), flatten(this_run)
     except (ValueError, AttributeError) as error:
         raise UsageError(
             f"{output / RUN_FILE}: is damaged ({error}): restore it, or start again in another folder"
@@ -186,13 +181,6 @@ def _check_output(output: Path, resume: bool, this_run: dict[str, Any]) -> None:
             f"--output {output}: contains another run ({'; '.join(changed)}): "
             f"resume it with its own settings, or give another folder"
         )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 class _ShownTrial:

@@ -1,4 +1,4 @@
-"""Settings of the device that a network runs on: precision, torch.compile, and the allocator's memory."""
+"""The device that a network runs on: precision, torch.compile, the allocator's memory; waiting for it."""
 
 from __future__ import annotations
 
@@ -58,6 +58,12 @@ def set_matmul_precision(precision: str, device: torch.device) -> None:
     """Whether matrix products of float32 use TF32 (`tf32`), for this process; without effect on a CPU."""
     if device.type == "cuda":
         torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done all that it was told to do, so that the clock may be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class Compilation:

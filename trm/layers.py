@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 SWIGLU_MULTIPLE = 256
 TRUNC_NORMAL_STD = 0.87962566103423978  # std of a standard normal truncated at +-2
+DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes of memories (Mamba, section 3.6)
 
 
 def trunc_normal_(tensor: Tensor, std: float, generator: torch.Generator | None = None) -> Tensor:
@@ -39,6 +40,12 @@ def undecayed(values: Tensor) -> nn.Parameter:
     parameter = nn.Parameter(values)
     parameter._no_weight_decay = True  # type: ignore[attr-defined]
     return parameter
+
+
+def dt_bias_init(size: int) -> Tensor:
+    """Biases whose softplus is log-uniform in [DT_MIN, DT_MAX], (size,)."""
+    dt = torch.empty(size).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
+    return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
 
 
 def rms_norm(x: Float[Tensor, "*shape"], eps: float = 1e-5, dim: int = -1) -> Float[Tensor, "*shape"]:
@@ -104,8 +111,8 @@ class ConvSwiGLU(SwiGLU):
     and reads the slots of the puzzle embedding as it reads the puzzle.
     """
 
-    def __init__(self, hidden_size: int, expansion: float, gain: float = 1.0) -> None:
-        super().__init__(hidden_size, expansion, gain)
+    def __init__(self, hidden_size: int, expansion: float) -> None:
+        super().__init__(hidden_size, expansion)
         width, bound = self.down_proj.weight.shape[1], 2**-0.5
         self.conv_weight = nn.Parameter(
             torch.empty(2, width).uniform_(-bound, bound)

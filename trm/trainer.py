@@ -13,6 +13,7 @@ import torch
 from trm.config import TrialConfig
 from trm.cost import flops_per_sample, num_params
 from trm.data.base import Split
+from trm.device import wait_for
 from trm.loop import Trainer, metric_units
 from trm.memory import step_memory
 from trm.trial import NullTrial, Trial
@@ -117,15 +118,10 @@ def _seconds(run: Callable[[], object], most: int, device: torch.device) -> floa
     """Mean seconds of a call after the warm-up, over TIMED_S seconds; at most `most` calls in all."""
     for _ in range(min(WARM_UP_STEPS, most - 1)):
         run()
-    _wait(device)
+    wait_for(device)
     began, calls = time.perf_counter(), 0
     while calls == 0 or (calls < most - WARM_UP_STEPS and time.perf_counter() - began < TIMED_S):
         run()
-        _wait(device)
+        wait_for(device)
         calls += 1
     return (time.perf_counter() - began) / calls
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -55,7 +55,7 @@ def expected_results(points: Sequence[np.ndarray], results: Sequence[np.ndarray]
     `points` holds for each arm its draws in the unit cube, [draw, tuned value]; `results` what they came to,
     [draw], finite, higher is better. Zeros if no arm's results differ.
     """
-    known = [_clipped(arm) for arm in results]
+    known = [clipped(arm) for arm in results]
     if not any(arm.any() for arm in known):
         return known
     distances = [((arm[:, None] - arm) ** 2).mean(axis=2) for arm in points]  # squared, of the diagonal's
@@ -74,8 +74,11 @@ def expected_results(points: Sequence[np.ndarray], results: Sequence[np.ndarray]
     return expected
 
 
-def _clipped(results: np.ndarray) -> np.ndarray:
-    """The results with the bad ones raised to 2 x median - max, less their mean. Equal ones are exactly 0."""
-    clipped = np.maximum(results, 2 * np.median(results) - results.max())
-    centred: np.ndarray = (clipped - clipped.mean()) * bool(np.ptp(clipped))
+def clipped(results: np.ndarray) -> np.ndarray:
+    """[..., draw]: an arm's results with the bad ones raised to 2 x median - max, less their mean. Equal ones
+    are exactly 0."""
+    median, best = np.median(results, axis=-1, keepdims=True), results.max(axis=-1, keepdims=True)
+    known = np.maximum(results, 2 * median - best)
+    differ = np.ptp(known, axis=-1, keepdims=True) > 0
+    centred: np.ndarray = (known - known.mean(axis=-1, keepdims=True)) * differ
     return centred

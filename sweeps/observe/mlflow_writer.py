@@ -42,8 +42,8 @@ from sweeps.record.journal import Event
 from sweeps.record.mlflow_file import FILE, MlflowFile
 from sweeps.record.secrets import without_secret
 from sweeps.record.state import member_of
-from sweeps.space.dotted import flatten
 from sweeps.space.errors import SpecError
+from trm.settings.overrides import flatten
 from trm.settings.yaml import load_yaml
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from sweeps.plan.model import Plan
-from sweeps.space.dotted import flatten
 from sweeps.space.encoding import encode
+from trm.settings.overrides import flatten
 from trm.settings.versions import new_path, with_new_names
 
 _NOT_SET = "not set"

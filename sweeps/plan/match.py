@@ -10,10 +10,11 @@ from sweeps.plan.arms import ArmBuilder, ArmDraft
 from sweeps.plan.size_search import SizeSearch, number_at
 from sweeps.plan.train_flops import TrainFlops
 from sweeps.plan.trainer import Trainer
-from sweeps.space.dotted import flatten, overlap
+from sweeps.space.dotted import overlap
 from sweeps.space.errors import SpecError, SpecErrors
 from sweeps.space.schema import Match, SweepSpec
 from trm.settings.messages import did_you_mean, dotted_keys
+from trm.settings.overrides import flatten
 
 
 @dataclass(frozen=True)

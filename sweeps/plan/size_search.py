@@ -14,9 +14,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from sweeps.plan.trainer import Trainer
-from sweeps.space.dotted import flatten, get
+from sweeps.space.dotted import get
 from sweeps.space.errors import SpecError
 from sweeps.space.schema import SIZES, SizeOf
+from trm.settings.overrides import flatten
 
 MAX_DISTANCE = 2**20  # steps from the arm's own value
 MAX_STEP = 2048  # grid points from one feasible value to the next

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sweeps.record.journal import read_journal
 from sweeps.record.secrets import config_without_secret
-from sweeps.space.dotted import flatten
+from trm.settings.overrides import flatten
 
 _ABSENT = object()
 _EXACT = 2**53  # a float holds each integer up to it

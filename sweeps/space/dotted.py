@@ -23,23 +23,6 @@ def get(config: dict[str, Any], path: str) -> Any:
     return node
 
 
-def flatten(config: dict[str, Any], prefix: str = "", into_lists: bool = False) -> dict[str, Any]:
-    """{"model": {"mixer": {"kind": "mlp"}}} -> {"model.mixer.kind": "mlp"}.
-
-    With `into_lists` a list of mappings is flattened by index: {"mixers": [{"kind": 1}]} -> {"mixers.0.kind":
-    1}.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if into_lists and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
-            value = {str(index): each for index, each in enumerate(value)}
-        if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{prefix}{key}.", into_lists))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def overlap(one: str, other: str) -> bool:
     """Whether setting one path changes the other, as with `model.mixer` and `model.mixer.kind`."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")

@@ -13,7 +13,8 @@ from sweeps.space.errors import SpecError
 from sweeps.space.schema import SweepSpec
 from sweeps.space.shipped import find_space
 from trm.settings.messages import explain
-from trm.settings.yaml import MAX_NODES, YamlError, load_yaml, parse_scalar
+from trm.settings.overrides import OverrideError, path_and_value
+from trm.settings.yaml import MAX_NODES, YamlError, load_yaml
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,9 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise SpecError(f"--set {text}: give it as path=value, such as model.h_cycles=2")
     try:
-        return key.strip(), parse_scalar(value)
+        return path_and_value(text, "model.h_cycles=2")
+    except OverrideError as error:
+        raise SpecError(f"--set {error}") from error
     except YamlError as error:
         raise SpecError(f"--set {text}: {error}") from error

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import gpu
+from benchmarks.at_once import samples_per_s
 from benchmarks.training_step import RECIPE, config_of
 from tests.conftest import ROOT
 from trm.data.sudoku import SudokuConfig
@@ -65,7 +66,12 @@ def test_a_failing_part_is_written_down_and_ends_no_other(
 
 
 def test_a_trial_in_a_process_of_its_own_says_its_speed() -> None:
-    assert gpu._side_by_side("cpu", 1, 0.2) > 0
+    assert samples_per_s(["benchmarks.gpu", "--device", "cpu", "--share", "0.2"], 1, 0.2) > 0
+
+
+def test_a_trial_that_fails_before_it_is_ready_ends_the_measurement() -> None:
+    with pytest.raises(RuntimeError, match="ended before it was ready"):
+        samples_per_s(["benchmarks.nothing"], 2, 0.2)
 
 
 def test_the_curve_goes_on_where_the_minutes_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,10 +31,10 @@ from sweeps.record.folder import (
 from sweeps.record.journal import Journal, read_journal
 from sweeps.record.state import read_state
 from sweeps.record.tables import rebuild
-from sweeps.space.dotted import flatten
 from sweeps.space.encoding import digest
 from sweeps.space.errors import SpecError
 from tests.conftest import ROOT
+from trm.settings.overrides import flatten
 from trm.settings.yaml import load_yaml
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -145,7 +145,7 @@ def mamba2(module: Mamba2, h: Tensor) -> Tensor:
     sizes = [inner, inner, *[module.shared, module.heads] * config.selections]
     z, x, *own = F.linear(h, module.in_proj.weight).split(sizes, dim=-1)
     own = own * 2 if len(own) == 2 else own
-    ys = [_mamba2_reading(module, x, *own[2 * i : 2 * i + 2], i) for i in range(len(module.reversals))]
+    ys = [_mamba2_reading(module, x, *own[2 * i : 2 * i + 2], i) for i in range(len(module.scans.reversals))]
     gated = sum(ys) / len(ys) * F.silu(z)
     groups = gated.chunk(config.ngroups if config.norm_by_group else 1, dim=-1)
     normed = torch.cat([rms_norm(group) for group in groups], dim=-1)
@@ -153,7 +153,7 @@ def mamba2(module: Mamba2, h: Tensor) -> Tensor:
 
 
 def _mamba2_reading(module: Mamba2, x: Tensor, BC: Tensor, dt: Tensor, index: int) -> Tensor:
-    config, heads, reverse = module.config, module.heads, module.reversals[index]
+    config, heads, reverse = module.config, module.heads, module.scans.reversals[index]
     x, BC, dt = (v.flip(1) if reverse else v for v in (x, BC, dt))
     of_x = config.dynamics * module.inner
     weight, bias = (

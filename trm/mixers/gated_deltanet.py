@@ -20,10 +20,9 @@ from pydantic import Field
 from torch import Tensor
 
 from trm.grid import Layout
-from trm.layers import CastedLinear, at_least_float32, undecayed
+from trm.layers import CastedLinear, at_least_float32, dt_bias_init, undecayed
 from trm.mixers.base import KEY
 from trm.mixers.delta_rule import DeltaRule, DeltaRuleConfig
-from trm.mixers.ssm import dt_bias_init
 
 
 class GatedDeltaNetConfig(DeltaRuleConfig):

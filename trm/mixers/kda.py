@@ -19,9 +19,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
-from trm.layers import CastedLinear, at_least_float32, undecayed
+from trm.layers import CastedLinear, at_least_float32, dt_bias_init, undecayed
 from trm.mixers.delta_rule import DeltaRule, DeltaRuleConfig
-from trm.mixers.ssm import dt_bias_init
 
 
 class KDAConfig(DeltaRuleConfig):

@@ -16,13 +16,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
-from trm.layers import CastedLinear, at_least_float32, undecayed
+from trm.layers import CastedLinear, at_least_float32, dt_bias_init, undecayed
 from trm.mixers.base import KEY
 from trm.mixers.kernels import mamba_ssm
 from trm.mixers.kernels.conv import CausalConv1d
 from trm.mixers.kernels.scan import selective_scan
 from trm.mixers.order import TokenOrder, join
-from trm.mixers.ssm import SSMConfig, dt_bias_init, of_direction
+from trm.mixers.ssm import SSMConfig, of_direction
 
 
 class MambaConfig(SSMConfig):

@@ -17,13 +17,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
-from trm.layers import CastedLinear, at_least_float32, rms_norm, undecayed
+from trm.layers import CastedLinear, at_least_float32, dt_bias_init, rms_norm, undecayed
 from trm.mixers.base import KEY
 from trm.mixers.inner import divisors
 from trm.mixers.kernels import mamba_ssm, ssd
 from trm.mixers.kernels.conv import CausalConv1d
-from trm.mixers.order import TokenOrder, join
-from trm.mixers.ssm import SSMConfig, dt_bias_init, of_direction
+from trm.mixers.scans import Scans
+from trm.mixers.ssm import SSMConfig, of_direction
 
 
 class Mamba2Config(SSMConfig):
@@ -109,8 +109,8 @@ class Mamba2(nn.Module):
     def __init__(self, config: Mamba2Config, hidden_size: int, layout: Layout, scan_index: int) -> None:
         super().__init__()
         self.config = config
-        self.reversals = config.reversals(scan_index)
-        self.token_orders = nn.ModuleList(TokenOrder(order, layout) for order in config.orders)
+        self.groups = len(config.orders)
+        self.scans = Scans(config, layout, scan_index)
         self.inner, self.heads = config.d_inner(hidden_size), config.num_heads(hidden_size)
         self.shared = 2 * config.ngroups * config.d_state  # channels of B and C together
         own = config.selections * self.shared
@@ -126,58 +126,41 @@ class Mamba2(nn.Module):
         self.out_proj = CastedLinear(self.inner, hidden_size, gain=config.out_gain)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        z, x, own = self._project(hidden_states)
-        directions = [self._one_direction(x, *own[i % len(own)], i) for i in range(len(self.reversals))]
-        y = directions[0] if len(directions) == 1 else (directions[0] + directions[1]) / 2
-        return self.out_proj(self.norm(y, z))
+        z, x, BC, dt = self._project(hidden_states)
+        return self.out_proj(self.norm(self.scans(self._mix, x, BC, dt), z))
 
-    def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-        """z and x, (B, L, E), and for each set B and C together, (B, L, S), and dt, (B, L, H)."""
+    def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """z and x, (B, L, E), and for each set B and C together, (B, L, S) for each group of heads, and dt,
+        (B, L, H)."""
         sizes = [self.inner, self.inner, *[self.shared, self.heads] * self.config.selections]
         z, x, *own = self.in_proj(hidden_states).split(sizes, dim=-1)
-        return z, x, list(zip(own[::2], own[1::2], strict=True))
-
-    def _one_direction(
-        self,
-        x: Float[Tensor, "B L E"],
-        BC: Float[Tensor, "B L S"],
-        dt: Float[Tensor, "B L H"],
-        index: int,
-    ) -> Float[Tensor, "B L E"]:
-        """One scan of the tokens with its own B, C and dt, each group of heads in its own order."""
-        groups = len(self.token_orders)
-        parts = zip(self.token_orders, x.chunk(groups, -1), dt.chunk(groups, -1), range(groups), strict=True)
-        return join(
-            [
-                token_order(self._mix, x_, BC, dt_, index=index, group=group, reverse=self.reversals[index])
-                for token_order, x_, dt_, group in parts
-            ]
-        )
+        return z, x, [self.scans.for_every_group(BC) for BC in own[::2]], own[1::2]
 
     def _mix(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
         """The scan of a group of heads, on tokens in scan order: x (B, L, E / groups) -> the same shape."""
         x = self.conv1d(x, self._first_filter(index, group))
         BC = self.conv1d(BC, self._first_filter_of_BC(index))
         y = self._ssd(x, BC, dt, index, group)
-        D = of_direction(self.D, self.heads, index).chunk(len(self.token_orders))[group]
+        D = of_direction(self.D, self.heads, index).chunk(self.groups)[group]
         return y + D.repeat_interleave(self.config.headdim).to(x.dtype) * x
 
     def _first_filter(self, index: int, group: int) -> int:
         """Of a group's x; the filters of x come before those of B and C."""
         own = index % self.config.dynamics
-        return own * self.inner + group * (self.inner // len(self.token_orders))
+        return own * self.inner + group * (self.inner // self.groups)
 
     def _first_filter_of_BC(self, index: int) -> int:
         return self.config.dynamics * self.inner + index % self.config.selections * self.shared
 
     def _ssd(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
         """The recurrence of a group of heads, on convolved x, B and C."""
-        groups, ngroups = len(self.token_orders), self.config.ngroups
+        ngroups = self.config.ngroups
         B, C = rearrange(BC, "b l (two g n) -> two b l g n", two=2, g=ngroups).unbind()
         if ngroups > 1:
-            B, C = (v.chunk(groups, dim=2)[group] for v in (B, C))
+            B, C = (v.chunk(self.groups, dim=2)[group] for v in (B, C))
         dt_bias, A_log = (
-            of_direction(each, self.heads, index).chunk(groups)[group] for each in (self.dt_bias, self.A_log)
+            of_direction(each, self.heads, index).chunk(self.groups)[group]
+            for each in (self.dt_bias, self.A_log)
         )
         dt = F.softplus(at_least_float32(dt) + dt_bias)
         x = rearrange(x, "b l (h p) -> b l h p", p=self.config.headdim)
@@ -211,22 +194,12 @@ class QuasiSeparable(Mamba2):
         self.fc_D = CastedLinear(self.inner, self.heads)
 
     def forward(self, hidden_states: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        z, x, own = self._project(hidden_states)
-        x = self._convolve_x(x)
-        forward, backward = (self._one_direction(x, *own[i], i) for i in range(2))
+        z, x, BC, dt = self._project(hidden_states)
+        x = self.scans.in_order(lambda x, group: self._centred(x, self._first_filter(0, group)), x)
+        forward, backward = self.scans.readings(self._mix, x, BC, dt)
         diagonal = self.fc_D(x) + self.D.to(x.dtype)
         y = forward + backward + diagonal.repeat_interleave(self.config.headdim, dim=-1) * x
         return self.out_proj(self.norm(y, z))
-
-    def _convolve_x(self, x: Tensor) -> Tensor:
-        groups = len(self.token_orders)
-        parts = zip(self.token_orders, x.chunk(groups, -1), range(groups), strict=True)
-        return join(
-            [
-                token_order(self._centred, x_, start=self._first_filter(0, group))
-                for token_order, x_, group in parts
-            ]
-        )
 
     def _centred(self, x: Float[Tensor, "B L E"], start: int) -> Float[Tensor, "B L E"]:
         ahead = (self.config.d_conv - 1) // 2
@@ -234,7 +207,7 @@ class QuasiSeparable(Mamba2):
 
     def _mix(self, x: Tensor, BC: Tensor, dt: Tensor, index: int, group: int) -> Tensor:
         """The strictly triangular part of a group of heads; x is already convolved."""
-        flipped = self.reversals[index]
+        flipped = self.scans.reversals[index]
         BC = BC.flip(1) if flipped else BC
         BC = self._centred(BC, self._first_filter_of_BC(index))
         BC = BC.flip(1) if flipped else BC

@@ -27,12 +27,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trm.grid import Layout
-from trm.layers import CastedLinear, at_least_float32, rms_norm, undecayed
+from trm.layers import CastedLinear, at_least_float32, dt_bias_init, rms_norm, undecayed
 from trm.mixers.base import KEY
 from trm.mixers.inner import InnerConfig, divisors
 from trm.mixers.kernels import mamba3, ssd
 from trm.mixers.scans import Scans
-from trm.mixers.ssm import dt_bias_init
 
 A_FLOOR = 1e-4
 

@@ -81,25 +81,35 @@ class Scans(nn.Module):
         one such tensor for each set of the parameters that select, for the readings in turn. `scan` gets the
         share of the heads that group `group` has, and returns (B, L, E / groups); `index` is the reading.
         """
-        readings = [
-            self._reading(
-                scan, [each if isinstance(each, Tensor) else each[i % len(each)] for each in inputs], i
-            )
-            for i in range(len(self.reversals))
-        ]
+        readings = self.readings(scan, *inputs)
         return readings[0] if len(readings) == 1 else (readings[0] + readings[1]) / 2
+
+    def readings(self, scan: Callable[..., Tensor], *inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """What `forward` takes the mean of."""
+        return [
+            self.in_order(
+                scan,
+                *(each if isinstance(each, Tensor) else each[index % len(each)] for each in inputs),
+                reverse=reverse,
+                index=index,
+            )
+            for index, reverse in enumerate(self.reversals)
+        ]
+
+    def in_order(
+        self, function: Callable[..., Tensor], *inputs: Tensor, reverse: bool = False, **fixed: Any
+    ) -> Tensor:
+        """function(*shares, group=, **fixed) of each group of heads, with the tokens in the group's order."""
+        groups = len(self.token_orders)
+        shares = zip(*(each.chunk(groups, dim=-1) for each in inputs), strict=True)
+        return join(
+            [
+                token_order(function, *share, reverse=reverse, group=group, **fixed)
+                for group, (token_order, share) in enumerate(zip(self.token_orders, shares, strict=True))
+            ]
+        )
 
     def for_every_group(self, x: Tensor) -> Tensor:
         """An input of `forward` that every group of heads gets whole, as its channels belong to no head."""
         groups = len(self.token_orders)
         return x if groups == 1 else x.repeat(1, 1, groups)
-
-    def _reading(self, scan: Callable[..., Tensor], inputs: list[Tensor], index: int) -> Tensor:
-        groups = len(self.token_orders)
-        shares = zip(*(each.chunk(groups, dim=-1) for each in inputs), strict=True)
-        return join(
-            [
-                token_order(scan, *share, reverse=self.reversals[index], index=index, group=group)
-                for group, (token_order, share) in enumerate(zip(self.token_orders, shares, strict=True))
-            ]
-        )

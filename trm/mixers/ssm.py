@@ -29,10 +29,8 @@ Two scans are averaged, where Vim and Hydra add them.
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -44,7 +42,6 @@ from trm.mixers.kernels.mamba_ssm import why_missing
 Direction = Literal[
     "forward", "alternating", "bidirectional_tied", "bidirectional", "bidirectional_own", "quasiseparable"
 ]
-DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes (Mamba, section 3.6)
 
 
 class SSMConfig(InnerConfig):
@@ -88,9 +85,3 @@ def of_direction(stacked: Tensor, size: int, index: int) -> Tensor:
     """The `size` rows of scan `index` in a parameter with one set of rows per scan, or a shared one."""
     sets = stacked.unflatten(0, (-1, size))
     return sets[index % len(sets)]
-
-
-def dt_bias_init(size: int) -> Tensor:
-    """Biases whose softplus is log-uniform in [DT_MIN, DT_MAX] (Mamba, section 3.6), (size,)."""
-    dt = torch.empty(size).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
-    return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus

@@ -1,4 +1,4 @@
-"""Changes to a config's mapping before validation: `path=value` overrides, and absolute file names."""
+"""A config's mapping by dotted paths, and its changes before validation: overrides, absolute file names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,39 @@ from typing import Any, Literal, get_args, get_origin
 
 from trm.settings.messages import Model, items_in, models_in
 from trm.settings.versions import new_path, with_new_names
+from trm.settings.yaml import parse_scalar
 
 
 class OverrideError(ValueError):
     """A path that cannot be set; the message gives the reason and what to set instead."""
+
+
+def path_and_value(text: str, example: str) -> tuple[str, Any]:
+    """The two sides of a `path=value`; `example` is another one, for the message.
+
+    Raises OverrideError if it is none, YamlError if the value cannot be read.
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise OverrideError(f"{text}: give it as path=value, such as {example}")
+    return path.strip(), parse_scalar(value)
+
+
+def flatten(config: dict[str, Any], prefix: str = "", into_lists: bool = False) -> dict[str, Any]:
+    """{"model": {"mixer": {"kind": "mlp"}}} -> {"model.mixer.kind": "mlp"}.
+
+    With `into_lists` a list of mappings is flattened by index: {"mixers": [{"kind": 1}]} -> {"mixers.0.kind":
+    1}.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if into_lists and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            value = {str(index): each for index, each in enumerate(value)}
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{prefix}{key}.", into_lists))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def override(config: dict[str, Any], values: Iterable[tuple[str, Any]], model: Model) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tables of config classes by name, for mixers and tasks."""
+"""Tables of config classes by name, for mixers, tasks and schedulers."""
 
 from __future__ import annotations
 

@@ -11,10 +11,11 @@ from sweeps.observe.preview import warnings
 from sweeps.plan.build import load_plan
 from sweeps.plan.identity import differences
 from sweeps.plan.model import Plan
-from sweeps.space.dotted import flatten, get
+from sweeps.space.dotted import get
 from sweeps.space.errors import SpecError
 from tests.conftest import ROOT
 from tests.sweeps.spaces import write_space
+from trm.settings.overrides import flatten
 
 SPACES = ROOT / "search_spaces"
 SUBLAYERS = {"kind": "sublayers", "mixers": [{"kind": "mamba2", "d_state": 32}, "attention"]}

@@ -14,9 +14,9 @@ from analysis.sweep import Sweep, load_sweep
 from sweeps.process import locked
 from sweeps.record.configs import configs_frame
 from sweeps.record.journal import Journal, read_journal
-from sweeps.space.dotted import flatten
 from tests.analysis.played import played
 from tests.sweeps.sweep_folders import Played
+from trm.settings.overrides import flatten
 
 TUNE = {"tune": {"lr": {"loguniform": [0.01, 1.0]}}, "search": {"draws_per_arm": 2, "seeds": [7]}}
 MEDIAN = {"kind": "median", "grace_period": 20, "max_t": 60}

@@ -7,9 +7,9 @@ import torch
 
 from tests.trm.mixers.conformance import HIDDEN, SIZES, build, states
 from trm.grid import Grid, Layout
+from trm.layers import DT_MAX, DT_MIN
 from trm.mixers.kernels import ssd
 from trm.mixers.mamba3 import Mamba3Config
-from trm.mixers.ssm import DT_MAX, DT_MIN
 
 PUBLISHED = Layout(97, Grid(9, 9, (3, 3)))
 MAZE = Layout(900 + 16, Grid(30, 30))

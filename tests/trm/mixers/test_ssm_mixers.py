@@ -13,9 +13,9 @@ import torch
 from pydantic import ValidationError
 
 from trm.grid import Layout
+from trm.layers import DT_MAX, DT_MIN, dt_bias_init
 from trm.mixers.mamba import MambaConfig
 from trm.mixers.mamba2 import Mamba2Config
-from trm.mixers.ssm import DT_MAX, DT_MIN, dt_bias_init
 from trm.model_config import ModelConfig
 
 HIDDEN, LENGTH = 16, 12
