@@ -166,6 +166,36 @@ def test_what_is_committed_is_what_the_code_makes_of_the_trials(folder: Path) ->
     assert verdicts(load_sweep(folder)) == json.loads((folder / "verdicts.json").read_text())
 
 
+def test_the_sentences_of_mini_layers() -> None:
+    """The numbers of its section that stand in sentences, from its trials."""
+    sweep = load_sweep(ROOT / "docs" / "results" / "mini_layers")
+    by_arm = sweep.trials.groupby(["model.mixer.kind", "model.num_layers"])[METRIC]
+    mean = 100 * by_arm.mean()
+    reports = sweep.history.merge(sweep.trials[["trial_id", "model.mixer.kind", "model.num_layers"]])
+    keys = ["model.mixer.kind", "model.num_layers", "samples"]
+    solved = reports.groupby(keys)["val/exact_accuracy"].mean()["mlp"]
+    deep = by_arm.get_group(("mlp", 4))
+    gain = {mixer: mean[mixer, 1] - mean[mixer, 2] for mixer in ("mlp", "attention")}
+    loss = {mixer: mean[mixer, 2] - mean[mixer, 4] for mixer in ("mlp", "attention")}
+    text = " ".join(section_of("mini_layers").split())
+    for sentence in (
+        f"All {(sweep.trials['status'] == 'completed').sum()} trials completed",
+        f"After 9,600 samples the MLP solves {solved[1, 9600]:.0%} of val with one layer and "
+        f"{solved[2, 9600]:.0%} with two; with four it is at {solved[4, 16000]:.0%} after 16,000",
+        f"{word((deep == 0).sum()).capitalize()} of its twelve runs with four layers end at 0.0%, the other "
+        f"{word((deep > 0).sum())} between {points(deep[deep > 0].min())} and {points(deep.max())}%",
+        f"with attention ({gain['attention']:.1f} points) than with the MLP ({gain['mlp']:.1f}): "
+        f"an interaction of {gain['attention'] - gain['mlp']:.1f} points",
+        f"({loss['mlp']:.1f} points with the MLP, {loss['attention']:.1f} with attention",
+        f"({mean['mlp', 2]:.1f} against {mean['mlp', 1]:.1f}%)",
+    ):
+        assert sentence in text, sentence
+    trained = sweep.trials.groupby("arm")[["train/exact_accuracy", METRIC]].mean()
+    assert (trained["train/exact_accuracy"] <= trained[METRIC]).all()
+    curves = reports.groupby(keys)["val/exact_accuracy"].mean().unstack("model.num_layers")
+    assert (curves[1] >= curves[2]).all() and (curves[2] >= curves[4]).all()
+
+
 @pytest.fixture(params=["made up", *(folder.name for folder in STUDIES)])
 def of_effects(request: pytest.FixtureRequest, tmp_path: Path) -> Sweep:
     """A shipped study with question effects; and one with made-up results, with and without any of these."""
@@ -234,9 +264,9 @@ def test_the_rows_of_mini_table1_beside_the_published_ones() -> None:
     assert correlation in section_of("mini_table1")
 
 
-def test_how_long_mini_mixers_took() -> None:
-    """All its launches, without the time between them; and a trial of each arm."""
-    folder = ROOT / "docs" / "results" / "mini_mixers"
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_how_long_a_study_took(folder: Path) -> None:
+    """All its launches, without the time between them."""
     launches: list[list[float]] = []
     for line in (folder / "journal.jsonl").read_text().splitlines():
         event = json.loads(line)
@@ -244,9 +274,14 @@ def test_how_long_mini_mixers_took() -> None:
             launches.append([])
         launches[-1].append(event["time"])
     minutes = round(sum(times[-1] - times[0] for times in launches) / 60)
-    took = f"{minutes // 60} h {minutes % 60} min"
-    assert f"It took {took} on two cores, in {word(len(launches))} launches" in section_of("mini_mixers")
-    assert f"in {took} on two busy CPU cores" in (ROOT / "README.md").read_text()
+    took = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    launched = f", in {word(len(launches))} launches" if launches[1:] else ""
+    assert f"It took {took} on two cores{launched}" in section_of(folder.name)
+
+
+def test_what_a_trial_of_mini_mixers_took() -> None:
+    folder = ROOT / "docs" / "results" / "mini_mixers"
+    assert "in 5 h 7 min on two busy CPU cores" in (ROOT / "README.md").read_text()
     trials = pd.read_parquet(folder / "trials.parquet")
     page = (ROOT / "docs" / "mixers.md").read_text()
     for arm, seconds in trials[trials["phase"] == "evidence"].groupby("arm")["wall_s"].mean().items():
