@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.compare.claims import rule_of
-from analysis.compare.comparisons import BETTER, EQUIVALENT, WORSE
 from analysis.compare.ranking import arms_in_order, rank_arms, seed_table
 from analysis.figures.plot import Plot
 from analysis.figures.style import INK, draw_values, drawn_of, looks, make_row, styled
 from analysis.format import name_of, title_of
+from analysis.inference.decision import DECIDED
 from analysis.inference.intervals import MIN_FOR_INTERVAL
 from analysis.sweep import Sweep
 
@@ -22,7 +22,7 @@ MOST = 30  # arms
 @styled
 def ranked_intervals(sweep: Sweep) -> Figure:
     """The arms, best first. Left: every seed's value as a small open mark, above it mean and interval. Right:
-    the difference that is decided, with its interval; filled where it is."""
+    the difference that is decided, with its interval; open where it is not."""
     metric = sweep.shown_metric
     prefix = "test_" if sweep.test_metric else ""
     unit, how = sweep.unit(metric), looks(sweep)
@@ -43,8 +43,8 @@ def ranked_intervals(sweep: Sweep) -> Figure:
         panels[0].plot([mean], [y - 0.12], look.marker, color=look.color, ms=3.2)
         if len(panels) > 1 and np.isfinite(row[f"{prefix}diff"]):
             _interval(panels[1], y, row, f"{prefix}diff_", unit.factor, look.color)
-            decided = row[f"{prefix}verdict"] in (BETTER, WORSE, EQUIVALENT)
-            fill = look.color if decided else "white"
+            is_open = rule_of(sweep).is_of_arms and row[f"{prefix}verdict"] not in DECIDED
+            fill = "white" if is_open else look.color
             panels[1].plot([row[f"{prefix}diff"] * unit.factor], [y], look.marker, color=look.color, mfc=fill)
     for axes in panels[1:]:
         axes.axvline(0, color=INK, lw=0.8)
@@ -66,9 +66,9 @@ def _caption(sweep: Sweep) -> str:
         f"{MIN_FOR_INTERVAL} on, and each seed (open circles)."
     )
     if shown:
+        said += f" Right: the {rule.pairing} difference and its interval, as in the table"
         said += (
-            f" Right: the {rule.pairing} difference and its interval, as in the table; filled marks: better, "
-            "worse or equivalent; open marks: not settled."
+            "; filled marks: better, worse or equivalent; open marks: not settled." * rule.is_of_arms or "."
         )
     if shown and rule.margin:
         said += " Shaded: the margin of equivalence."

@@ -73,12 +73,21 @@ def headline(sweep: Sweep, ranked: pd.DataFrame) -> str:
         others = ranked[ranked["arm"] != sweep.baseline]
         rows = [(arm, sweep.baseline, said) for arm, said in zip(others["arm"], others[key], strict=True)]
     found = []
-    for said, than in ((BETTER, " than {}"), (WORSE, " than {}"), (EQUIVALENT, " to {}"), (None, "")):
-        mine = [row for row in rows if row[2] == said or (said is None and row[2] not in DECIDED)]
-        if mine:
-            name = (said or "not settled").capitalize() + than.format(mine[0][1])
-            found.append(f"{name}: {few([arm for arm, *_ in mine])}.")
+    for said, than in ((BETTER, "than"), (WORSE, "than"), (EQUIVALENT, "to")):
+        mine = [(arm, against) for arm, against, verdict in rows if verdict == said]
+        if len({against for _, against in mine}) == 1:
+            found.append(f"{said.capitalize()} {than} {mine[0][1]}: {few([arm for arm, _ in mine])}.")
+        elif mine:
+            named = [f"{arm} ({than} {_without_factor(against)})" for arm, against in mine]
+            found.append(f"{said.capitalize()}: {few(named)}.")
+    if unsettled := [arm for arm, _, verdict in rows if verdict not in DECIDED]:
+        found.append(f"Not settled: {few(unsettled)}.")
     return " ".join(found)
+
+
+def _without_factor(level: str) -> str:
+    """ "model.num_layers=2" -> "2": the other side of an effect has the factor's name."""
+    return level.rpartition("=")[2]
 
 
 def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
@@ -192,8 +201,8 @@ def _on_effects(sweep: Sweep, ranked: pd.DataFrame) -> str:
     if not settled:
         return f"{asked}: none is settled."
     named = [
-        f"{row.arm} – {row.against} {unit.text(row.diff, sign=True)} {unit.difference}".rstrip()
-        + f" ({row.verdict})"
+        f"{row.arm} {unit.text(row.diff, sign=True)} {unit.difference}".rstrip()
+        + f" against {row.against} ({row.verdict})"
         for row in settled
     ]
     return f"{asked}, settled: {few(named)}."

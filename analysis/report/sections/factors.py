@@ -32,8 +32,9 @@ def factors(sweep: Sweep) -> list[page.Part]:
 
 
 def _interactions(sweep: Sweep) -> list[page.Part]:
+    """Those that the sweep did not ask for; else sections/claims.py has them, adjusted with the effects."""
     found = interactions(sweep)
-    if sweep.is_exploratory or found.empty:
+    if sweep.is_exploratory or found.empty or rule_of(sweep).question == "effects":
         return []
     unit = sweep.unit(sweep.shown_metric)
     suffix = unit.difference_suffix

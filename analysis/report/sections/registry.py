@@ -10,6 +10,7 @@ from importlib import import_module
 from analysis.report.sections.base import Section
 
 NAMES = (
+    "claims",
     "ranking",
     "tuning",
     "factors",
