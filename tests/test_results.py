@@ -196,6 +196,24 @@ def test_the_sentences_of_mini_layers() -> None:
     assert (curves[1] >= curves[2]).all() and (curves[2] >= curves[4]).all()
 
 
+def test_the_sentences_of_mini_cycles() -> None:
+    """The numbers of its section that stand in sentences, from its trials."""
+    trials = load_sweep(ROOT / "docs" / "results" / "mini_cycles").trials
+    mean = 100 * trials.groupby(["model.h_cycles", "model.l_cycles"])[METRIC].mean().unstack()
+    cost = trials.groupby(["model.h_cycles", "model.l_cycles"])["flops_per_sample"].first().unstack()
+    more = mean.mean(axis=1)
+    text = " ".join(section_of("mini_cycles").split())
+    for sentence in (
+        f"All {(trials['status'] == 'completed').sum()} trials completed",
+        f"four L-cycles instead of two add {(mean[4] - mean[2]).mean():.1f} points",
+        f"(one instead of two: {more[1] - more[2]:.1f} points more",
+        f"three: {more[3] - more[2]:.1f} more)",
+        f"a sample costs {cost.loc[2, 4] / cost.loc[2, 2]:.2f} times the FLOPs",
+    ):
+        assert sentence in text, sentence
+    assert (cost[4] / cost[2]).round(2).nunique() == 1
+
+
 @pytest.fixture(params=["made up", *(folder.name for folder in STUDIES)])
 def of_effects(request: pytest.FixtureRequest, tmp_path: Path) -> Sweep:
     """A shipped study with question effects; and one with made-up results, with and without any of these."""
