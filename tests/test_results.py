@@ -21,6 +21,7 @@ from analysis.inference.samples import Pair
 from analysis.inference.sequential import schedule_of
 from analysis.report.verdicts import verdicts
 from analysis.sweep import Sweep, load_sweep
+from sweeps.record.journal import read_journal
 from tests.analysis.played import played_space
 from tests.conftest import ROOT
 
@@ -286,8 +287,7 @@ def test_the_rows_of_mini_table1_beside_the_published_ones() -> None:
 def test_how_long_a_study_took(folder: Path) -> None:
     """All its launches, without the time between them."""
     launches: list[list[float]] = []
-    for line in (folder / "journal.jsonl").read_text().splitlines():
-        event = json.loads(line)
+    for event in read_journal(folder / "journal.jsonl"):
         if event["event"] == "launch":
             launches.append([])
         launches[-1].append(event["time"])

@@ -66,10 +66,9 @@ def _caption(sweep: Sweep) -> str:
         f"{MIN_FOR_INTERVAL} on, and each seed (open circles)."
     )
     if shown:
+        marks = "; filled marks: better, worse or equivalent; open marks: not settled"
         said += f" Right: the {rule.pairing} difference and its interval, as in the table"
-        said += (
-            "; filled marks: better, worse or equivalent; open marks: not settled." * rule.is_of_arms or "."
-        )
+        said += f"{marks if rule.is_of_arms else ''}."
     if shown and rule.margin:
         said += " Shaded: the margin of equivalence."
     said += drawn_of(sweep, MOST)

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 def _finished_without_it(done: Done) -> None:
     assert done.returncode == 0, done.stderr
-    assert "Nothing is lost" in done.stdout and "sweeps sync toy --" in done.stdout
+    assert "Nothing is lost" in done.stdout and "sweeps sync toy --storage" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

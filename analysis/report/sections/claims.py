@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
+
 from analysis.compare.claims import rule_of
 from analysis.format import p_text
 from analysis.inference.decision import EQUIVALENT, Comparison
 from analysis.report import page, sentences
+from analysis.report.cells import interval_cell
 from analysis.report.sections.base import Results, Section
 from analysis.report.verdicts import answered
 
@@ -38,9 +41,8 @@ def _show(results: Results) -> list[page.Part]:
         [
             page.Cell(row.arm),
             page.Cell(row.against),
-            page.Cell(
-                unit.text(row.diff, sign=True),
-                unit.ends(row.low, row.high, sign=True) if math.isfinite(row.low) else "",
+            interval_cell(
+                pd.Series({"diff": row.diff, "low": row.low, "high": row.high}), "diff", unit, sign=True
             ),
             page.Cell(_p(row)),
             page.Cell(row.verdict, row.note),

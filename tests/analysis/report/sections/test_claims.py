@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from analysis.compare.ranking import rank_arms
-from analysis.figures.plot import Drawn
 from analysis.format import p_text
 from analysis.report import page, sentences
-from analysis.report.open_questions import Question, Step
 from analysis.report.sections.base import Results
 from analysis.report.sections.claims import SECTION
 from analysis.report.verdicts import verdicts
@@ -20,13 +17,9 @@ from tests.analysis.played import played, played_space
 from tests.analysis.report.sections.cells import cells
 from tests.conftest import ROOT
 
-DRAWN: list[Drawn] = []
-QUESTIONS: list[Question] = []
-STEPS: list[Step] = []
-
 
 def shown(sweep: Sweep) -> list[list[str]]:
-    results = Results(sweep, rank_arms(sweep), DRAWN, QUESTIONS, STEPS)
+    results = Results(sweep, rank_arms(sweep), drawn=[], questions=[], steps=[])
     return cells(page.html(SECTION.parts(results)))
 
 
@@ -79,6 +72,6 @@ def test_spread_is_shown_and_a_comparison_of_means_is_not(tmp_path: Path) -> Non
         played(tmp_path / "spread", value, ablate=ablate, seeds=seeds, evidence={"question": "spread"})
     )
     [_, row] = shown(of_spread)
-    [each] = json.loads(json.dumps(verdicts(of_spread)["comparisons"]))
+    [each] = verdicts(of_spread)["comparisons"]
     assert row[:2] == [each["arm"], each["against"]] and row[4].startswith("worse")
     assert not shown(load_sweep(played(tmp_path / "means", value, ablate=ablate, seeds=[1, 2, 3])))
