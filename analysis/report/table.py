@@ -304,8 +304,9 @@ def how_decided(sweep: Sweep) -> str:
     claims = claims_of(sweep)
     if sweep.is_exploratory or not claims.rule.is_of_arms or len(sweep.arms) < 2:
         return ""
-    kept = f" of the {ALPHA:.0%}; the rest is kept for extensions" if claims.level < ALPHA else ""
-    said = [f"All comparisons together are decided at {100 * claims.level:g}%{kept}."]
+    left = ALPHA - claims.level
+    kept = f"; {100 * left:g}% more is kept for extensions" if left > 0 else ""
+    said = [f"All comparisons together are decided at a level of {100 * claims.level:g}%{kept}."]
     if len(claims.looks) > 1:
         taken = [event["look"] for event in sweep.events if event["event"] == "look" and not event["stage"]]
         said += [

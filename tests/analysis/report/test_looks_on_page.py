@@ -49,16 +49,16 @@ def test_each_row_has_its_verdict_and_its_look(tmp_path: Path) -> None:
 def test_the_note_says_the_level_the_looks_and_what_the_interval_is(tmp_path: Path) -> None:
     sweep = load_sweep(played(tmp_path, evidence={"futility": 0.05}))
     said, taken = how_decided(sweep), rank_arms(sweep)["look"].max()
-    assert "decided at 4% of the 5%; the rest is kept for extensions" in said
+    assert "decided at a level of 4%; 1% more is kept for extensions" in said
     assert f"5 looks were planned, at 3, 4, 5, 6 and 8 seeds, and {taken} taken" in said
     assert "leaves out 0 exactly where the verdict is better or worse" in said and "diverged" not in said
-    assert said in render(sweep) and "the rest is kept for extensions" in to_latex(sweep)
+    assert said in render(sweep) and "more is kept for extensions" in to_latex(sweep)
 
 
 def test_one_look_has_no_repeated_p(tmp_path: Path) -> None:
     arms = {"a": Fake(0.5), "b": Fake(0.9)}
     old = load_sweep(write_sweep(tmp_path / "old", arms, seeds=(1, 2, 3, 4), phase="evidence"))
-    assert how_decided(old).startswith("All comparisons together are decided at 5%. The interval")
+    assert how_decided(old).startswith("All comparisons together are decided at a level of 5%. The interval")
     one = load_sweep(played(tmp_path, evidence={"looks": "none"}))
     assert "repeated" not in how_decided(one) and "look" not in ranking(one)["b"]["p (Holm)"]
 
