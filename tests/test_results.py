@@ -215,6 +215,40 @@ def test_the_sentences_of_mini_cycles() -> None:
     assert (cost[4] / cost[2]).round(2).nunique() == 1
 
 
+def test_the_sentences_of_mini_cycles_flops() -> None:
+    """The numbers of its section that stand in sentences, from its trials and from those of mini_cycles."""
+    results, factors = ROOT / "docs" / "results", ["model.h_cycles", "model.l_cycles"]
+    sweep, at_samples = load_sweep(results / "mini_cycles_flops"), load_sweep(results / "mini_cycles").trials
+    trials = sweep.trials
+    mean = 100 * trials.groupby(factors)[METRIC].mean().unstack()
+    samples = trials.groupby(factors)["samples"].first().unstack().astype(int)
+    reports = sweep.history.merge(trials[["trial_id", "arm"]])
+    solved = reports.pivot_table(index="arm", columns="samples", values="val/exact_accuracy")
+    loss, more = mean[2] - mean[4], mean.mean(axis=1)
+    both = trials.merge(at_samples, on=[*factors, "seed"], suffixes=("", " at samples"))
+    same = both[(both["model.h_cycles"] == 2) & (both["model.l_cycles"] == 2)]
+    there, here = 100 * same[f"{METRIC} at samples"], 100 * same[METRIC]
+    text = " ".join(section_of("mini_cycles_flops").split())
+    for sentence in (
+        f"All {(trials['status'] == 'completed').sum()} trials completed",
+        f"the {trials['flops'].mean() / 1e12:.2f} TFLOP",
+        f"needs for {samples.loc[2, 2]:,} samples: from {samples.loc[3, 4]:,} samples with three H- and four "
+        f"L-cycles to {samples.loc[1, 2]:,} with one and two",
+        f"adds {more[1] - more[2]:.1f} points and three cost {more[2] - more[3]:.1f}",
+        f"four L-cycles instead of two cost {loss.mean():.1f}",
+        f"with one H-cycle ({loss[1]:.1f} points) than with two ({loss[2]:.1f}): an interaction of "
+        f"{loss[2] - loss[1]:.1f} points",
+        f"with three H-cycles ({loss[3]:.1f} points)",
+        f"solve {100 * solved[19_200].min():.0f} to {solved[19_200].max():.0%} of val, after 28,800 they "
+        f"solve {100 * solved[28_800].min():.0f} to {solved[28_800].max():.0%}",
+        f"{samples.loc[3, 4]:,} are too few to begin, after {samples.loc[1, 2]:,} the curve is flat",
+        f"({there.mean():.1f}% there, {here.mean():.1f}% here); its runs differ by up to "
+        f"{(here - there).abs().max():.1f} points",
+    ):
+        assert sentence in text, sentence
+    assert trials["flops"].max() / trials["flops"].min() < 1.01
+
+
 @pytest.fixture(params=["made up", *(folder.name for folder in STUDIES)])
 def of_effects(request: pytest.FixtureRequest, tmp_path: Path) -> Sweep:
     """A shipped study with question effects; and one with made-up results, with and without any of these."""
