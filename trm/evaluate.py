@@ -211,7 +211,8 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
     centre = accuracy + z * z / (2 * n)
     half = z * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    low, high = (centre - half) / scale, (centre + half) / scale
+    return low if accuracy > 0 else 0.0, high if accuracy < 1 else 1.0  # where rounding would miss the bound
 
 
 def solved_then_lost(solved: Bool[Tensor, "N T"]) -> float:

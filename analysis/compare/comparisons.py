@@ -31,7 +31,7 @@ from analysis.inference.significance import Pairing, benjamini_hochberg
 
 __all__ = ["BETTER", "EQUIVALENT", "NOT_SETTLED", "TOO_FEW", "WORSE"]
 
-BASELINE, NOT_COMPARED, EXPLORATORY = "baseline", "not compared", "exploratory"
+BASELINE, NOT_COMPARED, EXPLORATORY, NOT_ASKED = "baseline", "not compared", "exploratory", "not asked"
 P_VALUES = (
     "p", "p_adjusted", "q", "p_equivalent", "p_equivalent_adjusted",
     "paired_t_p", "paired_permutation_p", "unpaired_t_p", "unpaired_permutation_p",

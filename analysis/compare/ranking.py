@@ -19,7 +19,15 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare.claims import Claims, claims_of, seeds_looked_at
-from analysis.compare.comparisons import EXPLORATORY, NOT_SETTLED, P_VALUES, columns_of, comparisons, of_seeds
+from analysis.compare.comparisons import (
+    EXPLORATORY,
+    NOT_ASKED,
+    NOT_SETTLED,
+    P_VALUES,
+    columns_of,
+    comparisons,
+    of_seeds,
+)
 from analysis.inference.decision import Comparison, decide
 from analysis.inference.intervals import ALPHA, MIN_FOR_INTERVAL
 from analysis.inference.rule import ASKED_ONCE
@@ -97,7 +105,8 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
 
     On the metric of the claims the comparisons are those that the looks recorded. Intervals are cut to the
     limits of the metric, and of its differences. Exploratory arms, and other metrics of a sweep with looks,
-    have no p: whatever was selected or stopped on the result shown cannot support a claim. Exploratory
+    have no p: whatever was selected or stopped on the result shown cannot support a claim. Nor have arms of a
+    sweep that asks for effects or for spread, whose differences have a 95% interval each. Exploratory
     differences have an interval from MIN_FOR_INTERVAL seeds on, as means have. Raises
     AnalysisError if the space's `evidence` is invalid.
     """
@@ -124,7 +133,10 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
         result.loc[seeds < MIN_FOR_INTERVAL, ["diff_low", "diff_high"]] = np.nan
     elif claims.rule.question in ASKED_ONCE:  # which is not of the arms' means
         result[list(P_VALUES)] = np.nan
-        result.loc[others, "verdict"] = NOT_SETTLED
+        result["decided_by"] = ""
+        result.loc[others, "verdict"] = NOT_ASKED
+        ends = [f"{claims.rule.pairing}_{end}" for end in ("low", "high")]
+        result[["diff_low", "diff_high"]] = result[ends].to_numpy()
     elif claims.recorded and metric == claims.metric:
         means = {str(arm): float(mean) for arm, mean in result["mean"].items()}
         for arm in result.index:
@@ -149,9 +161,7 @@ def decided_comparisons(sweep: Sweep, claims: Claims) -> list[Comparison]:
     at once."""
     if claims.recorded:
         return list(claims.recorded)
-    if claims.rule.question == "spread":
-        return _spreads(sweep, claims)
-    values = _values(sweep, claims.metric)
+    values = values_of(sweep, claims.metric)
     keys = claims.rule.pairs(sweep.arms, sweep.baseline)
     limits = sweep.unit(claims.metric).limits
     pairs = {
@@ -168,27 +178,10 @@ def decided_comparisons(sweep: Sweep, claims: Claims) -> list[Comparison]:
     ]  # fmt: skip
 
 
-def _values(sweep: Sweep, metric: str) -> dict[str, dict[int, float]]:
+def values_of(sweep: Sweep, metric: str) -> dict[str, dict[int, float]]:
     """Each arm's value at each seed, NaN where a run diverged or failed."""
     table, lost = seed_table(sweep, metric), lost_seeds(sweep)
     return {arm: of_seeds(table[arm], lost.get(arm, set())) for arm in sweep.arms}
-
-
-def _spreads(sweep: Sweep, claims: Claims) -> list[Comparison]:
-    """Question spread: each arm's SD over seeds against the baseline's; less is better.
-
-    Welch's t-test of the distances from the arm's median, which needs no normal values (Brown and Forsythe
-    1974), scaled so that a normal arm's mean distance is its SD. A diverged run is the farthest of all.
-    """
-    rule = replace(claims.rule, test="t", pairing="unpaired")
-    far = {}
-    for arm, values in _values(sweep, claims.metric).items():
-        middle = float(np.nanmedian(list(values.values()))) if values else math.nan
-        far[arm] = {seed: abs(value - middle) * math.sqrt(math.pi / 2) for seed, value in values.items()}
-    keys = rule.pairs(sweep.arms, sweep.baseline)
-    pairs = {(arm, against): Pair(far[arm], far[against], rule, False) for arm, against in keys}
-    planned = [Comparison(*key) for key in pairs]
-    return decide(planned, pairs, rule, 0, Schedule((1,)), claims.level)
 
 
 def best_set(sweep: Sweep, claims: Claims) -> list[str]:
@@ -201,7 +194,7 @@ def best_set(sweep: Sweep, claims: Claims) -> list[str]:
         return claims.best_set if claims.carried else []
     if sweep.is_exploratory or len(sweep.arms) < 2:
         return []
-    values = _values(sweep, claims.metric)
+    values = values_of(sweep, claims.metric)
     looks = {row.arm: row.look for row in claims.recorded if row.look}
     if claims.recorded and not looks:
         return []

@@ -1,6 +1,7 @@
-"""The answers to `question: effects`: what each level of a factor changes, and what two levels do together.
+"""The answers to the questions that are not of the arms' means, asked once, of all seeds.
 
-Fixed numbers of seeds, no looks. All effects and interactions of the design are one family.
+`effects`: what each level of a factor changes, and what two levels do together; all effects and interactions
+of the design are one family. `spread`: each arm's SD over seeds against the baseline's.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare.claims import Claims
-from analysis.compare.ranking import lost_seeds, seed_table
+from analysis.compare.ranking import lost_seeds, seed_table, values_of
 from analysis.explain.effects import effect_weights
 from analysis.explain.interactions import crossed, interaction_weights
 from analysis.inference.contrasts import Contrast, contrast
-from analysis.inference.decision import Comparison, decide
+from analysis.inference.decision import Comparison, Measured, decide
 from analysis.inference.intervals import cut_ends, of_differences
 from analysis.inference.rule import Rule
-from analysis.inference.samples import NO_INTERVAL, Ends
+from analysis.inference.samples import NO_INTERVAL, Ends, Pair
 from analysis.inference.sequential import Schedule
 from analysis.sweep import Sweep
 
@@ -84,7 +85,7 @@ class Effect:
 
     @property
     def smallest_p(self) -> float:
-        return 0.0 if self._left_out.has_spread else math.nan
+        return 0.0 if self._left_out.n > 1 else math.nan
 
     @property
     def equivalence_p(self) -> float:
@@ -93,8 +94,13 @@ class Effect:
         return 1.0 if self.lost else self._left_out.equivalence_p(self.rule.margin)
 
     @property
-    def lost_text(self) -> str:
-        return f"{self.lost} runs of its arms diverged or failed" if self.lost else ""
+    def note(self) -> str:
+        """That runs have no value, or that their values do not differ, which leaves t undefined."""
+        lost = f"{self.lost} runs of its arms diverged or failed" if self.lost else ""
+        still = self._left_out.n > 1 and not self._left_out.has_spread
+        return "; ".join(
+            filter(None, [lost, "no spread over seeds, so that there is no test" if still else ""])
+        )
 
     def interval(self, level: float) -> Ends:
         if not self._left_out.has_spread:
@@ -117,22 +123,48 @@ class Effect:
         return False
 
 
-def effects_asked(sweep: Sweep, claims: Claims) -> list[Comparison]:
-    """A comparison for each level of each factor with its reference, and for each interaction contrast.
+Key = tuple[str, str]  # (arm, against) of a comparison
+Weights = Mapping[str, float]
 
-    `arm` is "factor=level" or "factor=level x factor=level", `against` the reference. "better" and "worse"
-    are as the objective has it; of an interaction: than the sum of the two effects.
+
+def asked(sweep: Sweep, claims: Claims) -> list[Comparison]:
+    """The comparisons that answer question effects or spread.
+
+    Effects: one for each level of each factor with its reference, and for each interaction contrast. `arm` is
+    "factor=level" or "factor=level x factor=level", `against` the reference. "better" and "worse" are as the
+    objective has it; of an interaction: than the sum of the two effects. Spread: one for each arm with the
+    baseline, and less is better.
     """
-    table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
-    asked: dict[tuple[str, str], tuple[Mapping[str, float], int]] = {}
+    measured = _spreads(sweep, claims) if claims.rule.question == "spread" else _effects(sweep, claims)
+    planned = [Comparison(*key) for key in measured]
+    return decide(planned, measured, claims.rule, 0, Schedule((1,)), claims.level)
+
+
+def contrasts_asked(sweep: Sweep, claims: Claims) -> tuple[pd.DataFrame, dict[Key, Weights]]:
+    """The comparisons of `asked` as contrasts: the values [seed, arm], and the arms' weights."""
+    if claims.rule.question == "spread":
+        pairs = claims.rule.pairs(sweep.arms, sweep.baseline)
+        far = pd.DataFrame(_distances(sweep, claims), columns=sweep.arms)
+        return far, {(arm, against): {arm: 1.0, against: -1.0} for arm, against in pairs}
+    return seed_table(sweep, claims.metric), {key: weights for key, (weights, _) in _weights(sweep).items()}
+
+
+def _weights(sweep: Sweep) -> dict[Key, tuple[Weights, int]]:
+    """Each arm's weight in each effect and interaction, and in how many differences of metrics it is."""
+    found: dict[Key, tuple[Weights, int]] = {}
     for (factor, level, reference), weights in effect_weights(sweep).items():
-        asked[f"{factor}={level}", f"{factor}={reference}"] = weights, 1
+        found[f"{factor}={level}", f"{factor}={reference}"] = weights, 1
     for a, b in crossed(sweep):
         for (level_a, level_b), weights in interaction_weights(sweep, a, b).items():
-            asked[f"{a}={level_a} x {b}={level_b}", "the sum of the two"] = weights, 2
+            found[f"{a}={level_a} x {b}={level_b}", "the sum of the two"] = weights, 2
+    return found
+
+
+def _effects(sweep: Sweep, claims: Claims) -> dict[Key, Measured]:
+    table, lost = seed_table(sweep, claims.metric), lost_seeds(sweep)
     least, most = sweep.unit(claims.metric).limits
     worst = least if sweep.maximise else most
-    measured = {
+    return {
         key: Effect(
             table,
             weights,
@@ -142,7 +174,23 @@ def effects_asked(sweep: Sweep, claims: Claims) -> list[Comparison]:
             worst if math.isfinite(worst) else math.nan,
             size * of_differences((least, most))[1],
         )
-        for key, (weights, size) in asked.items()
+        for key, (weights, size) in _weights(sweep).items()
     }
-    planned = [Comparison(*key) for key in asked]
-    return decide(planned, measured, claims.rule, 0, Schedule((1,)), claims.level)
+
+
+def _spreads(sweep: Sweep, claims: Claims) -> dict[Key, Measured]:
+    """Welch's t-test of the distances from the arm's median, which needs no normal values (Brown and Forsythe
+    1974)."""
+    far, rule = _distances(sweep, claims), claims.rule.deciding
+    pairs = rule.pairs(sweep.arms, sweep.baseline)
+    return {(arm, against): Pair(far[arm], far[against], rule, maximise=False) for arm, against in pairs}
+
+
+def _distances(sweep: Sweep, claims: Claims) -> dict[str, dict[int, float]]:
+    """Each arm's distances from its median by seed, scaled so that a normal arm's mean distance is its SD;
+    NaN where a run was lost, which is the farthest of all."""
+    far = {}
+    for arm, values in values_of(sweep, claims.metric).items():
+        middle = float(np.nanmedian(list(values.values()))) if values else math.nan
+        far[arm] = {seed: abs(value - middle) * math.sqrt(math.pi / 2) for seed, value in values.items()}
+    return far

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from analysis.compare.claims import claims_of, rule_of
+from analysis.explain.asked import asked
 from analysis.explain.effects import effects
 from analysis.figures.plot import INTERVAL, Plot
 from analysis.figures.style import INK, Look, draw_values, make_axes, short, styled
@@ -12,12 +14,25 @@ from analysis.format import name_of
 from analysis.sweep import Sweep, records
 
 
+def _claimed(sweep: Sweep) -> dict[str, tuple[float, float]]:
+    """The intervals of the effects that the sweep asked for, by "factor=level"; {} if it asked for none."""
+    if sweep.is_exploratory or rule_of(sweep).question != "effects":
+        return {}
+    return {row.arm: (row.low, row.high) for row in asked(sweep, claims_of(sweep))}
+
+
+def _interval(sweep: Sweep) -> str:
+    return "interval as in the table of what was asked" if _claimed(sweep) else INTERVAL
+
+
 @styled
 def factor_effects(sweep: Sweep) -> Figure:
-    """A row a level: the mean difference to its factor's reference level (open circle), its 95% interval."""
+    """A row a level: the mean difference to its factor's reference level (open circle), its 95% interval or,
+    under question effects, that of the claim."""
     metric = sweep.shown_metric
     unit, found = sweep.unit(metric), effects(sweep, metric)
     found = found[found["n"] > 0]
+    claimed = _claimed(sweep)
     labels: list[str] = []
     heads, places = [], []
     for factor, rows in found.groupby("factor", sort=False):
@@ -29,7 +44,8 @@ def factor_effects(sweep: Sweep) -> Figure:
     figure, axes = make_axes(0.72 + 0.22 * len(labels), [], left=labels)
     axes.axvline(0, color=INK, lw=0.8)
     for y, row in places:
-        low, high = row.low * unit.factor, row.high * unit.factor
+        ends = claimed.get(f"{row.factor}={row.level}", (row.low, row.high))
+        low, high = (end * unit.factor for end in ends)
         axes.plot([low, high], [y, y], color=INK, lw=1.4)
         if np.isnan(low):
             values = [value * unit.factor for value in row.values]
@@ -53,7 +69,7 @@ PLOTS = (
         lambda sweep: (
             f"What changing a factor from its reference level does to "
             f"{name_of(sweep.shown_metric)}, all else equal: "
-            f"mean difference, {INTERVAL}. Open circles: the reference levels."
+            f"mean difference, {_interval(sweep)}. Open circles: the reference levels."
         ),
         factor_effects,
         lambda sweep: len(sweep.factors) > 1 and bool((effects(sweep)["n"] > 0).any()),

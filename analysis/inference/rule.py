@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from analysis.inference.intervals import ALPHA
@@ -79,6 +79,13 @@ class Rule:
     def is_of_arms(self) -> bool:
         """Whether it is arms' means that are compared."""
         return self.question in ("baseline", "best")
+
+    @property
+    def deciding(self) -> Rule:
+        """With the test that decides: effects and spreads are contrasts, by t, and spreads pair no seeds."""
+        if self.is_of_arms:
+            return self
+        return replace(self, test="t", pairing="unpaired" if self.question == "spread" else self.pairing)
 
     @property
     def name(self) -> str:

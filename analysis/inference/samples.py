@@ -189,7 +189,7 @@ class Pair:
         return self.left_out.smallest_p if self.left_out.n > 1 else math.nan
 
     @property
-    def lost_text(self) -> str:
+    def note(self) -> str:
         """What became of the seeds without a value; '' if there are none."""
         found = []
         for number, arm, whose in zip(self.lost, (self.a, self.b), ("", " of the other arm"), strict=True):

@@ -8,8 +8,10 @@ from analysis.compare.claims import claims_of, rule_of, seeds_looked_at
 from analysis.compare.comparisons import BETTER, EQUIVALENT, NOT_SETTLED, TOO_FEW, WORSE
 from analysis.compare.pairing import idle_arms
 from analysis.format import few, join, name_of, p_text, si
+from analysis.inference.decision import DECIDED
 from analysis.inference.significance import seeds_needed, smallest_p
 from analysis.report.sentences import seeds_text
+from analysis.report.verdicts import answered
 from analysis.sweep import OPEN, Sweep, records
 
 SAME_SIZE = 1.05  # arms whose parameters differ by more than this factor differ in size too
@@ -139,9 +141,9 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
     if (ranked["n"] == 1).any():
         arms = few(list(ranked.loc[ranked["n"] == 1, "arm"]))
         found.append(f"How much luck is in {arms}: with one seed there is no interval.")
-    pairs = others[others[f"{prefix}diff"].notna() & (others[f"{prefix}verdict"] != EQUIVALENT)]
     if not rule.is_of_arms:
-        return found
+        return found + _limits_of_what_was_asked(sweep)
+    pairs = others[others[f"{prefix}diff"].notna() & (others[f"{prefix}verdict"] != EQUIVALENT)]
     small = pairs[pairs[f"{prefix}verdict"] == TOO_FEW]
     if len(small):
         family, own = (
@@ -167,6 +169,18 @@ def _limits_of_n(sweep: Sweep, ranked: pd.DataFrame) -> list[str]:
             f"{equal}; the interval bounds its size."
         )
     return found
+
+
+def _limits_of_what_was_asked(sweep: Sweep) -> list[str]:
+    """Effects and interactions, or spreads, that are not settled."""
+    rows = [] if sweep.is_exploratory else answered(sweep).recorded
+    found = [f"{row.arm} from {row.against}" for row in rows if row.verdict not in DECIDED]
+    if not found:
+        return []
+    return [
+        f"A difference of {few(found)}: it is not significant, which does not show that there is none; the "
+        "interval bounds its size."
+    ]
 
 
 def _limits_of_the_pairing(sweep: Sweep) -> list[str]:

@@ -11,26 +11,26 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis.compare.claims import claims_of, rule_of
 from analysis.compare.comparisons import BASELINE, BETTER, EQUIVALENT, WORSE
-from analysis.compare.ranking import (
-    OPEN,
-    counted_trials,
-    rank_arms,
-    seed_table,
-)
+from analysis.compare.ranking import OPEN, counted_trials, rank_arms, seed_table
+from analysis.explain.asked import contrasts_asked
+from analysis.inference.contrasts import contrast
 from analysis.inference.intervals import ALPHA
 from analysis.inference.power import seeds_for_equivalence, seeds_needed_for
-from analysis.inference.rule import ASKED_ONCE, SMALLEST_LEVEL, Rule
+from analysis.inference.rule import SMALLEST_LEVEL, Rule
 from analysis.inference.significance import seeds_needed
 from analysis.inference.spread import MIN_DF, upper_sd
+from analysis.report.verdicts import answered
 from analysis.sweep import Sweep
 
+Open = tuple[tuple[str, str], float, pd.DataFrame, list[float]]  # (arm, against), difference, values, weights
 RESERVE = 0.01  # of a new sweep
 SETTLED = (BASELINE, BETTER, WORSE, EQUIVALENT)
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # a top-level key of a YAML file in block style
@@ -88,39 +88,60 @@ def next_allowed(sweep: Sweep) -> Next:
     if claims.recorded and claims.carried and claims.rule.level(number) >= SMALLEST_LEVEL:
         waiting = sum(not row.closed for row in claims.recorded)
         return Next(False, claims.rule.level(number), waiting)
-    return Next(
-        True, ALPHA - max(claims.rule.reserve, RESERVE), claims.rule.number_of_comparisons(len(sweep.arms))
-    )
+    family = claims.rule.number_of_comparisons(len(sweep.arms))
+    if not claims.rule.is_of_arms:
+        family = len(contrasts_asked(sweep, claims)[1])
+    return Next(True, ALPHA - max(claims.rule.reserve, RESERVE), family)
 
 
 def open_questions(sweep: Sweep) -> list[Question]:
     """The comparisons that are not settled, in the order of the ranking; all of them where nothing carries
     claims. Those that were stopped for futility are not asked again."""
-    claims, allowed = claims_of(sweep), next_allowed(sweep)
-    rule, table, found = claims.rule, seed_table(sweep, claims.metric), []
-    if rule.question in ASKED_ONCE:
-        return []
-    prefix = "test_" if claims.metric == sweep.test_metric else ""
-    for _, row in rank_arms(sweep).iterrows():
-        is_settled = row[f"{prefix}verdict"] in SETTLED or row["arm"] == row[f"{prefix}against"]
-        if is_settled or (claims.recorded and row["arm"] not in claims.open):
-            continue
-        arm, other = table[row["arm"]], table[row[f"{prefix}against"]]
-        paired = rule.pairing == "paired"
-        n = int((arm - other).count() if paired else min(arm.count(), other.count()))
-        variances = pd.Series([(arm - other).var()] if paired else [arm.var(), other.var()])
-        freedom = pd.Series([n - 1] if paired else [arm.count() - 1, other.count() - 1])
-        sd, diff = math.sqrt(variances.sum(skipna=False)), float(row[f"{prefix}diff"])
-        df = variances.sum() ** 2 / (variances**2 / freedom).sum() if sd > 0 else freedom.sum()
+    rule, allowed, found = rule_of(sweep).deciding, next_allowed(sweep), []
+    for (arm, against), diff, values, weights in _of_arms(sweep) if rule.is_of_arms else _asked_once(sweep):
+        n, sd, df = _spread(values, weights, rule)
         upper = upper_sd(sd, df)
         seeds, as_equivalent = _seeds(rule, diff, upper, allowed)
         alike = sd == 0 and diff == 0  # as where all end at 0%: more seeds tell nothing
         to_see = math.isnan(upper) and math.isfinite(diff) and not alike
         if to_see:
             seeds = max(MIN_DF + 1, seeds_needed(allowed.family, rule.test, rule.pairing, allowed.level))
-        against = str(row[f"{prefix}against"])
-        found.append(Question(row["arm"], against, n, diff, sd, upper, seeds, as_equivalent, to_see))
+        found.append(Question(arm, against, n, diff, sd, upper, seeds, as_equivalent, to_see))
     return found
+
+
+def _of_arms(sweep: Sweep) -> Iterator[Open]:
+    claims = claims_of(sweep)
+    values, prefix = seed_table(sweep, claims.metric), "test_" if claims.metric == sweep.test_metric else ""
+    for _, row in rank_arms(sweep).iterrows():
+        arm, against = str(row["arm"]), str(row[f"{prefix}against"])
+        is_settled = row[f"{prefix}verdict"] in SETTLED or arm == against
+        if not is_settled and (not claims.recorded or arm in claims.open):
+            both = values[[arm, against]]
+            yield (arm, against), float(row[f"{prefix}diff"]), both, [1.0, -1.0]
+
+
+def _asked_once(sweep: Sweep) -> Iterator[Open]:
+    """Effects and interactions, or spreads."""
+    values, weights = contrasts_asked(sweep, claims_of(sweep))
+    settled = {row.arm_and_against for row in answered(sweep).recorded if row.closed}
+    for key, each in weights.items():
+        if key not in settled:
+            theirs, signs = values[[*each]], [*each.values()]
+            yield key, contrast(theirs, signs, rule_of(sweep).deciding.pairing).value, theirs, signs
+
+
+def _spread(values: pd.DataFrame, weights: list[float], rule: Rule) -> tuple[int, float, float]:
+    """Of a contrast the seeds behind it, and the SD of its value at one seed with its degrees of freedom.
+
+    `values` [seeds, arms] is NaN where a value does not count.
+    """
+    if rule.pairing == "paired":
+        values, weights = values.dropna().mul(weights).sum(axis=1).to_frame(), [1.0]
+    counts, parts = values.count(), np.square(weights) * values.var()
+    sd, freedom = math.sqrt(parts.sum(skipna=False)), counts - 1
+    df = parts.sum() ** 2 / (parts**2 / freedom).sum() if sd > 0 else freedom.sum()
+    return int(counts.min()), sd, float(df)
 
 
 def _seeds(rule: Rule, difference: float, sd: float, allowed: Next) -> tuple[int | None, bool]:
@@ -145,8 +166,7 @@ def next_steps(sweep: Sweep, questions: list[Question]) -> list[Step]:
     if sweep.is_exploratory and sweep.space.get("tune"):
         return []
     if next_allowed(sweep).fresh:
-        rule = rule_of(sweep)
-        allowed = next_allowed(sweep)
+        rule, allowed = rule_of(sweep).deciding, next_allowed(sweep)
         least = seeds_needed(allowed.family, rule.test, rule.pairing, allowed.level)
         wanted = max([least, *(question.seeds or 0 for question in questions)])
         return [_new_sweep(sweep, wanted)] if any(question.seeds for question in questions) else []

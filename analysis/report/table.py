@@ -286,7 +286,7 @@ def how_to_read(sweep: Sweep) -> str:
     if not sweep.is_exploratory:
         p = f"p is that of the {rule.name}, {adjustment(sweep)}. "
         if not rule.is_of_arms:
-            p = f"The sweep asks for {rule.question}, not for these means, which therefore have no p. "
+            p = f"The sweep asks for {rule.question}, not for these: they have no p, but a 95% interval. "
     other = "the arm named" if rule.question == "best" else sweep.baseline
     between = (
         f"over the seeds shared with {other}" if rule.pairing == "paired" else f"from the mean of {other}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.compare.claims import Claims, claims_of
 from analysis.compare.ranking import best_set, decided_comparisons, rank_arms
-from analysis.explain.asked import effects_asked
+from analysis.explain.asked import asked
 from analysis.inference.decision import Comparison
 from analysis.sweep import Sweep
 
@@ -32,9 +32,9 @@ def verdicts(sweep: Sweep) -> dict[str, Any]:
     ranked = rank_arms(sweep)
     prefix = "test_" if claims.metric == sweep.test_metric else ""
     means = {str(row["arm"]): float(row[f"{prefix}mean"]) for _, row in ranked.iterrows()}
-    compared = [shown.of_arm(arm, means, sweep.maximise) for arm in sweep.arms]
-    if _asks_effects(sweep, claims):
-        compared = list(shown.recorded)
+    compared: Sequence[Comparison | None] = shown.recorded
+    if claims.rule.question == "best":
+        compared = [shown.of_arm(arm, means, sweep.maximise) for arm in sweep.arms]
     rule = {**asdict(claims.rule), "looks": list(claims.rule.looks), "level": claims.level}
     return {
         "sweep": sweep.name,
@@ -54,14 +54,9 @@ def answered(sweep: Sweep) -> Claims:
     """The sweep's claims with the comparisons that answer its question: those that were recorded; where there
     are none, computed from the values."""
     claims = claims_of(sweep)
-    rows = (
-        effects_asked(sweep, claims) if _asks_effects(sweep, claims) else decided_comparisons(sweep, claims)
-    )
+    of_arms = claims.rule.is_of_arms or sweep.is_exploratory
+    rows = decided_comparisons(sweep, claims) if of_arms else asked(sweep, claims)
     return replace(claims, recorded=tuple(rows))
-
-
-def _asks_effects(sweep: Sweep, claims: Claims) -> bool:
-    return claims.rule.question == "effects" and not sweep.is_exploratory
 
 
 def _row(row: Comparison, claims: Claims) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def _interactions(sweep: Sweep) -> list[page.Part]:
     ]
     note = (
         "Interactions: how much two levels do together beyond what each does alone, against the baseline's "
-        f"levels. {_T_TEST[rule_of(sweep).pairing]} p is adjusted over all {len(rows)} of them (Holm)."
+        f"levels. {_T_TEST[rule_of(sweep).pairing]} p is adjusted over all {len(rows)} of them (Holm); "
+        "the 95% intervals are not."
     )
     if all(map(math.isfinite, unit.limits)):
         note += (

@@ -53,8 +53,8 @@ def _table(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
 
 def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
     """Every arm's p by each test, unadjusted, what its seeds share with the baseline's, and the difference
-    that does not decide: unpaired beside paired. None where nothing carries claims."""
-    if sweep.is_exploratory or len(ranked) < 2:
+    that does not decide: unpaired beside paired. None where nothing is claimed of the arms' means."""
+    if sweep.is_exploratory or not rule_of(sweep).is_of_arms or len(ranked) < 2:
         return []
     prefix, metric = "test_" if sweep.test_metric else "", sweep.shown_metric
     rule, unit = rule_of(sweep), sweep.unit(metric)

@@ -7,20 +7,28 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import run_sweep
-from analysis.compare.ranking import seed_table
+from analysis.compare.claims import claims_of
+from analysis.compare.ranking import rank_arms, seed_table
+from analysis.explain.asked import contrasts_asked
+from analysis.inference.contrasts import contrast
 from analysis.inference.power import seeds_needed_for
 from analysis.inference.significance import Pairing
 from analysis.inference.spread import upper_sd
 from analysis.report.build import render, write_report
+from analysis.report.limits import cannot_be_concluded
 from analysis.report.open_questions import next_steps, open_questions
+from analysis.report.verdicts import verdicts
 from analysis.sweep import Sweep, load_sweep
 from sweeps.plan.identity import resolved
 from sweeps.record.tables import rebuild
+from tests.analysis.played import played, played_space
 from tests.analysis.synthetic import Fake, write_sweep
+from tests.conftest import ROOT
 from tests.sweeps.decide.test_controller import controller, play
 from tests.sweeps.spaces import ASHA, TUNE, toy_plan
 
@@ -145,3 +153,40 @@ def test_a_difference_within_the_margin_is_to_be_shown_equivalent(tmp_path: Path
     assert differs.seeds is not None and alike.seeds is not None and alike.seeds < differs.seeds
     assert alike.as_equivalent and not differs.as_equivalent
     assert "to show equivalence" in render(load_sweep(folder))
+
+
+@pytest.mark.parametrize("question", ["effects", "spread"])
+def test_what_was_asked_and_is_not_settled_is_open(tmp_path: Path, question: str) -> None:
+    """Exactly the comparisons that the verdicts leave open, each with the launch that would settle it."""
+    luck = np.random.default_rng(0).normal(0, 0.05, (9, 16))
+
+    def value(arm: str, seed: int) -> float:
+        kind, bonus = (part.split("=")[-1] for part in arm.split("+"))
+        return float(0.5 + 0.1 * (kind == "c") + luck[3 * "abc".index(kind) + int(bonus)][seed - 1])
+
+    ablate, asked = {"model.kind": ["a", "b", "c"], "model.bonus": [0, 1, 2]}, {"question": question}
+    folder = played(tmp_path, value, ablate=ablate, seeds=list(range(1, 17)), evidence=asked)
+    sweep = load_sweep(folder)
+    rows = {(row["arm"], row["against"]): row for row in verdicts(sweep)["comparisons"]}
+    found = {(each.arm, each.against): each for each in open_questions(sweep)}
+    assert found.keys() == {key for key, row in rows.items() if row["verdict"] == "not settled"}
+    assert found and (question == "spread" or found.keys() < rows.keys())
+    for key, each in found.items():
+        assert each.diff == pytest.approx(rows[key]["diff"]) and each.n == 16 and each.upper > each.sd > 0
+    text, ranked = render(sweep), rank_arms(sweep)
+    assert "each comparison is settled" not in text and "Both tests" not in text
+    assert "the interval bounds its size" in " ".join(cannot_be_concluded(sweep, ranked))
+    if any(each.seeds for each in found.values()):
+        (step,) = next_steps(sweep, list(found.values()))
+        assert step.file == "evidence.yaml" and min(yaml.safe_load(step.space)["seeds"]) == 17
+    assert set(ranked["verdict"]) == {"baseline", "not asked"} and set(ranked["decided_by"]) == {""}
+
+
+def test_the_sd_of_an_effect_is_that_of_its_contrast(tmp_path: Path) -> None:
+    """Its standard error is this SD over the root of the seeds."""
+    sweep = load_sweep(played_space(tmp_path, ROOT / "search_spaces" / "mini_layers.yaml"))
+    values, weights = contrasts_asked(sweep, claims_of(sweep))
+    for each in open_questions(sweep):
+        mine = weights[each.arm, each.against]
+        error = contrast(values[[*mine]], [*mine.values()], "unpaired").error
+        assert each.sd == pytest.approx(error * math.sqrt(each.n))
