@@ -81,6 +81,11 @@ class TrialState:
             for earlier in sorted(self.reports):
                 self.last.update(self.reports[earlier])
 
+    def seconds_at(self, now: float) -> float:
+        """The seconds of its attempts, with those of the one that runs up to `now`."""
+        began = self.began  # read once, as the display's thread calls this too
+        return self.seconds + (0.0 if began is None else max(0.0, now - began))
+
     def attempt_ended(self) -> None:
         """Add the time of the attempt that ran, if one did."""
         if self.began is not None:
