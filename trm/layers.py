@@ -48,10 +48,10 @@ def dt_bias_init(size: int) -> Tensor:
     return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
 
 
-def rms_norm(x: Float[Tensor, "*shape"], eps: float = 1e-5, dim: int = -1) -> Float[Tensor, "*shape"]:
+def rms_norm(x: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"]:
     """Scale axis `dim` to unit root mean square; without a weight, computed in float32 or wider."""
     wide = at_least_float32(x)
-    return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + eps)).to(x.dtype)
+    return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + 1e-5)).to(x.dtype)
 
 
 class CastedLinear(nn.Module):
