@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.inference.many import CODES
 from analysis.inference.selection import corrected_best
 from analysis.inference.sequential import FIRST
 from analysis.inference.significance import Pairing
@@ -36,7 +37,7 @@ from benchmarks import fixed_tests
 from benchmarks.by_controller import make_evidence_plan, run_by_controller
 from benchmarks.coverage_tables import markdown
 from benchmarks.designs import SEEDS, Design
-from benchmarks.families import CODES, Found, Values, decide_many, decide_one, decide_open
+from benchmarks.families import Found, Values, decide_many, decide_one, decide_open
 from benchmarks.options import parse
 from benchmarks.worlds import MEASURED, World, spreads
 

@@ -1,8 +1,7 @@
-"""The verdicts of many sweeps at once: `analysis.inference.decision.decide`, with the sweeps in one array.
+"""The verdicts of many sweeps at once (`analysis.inference.many`), in which values may be equal or missing.
 
-The schedule of looks and the adjusted p are the project's own functions. The t statistics are computed here
-for all sweeps together; where values are equal, or a seed is missing and no limit is known, the project's own
-`Pair` gives the p. tests/benchmarks holds that both come to the same verdicts.
+Where the t statistics of all sweeps together do not give a p, the project's own `Pair` does. tests/benchmarks
+holds that both come to the same verdicts.
 """
 
 from __future__ import annotations
@@ -13,16 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import special
 
-from analysis.inference.decision import BETTER, EQUIVALENT, NOT_SETTLED, WORSE, Comparison, adjusted, decide
-from analysis.inference.intervals import ROUNDING, Limits, unequal_df
+from analysis.inference import many
+from analysis.inference.decision import Comparison, decide
+from analysis.inference.intervals import Limits
 from analysis.inference.rule import Rule
-from analysis.inference.samples import Pair, futile
+from analysis.inference.samples import Pair
 from analysis.inference.sequential import Schedule, schedule_of, seeds_at
 
 NO_LIMITS: Limits = (-math.inf, math.inf)
-CODES = {NOT_SETTLED: 0, BETTER: 1, WORSE: -1, EQUIVALENT: 2}  # of the verdicts, in arrays
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,9 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Found:
-    """`verdicts` [sweeps, family] by CODES; `stopped` for futility [sweeps, family]; `seeds` that were run
-    [sweeps, family + 1], the baseline's first."""
+class Found(many.Found):
+    """As there; `seeds` that were run [sweeps, family + 1], the baseline's first."""
 
-    verdicts: np.ndarray
-    stopped: np.ndarray
     seeds: np.ndarray
 
     @property
@@ -63,34 +58,19 @@ class Found:
 
 
 def decide_many(values: Values, rule: Rule, looks: Sequence[int], level: float) -> Found:
-    """All sweeps after their last look, as the controller plans it: who is decided runs no further seed.
-    `looks` are numbers of seeds of an arm, the last one all of them."""
+    """All sweeps after their last look. `looks` are numbers of seeds of an arm, the last one all of them."""
     sweeps, seeds, family = values.arms.shape
+    seen = [values.first(n, seeds) for n in looks]
+
+    def differences(look: int, rows: np.ndarray) -> Statistics:
+        return Statistics(Values(seen[look].arms[rows], seen[look].baseline[rows], values.limits), rule)
+
+    comparisons = [(place + 1, 0) for place in range(family)]
     schedule = schedule_of(looks, rule.anytime)
-    verdicts, stopped = np.zeros((sweeps, family), int), np.zeros((sweeps, family), bool)
-    p, p_equivalent = np.full((sweeps, family), math.nan), np.full((sweeps, family), math.nan)
-    run = np.zeros((sweeps, family + 1), int)
-    for look, n in enumerate(looks):
-        rows = np.flatnonzero(((verdicts == 0) & ~stopped).any(axis=1))
-        now = values.first(n, seeds)
-        seen = Statistics(Values(now.arms[rows], now.baseline[rows], values.limits), rule)
-        is_open = (verdicts[rows] == 0) & ~stopped[rows]
-        run[rows, 1:] += is_open * (n - run[rows, 1:])
-        run[rows, 0] = now.baseline.shape[1]
-        p[rows] = np.where(is_open, schedule.p(look, seen.p), p[rows])
-        others = p[rows]
-        equivalent = np.zeros(is_open.shape, bool)
-        if rule.margin is not None:
-            at_look = schedule.one_sided_p(look, seen.equivalence_p)
-            p_equivalent[rows] = np.where(is_open, at_look, p_equivalent[rows])
-            others = np.fmax(p[rows], np.nan_to_num(p_equivalent[rows], nan=1.0))
-            equivalent = is_open & (adjusted(p_equivalent[rows], others) <= level)
-        differs = is_open & (adjusted(p[rows], others) <= level) & ~equivalent
-        sign = np.where(seen.diff > 0, CODES[BETTER], CODES[WORSE])
-        verdicts[rows] += np.where(equivalent, CODES[EQUIVALENT], differs * sign)
-        if look < len(looks) - 1:
-            stopped[rows] |= is_open & ~equivalent & ~differs & seen.futile(schedule, level / family)
-    return Found(verdicts, stopped, run)
+    found = many.decide_sweeps(sweeps, comparisons, differences, rule, schedule, level)
+    run = np.array([0, *looks])[found.looks]
+    run[:, 0] = np.array([0, *(each.baseline.shape[1] for each in seen)])[found.looks[:, 0]]
+    return Found(**vars(found), seeds=run)
 
 
 def decide_open(
@@ -112,86 +92,43 @@ def decide_open(
     return verdicts
 
 
-class Statistics:
+class Statistics(many.Differences):
     """The tests of `analysis.inference.samples.Pair` on each comparison; all are [sweeps, family]."""
 
     def __init__(self, values: Values, rule: Rule) -> None:
-        self._values = values
-        self._rule = rule
+        self._values, self._both = values, (values.arms, values.baseline[:, :, None])
+        super().__init__(*self._both, rule)
         missing = np.isnan(values.arms).any(axis=1) | np.isnan(values.baseline).any(axis=1)[:, None]
         self._lost = missing if rule.on_diverged == "worst" else np.zeros_like(missing)
-        self.diff, self._error, self._df, self._n = self._estimates(values)
-
-    def _estimates(self, values: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The differences, their standard errors, degrees of freedom, sizes of the smaller samples."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if self._rule.pairing == "paired":
-                diff, variance, n = _moments(values.arms - values.baseline[:, :, None])
-                return diff, np.sqrt(variance / n), n - 1.0, n
-            mean, variance, n = _moments(values.arms)
-            mean_b, variance_b, n_b = _moments(values.baseline[:, :, None])
-            a, b = variance / n, variance_b / n_b
-            freedom = np.stack(np.broadcast_arrays(n - 1.0, n_b - 1.0))
-            df = unequal_df(np.stack(np.broadcast_arrays(a, b)), freedom)
-            return mean - mean_b, np.sqrt(a + b), df, np.minimum(n, n_b)
 
     @cached_property
     def p(self) -> np.ndarray:
-        p = _two_sided(self.diff, self._error, self._df, self._n)
-        has_limit = math.isfinite(self._values.limits[0])
-        if self._lost.any() and has_limit:
-            worst = self._values.limits[0]
-            filled = Values(
-                np.where(np.isnan(self._values.arms), worst, self._values.arms),
-                np.where(np.isnan(self._values.baseline), worst, self._values.baseline),
-            )
-            diff, error, df, n = self._estimates(filled)
-            other = _two_sided(diff, error, df, n)
-            larger = np.where(np.sign(diff) == np.sign(self.diff), np.maximum(p, other), 1.0)
-            p = np.where(self._lost & (self._n > 1), larger, p)
-        one_by_one = np.isnan(p) & (self._n > 1)
-        if not has_limit:
-            one_by_one |= self._lost & (self._n > 1)
+        p, worst, is_lost = super().p, self._values.limits[0], self._lost & (self.n > 1)
+        if is_lost.any() and math.isfinite(worst):
+            arms, baseline = (np.where(np.isnan(each), worst, each) for each in self._both)
+            other = many.Differences(arms, baseline, self.rule)
+            larger = np.where(np.sign(other.value) == np.sign(self.value), np.maximum(p, other.p), 1.0)
+            p = np.where(is_lost, larger, p)
+        one_by_one = np.isnan(p) & (self.n > 1)
+        if not math.isfinite(worst):
+            one_by_one |= is_lost
         for sweep, place in zip(*np.nonzero(one_by_one), strict=True):
             p[sweep, place] = self._pair(sweep, place).p
         return p
 
     @cached_property
     def equivalence_p(self) -> np.ndarray:
-        margin = self._rule.margin or math.nan
-        with np.errstate(invalid="ignore", divide="ignore"):
-            p = special.stdtr(self._df, (np.abs(self.diff) - margin) / self._error)
-        has_spread = self._error > ROUNDING * np.abs(self.diff)
-        for sweep, place in zip(*np.nonzero((self._n > 1) & ~has_spread), strict=True):
+        p = super().equivalence_p
+        for sweep, place in zip(*np.nonzero((self.n > 1) & ~self.has_spread), strict=True):
             p[sweep, place] = self._pair(sweep, place).equivalence_p
-        return np.where(self._n > 1, np.where(self._lost, 1.0, p), math.nan)
+        return np.where(self._lost & (self.n > 1), 1.0, p)
 
     def futile(self, schedule: Schedule, level: float) -> np.ndarray:
-        """Which comparisons are stopped for futility, unless they are decided; `level` is Bonferroni's."""
-        has_spread = self._error > ROUNDING * np.abs(self.diff)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = futile(self.diff, self._error, self._df, self._n, self._rule, schedule, level)
-        return found & ~self._lost & has_spread
+        return super().futile(schedule, level) & ~self._lost
 
     def _pair(self, sweep: int, place: int) -> Pair:
         a, b = self._values.arms[sweep, :, place], self._values.baseline[sweep]
-        return Pair(dict(enumerate(a)), dict(enumerate(b)), self._rule, True, self._values.limits)
-
-
-def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means, variances and numbers of the finite values along axis 1."""
-    is_known = ~np.isnan(values)
-    n = is_known.sum(axis=1)
-    mean = np.where(is_known, values, 0.0).sum(axis=1) / n
-    away = np.where(is_known, values - mean[:, None], 0.0)
-    return mean, (away**2).sum(axis=1) / (n - 1), n
-
-
-def _two_sided(diff: np.ndarray, error: np.ndarray, df: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Two-sided p of t; NaN below two values, or without spread."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = 2 * special.stdtr(df, -np.abs(diff) / error)
-    return np.where((n > 1) & (error > ROUNDING * np.abs(diff)), p, math.nan)
+        return Pair(dict(enumerate(a)), dict(enumerate(b)), self.rule, True, self._values.limits)
 
 
 # One sweep, by the project's own code

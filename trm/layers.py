@@ -13,6 +13,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 SWIGLU_MULTIPLE = 256
+RMS_NORM_EPS = 1e-5
 TRUNC_NORMAL_STD = 0.87962566103423978  # std of a standard normal truncated at +-2
 DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes of memories (Mamba, section 3.6)
 
@@ -48,10 +49,10 @@ def dt_bias_init(size: int) -> Tensor:
     return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
 
 
-def rms_norm(x: Float[Tensor, "*shape"], eps: float = 1e-5, dim: int = -1) -> Float[Tensor, "*shape"]:
+def rms_norm(x: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"]:
     """Scale axis `dim` to unit root mean square; without a weight, computed in float32 or wider."""
     wide = at_least_float32(x)
-    return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + eps)).to(x.dtype)
+    return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + RMS_NORM_EPS)).to(x.dtype)
 
 
 class CastedLinear(nn.Module):

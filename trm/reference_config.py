@@ -21,7 +21,7 @@ from trm.checkpoint import CheckpointError
 from trm.config import TrialConfig
 from trm.data.boards.task import PuzzleTask
 from trm.data.maze.paths import PATH
-from trm.layers import swiglu_width
+from trm.layers import RMS_NORM_EPS, swiglu_width
 from trm.mixers.attention import AttentionConfig
 from trm.mixers.mlp import MLPConfig
 from trm.model_config import ModelConfig
@@ -35,7 +35,6 @@ _SUDOKU_SIZES = {size + 2: size for size in (4, 6, 9)}  # by the number of symbo
 _TASK = re.compile(r"sudoku|(?<![a-z])maze|(?<![a-z])arc(?![a-z])")  # in the name of a data set
 _AS_LONG_AS_THE_SEQUENCE = ("embed_pos.embedding_weight", "block.layers.0.mixers.0.down_proj.weight")
 _MOST_SLOTS = 4096  # of the puzzle embedding (16 are usual): with rotary positions no weight bounds them
-_EPS = 1e-5  # of the norms
 _OTHER_NETWORKS = ("trm_singlez", "trm_hier6")  # modules of the reference with the weights of its trm
 _PUBLISHED_PUZZLES = 1000  # of the training set, where the config does not say how many it has
 _PRECISIONS = {"bfloat16": "auto", "float32": "float32"}  # train.precision for a forward_dtype
@@ -114,10 +113,10 @@ def model_config(arch: dict[str, Any], is_hrm: bool) -> ModelConfig:
     network = str(arch.get("name")).partition("@")[0].rpartition(".")[2]
     if network in _OTHER_NETWORKS:
         raise ValueError(f"arch.name is {arch['name']}: only TRM and HRM themselves can be converted")
-    if arch.get("rms_norm_eps", _EPS) != _EPS:
+    if arch.get("rms_norm_eps", RMS_NORM_EPS) != RMS_NORM_EPS:
         raise ValueError(
-            f"arch.rms_norm_eps is {arch['rms_norm_eps']!r}: only {_EPS:g}, that of this project's norms, "
-            f"can be converted"
+            f"arch.rms_norm_eps is {arch['rms_norm_eps']!r}: only {RMS_NORM_EPS:g}, that of this project's "
+            f"norms, can be converted"
         )
     expansion, layers = _given(arch, "expansion"), _given(arch, "L_layers")
     h_layers = _given(arch, "H_layers") if is_hrm else layers

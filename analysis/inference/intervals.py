@@ -136,31 +136,30 @@ def unequal_df(parts: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(df), np.maximum(df - 1, least), least)
 
 
-def share_interval(hits: int, n: int, confidence: float = 1 - ALPHA) -> tuple[float, float]:
-    """The exact interval of a share, `hits` of `n` (Clopper and Pearson 1934); NaN where n is 0."""
+def share_interval(hits: int, n: int) -> tuple[float, float]:
+    """The exact 95% interval of a share, `hits` of `n` (Clopper and Pearson 1934); NaN where n is 0."""
     if not n:
         return math.nan, math.nan
-    tail = (1 - confidence) / 2
-    low = special.betaincinv(hits, n - hits + 1, tail) if hits else 0.0
-    high = special.betaincinv(hits + 1, n - hits, 1 - tail) if hits < n else 1.0
+    low = special.betaincinv(hits, n - hits + 1, ALPHA / 2) if hits else 0.0
+    high = special.betaincinv(hits + 1, n - hits, 1 - ALPHA / 2) if hits < n else 1.0
     return float(low), float(high)
 
 
-def t_interval(values: Values, confidence: float = 1 - ALPHA) -> Interval:
-    """Student-t interval of the mean. Ignores values that are not finite."""
+def t_interval(values: Values) -> Interval:
+    """Student-t 95% interval of the mean. Ignores values that are not finite."""
     array = finite(values)
     if len(array) < 2:
         return Interval(len(array), float(array[0]) if len(array) else math.nan, math.nan, math.nan)
     found = mean_of(array)
-    return Interval(len(array), found.value, *found.t_ends(confidence), "t")
+    return Interval(len(array), found.value, *found.t_ends(1 - ALPHA), "t")
 
 
-def mean_interval(values: Values, confidence: float = 1 - ALPHA) -> Interval:
-    """Interval of the mean, by the method for its n. For paired samples, pass the differences."""
+def mean_interval(values: Values) -> Interval:
+    """95% interval of the mean, by the method for its n. For paired samples, pass the differences."""
     array = finite(values)
     if len(array) < BCA_FROM:
-        return t_interval(array, confidence)
-    ends = _bca(array, mean_of(array), confidence)
+        return t_interval(array)
+    ends = _bca(array, mean_of(array))
     return Interval(len(array), float(array.mean()), *ends, "BCa")
 
 
@@ -171,15 +170,15 @@ def _weights(n: int) -> np.ndarray:
     return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
 
 
-def _bca(values: np.ndarray, found: Estimate, confidence: float) -> tuple[float, float]:
-    """The ends of the interval of the values' mean."""
+def _bca(values: np.ndarray, found: Estimate) -> tuple[float, float]:
+    """The ends of the 95% interval of the values' mean."""
     if not found.has_spread:
         return found.value, found.value
     n = len(values)
     drawn, influence = _weights(n) @ values, (values - values.mean()) / n
     acceleration = float((influence**3).sum() / (6 * (influence**2).sum() ** 1.5))
-    tail = (1 + confidence) / 2
-    z = special.stdtrit(found.df, tail) * found.error / math.sqrt(values.var() / n)  # Hesterberg's expansion
+    edge = special.stdtrit(found.df, 1 - ALPHA / 2)
+    z = edge * found.error / math.sqrt(values.var() / n)  # Hesterberg's expansion
     ties = np.count_nonzero(drawn == found.value)
     below = (np.count_nonzero(drawn < found.value) + ties / 2) / RESAMPLES
     bias = special.ndtri(below)

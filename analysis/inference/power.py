@@ -34,22 +34,21 @@ def detectable(
     comparisons: int,
     test: Test,
     pairing: Pairing,
-    power: float = POWER,
     alpha: float = ALPHA,
 ) -> float:
-    """The smallest true difference that n seeds detect with probability `power`, two-sided.
+    """The smallest true difference that n seeds detect with the probability POWER, two-sided.
 
     Infinite if no result can be significant, however large the difference.
     """
     level = alpha / max(comparisons, 1)
     if test == "t":
-        return sd * _by_t(n, level, pairing, power)
+        return sd * _by_t(n, level, pairing)
     patterns = _patterns(n, pairing)
     attained = math.floor(level * patterns * (1 + 1e-9)) / patterns
     if not attained:
         return math.inf
     by = _by_simulation if patterns <= SIMULATED_UP_TO else _by_t
-    return sd * by(n, attained, pairing, power)
+    return sd * by(n, attained, pairing)
 
 
 def seeds_needed_for(
@@ -58,20 +57,19 @@ def seeds_needed_for(
     comparisons: int,
     test: Test,
     pairing: Pairing,
-    power: float = POWER,
     alpha: float = ALPHA,
 ) -> int | None:
     """The fewest seeds that detect a true difference of this size; None if MOST_SEEDS do not."""
     if not (math.isfinite(difference) and math.isfinite(sd)) or difference == 0:
         return None
     level = alpha / max(comparisons, 1)
-    quantiles = special.ndtri(1 - level / 2) + special.ndtri(power)
+    quantiles = special.ndtri(1 - level / 2) + special.ndtri(POWER)
     normal = (quantiles * sd / abs(difference)) ** 2  # with a known SD: a lower bound for all tests
     begin = max(seeds_needed(comparisons, test, pairing, alpha), math.floor(0.9 * min(normal, MOST_SEEDS)))
     found = (
         n
         for n in range(begin, MOST_SEEDS + 1)
-        if detectable(n, sd, comparisons, test, pairing, power, alpha) <= abs(difference)
+        if detectable(n, sd, comparisons, test, pairing, alpha) <= abs(difference)
     )
     return next(found, None)
 
@@ -82,7 +80,6 @@ def seeds_for_equivalence(
     margin: float,
     comparisons: int,
     pairing: Pairing,
-    power: float = POWER,
     alpha: float = ALPHA,
 ) -> int | None:
     """The fewest seeds with which two one-sided t-tests show that a true difference is within +-margin.
@@ -93,16 +90,21 @@ def seeds_for_equivalence(
     if not (math.isfinite(room) and math.isfinite(sd) and room > 0 and sd > 0):
         return None
     level = alpha / max(comparisons, 1)
-    quantiles = special.ndtri(1 - level) + special.ndtri(power)
+    quantiles = special.ndtri(1 - level) + special.ndtri(POWER)
     normal = (quantiles * sd / room) ** 2  # with a known SD, and the other bound far away
     for n in range(max(2, math.floor(0.9 * min(normal, MOST_SEEDS))), MOST_SEEDS + 1):
-        df, error = n - 1 if pairing == "paired" else max(2 * n - 3, n - 1), sd / math.sqrt(n)
+        df, error = _df(n, pairing), sd / math.sqrt(n)
         edge = special.stdtrit(df, 1 - level)
         below = special.nctdtr(df, (abs(difference) - margin) / error, -edge)
         above = special.nctdtr(df, (abs(difference) + margin) / error, edge)
-        if below - above >= power:
+        if below - above >= POWER:
             return n
     return None
+
+
+def _df(n: int, pairing: str) -> int:
+    """Degrees of freedom of the t-test; unpaired, as `unequal_df` of two SDs that are alike."""
+    return n - 1 if pairing == "paired" else max(2 * n - 3, n - 1)
 
 
 def _patterns(n: int, pairing: str) -> int:
@@ -115,17 +117,17 @@ def _patterns(n: int, pairing: str) -> int:
 
 
 @lru_cache
-def _by_t(n: int, level: float, pairing: str, power: float) -> float:
+def _by_t(n: int, level: float, pairing: str) -> float:
     """The difference in SDs. Unpaired, two arms of n values have the standard error of n differences."""
     if n < 2:
         return math.inf
-    df = n - 1 if pairing == "paired" else max(2 * n - 3, n - 1)
+    df = _df(n, pairing)
     edge = special.stdtrit(df, 1 - level / 2)
-    return float(special.nctdtrinc(df, 1 - power, edge)) / math.sqrt(n)  # the noncentrality with this power
+    return float(special.nctdtrinc(df, 1 - POWER, edge)) / math.sqrt(n)  # the noncentrality with this power
 
 
 @lru_cache
-def _by_simulation(n: int, level: float, pairing: str, power: float) -> float:
+def _by_simulation(n: int, level: float, pairing: str) -> float:
     """The difference in SDs, over REPEATS seeded data sets, with all patterns of each."""
     contrasts = _sign_patterns(n) if pairing == "paired" else _splits(n)
     noise = np.random.default_rng(0).standard_normal((REPEATS, len(contrasts)))
@@ -139,7 +141,7 @@ def _by_simulation(n: int, level: float, pairing: str, power: float) -> float:
         as_far = statistics >= statistics[:, :1] * (1 - 1e-12)  # the first pattern is the observed one
         return float(np.mean(np.count_nonzero(as_far, axis=1) <= allowed))
 
-    return _where(found, power)
+    return _where(found)
 
 
 def _sign_patterns(n: int) -> np.ndarray:
@@ -157,12 +159,12 @@ def _splits(n: int) -> np.ndarray:
     return columns
 
 
-def _where(found: Callable[[float], float], power: float) -> float:
-    """The difference at which `found`, which increases with it, reaches `power`."""
+def _where(found: Callable[[float], float]) -> float:
+    """The difference at which `found`, which increases with it, reaches POWER."""
     low, high = 0.0, 1.0
-    while found(high) < power:
+    while found(high) < POWER:
         low, high = high, 2 * high
     while high - low > PRECISION:
         middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) >= power else (middle, high)
+        low, high = (low, middle) if found(middle) >= POWER else (middle, high)
     return high

@@ -29,18 +29,18 @@ DRAWN = 20_000
 MOST_SEEDS = 1_000
 
 
-def sign_flip_p(differences: Values, seed: int = 0) -> float:
+def sign_flip_p(differences: Values) -> float:
     """Two-sided p of the sign-flip permutation test that the mean difference is 0.
 
     Exact up to PAIRS_UP_TO differences: the share of all 2^n sign patterns whose sum is at least as far from
-    0 as the observed one. Beyond, random patterns from `seed`, and the observed one. NaN without values.
+    0 as the observed one. Beyond, random patterns, seeded, and the observed one. NaN without values.
     """
     array = finite(differences)
     if len(array) == 0:
         return math.nan
     seen = abs(array.sum()) - ROUNDING * np.abs(array).sum()  # sums equal up to rounding are ties
     if len(array) > PAIRS_UP_TO:
-        sums = _drawn_signs(len(array), seed) @ array
+        sums = _drawn_signs(len(array)) @ array
         return float((np.count_nonzero(np.abs(sums) >= seen) + 1) / (DRAWN + 1))
     sums = array[:1]  # the first sign is fixed: the other half of the patterns is a mirror image
     for value in array[1:]:
@@ -48,11 +48,11 @@ def sign_flip_p(differences: Values, seed: int = 0) -> float:
     return float(np.mean(np.abs(sums) >= seen))
 
 
-def two_sample_p(a: Values, b: Values, seed: int = 0) -> float:
+def two_sample_p(a: Values, b: Values) -> float:
     """Two-sided p of the two-sample permutation test that a and b have the same distribution.
 
     Exact with at most EXACT_UP_TO splits: the share of splits whose means are at least as far apart as
-    the observed ones. Beyond, random splits from `seed`, and the observed one. NaN if a sample is empty.
+    the observed ones. Beyond, random splits, seeded, and the observed one. NaN if a sample is empty.
     """
     a, b = finite(a), finite(b)
     if not len(a) or not len(b):
@@ -62,21 +62,21 @@ def two_sample_p(a: Values, b: Values, seed: int = 0) -> float:
     seen = abs(pooled[: len(a)].sum()) - ROUNDING * np.abs(pooled).sum()
     if math.comb(len(pooled), len(a)) <= EXACT_UP_TO:
         return float(np.mean(np.abs(_sums_of(pooled, len(a))) >= seen))
-    sums = pooled[_drawn_splits(len(pooled), len(a), seed)].sum(axis=1)
+    sums = pooled[_drawn_splits(len(pooled), len(a))].sum(axis=1)
     return float((np.count_nonzero(np.abs(sums) >= seen) + 1) / (DRAWN + 1))
 
 
 @lru_cache(maxsize=4)
-def _drawn_signs(n: int, seed: int) -> np.ndarray:
+def _drawn_signs(n: int) -> np.ndarray:
     """[DRAWN, n] of 1 and -1."""
-    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(DRAWN, n))
+    return np.random.default_rng(0).choice([-1.0, 1.0], size=(DRAWN, n))
 
 
 @lru_cache(maxsize=4)
-def _drawn_splits(n: int, size: int, seed: int) -> np.ndarray:
+def _drawn_splits(n: int, size: int) -> np.ndarray:
     """[DRAWN, size]: indices of the values in the first sample of each random split of n values."""
     places = np.tile(np.arange(n, dtype=np.int16), (DRAWN, 1))
-    return np.random.default_rng(seed).permuted(places, axis=1)[:, :size].copy()
+    return np.random.default_rng(0).permuted(places, axis=1)[:, :size].copy()
 
 
 def _sums_of(values: np.ndarray, size: int) -> np.ndarray:

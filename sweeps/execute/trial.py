@@ -2,7 +2,7 @@
 
 `execute.worker` makes a TrialHandle for each trial. The trainer sees it as `trial`. Its thread waits inside
 `trial.report` until the worker asks for the next report, so that a stopped trial does not train any further.
-The handle writes checkpoints (`record.checkpoints`, `record.storage`) and the trial's log
+The handle writes checkpoints (`record.checkpoints`, `record.remote_checkpoints`) and the trial's log
 (`execute.trial_log`).
 """
 
@@ -29,8 +29,8 @@ from sweeps.execute.surroundings import restored
 from sweeps.execute.trial_log import TrialLog
 from sweeps.execute.warned import TrialWarnings
 from sweeps.plan.trainer import import_trainer
-from sweeps.record.checkpoints import Source, UploadFailed
-from sweeps.record.storage import checkpoint_store
+from sweeps.record.checkpoints import Source
+from sweeps.record.remote_checkpoints import UploadFailed, checkpoint_store
 
 CHECK_S = 1.0  # how often a log that grows is looked at between two reports
 STOP_S = 60.0  # how long a trainer that is stopped may clean up

@@ -10,7 +10,7 @@ import math
 import statistics
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,14 +94,25 @@ class Tracker:
         self._lock = threading.Lock()
         # metric -> trial -> its best value so far
         self._best: dict[str, dict[str, float]] = {self._objective[0]: {}, judged: {}}
-        self._clock = _Clock()
+        self._usage = BudgetUsage(Budget())
+        self._updated = 0.0  # time of the last event
+        self._training: float | None = None  # time of the last launch's first start of a trial
+        self._samples_before: dict[str, float] = {}  # trial -> trained before the last launch
+        self._seconds_before = 0.0  # of all trials, before the last launch
         self._unplanned_at: tuple[int, ...] = ()
         self._unplanned = 0
 
     def apply(self, event: Event) -> None:
         """Take one event in."""
         with self._lock:
-            self._clock.apply(event)
+            self._usage.apply(event)
+            self._updated = event["time"]
+            if event["event"] == "launch":
+                self._training = None
+                self._samples_before = self._usage.samples_by_trial()
+                self._seconds_before = sum(trial.seconds for trial in self._state.trials.values())
+            elif event["event"] == "start" and not event.get("reused_from") and self._training is None:
+                self._training = event["time"]
             for metric, mode in {self._objective, self._judged}:
                 if event["event"] == "report" and metric in event and math.isfinite(float(event[metric])):
                     value, best = float(event[metric]), self._best[metric]
@@ -114,6 +125,7 @@ class Tracker:
         With `or_judged` it is that by the scheduler's metric while the objective is 0 everywhere.
         """
         with self._lock:
+            spent = self._usage.spent_so_far() if now is None else self._usage.spent(now)
             trials = list(self._state.trials.values())
             metric, mode = self._objective
             if or_judged and not any(self._best[metric].values()):
@@ -133,10 +145,10 @@ class Tracker:
                 trials=_counts(trials, is_running=now is not None),
                 unplanned=unplanned,
                 best=None,
-                elapsed_s=self._clock.worked(now),
+                elapsed_s=spent["wall_h"] * 3600,
                 left_s=None if now is None else self._left(trials, unplanned, now),
-                updated=self._clock.last,
-                is_starting=now is not None and self._clock.training is None,
+                updated=self._updated,
+                is_starting=now is not None and self._training is None,
             )
         leading = next((arm for arm in progress.ranked() if arm.value is not None), None)
         return replace(progress, best=leading)
@@ -178,25 +190,27 @@ class Tracker:
         open_trials = [trial for trial in trials if not trial.ended]
         if not open_trials and not unplanned:
             return 0.0
-        elapsed = 0.0 if self._clock.training is None else now - self._clock.training
+        elapsed = 0.0 if self._training is None else now - self._training
         resolved = self._space["resolved"]
         horizons: dict[str, float] = {  # by arm; of all in a sweep from before arms had their own
             name: arm.get("horizon", resolved.get("horizon")) or math.nan
             for name, arm in resolved["arms"].items()
         }
         if not any(map(math.isnan, horizons.values())):
-            trained, whole = self._clock.samples(), 1.0
-            done = sum(trained.get(trial.trial_id, 0.0) / horizons[trial.arm] for trial in trials)
+            trained, before, whole = self._usage.samples_by_trial(), self._samples_before, 1.0
+            done = sum(
+                (trained.get(trial.trial_id, 0.0) - before.get(trial.trial_id, 0.0)) / horizons[trial.arm]
+                for trial in trials
+            )
             shares = [trial.last.get("samples", 0.0) / horizons[trial.arm] for trial in open_trials]
             rest = sum(max(0.0, 1.0 - share) for share in shares)
         else:
-            completed = [trial.trial_id for trial in trials if trial.status == "completed"]
-            times = [seconds for trial_id in completed if (seconds := self._clock.spent(trial_id, now))]
+            times = [trial.seconds for trial in trials if trial.status == "completed" and trial.seconds]
             if not times:
                 return None
             whole = statistics.fmean(times)
-            rest = sum(max(0.0, whole - self._clock.spent(trial.trial_id, now)) for trial in open_trials)
-            done = self._clock.trial_seconds(now)
+            rest = sum(max(0.0, whole - trial.seconds_at(now)) for trial in open_trials)
+            done = sum(trial.seconds_at(now) for trial in trials) - self._seconds_before
         if done <= 0 or elapsed <= 0:
             return None
         return elapsed * (rest + whole * unplanned) / done
@@ -216,61 +230,3 @@ def _counts(trials: Sequence[TrialState], is_running: bool) -> dict[str, int]:
     if not is_running and "running" in counts:
         counts["interrupted"] = counts.get("interrupted", 0) + counts.pop("running")
     return counts
-
-
-class _Clock:
-    """Adds up times and samples from the journal's events: of the sweep, its last launch, and each trial."""
-
-    def __init__(self) -> None:
-        self.last = 0.0  # time of the last event
-        self.training: float | None = None  # time of the last launch's first start of a trial
-        self._usage = BudgetUsage(Budget())
-        self._samples_before: dict[str, float] = {}  # trial -> trained before the last launch
-        self._seconds: dict[str, float] = {}  # trial -> the time of its attempts that are over
-        self._seconds_before = 0.0  # of all trials, before the last launch
-        self._began: dict[str, float] = {}  # running trial -> time of its start
-
-    def apply(self, event: Event) -> None:
-        name, now, trial_id = event["event"], event["time"], event.get("trial_id", "")
-        if name == "launch":
-            self._end(self._began, self.last)
-            self.training = None
-            self._samples_before = self._usage.samples_by_trial()
-            self._seconds_before = sum(self._seconds.values())
-        elif name == "start" and not event.get("reused_from"):
-            self._began[trial_id] = now
-            self.training = now if self.training is None else self.training
-        elif name in ("end", "retry"):
-            self._end([trial_id], now)
-        elif name == "finish":
-            self._end(self._began, now)
-        self._usage.apply(event)
-        self.last = now
-
-    def _end(self, trials: Iterable[str], now: float) -> None:
-        for trial_id in [trial_id for trial_id in trials if trial_id in self._began]:
-            seconds = max(0.0, now - self._began.pop(trial_id))
-            self._seconds[trial_id] = self._seconds.get(trial_id, 0.0) + seconds
-
-    def worked(self, now: float | None) -> float:
-        """Seconds for which processes worked on the sweep."""
-        spent = self._usage.spent_so_far() if now is None else self._usage.spent(now)
-        return spent["wall_h"] * 3600
-
-    def samples(self) -> dict[str, float]:
-        """Samples trained in the last launch, by trial."""
-        before = self._samples_before
-        return {
-            trial: samples - before.get(trial, 0.0)
-            for trial, samples in self._usage.samples_by_trial().items()
-        }
-
-    def trial_seconds(self, now: float) -> float:
-        """Seconds of the last launch, added up over its trials."""
-        running = sum(max(0.0, now - began) for began in self._began.values())
-        return sum(self._seconds.values()) + running - self._seconds_before
-
-    def spent(self, trial_id: str, now: float) -> float:
-        """Seconds of one trial so far."""
-        began = self._began.get(trial_id, now)
-        return self._seconds.get(trial_id, 0.0) + max(0.0, now - began)

@@ -1,6 +1,6 @@
 """How far the evidence will run, before it does: its rule is simulated on seeded normal values.
 
-The decisions are those of `analysis.inference.decision`, of many sweeps at once. No trial diverges here.
+No trial diverges here.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from scipy import special
 
-from analysis.inference.decision import adjusted
-from analysis.inference.intervals import unequal_df
+from analysis.inference.many import Differences, decide_sweeps
 from analysis.inference.rule import Rule
-from analysis.inference.samples import futile
 from analysis.inference.sequential import schedule_of, seeds_at
 from analysis.inference.significance import smallest_p
 from sweeps.observe.cost import kept_draws
@@ -95,68 +93,20 @@ def looks_run(
     `values` [sweeps, arms, seeds]; `seeds` [looks, arms] is the number of an arm's seeds at a look;
     `comparisons` are pairs of arms, by their place.
     """
-    schedule, level = schedule_of(rule.looks, rule.anytime), rule.level(0)
     first, second = np.array(comparisons).T
-    shape = (len(values), len(comparisons))
-    p, p_equivalent = np.ones(shape), np.ones(shape)
-    is_open, is_out = np.ones(shape, bool), np.zeros(values.shape[:2], bool)
-    run = np.zeros(values.shape[:2], int)
-    for look in range(len(rule.looks)):
-        looked_at = is_open & ~is_out[:, first] & ~is_out[:, second]
-        for place, (one, other) in enumerate(comparisons):
-            run[looked_at[:, place], one] = run[looked_at[:, place], other] = look + 1
-        found = _Differences.of(values, seeds[look], first, second, rule)
-        p = np.where(looked_at, schedule.p(look, found.p(rule)), p)
-        if rule.margin is None:
-            closed = differs = looked_at & (adjusted(p, p) <= level)
-        else:
-            new = schedule.one_sided_p(look, found.equivalence_p(rule.margin))
-            p_equivalent = np.where(looked_at, new, p_equivalent)
-            others = np.maximum(p, p_equivalent)
-            differs = looked_at & (adjusted(p, others) <= level)
-            closed = differs | looked_at & (adjusted(p_equivalent, others) <= level)
-        stopped = futile(
-            found.value, found.error, found.df, found.n, rule, schedule, level / len(comparisons)
-        )
-        is_open &= ~(closed | looked_at & stopped)
-        if rule.question == "best":
-            for place, (one, other) in enumerate(comparisons):
-                is_out[:, other] |= differs[:, place] & (found.value[:, place] > 0)
-                is_out[:, one] |= differs[:, place] & (found.value[:, place] < 0)
-    return run
+    by_seed, number = values.swapaxes(1, 2), np.arange(values.shape[2])[:, None]
+
+    def differences(look: int, rows: np.ndarray) -> Differences:
+        seen = np.where(number < seeds[look], by_seed[rows], math.nan)
+        return _Differences(seen[:, :, first], seen[:, :, second], rule)
+
+    schedule = schedule_of(rule.looks, rule.anytime)
+    return decide_sweeps(len(values), comparisons, differences, rule, schedule, rule.level(0)).looks
 
 
-@dataclass(frozen=True)
-class _Differences:
-    """[sweeps, comparisons]: each difference, its standard error and degrees of freedom; `n` [comparisons] is
-    the number of seeds of the arm that has fewer."""
-
-    value: np.ndarray
-    error: np.ndarray
-    df: np.ndarray
-    n: np.ndarray
-
-    @classmethod
-    def of(
-        cls, values: np.ndarray, seeds: np.ndarray, first: np.ndarray, second: np.ndarray, rule: Rule
-    ) -> _Differences:
-        n = np.minimum(seeds[first], seeds[second])
-        if rule.pairing == "paired":
-            gaps = values[:, first, : n[0]] - values[:, second, : n[0]]
-            error = gaps.std(axis=2, ddof=1) / np.sqrt(n)
-            return cls(gaps.mean(axis=2), error, np.broadcast_to(n - 1, error.shape), n)
-        by_arm = [values[:, arm, :number] for arm, number in enumerate(seeds)]
-        means = np.stack([each.mean(axis=1) for each in by_arm], axis=1)
-        parts = np.stack([each.var(axis=1, ddof=1) / each.shape[1] for each in by_arm], axis=1)
-        a, b = parts[:, first], parts[:, second]
-        freedom = np.stack([seeds[first] - 1, seeds[second] - 1])[:, None, :]
-        df = unequal_df(np.stack([a, b]), freedom)
-        return cls(means[:, first] - means[:, second], np.sqrt(a + b), df, n)
-
-    def p(self, rule: Rule) -> np.ndarray:
-        """Two-sided p of the t-test; for the permutation test about its p, which has a smallest one."""
-        p = 2 * special.stdtr(self.df, -np.abs(self.value) / self.error)
-        return np.asarray(np.maximum(p, [smallest_p(int(n), rule.test, rule.pairing) for n in self.n]))
-
-    def equivalence_p(self, margin: float) -> np.ndarray:
-        return np.asarray(special.stdtr(self.df, (np.abs(self.value) - margin) / self.error))
+class _Differences(Differences):
+    @cached_property
+    def p(self) -> np.ndarray:
+        """For the permutation test about its p, which has a smallest one; its n are those of all sweeps."""
+        test, pairing = self.rule.test, self.rule.pairing
+        return np.asarray(np.maximum(super().p, [smallest_p(int(n), test, pairing) for n in self.n[0]]))

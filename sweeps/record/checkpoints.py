@@ -88,10 +88,6 @@ def _resumable(path: Path) -> tuple[list[dict[str, float]], str]:
     return ([], f"is kept without its {RESUME}/") if lacking else (reports, "")
 
 
-class UploadFailed(Exception):
-    """A checkpoint could not be uploaded; earlier ones are still there."""
-
-
 class CheckpointStore:
     """The checkpoints of one trial in `directory`.
 

@@ -81,6 +81,11 @@ class TrialState:
             for earlier in sorted(self.reports):
                 self.last.update(self.reports[earlier])
 
+    def seconds_at(self, now: float) -> float:
+        """The seconds of its attempts, with those of the one that runs up to `now`."""
+        began = self.began  # read once, as the display's thread calls this too
+        return self.seconds + (0.0 if began is None else max(0.0, now - began))
+
     def attempt_ended(self) -> None:
         """Add the time of the attempt that ran, if one did."""
         if self.began is not None:
@@ -103,7 +108,7 @@ class TrialState:
 
 @dataclass
 class SweepState:
-    """All trials in the order of planning, the scheduler's decisions, and the draws selected for evidence.
+    """All trials in the order of planning, and the draws selected for evidence.
 
     `not_started`, `interrupted` and `searching` are indexes of `open`, so that an event need not walk over
     all trials.
@@ -116,7 +121,6 @@ class SweepState:
     searching: dict[str, set[str]] = field(default_factory=dict)  # arm -> ids of its open search trials
     searched: dict[str, list[TrialState]] = field(default_factory=dict)  # arm -> all its search trials
     siblings: dict[tuple[str, str], list[TrialState]] = field(default_factory=dict)  # by phase and member
-    decisions: list[Event] = field(default_factory=list)
     selected: dict[str, list[int]] = field(default_factory=dict)  # arm -> draws
     selected_before: dict[str, list[int]] = field(
         default_factory=dict
@@ -240,7 +244,6 @@ class SweepState:
         self.shares[event["arm"]] = event["gpu"]
 
     def _on_decision(self, event: Event) -> None:
-        self.decisions.append(event)
         if event["action"] == "audit":
             self.audited.add(event["member"])
 

@@ -17,7 +17,7 @@ import re
 import shlex
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from typing import Any
 import fsspec
 
 from sweeps.record import alive, mlflow_file, stop_request
-from sweeps.record.checkpoints import REPORT, RESUME, CheckpointStore, Source, UploadFailed
 from sweeps.record.file_names import DEFAULT_STORAGE, JOURNAL, PRIMARY
 from sweeps.record.reading import SweepFiles
 from sweeps.record.secrets import without_secret
@@ -195,7 +194,7 @@ class Storage:
             return ""
         except Exception as error:  # each store raises its own kinds
             where = f"{without_secret(self.location)}/{name}/{alive.FILE}"
-            raise SpecError(f"{where}: cannot be read ({_short_text(error)})") from error
+            raise SpecError(f"{where}: cannot be read ({short_text(error)})") from error
 
     def command(self, verb: str, name: str, *options: str) -> str:
         """What a user types to do this to the sweep."""
@@ -216,7 +215,7 @@ class Storage:
             self._fs.makedirs(f"{self._remote}/{name}", exist_ok=True)
             self._fs.pipe_file(f"{self._remote}/{name}/{alive.FILE}", alive.content(self.root))
         except Exception as error:  # each store raises its own kinds
-            logger.warning("%s/%s: %s", name, alive.FILE, _short_text(error))
+            logger.warning("%s/%s: %s", name, alive.FILE, short_text(error))
 
     def ask_to_stop(self, name: str) -> None:
         """Ask the launch that works on the sweep to end, wherever it runs. Raises OSError."""
@@ -244,7 +243,7 @@ class Storage:
                 return False
             self._fs.rm_file(path)
         except Exception as error:  # each store raises its own kinds
-            logger.warning("%s: %s", path, _short_text(error))
+            logger.warning("%s: %s", path, short_text(error))
             return False
         return True
 
@@ -270,7 +269,7 @@ class Storage:
                     self._uploaded[path] = changed
             except Exception as error:  # each store raises its own kinds
                 where = without_secret(self.location)
-                failure = f"{path.name} could not be uploaded to {where} ({_short_text(error)})"
+                failure = f"{path.name} could not be uploaded to {where} ({short_text(error)})"
                 logger.warning("%s", failure)
         return failure
 
@@ -300,7 +299,8 @@ def _slug(url: str) -> str:
     return f"{readable}-{hashlib.sha256(public.encode()).hexdigest()[:8]}"
 
 
-def _short_text(error: Exception) -> str:
+def short_text(error: Exception) -> str:
+    """The message of a store's error on one line, without secrets."""
     return without_secret(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
@@ -311,62 +311,7 @@ def _connect(url: str) -> tuple[Any, str]:
         fs.exists(path)
     except Exception as error:
         raise SpecError(
-            f"--storage {without_secret(url)}: cannot be reached ({_short_text(error)}): give a folder, "
+            f"--storage {without_secret(url)}: cannot be reached ({short_text(error)}): give a folder, "
             f"or a URL that fsspec can open, with its package installed and its credentials set"
         ) from error
     return fs, path
-
-
-class RemoteCheckpoints(CheckpointStore):
-    """A trial's checkpoints at a URL. They are written to a temporary folder and uploaded from there.
-
-    A checkpoint's .sweep.json is uploaded last, so that a partial upload is detected as damaged.
-    """
-
-    def __init__(self, url: str, metric: str, mode: str) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="sweep-checkpoints-")
-        super().__init__(Path(self._scratch.name) / "trial", metric, mode)
-        self._fs, self._remote = fsspec.core.url_to_fs(url)
-        self._fs.invalidate_cache()  # fsspec may have cached an earlier listing in this worker
-        if self._fs.exists(self._remote):
-            self._fs.get(f"{self._remote}/", str(self._directory), recursive=True)
-
-    def commit(self, source: Source, reports: Sequence[Mapping[str, float]]) -> Path:
-        """As CheckpointStore.commit. Raises UploadFailed too."""
-        target = super().commit(source, reports)
-        try:
-            self._upload(target)
-        except Exception as error:
-            raise UploadFailed(_short_text(error)) from error
-        try:
-            self._delete_elsewhere()
-        except Exception as error:  # the next commit tries again
-            logger.warning("old checkpoints could not be deleted (%s)", _short_text(error))
-        return target
-
-    def _upload(self, checkpoint: Path) -> None:
-        target = f"{self._remote}/{checkpoint.name}"
-        if self._fs.exists(target):
-            self._fs.rm(target, recursive=True)
-        files = [path for path in checkpoint.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda path: path.name == REPORT):
-            self._fs.makedirs(f"{target}/{path.relative_to(checkpoint).parent.as_posix()}", exist_ok=True)
-            self._fs.put_file(str(path), f"{target}/{path.relative_to(checkpoint).as_posix()}")
-
-    def _delete_elsewhere(self) -> None:
-        """Delete at the URL what is no longer in the temporary folder."""
-        kept = {path.name for path in self._all()}
-        for path in self._fs.ls(self._remote, detail=False):
-            name = path.rstrip("/").rpartition("/")[2]
-            inner = f"{self._remote}/{name}/{RESUME}"
-            if name not in kept:
-                self._fs.rm(f"{self._remote}/{name}", recursive=True)
-            elif not (self._directory / name / RESUME).exists() and self._fs.exists(inner):
-                self._fs.rm(inner, recursive=True)
-
-
-def checkpoint_store(location: str, metric: str, mode: str) -> CheckpointStore:
-    """The store of one trial's checkpoints. `location` is a folder or URL under `Storage.checkpoints`."""
-    if is_url(location):
-        return RemoteCheckpoints(location, metric, mode)
-    return CheckpointStore(Path(location), metric, mode)

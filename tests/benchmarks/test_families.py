@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from analysis.inference.many import CODES
 from analysis.inference.rule import Rule
 from benchmarks.coverage import LOOKS, controller_rows, play, wrong
 from benchmarks.designs import Design
-from benchmarks.families import CODES, NO_LIMITS, Values, decide_many, decide_one, decide_open
+from benchmarks.families import NO_LIMITS, Values, decide_many, decide_one, decide_open
 from benchmarks.worlds import World, spreads
 
 SWEEPS = 25

@@ -87,7 +87,7 @@ def test_a_cut_journal_goes_on_where_it_stopped(storage: Path, tmp_path: Path) -
     before, events = read_state(path), list(read_journal(path))
     controller = Controller(load_plan(storage / "smoke" / SPACE), Journal(tmp_path / "new.jsonl"), events)
     controller.begin()
-    assert controller.state.decisions == before.decisions and not controller.finished
+    assert not list(read_journal(tmp_path / "new.jsonl", name="decision")) and not controller.finished
     ended = {name for name, trial in before.trials.items() if trial.ended}
     handed_out: list[str] = []
     while (trial := controller.next_trial(exclude=handed_out)) is not None:

@@ -41,9 +41,7 @@ def _show(results: Results) -> list[page.Part]:
         [
             page.Cell(row.arm),
             page.Cell(row.against),
-            interval_cell(
-                pd.Series({"diff": row.diff, "low": row.low, "high": row.high}), "diff", unit, sign=True
-            ),
+            interval_cell(pd.Series({"diff": row.diff, "low": row.low, "high": row.high}), "diff", unit),
             page.Cell(_p(row)),
             page.Cell(row.verdict, row.note),
         ]

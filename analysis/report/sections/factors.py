@@ -41,7 +41,7 @@ def _interactions(sweep: Sweep) -> list[page.Part]:
     rows = [
         [
             page.Cell(f"{row['level_a']} × {row['level_b']}", f"{row['factor_a']} × {row['factor_b']}"),
-            interval_cell(row, "estimate", unit, sign=True),
+            interval_cell(row, "estimate", unit),
             page.Cell(str(row["n"])),
             page.Cell(p_text(row["p_holm"]), row["note"]),
         ]
@@ -101,7 +101,7 @@ def _path(sweep: Sweep) -> list[page.Part]:
     for _, row in found.iterrows():
         missing = f"not run: {row['not_run']}" if row["not_run"] else ""
         cells = [page.Cell(row["flipped"] or f"{row['arm']} (baseline)", missing)]
-        cells += [page.Cell(unit.text(row["mean"])), interval_cell(row, "gain", unit, sign=True)]
+        cells += [page.Cell(unit.text(row["mean"])), interval_cell(row, "gain", unit)]
         rows.append([*cells, page.Cell(SHARE.text(row["share"]))])
     note = (
         "From the baseline to the best arm, each time by the change that gains the most: this explains, and "

@@ -78,7 +78,7 @@ def both_tests(sweep: Sweep, ranked: pd.DataFrame) -> list[page.Part]:
         ends = {"diff": row[f"{prefix}{other}_diff"]} | {
             end: row[f"{prefix}{other}_{end}"] for end in ("low", "high")
         }
-        rows.append([*cells, interval_cell(pd.Series(ends), "diff", unit, sign=True)])
+        rows.append([*cells, interval_cell(pd.Series(ends), "diff", unit)])
     suffix = unit.difference_suffix
     heads = ["arm", *shown, "correlation over seeds", f"{other} difference{suffix}"]
     note = (

@@ -371,17 +371,21 @@ def test_a_decision_that_a_crash_came_before_is_written_when_the_sweep_goes_on(
     made = controller(plan, tmp_path)
     play(made)
     path = tmp_path / "journal.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
+
+    def decided() -> list[tuple[Any, ...]]:
+        events = read_journal(path, name="decision")
+        return [(e["member"], e["rung"], e["action"], e["value"]) for e in events]
+
+    lines, whole = path.read_text().splitlines(keepends=True), decided()
     cuts = [number for number, line in enumerate(lines) if json.loads(line)["event"] == "decision"]
     assert cuts
     for cut in cuts:
         path.write_text("".join(lines[:cut]))
         again = controller(plan, tmp_path)
-        found = [(e["member"], e["rung"], e["action"], e["value"]) for e in again.state.decisions]
-        whole = [(e["member"], e["rung"], e["action"], e["value"]) for e in made.state.decisions]
+        found = decided()
         assert found == whole[: len(found)] and len(found) > cuts.index(cut)
         play(again)
-        found = [(e["member"], e["rung"], e["action"]) for e in again.state.decisions]
+        found = [each[:3] for each in decided()]
         assert len(found) == len(set(found))
         stopped = {member for member, _, action in found if action == "stop"}
         pruned = {t.trial_id.rsplit("-", 1)[0] for t in again.state.trials.values() if t.status == "pruned"}

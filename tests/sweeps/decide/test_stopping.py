@@ -91,7 +91,8 @@ def test_other_code_leaves_the_decisions_as_they_are(
     plan = toy_plan(tmp_path, ablate=KINDS, scheduler=ASHA)
     made = controller(plan, tmp_path)
     play(made, at_once=8, budget=40)
-    before, stopped = list(made.state.decisions), dict(made.stopping.stopped)
+    journal = tmp_path / "journal.jsonl"
+    before, stopped = decided(read_journal(journal)), dict(made.stopping.stopped)
     assert stopped and made.state.open
 
     def judge(self: Asha, pool: Any, rung: float, member: str) -> tuple[float, list[str]]:
@@ -100,7 +101,7 @@ def test_other_code_leaves_the_decisions_as_they_are(
     monkeypatch.setattr(Asha, "judge", judge)
     again = controller(plan, tmp_path)
     assert again.stopping.stopped == stopped
-    assert again.state.decisions == before
+    assert decided(read_journal(journal)) == before
 
 
 def lone(tmp_path: Path, **changes: Any) -> tuple[Plan, Controller]:
@@ -119,10 +120,11 @@ def test_a_seed_that_was_lost_does_not_count_against_its_draw(tmp_path: Path) ->
             report(made, f"{arm}-d0-s{seed}", 2, value)
     report(made, "b-d0-s1", 2, 0.6)
     made.ended("b-d0-s2", "failed", "the node died", cause=LOST)
-    last = made.state.decisions[-1]
+    last = decided(read_journal(tmp_path / "journal.jsonl"))[-1]
     assert (last["member"], last["rung"], last["value"], last["action"]) == ("b-d0", 20, 0.6, "continue")
     assert report(made, "b-d0-s1", 4, 0.7)
-    assert made.state.decisions[-1]["member"] == "b-d0" and made.state.decisions[-1]["rung"] == 40
+    last = decided(read_journal(tmp_path / "journal.jsonl"))[-1]
+    assert last["member"] == "b-d0" and last["rung"] == 40
     assert "b-d0" not in made.stopping.stopped
 
 
@@ -159,7 +161,7 @@ def test_a_failed_trial_that_is_retried_by_hand_is_judged_by_its_new_values(
     assert "b-d0" not in again.stopping.stopped
     for seed in seeds:
         assert report(again, f"b-d0-s{seed}", 2, 0.6)
-    last = again.state.decisions[-1]
+    last = decided(read_journal(tmp_path / "journal.jsonl"))[-1]
     assert (last["member"], last["rung"], last["value"], last["action"]) == ("b-d0", 20, 0.6, "continue")
 
 

@@ -212,11 +212,20 @@ def test_where_the_length_of_a_trial_is_not_known_the_time_left_is_that_of_compl
     story.trial(0, 10, "a-d0-s1", 0.4)
     story.trial(0, 30, "a-d0-s2", 0.4)
     story.start(30, "b-d0-s1")
-    tracker = tracked(plan, story.events)
-    for arm in tracker._space["resolved"]["arms"].values():
-        arm["horizon"] = None
+
+    def left_at(time: float) -> float | None:
+        tracker = tracked(plan, story.events)
+        for arm in tracker._space["resolved"]["arms"].values():
+            arm["horizon"] = None
+        return tracker.snapshot(1000.0 + time).left_s
+
     # Four trials of 20 s, one of which has run for 5 s, at 45 trial-seconds in 35 s.
-    assert tracker.snapshot(1035.0).left_s == pytest.approx((4 * 20 - 5) * 35 / 45)
+    assert left_at(35) == pytest.approx((4 * 20 - 5) * 35 / 45)
+    story.tell(40, "finish", status="interrupted")
+    story.tell(100, "launch", hash=plan.hash)
+    story.start(100, "b-d0-s1")
+    # It has run for 10 s and for 5 s; three more are left, at 5 trial-seconds in 5 s of this launch.
+    assert left_at(105) == pytest.approx(3 * 20 + 5)
 
 
 def test_a_trial_that_ran_when_the_process_was_killed_is_interrupted(tmp_path: Path) -> None:

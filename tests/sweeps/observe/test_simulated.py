@@ -27,6 +27,7 @@ MEANS = [0.0, 3.0, 0.2, -2.0, 0.1]
         {"futility": 1.5},
         {"margin": 2.0},
         {"margin": 2.5, "question": "best"},
+        {"margin": 6.0, "question": "best", "pairing": "paired"},
         {"question": "best", "futility": 1.0, "looks": [2, 4, 8]},
         {"pairing": "paired", "margin": 2.0, "futility": 3.0},
         {"looks": "anytime", "pairing": "paired"},

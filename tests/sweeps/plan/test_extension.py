@@ -166,7 +166,8 @@ def test_decisions_stand_after_an_extension(tmp_path: Path) -> None:
     made = extend(after, tmp_path)
     play(made)
     assert made.finished and stopped
-    decided = [(event["member"], event["rung"]) for event in made.state.decisions]
+    decisions = read_journal(tmp_path / "journal.jsonl", name="decision")
+    decided = [(event["member"], event["rung"]) for event in decisions]
     assert len(decided) == len(set(decided))
     for trial_id in stopped:
         assert made.state.trials[trial_id].status == "pruned" and trial_id not in starts(tmp_path)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations, combinations_with_replacement
-from types import NoneType
+from types import ModuleType, NoneType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,6 +23,7 @@ from trm.mixers import MIXERS, MixerConfig
 
 HIDDEN = 16
 LAYOUT = Layout(9, Grid(2, 4, (2, 2)))  # one slot before the board
+MAZE = Layout(900 + 16, Grid(30, 30))
 LIMITS = (16, 8, 4, 2, 1)  # of whole numbers, where a mixer's defaults are made for more than HIDDEN channels
 SIZES: dict[str, dict[str, Any]] = {  # optional: smaller than that, for tests that take less time
     "attention": {"num_heads": 2},
@@ -242,3 +244,18 @@ def check_flops(config: MixerConfig, hidden: int = HIDDEN, layout: Layout = LAYO
     assert given == counted + uncounted, (
         f"{config!r}: flops gives {given}, the counter {counted}, and uncounted_flops {uncounted} more"
     )
+
+
+def check_chunks(
+    config: MixerConfig, kernel: ModuleType, monkeypatch: pytest.MonkeyPatch, atol: float = 1e-5
+) -> None:
+    """Of a mixer whose `kernel` has a quadratic form: no matrix of 916 x 916 is made for a 30 x 30 board, and
+    both forms agree."""
+    module, x = build(config, layout=MAZE), states(1, MAZE.seq_len, HIDDEN)
+    lengths, quadratic = [], kernel.quadratic
+    monkeypatch.setattr(kernel, "quadratic", lambda u, *a: lengths.append(u.shape[-2]) or quadratic(u, *a))
+    y = module(x)
+    assert set(lengths) == {64}
+    monkeypatch.setattr(kernel, "QUADRATIC_MAX_LEN", 1000)
+    torch.testing.assert_close(module(x), y, rtol=1e-4, atol=atol)
+    assert 916 in lengths

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.trm.mixers.conformance import HIDDEN, SIZES, build, states
+from tests.trm.mixers.conformance import HIDDEN, SIZES, build, check_chunks, states
 from trm.grid import Grid, Layout
 from trm.layers import DT_MAX, DT_MIN
 from trm.mixers.kernels import ssd
 from trm.mixers.mamba3 import Mamba3Config
 
 PUBLISHED = Layout(97, Grid(9, 9, (3, 3)))
-MAZE = Layout(900 + 16, Grid(30, 30))
 
 
 @pytest.mark.parametrize(("hidden", "most"), [(512, 0.015), (256, 0.03), (128, 0.1)])
@@ -64,14 +63,7 @@ def test_a_row_of_zeros_has_a_gradient_for_the_decay():
 @pytest.mark.parametrize("direction", ["forward", "bidirectional_tied", "bidirectional"])
 def test_long_sequences_go_in_chunks(direction, monkeypatch):
     fields = {"direction": direction, "order": ("row", "column")}
-    module = build(Mamba3Config(**SIZES["mamba3"], **fields), layout=MAZE)
-    x, lengths, quadratic = states(1, MAZE.seq_len, HIDDEN), [], ssd.quadratic
-    monkeypatch.setattr(ssd, "quadratic", lambda u, *a: lengths.append(u.shape[-2]) or quadratic(u, *a))
-    y = module(x)
-    assert set(lengths) == {64}
-    monkeypatch.setattr(ssd, "QUADRATIC_MAX_LEN", 1000)
-    torch.testing.assert_close(module(x), y, rtol=1e-4, atol=1e-5)
-    assert 916 in lengths
+    check_chunks(Mamba3Config(**SIZES["mamba3"], **fields), ssd, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.trm.mixers.conformance import HIDDEN, SIZES, build, states
+from tests.trm.mixers.conformance import SIZES, build, check_chunks, states
 from trm.grid import Grid, Layout
 from trm.mixers.kernels import mlstm as kernel
 from trm.mixers.mlstm import MLSTMConfig, block_diagonal
 
 PUBLISHED = Layout(97, Grid(9, 9, (3, 3)))
-MAZE = Layout(900 + 16, Grid(30, 30))
 
 
 @pytest.mark.parametrize(("hidden", "most"), [(512, 0.015), (256, 0.04), (128, 0.1)])
@@ -47,14 +46,7 @@ def test_block_diagonal():
 @pytest.mark.parametrize("direction", ["forward", "bidirectional_tied"])
 def test_long_sequences_go_in_chunks(direction, monkeypatch):
     fields = {"direction": direction, "order": ("row", "column")}
-    module = build(MLSTMConfig(**SIZES["mlstm"], **fields), layout=MAZE)
-    x, lengths, quadratic = states(1, MAZE.seq_len, HIDDEN), [], kernel.quadratic
-    monkeypatch.setattr(kernel, "quadratic", lambda q, *a: lengths.append(q.shape[-2]) or quadratic(q, *a))
-    y = module(x)
-    assert set(lengths) == {64}
-    monkeypatch.setattr(kernel, "QUADRATIC_MAX_LEN", 1000)
-    torch.testing.assert_close(module(x), y, rtol=1e-4, atol=1e-6)
-    assert 916 in lengths
+    check_chunks(MLSTMConfig(**SIZES["mlstm"], **fields), kernel, monkeypatch, atol=1e-6)
 
 
 @pytest.mark.parametrize(

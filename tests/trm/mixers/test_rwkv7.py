@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.trm.mixers.conformance import HIDDEN, SIZES, build, states
+from tests.trm.mixers.conformance import HIDDEN, MAZE, SIZES, build, states
 from trm.grid import Grid, Layout
 from trm.mixers.kernels import rwkv7 as kernel
 from trm.mixers.rwkv7 import RWKV7Config
 
 PUBLISHED = Layout(97, Grid(9, 9, (3, 3)))
-MAZE = Layout(900 + 16, Grid(30, 30))
 
 
 @pytest.mark.parametrize(("hidden", "heads", "most"), [(512, 8, 0.005), (256, 4, 0.005), (128, 2, 0.02)])
