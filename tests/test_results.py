@@ -241,7 +241,10 @@ def test_the_sentences_of_mini_cycles_flops() -> None:
         f"with three H-cycles ({loss[3]:.1f} points)",
         f"solve {100 * solved[19_200].min():.0f} to {solved[19_200].max():.0%} of val, after 28,800 they "
         f"solve {100 * solved[28_800].min():.0f} to {solved[28_800].max():.0%}",
-        f"{samples.loc[3, 4]:,} are too few to begin, after {samples.loc[1, 2]:,} the curve is flat",
+        f"{samples.loc[3, 4]:,} come before the steep part of the curves, {samples.loc[1, 2]:,} after it",
+        f"at {mean.loc[3, 4]:.1f}%, could lose no more",
+        f"of 100 steps is {6_400 / samples.loc[3, 4]:.1%} of the shortest run and "
+        f"{6_400 / samples.loc[1, 2]:.1%}",
         f"({there.mean():.1f}% there, {here.mean():.1f}% here); its runs differ by up to "
         f"{(here - there).abs().max():.1f} points",
     ):
