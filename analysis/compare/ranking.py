@@ -217,9 +217,14 @@ def best_set(sweep: Sweep, claims: Claims) -> list[str]:
 
 
 def winners_mean(sweep: Sweep, metric: str) -> float | None:
-    """The mean of the arm that ranks first, corrected for selection (`inference.selection`)."""
-    table = seed_table(sweep, metric)
-    return corrected_best([table[arm].dropna().to_numpy() for arm in table], sweep.maximise)
+    """The mean on `metric` of the arm that ranks first, which is by the objective, corrected for selection
+    (`inference.selection`)."""
+    ranked_by, shown = seed_table(sweep, sweep.metric), seed_table(sweep, metric)
+    both = {arm: ranked_by[arm].notna() & shown[arm].notna() for arm in sweep.arms}
+    values, read = (
+        [table.loc[rows, arm].to_numpy() for arm, rows in both.items()] for table in (ranked_by, shown)
+    )
+    return corrected_best(values, read, sweep.maximise)
 
 
 def lost_seeds(sweep: Sweep) -> dict[str, set[int]]:

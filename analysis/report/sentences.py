@@ -112,12 +112,13 @@ def verdict(sweep: Sweep, ranked: pd.DataFrame) -> str:
     claims = claims_of(sweep)
     answers = {"best": _best_set, "baseline": _against_baseline}
     answer = answers.get(claims.rule.question, _on_effects)(sweep, ranked)
-    shrunk = _corrected(sweep, best[f"{prefix}mean"], metric, unit)
     note = "" if claims.carried else f" No claim: {claims.note}."
     about = (
         " This is about the arms at the draws that were chosen for them." if sweep.space.get("tune") else ""
     )
-    return f"{head}.{shrunk} {answer}{about}{note}"
+    if not claims.rule.is_of_arms:  # which arm ranks first was not asked
+        return f"{answer}{about}{note}"
+    return f"{head}.{_corrected(sweep, best[f'{prefix}mean'], metric, unit)} {answer}{about}{note}"
 
 
 def _corrected(sweep: Sweep, mean: float, metric: str, unit: Unit) -> str:

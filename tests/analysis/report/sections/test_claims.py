@@ -41,6 +41,7 @@ def test_the_headline_names_each_effect_with_its_own_reference(tmp_path: Path) -
     assert "model.mixer.kind=attention (than mlp)" in said
     assert "model.num_layers=4 (than 2)" in said and "Better: " in said
     assert "Better than" not in said
+    assert "ranks first" not in sentences.verdict(sweep, rank_arms(sweep))  # which was not asked
 
 
 def test_effects_of_one_reference_share_it(tmp_path: Path) -> None:
