@@ -144,6 +144,8 @@ def test_a_search_space_of_the_project_is_planned(shipped: dict[str, Plan], name
 def test_the_published_sizes(shipped: dict[str, Plan]) -> None:
     millions = {arm.name: round(arm.num_params / 1e6, 2) for arm in shipped["mixers"].arms}
     assert millions["attention"] == 6.83 and millions["mlp"] == 5.03
+    said = f"({millions['attention']}M parameters with attention, {millions['mlp']}M with the MLP mixer)"
+    assert said in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/search_spaces.md"])
