@@ -29,23 +29,27 @@ GATES = {
     "mamba3": ("mixed", "fast", "either"),
 }
 BOUNDS = {  # of relative errors in float32, where 1e-5 is too small
-    ("mamba3", "either"): 1e-4,  # a long step's turns reach back over all tokens of short ones
     ("mlstm", "resets"): 1e-4,  # of the forget gates, whose gradients nearly vanish; of the rest 2e-6
-    (
-        "mlstm",
-        "open",
-    ): 2e-3,  # one token outweighs all others: the normaliser passes through zero with its q.k
+    # One token outweighs all others: the normaliser passes through zero with its q.k.
+    ("mlstm", "open"): 2e-3,
 }
 EXTREME = [(name, gates) for name, all_gates in GATES.items() for gates in all_gates]
 
 
 def both(name, inputs, dtype=torch.float64):
     """y and the gradients, computed in `dtype`, and those of the loop in float64."""
-    core, loop, _ = CORES[name]
+    return of(CORES[name][0], name, inputs, dtype), loops(name, inputs, torch.float64)
+
+
+def loops(name, inputs, dtype):
+    return of(CORES[name][1], name, inputs, dtype)
+
+
+def of(form, name, inputs, dtype):
     values = list(inputs.values())
-    dy = torch.randn(loop(*values).shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-    computed = gradients(core, [v.to(dtype) for v in values], dy.to(dtype))
-    return computed, gradients(loop, values, dy)
+    shape = CORES[name][1](*values).shape
+    dy = torch.randn(shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    return gradients(form, [v.to(dtype) for v in values], dy.to(dtype))
 
 
 @pytest.mark.parametrize("name", CORES)
@@ -98,10 +102,15 @@ def test_900_tokens_go_in_chunks(name, monkeypatch):
 @pytest.mark.parametrize("length", [97, 200])
 @pytest.mark.parametrize(("name", "gates"), EXTREME)
 def test_float32_keeps_its_digits_where_gates_are_extreme(name, gates, length):
-    """float32's prefix sums, or exponentials taken before the mask, are off by far more, or not finite."""
-    computed, expected = both(name, CORES[name][2](length, gates=gates), torch.float32)
-    for one, other in zip(computed, expected, strict=True):
-        assert relative_error(one, other) < BOUNDS.get((name, gates), 1e-5)
+    """float32's prefix sums, or exponentials taken before the mask, are off by far more, or not finite.
+
+    What the loop itself loses in float32 depends on the processor: some gradients cancel nearly all digits.
+    """
+    inputs = CORES[name][2](length, gates=gates)
+    computed, expected = both(name, inputs, torch.float32)
+    for one, other, exact in zip(computed, loops(name, inputs, torch.float32), expected, strict=True):
+        bound = max(BOUNDS.get((name, gates), 1e-5), 2 * relative_error(other, exact))
+        assert relative_error(one, exact) < bound
 
 
 @pytest.mark.parametrize("length", [24, 200])
