@@ -16,7 +16,7 @@ from typing import Any
 from analysis.format import few
 from analysis.inference.decision import BETTER, WORSE, Comparison, beaten
 from analysis.inference.intervals import ALPHA, cut_ends, of_differences
-from analysis.inference.rule import ASKED_ONCE, Rule
+from analysis.inference.rule import Rule
 from analysis.sweep import OPEN, AnalysisError, Sweep
 
 NO_LOOK = "no look has been taken yet"
@@ -145,7 +145,7 @@ def claims_of(sweep: Sweep) -> Claims:
         )
         note = f"analysed again under another rule than the recorded one ({said})"
         return Claims(rule, metric, level, looks, (), False, note)
-    if rule.question in ASKED_ONCE:
+    if not rule.is_of_arms:
         note = _unfinished(sweep)
         if any(event["event"] == "extend" for event in sweep.events):
             note = "extended after its results were known: such a question is asked once"

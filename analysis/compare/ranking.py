@@ -30,7 +30,6 @@ from analysis.compare.comparisons import (
 )
 from analysis.inference.decision import Comparison, decide
 from analysis.inference.intervals import ALPHA, MIN_FOR_INTERVAL
-from analysis.inference.rule import ASKED_ONCE
 from analysis.inference.samples import Pair
 from analysis.inference.selection import corrected_best
 from analysis.inference.sequential import Schedule, schedule_of
@@ -131,7 +130,7 @@ def compare(sweep: Sweep, metric: str) -> pd.DataFrame:
         if claims.rule.pairing == "paired":
             seeds = result["n_pairs"]
         result.loc[seeds < MIN_FOR_INTERVAL, ["diff_low", "diff_high"]] = np.nan
-    elif claims.rule.question in ASKED_ONCE:  # which is not of the arms' means
+    elif not claims.rule.is_of_arms:
         result[list(P_VALUES)] = np.nan
         result["decided_by"] = ""
         result.loc[others, "verdict"] = NOT_ASKED

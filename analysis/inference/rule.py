@@ -78,7 +78,7 @@ class Rule:
     @property
     def is_of_arms(self) -> bool:
         """Whether it is arms' means that are compared."""
-        return self.question in ("baseline", "best")
+        return self.question not in ASKED_ONCE
 
     @property
     def deciding(self) -> Rule:

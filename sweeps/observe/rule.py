@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from analysis.format import duration, join
-from analysis.inference.rule import ASKED_ONCE
 from analysis.inference.sequential import schedule_of
 from sweeps.observe.cost import Cost, phases, wall_clock
 from sweeps.observe.simulated import Course, trials_at_looks
@@ -76,7 +75,7 @@ def _trials(plan: Plan, courses: Sequence[Course], sd: float | None) -> Iterator
     most = sum(list(phases(plan).values())[-1].values())
     assert plan.rule is not None
     if not courses:
-        once = plan.rule.question in ASKED_ONCE
+        once = not plan.rule.is_of_arms
         power = f"; no power is estimated for question {plan.rule.question}" if once else ""
         yield f"  evidence: {most:,} trials{power}"
         return

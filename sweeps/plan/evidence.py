@@ -130,7 +130,7 @@ def _check_anytime(spec: SweepSpec, rule: Rule) -> None:
     seeds, wrong = len(spec.seeds), ""
     if rule.pairing != "paired" or rule.test != "t":
         wrong = f"is for the paired t-test (here: {rule.name}): set pairing: paired and test: t"
-    elif rule.question in ASKED_ONCE:
+    elif not rule.is_of_arms:
         wrong = f"with question {rule.question}, which is asked once, of all seeds: remove looks"
     elif not has_evidence(spec):
         wrong = "but a sweep that stops its arms has no evidence: remove looks"
@@ -149,7 +149,7 @@ def _check_looks(spec: SweepSpec, rule: Rule, comparisons: int) -> None:
         )
     if not isinstance(looks, list):
         return
-    if rule.question in ASKED_ONCE:
+    if not rule.is_of_arms:
         raise SpecError(
             f"evidence.looks: {looks} with question {rule.question}, which is asked once, of all seeds: "
             f"remove looks"

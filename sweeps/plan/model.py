@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from analysis.format import UNITS
-from analysis.inference.rule import ASKED_ONCE, Rule
+from analysis.inference.rule import Rule
 from sweeps.plan.draws import drawn_for, known_draws
 from sweeps.plan.evidence import has_evidence
 from sweeps.plan.match import Matched, target_of
@@ -203,7 +203,7 @@ class Plan:
     def comparisons(self) -> list[tuple[str, str]]:
         """The comparisons that the rule decides look by look, as (arm, against): with the baseline, or of all
         pairs. None for a question that is answered once at the end, of other contrasts."""
-        if self.rule is None or not has_evidence(self.spec) or self.rule.question in ASKED_ONCE:
+        if self.rule is None or not has_evidence(self.spec) or not self.rule.is_of_arms:
             return []
         return self.rule.pairs([arm.name for arm in self.arms], self.baseline)
 

@@ -109,7 +109,7 @@ def test_float32_keeps_its_digits_where_gates_are_extreme(name, gates, length):
     inputs = CORES[name][2](length, gates=gates)
     computed, expected = both(name, inputs, torch.float32)
     for one, other, exact in zip(computed, loops(name, inputs, torch.float32), expected, strict=True):
-        bound = max(BOUNDS.get((name, gates), 1e-5), 2 * relative_error(other, exact))
+        bound = max(BOUNDS.get((name, gates), 1e-5), relative_error(other, exact))
         assert relative_error(one, exact) < bound
 
 
